@@ -1,0 +1,26 @@
+#include "espalier/base.h"
+
+#include <string.h>
+#include <time.h>
+
+static double region_seconds[ESPL_REGION_COUNT];
+
+static const char *const region_labels[ESPL_REGION_COUNT] = {
+#define X(name, label) label,
+    ESPL_REGION_LIST(X)
+#undef X
+};
+
+double espl_clock_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+const char *espl_region_label(espl_region r) { return region_labels[r]; }
+
+void espl_region_add(espl_region r, double seconds) { region_seconds[r] += seconds; }
+
+double espl_region_seconds(espl_region r) { return region_seconds[r]; }
+
+void espl_region_reset(void) { memset(region_seconds, 0, sizeof region_seconds); }

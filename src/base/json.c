@@ -1,0 +1,96 @@
+#include "espalier/base.h"
+
+#include <cjson/cJSON.h>
+#include <math.h>
+
+espl_status espl_json_parse(const char *text, int64_t len, const char *name, struct cJSON **out) {
+    const char *end = NULL;
+    *out = NULL;
+    cJSON *doc = cJSON_ParseWithLengthOpts(text, (size_t)len, &end, 0);
+    if (!doc) {
+        long long at = end ? (long long)(end - text) : 0;
+        return ESPL_FAIL(ESPL_FORMAT, "%s: not valid JSON at byte %lld", name, at);
+    }
+    while (end < text + len && (*end == ' ' || *end == '\t' || *end == '\n' || *end == '\r')) end++;
+    if (end < text + len) {
+        cJSON_Delete(doc);
+        return ESPL_FAIL(ESPL_FORMAT, "%s: unexpected text after the JSON value at byte %lld", name,
+                         (long long)(end - text));
+    }
+    *out = doc;
+    return ESPL_OK;
+}
+
+espl_status espl_json_read(const char *path, int64_t max_bytes, struct cJSON **out) {
+    char *text;
+    int64_t len;
+    *out = NULL;
+    ESPL_TRY(espl_file_read(path, max_bytes, &text, &len));
+    espl_status st = espl_json_parse(text, len, path, out);
+    espl_mem_free(&text);
+    return st;
+}
+
+void espl_json_free(struct cJSON **doc) {
+    if (!doc) return;
+    cJSON_Delete(*doc);
+    *doc = NULL;
+}
+
+const struct cJSON *espl_json_member(const struct cJSON *obj, const char *key) {
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(obj, key);
+    return item && !cJSON_IsNull(item) ? item : NULL;
+}
+
+/* *item = the member, or NULL when it is absent and may be. */
+static espl_status member(const cJSON *obj, const char *key, const char *where, bool required, const cJSON **item) {
+    *item = espl_json_member(obj, key);
+    if (!*item && required) return ESPL_FAIL(ESPL_FORMAT, "%s: \"%s\" is missing", where, key);
+    return ESPL_OK;
+}
+
+espl_status espl_json_get_i64(const struct cJSON *obj, const char *key, const char *where, bool required, int64_t lo,
+                              int64_t hi, int64_t *out) {
+    const cJSON *item;
+    ESPL_TRY(member(obj, key, where, required, &item));
+    if (!item) return ESPL_OK;
+    double v = item->valuedouble; /* integers are exact up to 2^53 */
+    if (!cJSON_IsNumber(item) || v != floor(v) || fabs(v) > 9007199254740992.0)
+        return ESPL_FAIL(ESPL_FORMAT, "%s: \"%s\" must be an integer", where, key);
+    if (v < (double)lo || v > (double)hi)
+        return ESPL_FAIL(ESPL_FORMAT, "%s: \"%s\" is %.0f, expected %lld to %lld", where, key, v, (long long)lo,
+                         (long long)hi);
+    *out = (int64_t)v;
+    return ESPL_OK;
+}
+
+espl_status espl_json_get_f64(const struct cJSON *obj, const char *key, const char *where, bool required, double lo,
+                              double hi, double *out) {
+    const cJSON *item;
+    ESPL_TRY(member(obj, key, where, required, &item));
+    if (!item) return ESPL_OK;
+    if (!cJSON_IsNumber(item)) return ESPL_FAIL(ESPL_FORMAT, "%s: \"%s\" must be a number", where, key);
+    if (!(item->valuedouble >= lo && item->valuedouble <= hi))
+        return ESPL_FAIL(ESPL_FORMAT, "%s: \"%s\" is %g, expected %g to %g", where, key, item->valuedouble, lo, hi);
+    *out = item->valuedouble;
+    return ESPL_OK;
+}
+
+espl_status espl_json_get_bool(const struct cJSON *obj, const char *key, const char *where, bool required, bool *out) {
+    const cJSON *item;
+    ESPL_TRY(member(obj, key, where, required, &item));
+    if (!item) return ESPL_OK;
+    if (!cJSON_IsBool(item)) return ESPL_FAIL(ESPL_FORMAT, "%s: \"%s\" must be true or false", where, key);
+    *out = cJSON_IsTrue(item);
+    return ESPL_OK;
+}
+
+espl_status espl_json_get_str(const struct cJSON *obj, const char *key, const char *where, bool required,
+                              const char **out) {
+    const cJSON *item;
+    ESPL_TRY(member(obj, key, where, required, &item));
+    if (!item) return ESPL_OK;
+    if (!cJSON_IsString(item)) return ESPL_FAIL(ESPL_FORMAT, "%s: \"%s\" must be a string", where, key);
+    *out = item->valuestring;
+    return ESPL_OK;
+}

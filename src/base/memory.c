@@ -1,0 +1,90 @@
+#include "espalier/base.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+static _Atomic int64_t balance;
+
+bool espl_mul_i64(int64_t a, int64_t b, int64_t *out) {
+    return a >= 0 && b >= 0 && !__builtin_mul_overflow(a, b, out);
+}
+
+static espl_status checked_bytes(int64_t n, size_t size, const char *what, size_t *bytes) {
+    int64_t total;
+    if (size > INT64_MAX || !espl_mul_i64(n, (int64_t)size, &total))
+        return ESPL_FAIL(ESPL_NOMEM, "%s: %lld items of %zu bytes cannot be allocated", what, (long long)n, size);
+    *bytes = total > 0 ? (size_t)total : 1;
+    return ESPL_OK;
+}
+
+espl_status espl_mem_alloc(void *out, int64_t n, size_t size, const char *what) {
+    void *p = NULL;
+    size_t bytes = 0;
+    memcpy(out, &p, sizeof p);
+    ESPL_TRY(checked_bytes(n, size, what, &bytes));
+    p = calloc(1, bytes);
+    if (!p) return ESPL_FAIL(ESPL_NOMEM, "%s: no memory for %zu bytes", what, bytes);
+    atomic_fetch_add(&balance, 1);
+    memcpy(out, &p, sizeof p);
+    return ESPL_OK;
+}
+
+espl_status espl_mem_resize(void *inout, int64_t n, size_t size, const char *what) {
+    void *p;
+    size_t bytes = 0;
+    memcpy(&p, inout, sizeof p);
+    ESPL_TRY(checked_bytes(n, size, what, &bytes));
+    void *q = realloc(p, bytes);
+    if (!q) return ESPL_FAIL(ESPL_NOMEM, "%s: no memory for %zu bytes", what, bytes);
+    if (!p) atomic_fetch_add(&balance, 1);
+    memcpy(inout, &q, sizeof q);
+    return ESPL_OK;
+}
+
+void espl_mem_free(void *p) {
+    void *q, *null = NULL;
+    if (!p) return;
+    memcpy(&q, p, sizeof q);
+    if (q) atomic_fetch_sub(&balance, 1);
+    free(q);
+    memcpy(p, &null, sizeof null);
+}
+
+int64_t espl_mem_balance(void) { return atomic_load(&balance); }
+
+struct espl_arena {
+    size_t size, used;
+    unsigned char *data;
+};
+
+size_t espl_arena_piece(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+espl_status espl_arena_create(espl_arena **out, size_t bytes, const char *what) {
+    *out = NULL;
+    espl_arena *a;
+    ESPL_TRY(espl_mem_alloc(&a, 1, sizeof *a, what));
+    a->size = espl_arena_piece(bytes) + 64;
+    a->data = aligned_alloc(64, a->size);
+    if (!a->data) {
+        size_t wanted = a->size;
+        espl_mem_free(&a);
+        return ESPL_FAIL(ESPL_NOMEM, "%s: no memory for %zu bytes", what, wanted);
+    }
+    *out = a;
+    return ESPL_OK;
+}
+
+void *espl_arena_take(espl_arena *a, size_t bytes) {
+    size_t piece = espl_arena_piece(bytes);
+    if (piece < bytes || piece > a->size - a->used) return NULL;
+    void *p = a->data + a->used;
+    a->used += piece;
+    return memset(p, 0, piece);
+}
+
+void espl_arena_destroy(espl_arena **a) {
+    if (!a || !*a) return;
+    free((*a)->data);
+    espl_mem_free(a);
+}

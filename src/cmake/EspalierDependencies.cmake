@@ -1,0 +1,35 @@
+# Third-party libraries, each as one imported target that only the rooms of the design's table link.
+find_package(PkgConfig REQUIRED)
+find_package(OpenMP REQUIRED COMPONENTS C)
+find_package(MPI REQUIRED COMPONENTS C)
+set(HDF5_PREFER_PARALLEL TRUE)
+find_package(HDF5 REQUIRED COMPONENTS C)
+if(NOT HDF5_IS_PARALLEL)
+  message(FATAL_ERROR "espalier needs parallel HDF5 (Debian: libhdf5-openmpi-dev)")
+endif()
+pkg_check_modules(CJSON REQUIRED IMPORTED_TARGET libcjson)
+pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
+
+# OpenBLAS, its OpenMP flavour first: it shares one thread pool with our own OpenMP loops, and it does not clamp its
+# thread count to the affinity mask (docs/architecture.md, "Threads"). Any other flavour works, with one BLAS thread.
+find_path(ESPL_OPENBLAS_INCLUDE cblas.h
+  PATH_SUFFIXES openblas-openmp ${CMAKE_LIBRARY_ARCHITECTURE}/openblas-openmp openblas openblas-pthread
+                ${CMAKE_LIBRARY_ARCHITECTURE}/openblas-pthread
+  REQUIRED)
+find_library(ESPL_OPENBLAS_LIBRARY NAMES openblas openblas_omp
+  PATH_SUFFIXES openblas-openmp ${CMAKE_LIBRARY_ARCHITECTURE}/openblas-openmp openblas-pthread
+                ${CMAKE_LIBRARY_ARCHITECTURE}/openblas-pthread
+  REQUIRED)
+add_library(espl_openblas INTERFACE)
+target_include_directories(espl_openblas SYSTEM INTERFACE ${ESPL_OPENBLAS_INCLUDE})
+target_link_libraries(espl_openblas INTERFACE ${ESPL_OPENBLAS_LIBRARY})
+message(STATUS "OpenBLAS: ${ESPL_OPENBLAS_LIBRARY}")
+
+add_library(espl_openmp INTERFACE)
+if(ESPL_FUZZ)
+  target_compile_options(espl_openmp INTERFACE -Wno-unknown-pragmas) # fuzz targets run single-threaded
+else()
+  target_link_libraries(espl_openmp INTERFACE OpenMP::OpenMP_C)
+endif()

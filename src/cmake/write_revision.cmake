@@ -1,0 +1,10 @@
+# Writes OUT with the version and git revision of SOURCE; leaves it alone when nothing changed.
+execute_process(COMMAND git -C ${SOURCE} describe --always --dirty --abbrev=12
+  OUTPUT_VARIABLE revision OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+if(NOT revision)
+  set(revision "unknown")
+endif()
+file(CONFIGURE OUTPUT ${OUT} CONTENT
+"#define ESPL_VERSION \"@VERSION@\"
+#define ESPL_REVISION \"@revision@\"
+" @ONLY)

@@ -1,0 +1,199 @@
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "espalier/base.h"
+
+static void status_codes_map_to_documented_exit_codes(void **state) {
+    (void)state;
+    assert_int_equal(espl_status_exit_code(ESPL_OK), 0);
+    assert_int_equal(espl_status_exit_code(ESPL_FORMAT), 1);
+    assert_int_equal(espl_status_exit_code(ESPL_USAGE), 2);
+    assert_int_equal(espl_status_exit_code(ESPL_CONFIG), 2);
+    assert_int_equal(espl_status_exit_code(ESPL_AGENT), 69);
+    assert_int_equal(espl_status_exit_code(ESPL_IO), 74);
+    assert_int_equal(espl_status_exit_code(ESPL_STOPPED), 75);
+    assert_string_equal(espl_status_name((espl_status)999), "?");
+}
+
+static void fail_records_place_and_text_even_from_itself(void **state) {
+    (void)state;
+    assert_int_equal(ESPL_FAIL(ESPL_IO, "disk %d", 7), ESPL_IO);
+    assert_string_equal(espl_base_error_text(), "disk 7");
+    ESPL_FAIL(ESPL_IO, "outer: %s", espl_base_error_text());
+    assert_string_equal(espl_base_error_text(), "outer: disk 7");
+    assert_non_null(strstr(espl_base_error_place(), "test_base.c:"));
+}
+
+static void alloc_refuses_overflow(void **state) {
+    (void)state;
+    int64_t before = espl_mem_balance();
+    double *p = (double *)1;
+    assert_int_equal(espl_mem_alloc(&p, INT64_MAX / 4, 8, "x"), ESPL_NOMEM);
+    assert_null(p);
+    assert_int_equal(espl_mem_alloc(&p, -1, 8, "x"), ESPL_NOMEM);
+    assert_int_equal(espl_mem_alloc(&p, 0, 8, "x"), ESPL_OK);
+    assert_non_null(p);
+    espl_mem_free(&p);
+    espl_mem_free(&p);
+    assert_null(p);
+    assert_int_equal(espl_mem_balance(), before);
+}
+
+static void arena_pieces_are_aligned_and_bounded(void **state) {
+    (void)state;
+    espl_arena *a;
+    assert_int_equal(espl_arena_create(&a, espl_arena_piece(10) + espl_arena_piece(100), "t"), ESPL_OK);
+    char *p = espl_arena_take(a, 10), *q = espl_arena_take(a, 100);
+    assert_int_equal((uintptr_t)p % 64, 0);
+    assert_int_equal(q - p, 64);
+    assert_null(espl_arena_take(a, 1000));
+    assert_null(espl_arena_take(a, SIZE_MAX));
+    espl_arena_destroy(&a);
+    espl_arena_destroy(&a);
+}
+
+static void utf8_length_follows_unicode_table_3_7(void **state) {
+    (void)state;
+    static const struct {
+        const char *bytes;
+        int n, want;
+    } cases[] = {{"a", 1, 1},          {"\xC3\xA9", 2, 2},         {"\xE2\x82\xAC", 3, 3}, {"\xF0\x9F\x98\x80", 4, 4},
+                 {"\xC0\x80", 2, 0},   {"\xE0\x80\x80", 3, 0},     {"\xED\xA0\x80", 3, 0}, {"\xF4\x90\x80\x80", 4, 0},
+                 {"\xE2\x82", 2, 0},   {"\x80", 1, 0},             {"\xFF", 1, 0},         {"\xF0\x9F\x98", 3, 0},
+                 {"\xE2\x28\xA1", 3, 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(espl_utf8_length(cases[i].bytes, cases[i].n), cases[i].want);
+}
+
+static void json_strings_are_escaped_and_repaired(void **state) {
+    (void)state;
+    espl_str s = {0};
+    espl_str_put_json(&s, "a\"\\\n\x01\xFF\xC3\xA9", 8);
+    assert_string_equal(s.data, "\"a\\\"\\\\\\n\\u0001\xEF\xBF\xBD\xC3\xA9\"");
+    espl_str_free(&s);
+}
+
+static void map_keeps_ten_thousand_keys_apart(void **state) {
+    (void)state;
+    enum { N = 10000 };
+    static char keys[N][8];
+    espl_map *m;
+    int64_t v;
+    assert_int_equal(espl_map_create(&m, 4), ESPL_OK);
+    for (int i = 0; i < N; i++) {
+        snprintf(keys[i], sizeof keys[i], "k%d", i);
+        assert_int_equal(espl_map_put(m, keys[i], (int64_t)strlen(keys[i]), i), ESPL_OK);
+    }
+    assert_int_equal(espl_map_count(m), N);
+    for (int i = 0; i < N; i++) {
+        assert_true(espl_map_get(m, keys[i], (int64_t)strlen(keys[i]), &v));
+        assert_int_equal(v, i);
+    }
+    assert_false(espl_map_get(m, "k", 1, &v));
+    assert_false(espl_map_get(m, "", 0, NULL));
+    assert_int_equal(espl_map_put(m, "", 0, 5), ESPL_OK);
+    assert_true(espl_map_get(m, "", 0, &v));
+    assert_int_equal(v, 5);
+    espl_map_destroy(&m);
+}
+
+static void rng_depends_on_every_seed_word(void **state) {
+    (void)state;
+    espl_rng a, b;
+    espl_rng_seed(&a, 1, 2, 3);
+    espl_rng_seed(&b, 1, 2, 3);
+    assert_true(espl_rng_next(&a) == espl_rng_next(&b));
+    espl_rng_seed(&b, 1, 2, 4);
+    assert_false(espl_rng_next(&a) == espl_rng_next(&b));
+    double sum = 0, sq = 0;
+    enum { N = 100000 };
+    for (int i = 0; i < N; i++) {
+        double x = espl_rng_normal(&a);
+        sum += x;
+        sq += x * x;
+        int64_t k = espl_rng_below(&a, 7);
+        assert_true(k >= 0 && k < 7);
+    }
+    assert_true(fabs(sum / N) < 0.02 && fabs(sq / N - 1) < 0.03);
+}
+
+/* First outputs of xoshiro256** from state {1, 2, 3, 4}: the reference implementation's, as listed by rand_xoshiro. */
+static void rng_is_xoshiro256starstar(void **state) {
+    (void)state;
+    static const uint64_t want[] = {11520u, 0u, 1509978240u, 1215971899390074240u, 1216172134540287360u};
+    espl_rng r = {{1, 2, 3, 4}};
+    for (size_t i = 0; i < 5; i++) assert_true(espl_rng_next(&r) == want[i]);
+}
+
+static void json_getters_name_file_and_key(void **state) {
+    (void)state;
+    static const char text[] = "{\"n\": 3, \"f\": 1.5, \"b\": true, \"s\": \"x\", \"z\": null}";
+    struct cJSON *doc;
+    int64_t n = 0;
+    double f = 0;
+    bool b = false;
+    const char *s = NULL;
+    assert_int_equal(espl_json_parse(text, (int64_t)strlen(text), "t.json", &doc), ESPL_OK);
+    assert_int_equal(espl_json_get_i64(doc, "n", "t.json", true, 0, 10, &n), ESPL_OK);
+    assert_int_equal(n, 3);
+    assert_int_equal(espl_json_get_f64(doc, "f", "t.json", true, 0, 10, &f), ESPL_OK);
+    assert_int_equal(espl_json_get_bool(doc, "b", "t.json", true, &b), ESPL_OK);
+    assert_int_equal(espl_json_get_str(doc, "s", "t.json", true, &s), ESPL_OK);
+    assert_true(f == 1.5 && b && strcmp(s, "x") == 0);
+    assert_int_equal(espl_json_get_i64(doc, "f", "t.json", true, 0, 10, &n), ESPL_FORMAT);
+    assert_string_equal(espl_base_error_text(), "t.json: \"f\" must be an integer");
+    assert_int_equal(espl_json_get_i64(doc, "n", "t.json", true, 0, 2, &n), ESPL_FORMAT);
+    assert_string_equal(espl_base_error_text(), "t.json: \"n\" is 3, expected 0 to 2");
+    assert_int_equal(espl_json_get_i64(doc, "z", "t.json", true, 0, 2, &n), ESPL_FORMAT);
+    assert_int_equal(espl_json_get_i64(doc, "z", "t.json", false, 0, 2, &n), ESPL_OK);
+    assert_int_equal(n, 3);
+    espl_json_free(&doc);
+}
+
+static void json_refuses_trailing_text_and_depth(void **state) {
+    (void)state;
+    struct cJSON *doc;
+    assert_int_equal(espl_json_parse("{} x", 4, "t", &doc), ESPL_FORMAT);
+    assert_null(doc);
+    assert_int_equal(espl_json_parse("{} \n", 4, "t", &doc), ESPL_OK);
+    espl_json_free(&doc);
+    char deep[4000];
+    memset(deep, '[', sizeof deep);
+    assert_int_equal(espl_json_parse(deep, sizeof deep, "t", &doc), ESPL_FORMAT);
+    assert_int_equal(espl_json_parse("", 0, "t", &doc), ESPL_FORMAT);
+}
+
+static void missing_file_is_an_io_error_with_its_name(void **state) {
+    (void)state;
+    char *text;
+    int64_t len;
+    espl_mapping m;
+    assert_int_equal(espl_file_read("/nonexistent/file", 10, &text, &len), ESPL_IO);
+    assert_non_null(strstr(espl_base_error_text(), "/nonexistent/file"));
+    assert_int_equal(espl_file_map("/nonexistent/file", &m), ESPL_IO);
+    assert_int_equal(espl_file_map("/", &m), ESPL_IO);
+    espl_file_unmap(&m);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(status_codes_map_to_documented_exit_codes),
+        cmocka_unit_test(fail_records_place_and_text_even_from_itself),
+        cmocka_unit_test(alloc_refuses_overflow),
+        cmocka_unit_test(arena_pieces_are_aligned_and_bounded),
+        cmocka_unit_test(utf8_length_follows_unicode_table_3_7),
+        cmocka_unit_test(json_strings_are_escaped_and_repaired),
+        cmocka_unit_test(map_keeps_ten_thousand_keys_apart),
+        cmocka_unit_test(rng_depends_on_every_seed_word),
+        cmocka_unit_test(rng_is_xoshiro256starstar),
+        cmocka_unit_test(json_getters_name_file_and_key),
+        cmocka_unit_test(json_refuses_trailing_text_and_depth),
+        cmocka_unit_test(missing_file_is_an_io_error_with_its_name),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
