@@ -51,7 +51,8 @@ int espl_status_exit_code(espl_status st);
 /* Records code, place and text as this thread's current error and returns code. The newest record wins. */
 espl_status espl_base_fail(espl_status code, const char *file, int line, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
-#define ESPL_FAIL(code, ...) espl_base_fail((code), __FILE__, __LINE__, __VA_ARGS__)
+/* (code) again at the end: analyzers then see that a failure is not ESPL_OK. */
+#define ESPL_FAIL(code, ...) (espl_base_fail((code), __FILE__, __LINE__, __VA_ARGS__), (code))
 /* Passes a failure on to the caller. Not between collectives: see espl_comm_agree. */
 #define ESPL_TRY(expr)                                                                                                 \
     do {                                                                                                               \
@@ -163,9 +164,9 @@ typedef struct espl_rng {
 } espl_rng;
 void espl_rng_seed(espl_rng *r, uint64_t seed, uint64_t stream, uint64_t purpose);
 uint64_t espl_rng_next(espl_rng *r);
-double espl_rng_uniform(espl_rng *r);              /* [0, 1), 53 bits */
-int64_t espl_rng_below(espl_rng *r, int64_t n);    /* [0, n), unbiased; n >= 1 */
-double espl_rng_normal(espl_rng *r);               /* N(0, 1), Box-Muller */
+double espl_rng_uniform(espl_rng *r);           /* [0, 1), 53 bits */
+int64_t espl_rng_below(espl_rng *r, int64_t n); /* [0, n), unbiased; n >= 1 */
+double espl_rng_normal(espl_rng *r);            /* N(0, 1), Box-Muller */
 
 /* ------------------------------------------------------------------ clock */
 

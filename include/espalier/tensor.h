@@ -1,6 +1,9 @@
 /*
  * tensor: dtypes, matrix views and the numeric kernels. f32 compute over weights that stay in their source dtype.
- * All functions are Local; OpenMP inside.
+ * All functions are Local; OpenMP inside. Matrices are row-major; [T, C] means T rows (tokens) of C features.
+ *
+ * Determinism: work is cut into tiles by shape alone, never by the number of threads, and every sum runs in a fixed
+ * order inside one tile. The same call gives the same bits on any number of threads.
  */
 #ifndef ESPALIER_TENSOR_H
 #define ESPALIER_TENSOR_H
@@ -23,8 +26,8 @@ typedef enum espl_dtype {
         ESPL_DTYPE_COUNT
 } espl_dtype;
 
-size_t espl_dtype_size(espl_dtype d);       /* bytes per element */
-const char *espl_dtype_name(espl_dtype d);  /* "BF16" */
+size_t espl_dtype_size(espl_dtype d);      /* bytes per element */
+const char *espl_dtype_name(espl_dtype d); /* "BF16" */
 bool espl_dtype_parse(const char *name, espl_dtype *out);
 bool espl_dtype_is_float(espl_dtype d);
 
@@ -32,5 +35,95 @@ bool espl_dtype_is_float(espl_dtype d);
 void espl_tensor_widen(const void *src, espl_dtype d, int64_t n, float *dst);
 /* n f32 elements rounded to nearest even into dtype d (a float dtype) at dst. dst may be unaligned. */
 void espl_tensor_narrow(const float *src, int64_t n, espl_dtype d, void *dst);
+
+/* ------------------------------------------------------------- threads */
+
+/* Scratch memory of the kernels, one piece per OpenMP thread. Not shared between two concurrent calls. */
+typedef struct espl_workspace espl_workspace;
+espl_status espl_workspace_create(espl_workspace **out);
+/* Bytes that espl_workspace_create takes for this many threads. */
+int64_t espl_workspace_bytes(int threads);
+void espl_workspace_destroy(espl_workspace **w);
+
+int espl_tensor_threads(void); /* OpenMP threads a kernel will use */
+/* "Cooperlake, OpenMP": the OpenBLAS core and flavour in use. Borrowed. Also makes a pthread flavour single-threaded,
+ * since our own tiles carry the parallelism: call it once at start. */
+const char *espl_tensor_blas_init(void);
+
+/* -------------------------------------------------------------- linear */
+
+/* One linear layer: y = x W^T + bias. The mask is the pruned model: 1 bit per weight, a row padded to whole 64-bit
+ * words, weight (r, c) at bit c % 64 of word r * espl_mask_words(in) + c / 64; a clear bit reads as weight 0. */
+typedef struct espl_linear {
+    const void *weight; /* [out, in] of dtype, row-major, any alignment; borrowed */
+    espl_dtype dtype;   /* F32, F16 or BF16 */
+    int64_t out, in;
+    const uint64_t *mask; /* [out, espl_mask_words(in)] or NULL: dense; borrowed */
+    const float *bias;    /* [out] or NULL; borrowed */
+} espl_linear;
+
+int64_t espl_mask_words(int64_t in); /* 64-bit words per mask row */
+
+/* y[i] = x W_i^T + b_i for n linears that share their input x [T, in]; y[i] is [T, out_i]. With `accumulate` the
+ * product is added to what y[i] holds (a residual connection). */
+void espl_tensor_linear(const espl_linear *linears, int n, const float *x, int64_t T, float *const *y, bool accumulate,
+                        espl_workspace *ws);
+
+/* Log-probabilities of the target tokens under softmax(x W^T), never holding [T, vocab]:
+ * logprob[t] = logit(target[t]) - logsumexp(logits); rows with target[t] < 0 get 0. x [T, in], target [T],
+ * logprob [T] (natural log, double). partial is scratch of espl_head_partial_floats(head, T) floats. */
+void espl_tensor_logprob(const espl_linear *head, const float *x, int64_t T, const int32_t *target, double *logprob,
+                         float *partial, espl_workspace *ws);
+int64_t espl_head_partial_floats(const espl_linear *head, int64_t T);
+
+/* ----------------------------------------------------------- attention */
+
+/* One sequence's new tokens attending to its cached keys and values. */
+typedef struct espl_attention {
+    const float *q; /* [T, heads * head_dim], after RoPE */
+    float *out;     /* [T, heads * head_dim] */
+    const float *k; /* [kv_heads, capacity, head_dim]: positions 0 .. pos + T - 1 are filled */
+    const float *v; /* like k */
+    int64_t T, pos; /* new tokens; position of the first */
+    int64_t capacity;
+} espl_attention;
+
+typedef struct espl_attention_shape {
+    int64_t heads, kv_heads, head_dim;
+    int64_t window; /* query i sees keys j with i - window < j <= i; 0: all j <= i */
+} espl_attention_shape;
+
+/* out = softmax(q k^T / sqrt(head_dim), causal and windowed) v for n sequences. Blocked, online softmax
+ * (Milakov & Gimelshein 2018; Dao et al. 2022); query head h reads kv head h / (heads / kv_heads). */
+void espl_tensor_attention(const espl_attention_shape *s, const espl_attention *seqs, int64_t n, espl_workspace *ws);
+
+/* Keys or values x [T, heads * head_dim] of new tokens into a cache [heads, capacity, head_dim]; cache points at the
+ * first new position of head 0. */
+void espl_tensor_cache_store(const float *x, int64_t T, int64_t heads, int64_t head_dim, float *cache,
+                             int64_t capacity);
+
+/* -------------------------------------------------------- element-wise */
+
+/* y[t] = x[t] * rsqrt(mean(x[t]^2) + eps) * weight (Zhang & Sennrich 2019; HF LlamaRMSNorm). x, y [T, C], y may be x.
+ */
+void espl_tensor_rmsnorm(const float *x, const float *weight, int64_t T, int64_t C, float eps, float *y);
+
+/* Rotary embedding tables. */
+typedef struct espl_rope {
+    float *cos, *sin; /* [positions, head_dim / 2] */
+    int64_t head_dim;
+} espl_rope;
+
+/* In place on x [T, ld], the first heads * head_dim columns of each row: optional RMSNorm of each head with
+ * norm [head_dim] (Qwen3's QK-norm, before RoPE; NULL for none), then RoPE in HF's half-split pairing
+ * (j, j + head_dim/2) at position pos[t]. */
+void espl_tensor_norm_rope(float *x, int64_t T, int64_t ld, int64_t heads, const float *norm, float eps,
+                           const espl_rope *rope, const int64_t *pos);
+
+/* gate = silu(gate) * up, both n floats. */
+void espl_tensor_swiglu(float *gate, const float *up, int64_t n);
+
+/* x[t] = the table's row ids[t], widened; table [rows, C] of dtype d. ids in range. */
+void espl_tensor_embed(const void *table, espl_dtype d, int64_t C, const int32_t *ids, int64_t T, float *x);
 
 #endif

@@ -48,8 +48,7 @@ espl_status espl_map_create(espl_map **out, int64_t expected) {
     espl_map *m;
     ESPL_TRY(espl_mem_alloc(&m, 1, sizeof *m, "hash map"));
     espl_status st = grow(m, size);
-    if (st != ESPL_OK)
-        espl_map_destroy(&m);
+    if (st != ESPL_OK) espl_map_destroy(&m);
     *out = m;
     return st;
 }

@@ -6,9 +6,7 @@
 
 static _Atomic int64_t balance;
 
-bool espl_mul_i64(int64_t a, int64_t b, int64_t *out) {
-    return a >= 0 && b >= 0 && !__builtin_mul_overflow(a, b, out);
-}
+bool espl_mul_i64(int64_t a, int64_t b, int64_t *out) { return a >= 0 && b >= 0 && !__builtin_mul_overflow(a, b, out); }
 
 static espl_status checked_bytes(int64_t n, size_t size, const char *what, size_t *bytes) {
     int64_t total;

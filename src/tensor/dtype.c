@@ -21,9 +21,7 @@ bool espl_dtype_parse(const char *name, espl_dtype *out) {
     return false;
 }
 
-bool espl_dtype_is_float(espl_dtype d) {
-    return d == ESPL_DTYPE_F32 || d == ESPL_DTYPE_F16 || d == ESPL_DTYPE_BF16;
-}
+bool espl_dtype_is_float(espl_dtype d) { return d == ESPL_DTYPE_F32 || d == ESPL_DTYPE_F16 || d == ESPL_DTYPE_BF16; }
 
 static float f32_of_bits(uint32_t u) {
     float f;
@@ -48,9 +46,9 @@ static inline float f16_to_f32(uint16_t h) {
 
 static uint16_t f32_to_f16(float f) {
     uint32_t u = bits_of_f32(f), sign = (u >> 16) & 0x8000, a = u & 0x7FFFFFFF;
-    if (a > 0x7F800000) return (uint16_t)(sign | 0x7E00);                /* NaN */
-    if (a >= 0x477FF000) return (uint16_t)(sign | 0x7C00);               /* rounds past 65504 */
-    if (a < 0x38800000) {                                                /* subnormal: let the FPU round */
+    if (a > 0x7F800000) return (uint16_t)(sign | 0x7E00);  /* NaN */
+    if (a >= 0x477FF000) return (uint16_t)(sign | 0x7C00); /* rounds past 65504 */
+    if (a < 0x38800000) {                                  /* subnormal: let the FPU round */
         uint32_t r = bits_of_f32(f32_of_bits(a) + 0.5f) - bits_of_f32(0.5f);
         return (uint16_t)(sign | r);
     }

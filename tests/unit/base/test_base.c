@@ -24,7 +24,7 @@ static void fail_records_place_and_text_even_from_itself(void **state) {
     (void)state;
     assert_int_equal(ESPL_FAIL(ESPL_IO, "disk %d", 7), ESPL_IO);
     assert_string_equal(espl_base_error_text(), "disk 7");
-    ESPL_FAIL(ESPL_IO, "outer: %s", espl_base_error_text());
+    (void)ESPL_FAIL(ESPL_IO, "outer: %s", espl_base_error_text());
     assert_string_equal(espl_base_error_text(), "outer: disk 7");
     assert_non_null(strstr(espl_base_error_place(), "test_base.c:"));
 }
@@ -62,9 +62,9 @@ static void utf8_length_follows_unicode_table_3_7(void **state) {
     static const struct {
         const char *bytes;
         int n, want;
-    } cases[] = {{"a", 1, 1},          {"\xC3\xA9", 2, 2},         {"\xE2\x82\xAC", 3, 3}, {"\xF0\x9F\x98\x80", 4, 4},
-                 {"\xC0\x80", 2, 0},   {"\xE0\x80\x80", 3, 0},     {"\xED\xA0\x80", 3, 0}, {"\xF4\x90\x80\x80", 4, 0},
-                 {"\xE2\x82", 2, 0},   {"\x80", 1, 0},             {"\xFF", 1, 0},         {"\xF0\x9F\x98", 3, 0},
+    } cases[] = {{"a", 1, 1},           {"\xC3\xA9", 2, 2},     {"\xE2\x82\xAC", 3, 3}, {"\xF0\x9F\x98\x80", 4, 4},
+                 {"\xC0\x80", 2, 0},    {"\xE0\x80\x80", 3, 0}, {"\xED\xA0\x80", 3, 0}, {"\xF4\x90\x80\x80", 4, 0},
+                 {"\xE2\x82", 2, 0},    {"\x80", 1, 0},         {"\xFF", 1, 0},         {"\xF0\x9F\x98", 3, 0},
                  {"\xE2\x28\xA1", 3, 0}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         assert_int_equal(espl_utf8_length(cases[i].bytes, cases[i].n), cases[i].want);

@@ -1,1 +1,0 @@
-#include "espalier/weights.h"
