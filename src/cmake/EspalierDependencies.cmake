@@ -1,6 +1,8 @@
 # Third-party libraries, each as one imported target that only the rooms of the design's table link.
 find_package(PkgConfig REQUIRED)
-find_package(OpenMP REQUIRED COMPONENTS C)
+if(NOT ESPL_FUZZ) # fuzz targets run single-threaded: clang needs no OpenMP runtime then
+  find_package(OpenMP REQUIRED COMPONENTS C)
+endif()
 find_package(MPI REQUIRED COMPONENTS C)
 set(HDF5_PREFER_PARALLEL TRUE)
 find_package(HDF5 REQUIRED COMPONENTS C)
@@ -29,7 +31,7 @@ message(STATUS "OpenBLAS: ${ESPL_OPENBLAS_LIBRARY}")
 
 add_library(espl_openmp INTERFACE)
 if(ESPL_FUZZ)
-  target_compile_options(espl_openmp INTERFACE -Wno-unknown-pragmas) # fuzz targets run single-threaded
+  target_compile_options(espl_openmp INTERFACE -Wno-unknown-pragmas)
 else()
   target_link_libraries(espl_openmp INTERFACE OpenMP::OpenMP_C)
 endif()

@@ -1,0 +1,156 @@
+/*
+ * model: config.json of the supported families, the cut into slices, the forward pass through the ranks, KV cache.
+ *
+ * Every rank opens the same directory and keeps its own slice of decoder layers; the first rank also embeds, the last
+ * also holds the head. Micro-batches of tokens flow from rank to rank; a rank computes one while the next arrives.
+ */
+#ifndef ESPALIER_MODEL_H
+#define ESPALIER_MODEL_H
+
+#include "espalier/comm.h"
+#include "espalier/plan.h"
+#include "espalier/tensor.h"
+#include "espalier/weights.h"
+
+/* -------------------------------------------------------------- config */
+
+#define ESPL_FAMILY_LIST(X)                                                                                            \
+    X(QWEN3, "qwen3", "Qwen3ForCausalLM")                                                                              \
+    X(QWEN2, "qwen2", "Qwen2ForCausalLM")                                                                              \
+    X(LLAMA, "llama", "LlamaForCausalLM")                                                                              \
+    X(MISTRAL, "mistral", "MistralForCausalLM")
+
+typedef enum espl_family {
+#define X(name, type, architecture) ESPL_FAMILY_##name,
+    ESPL_FAMILY_LIST(X)
+#undef X
+        ESPL_FAMILY_COUNT
+} espl_family;
+
+typedef enum espl_rope_type { ESPL_ROPE_DEFAULT, ESPL_ROPE_LINEAR, ESPL_ROPE_LLAMA3 } espl_rope_type;
+
+enum { ESPL_MAX_EOS = 8 };
+
+/* What config.json says, defaults filled in as Hugging Face does (tests/golden/README.md has the table). */
+typedef struct espl_model_config {
+    espl_family family;
+    int64_t vocab, hidden, ffn, layers, heads, kv_heads, head_dim, max_positions;
+    double rms_eps;
+    bool tied;                       /* tie_word_embeddings */
+    bool qkv_bias, o_bias, mlp_bias; /* linears with a bias */
+    bool qk_norm;                    /* RMSNorm of each query and key head, before RoPE */
+    int64_t window;                  /* sliding window, 0: none */
+    bool *slides;                    /* [layers]: the window applies to this layer; owned */
+    espl_rope_type rope_type;
+    double rope_theta, rope_factor, rope_low, rope_high;
+    int64_t rope_original; /* original_max_position_embeddings of llama3 scaling */
+    int64_t bos;           /* -1: none */
+    int64_t eos[ESPL_MAX_EOS];
+    int n_eos;
+} espl_model_config;
+
+/* Local. Reads dir/config.json (and eos/bos of dir/generation_config.json when it is there). ESPL_IO, ESPL_FORMAT;
+ * ESPL_UNSUPPORTED naming the architecture or field. Free with espl_model_config_free. */
+espl_status espl_model_config_read(const char *dir, espl_model_config *out);
+/* Local. The same from the text of a config.json; `name` is used in messages. */
+espl_status espl_model_config_parse(const char *json, int64_t len, const char *name, espl_model_config *out);
+void espl_model_config_free(espl_model_config *c);
+const char *espl_family_name(espl_family f); /* "qwen3" */
+
+/* Local. Output and input features of a linear of this model. */
+void espl_model_linear_shape(const espl_model_config *c, espl_linear_kind kind, int64_t *out, int64_t *in);
+/* Local. Does this linear have a bias? */
+bool espl_model_linear_bias(const espl_model_config *c, espl_linear_kind kind);
+/* Local. Parameters of one decoder layer / of the embedding table / all (a tied head counted once). */
+int64_t espl_model_layer_parameters(const espl_model_config *c);
+int64_t espl_model_embedding_parameters(const espl_model_config *c);
+int64_t espl_model_parameters(const espl_model_config *c);
+/* Local. Weights of the linears of one decoder layer: what can be pruned. */
+int64_t espl_model_layer_linear_weights(const espl_model_config *c);
+
+/* Local. FLOPs per token (2 per multiply-add) of a decoder layer with `context` tokens in a window: linears, and causal
+ * attention averaged over the window; and of the head. The cost model of the cut. */
+double espl_model_layer_flops(const espl_model_config *c, int64_t layer, int64_t context);
+double espl_model_head_flops(const espl_model_config *c);
+/* Local. Which layers each of `ranks` ranks holds. slices [ranks]. ESPL_CONFIG: more ranks than layers. */
+espl_status espl_model_partition(const espl_model_config *c, int64_t context, int ranks, espl_range *slices);
+
+/* -------------------------------------------------------------- opening */
+
+typedef struct espl_model_options {
+    int64_t context;      /* positions a sequence may have: the size of the KV cache */
+    int64_t batch_tokens; /* most tokens in one micro-batch */
+    int64_t slots;        /* sequences in the KV cache */
+    int64_t logits_rows;  /* most rows of logits asked for in one micro-batch; 0: only log-probabilities */
+} espl_model_options;
+
+/* Bytes of one rank, besides code: what `inspect` prints. */
+typedef struct espl_model_memory {
+    int64_t weights;     /* mapped, in their source dtype */
+    int64_t activations; /* buffers of a micro-batch */
+    int64_t kv_cache;
+    int64_t workspace; /* scratch of the kernels */
+    int64_t tables;    /* RoPE tables, norms and biases as f32 */
+} espl_model_memory;
+
+/* Local. Estimate for the rank that holds `slice`, without opening the weights. bytes_per_weight: 2 or 4. */
+espl_model_memory espl_model_memory_of(const espl_model_config *c, const espl_model_options *o, espl_range slice,
+                                       int threads, int64_t bytes_per_weight);
+
+typedef struct espl_model espl_model;
+
+/* Collective. Opens dir on all ranks. Each checks the tensor names and shapes of the whole model (headers only) and
+ * maps its own slice. Same status everywhere. Owned by the caller. comm is borrowed for the model's life. */
+espl_status espl_model_open(espl_comm *comm, const char *dir, const espl_model_options *o, espl_model **out);
+/* Local. */
+void espl_model_close(espl_model **m);
+/* Local. Borrowed. */
+const espl_model_config *espl_model_config_of(const espl_model *m);
+/* Local. Most tokens in one micro-batch. */
+int64_t espl_model_batch_tokens(const espl_model *m);
+/* Local. This rank's slice and memory. */
+espl_range espl_model_slice(const espl_model *m);
+espl_model_memory espl_model_memory_used(const espl_model *m);
+
+/* -------------------------------------------------------------- forward */
+
+/* New tokens of one sequence. ids [n] are the same on every rank; results are written on the last rank only. */
+typedef struct espl_segment {
+    int64_t slot; /* its place in the KV cache, 0 .. slots - 1 */
+    int64_t pos;  /* position of ids[0]: tokens 0 .. pos - 1 of this slot came in earlier micro-batches */
+    int64_t n;
+    const int32_t *ids;
+    const int32_t *targets; /* [n] token to score at each position, -1: none; or NULL */
+    double *logprob;        /* [n] natural log, written if targets */
+    float *logits;          /* [vocab] of the last token, written if not NULL */
+} espl_segment;
+
+typedef struct espl_batch {
+    const espl_segment *segments;
+    int64_t n;
+} espl_batch;
+
+/* Called after each micro-batch on this rank: done of n. */
+typedef void (*espl_model_progress)(void *context, int64_t done, int64_t n);
+
+/* Collective. Runs n micro-batches, in order, through the pipeline. Results do not depend on the number of ranks or
+ * threads. ESPL_USAGE: a segment outside the context, slots, batch or vocabulary. */
+espl_status espl_model_run(espl_model *m, const espl_batch *batches, int64_t n, espl_model_progress progress,
+                           void *context);
+
+/* Local. Observes the residual stream: called with layer -1 for the embeddings, layer i after decoder layer i of this
+ * rank's slice, and `layers` for the final norm's output; x [T, hidden], borrowed. NULL ends it. */
+typedef void (*espl_model_tap)(void *context, int64_t layer, const float *x, int64_t T);
+void espl_model_set_tap(espl_model *m, espl_model_tap tap, void *context);
+
+/* -------------------------------------------------------------- sampling */
+
+typedef struct espl_sampling {
+    double temperature; /* 0: greedy, the lowest id among equals */
+    double top_p;       /* nucleus (Holtzman et al. 2020); 1: all */
+} espl_sampling;
+
+/* Local. Picks a token from logits [vocab]. scratch [vocab] int32. */
+int32_t espl_model_sample(const float *logits, int64_t vocab, const espl_sampling *s, espl_rng *rng, int32_t *scratch);
+
+#endif

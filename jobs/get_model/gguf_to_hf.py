@@ -1,0 +1,160 @@
+"""Turns the GGUF of SmolLM2-135M-Instruct into a Hugging Face directory: bf16 safetensors, config, tokenizer.
+
+usage: gguf_to_hf.py FILE.gguf OUTPUT_DIRECTORY
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+import safetensors_io
+import smollm2_tokenizer
+
+TOP_LEVEL = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}
+IN_LAYER = {
+    "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
+    "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
+}
+
+
+def metadata(reader, key):
+    """The value of one GGUF field; a missing field is an error that names it."""
+    field = reader.get_field(key)
+    if field is None:
+        raise ValueError(f"the GGUF has no field {key}")
+    return field.contents()
+
+
+def shortest_decimal(value):
+    """A float32 field as the shortest decimal that means the same float32 (9.99999975e-06 -> 1e-05)."""
+    return float(str(np.float32(value)))
+
+
+def model_config(reader):
+    """config.json in the classic hub style, from the GGUF's metadata."""
+    if metadata(reader, "general.architecture") != "llama":
+        raise ValueError("the GGUF is not of the llama architecture")
+    hidden, heads = metadata(reader, "llama.embedding_length"), metadata(reader, "llama.attention.head_count")
+    if metadata(reader, "llama.rope.dimension_count") * heads != hidden:
+        raise ValueError("rope dimension times heads is not the hidden size")
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "bos_token_id": metadata(reader, "tokenizer.ggml.bos_token_id"),
+        "eos_token_id": metadata(reader, "tokenizer.ggml.eos_token_id"),
+        "hidden_act": "silu",
+        "hidden_size": hidden,
+        "initializer_range": hidden**-0.5,
+        "intermediate_size": metadata(reader, "llama.feed_forward_length"),
+        "max_position_embeddings": metadata(reader, "llama.context_length"),
+        "mlp_bias": False,
+        "model_type": "llama",
+        "num_attention_heads": heads,
+        "num_hidden_layers": metadata(reader, "llama.block_count"),
+        "num_key_value_heads": metadata(reader, "llama.attention.head_count_kv"),
+        "pad_token_id": metadata(reader, "tokenizer.ggml.padding_token_id"),
+        "pretraining_tp": 1,
+        "rms_norm_eps": shortest_decimal(metadata(reader, "llama.attention.layer_norm_rms_epsilon")),
+        "rope_scaling": None,
+        "rope_theta": shortest_decimal(metadata(reader, "llama.rope.freq_base")),
+        "tie_word_embeddings": all(t.name != "output.weight" for t in reader.tensors),
+        "torch_dtype": "bfloat16",
+        "use_cache": True,
+        "vocab_size": metadata(reader, "llama.vocab_size"),
+    }
+
+
+def generation_config(config):
+    return {"_from_model_config": True, **{key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}}
+
+
+def hf_name(name):
+    """llama.cpp's tensor name -> Hugging Face's; an unknown one is an error."""
+    if name in TOP_LEVEL:
+        return TOP_LEVEL[name]
+    block, layer, part, suffix = name.split(".")
+    if block != "blk" or suffix != "weight":
+        raise ValueError(f"unknown tensor {name}")
+    return f"model.layers.{layer}.{IN_LAYER[part]}.weight"
+
+
+def undo_rope_permutation(weight, heads):
+    """[heads*d, in] with llama.cpp's interleaved rotary pairs (0, d/2, 1, d/2+1, …) -> Hugging Face's split halves."""
+    rows, columns = weight.shape
+    return weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
+
+
+def hf_tensor(tensor, config):
+    """Dequantised float32 values of a GGUF tensor, in Hugging Face's row order."""
+    values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+    if tensor.name.endswith("attn_q.weight"):
+        return undo_rope_permutation(values, config["num_attention_heads"])
+    if tensor.name.endswith("attn_k.weight"):
+        return undo_rope_permutation(values, config["num_key_value_heads"])
+    return values
+
+
+def write_weights(reader, config, path):
+    """model.safetensors, tensors in the order of their names."""
+    tensors = {hf_name(t.name): t for t in reader.tensors}
+    expected = len(TOP_LEVEL) + len(IN_LAYER) * config["num_hidden_layers"]
+    if len(tensors) != expected:
+        raise ValueError(f"{len(tensors)} tensors in the GGUF, expected {expected}")
+    shapes = {name: tuple(int(n) for n in reversed(tensors[name].shape)) for name in sorted(tensors)}
+    safetensors_io.write_bf16(path, shapes, lambda name: hf_tensor(tensors[name], config))
+
+
+def tokenizer_files(reader):
+    """(tokenizer.json, tokenizer_config.json) as objects."""
+    model, pre = metadata(reader, "tokenizer.ggml.model"), metadata(reader, "tokenizer.ggml.pre")
+    if (model, pre) != ("gpt2", "smollm"):
+        raise ValueError(f"tokenizer {model}/{pre} in the GGUF, expected gpt2/smollm")
+    tokens, types, merges = (metadata(reader, f"tokenizer.ggml.{k}") for k in ("tokens", "token_type", "merges"))
+    fields = {k: metadata(reader, f"tokenizer.ggml.{k}")
+              for k in ("bos_token_id", "eos_token_id", "unknown_token_id", "padding_token_id")}
+    fields["chat_template"] = metadata(reader, "tokenizer.chat_template")
+    fields["context_length"] = metadata(reader, "llama.context_length")
+    return (smollm2_tokenizer.tokenizer_json(tokens, types, merges),
+            smollm2_tokenizer.tokenizer_config(tokens, types, fields))
+
+
+def write_json(path, value):
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def convert(source, output):
+    reader = gguf.GGUFReader(source)
+    config = model_config(reader)
+    tokenizer, settings = tokenizer_files(reader)
+    write_json(output / "config.json", config)
+    write_json(output / "generation_config.json", generation_config(config))
+    write_json(output / "tokenizer.json", tokenizer)
+    write_json(output / "tokenizer_config.json", settings)
+    write_weights(reader, config, output / "model.safetensors")
+
+
+def main(arguments):
+    if len(arguments) != 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    output = Path(arguments[1])
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        convert(arguments[0], output)
+    except (ValueError, KeyError) as error:
+        print(f"gguf_to_hf: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"gguf_to_hf: {error}", file=sys.stderr)
+        return 74
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,151 @@
+"""Reads what a Hugging Face hub says about a repository, and checks downloaded files. Standard library only.
+
+usage: hub_files.py revision < api/models/REPO/revision/REV      prints the commit
+       hub_files.py plan     < api/models/REPO/tree/COMMIT       prints "SIZE ALGORITHM HASH PATH" per wanted file
+       hub_files.py shards DIR                                   prints the weight files that DIR's index names
+       hub_files.py verify FILE SIZE ALGORITHM HASH              "-" in place of a value: not known, not checked
+       hub_files.py check DIR                                    every safetensors file complete, every shard there
+Exit status: 0 good, 65 the data is not what it should be, 2 usage.
+"""
+
+import hashlib
+import json
+import os
+import re
+import struct
+import sys
+from pathlib import Path
+
+WANTED = re.compile(
+    r"config\.json|generation_config\.json|tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json"
+    r"|added_tokens\.json|vocab\.json|merges\.txt|chat_template\.jinja|LICENSE(\.txt)?|USE_POLICY\.md"
+    r"|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
+)
+INDEX = "model.safetensors.index.json"
+MAX_HEADER = 100 << 20
+BLOCK = 1 << 20
+
+
+class BadData(Exception):
+    """The hub's answer or a file is not what it should be."""
+
+
+def read_json(text, what):
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise BadData(f"{what} is not JSON: {error}") from error
+
+
+def commit_of(text):
+    sha = read_json(text, "the hub's answer").get("sha", "")
+    if not re.fullmatch(r"[0-9a-f]{40}", sha):
+        raise BadData("the hub's answer names no commit")
+    return sha
+
+
+def plan_line(entry):
+    """Large files carry a SHA-256; small ones only git's blob hash."""
+    lfs = entry.get("lfs")
+    if lfs:
+        return f"{lfs['size']} sha256 {lfs['oid']} {entry['path']}"
+    return f"{entry['size']} gitblob {entry['oid']} {entry['path']}"
+
+
+def plan(text):
+    entries = read_json(text, "the hub's answer")
+    if not isinstance(entries, list):
+        raise BadData("the hub's answer is not a list of files")
+    wanted = [e for e in entries if e.get("type") == "file" and WANTED.fullmatch(e.get("path", ""))]
+    if not any(e["path"].endswith(".safetensors") for e in wanted):
+        raise BadData("the repository has no safetensors weights")
+    return [plan_line(e) for e in sorted(wanted, key=lambda e: (e["path"].endswith(".safetensors"), e["path"]))]
+
+
+def shards(directory):
+    """Weight files of a directory: those of its index, or the one file."""
+    index = directory / INDEX
+    if not index.exists():
+        return ["model.safetensors"]
+    names = set(read_json(index.read_text(encoding="utf-8"), INDEX).get("weight_map", {}).values())
+    bad = [n for n in names if not WANTED.fullmatch(n) or not n.endswith(".safetensors")]
+    if bad or not names:
+        raise BadData(f"{INDEX} names {', '.join(sorted(bad)) or 'no file'}")
+    return sorted(names)
+
+
+def digest(path, algorithm):
+    """sha256: of the contents; gitblob: git's own hash of a file."""
+    size = path.stat().st_size
+    state = hashlib.sha256() if algorithm == "sha256" else hashlib.sha1(b"blob %d\0" % size)
+    with open(path, "rb") as file:
+        while block := file.read(BLOCK):
+            state.update(block)
+    return state.hexdigest()
+
+
+def verify(path, size, algorithm, expected):
+    actual = path.stat().st_size
+    if size != "-" and actual != int(size):
+        raise BadData(f"{path.name} has {actual} bytes, expected {size}")
+    if algorithm != "-" and digest(path, algorithm) != expected:
+        raise BadData(f"{path.name} does not match its {algorithm} checksum")
+
+
+def check_safetensors(path):
+    """The header parses and the file ends where its last tensor does."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        word = file.read(8)
+        length = struct.unpack("<Q", word)[0] if len(word) == 8 else MAX_HEADER + 1
+        if length > MAX_HEADER or 8 + length > size:
+            raise BadData(f"{path.name} is not a safetensors file")
+        header = read_json(file.read(length), f"the header of {path.name}")
+    end = max((t["data_offsets"][1] for name, t in header.items() if name != "__metadata__"), default=0)
+    if 8 + length + end != size:
+        raise BadData(f"{path.name} has {size} bytes, its header asks for {8 + length + end}")
+
+
+def check(directory):
+    for name in ("config.json", "tokenizer.json"):
+        if not (directory / name).exists():
+            raise BadData(f"{name} is missing")
+        read_json((directory / name).read_text(encoding="utf-8"), name)
+    for name in shards(directory):
+        if not (directory / name).exists():
+            raise BadData(f"{name} is missing")
+        check_safetensors(directory / name)
+
+
+def run(arguments):
+    """One subcommand; returns the lines to print."""
+    verb, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if verb == "revision" and not rest:
+        return [commit_of(sys.stdin.read())]
+    if verb == "plan" and not rest:
+        return plan(sys.stdin.read())
+    if verb == "shards" and len(rest) == 1:
+        return shards(Path(rest[0]))
+    if verb == "verify" and len(rest) == 4:
+        return verify(Path(rest[0]), *rest[1:]) or []
+    if verb == "check" and len(rest) == 1:
+        return check(Path(rest[0])) or []
+    return None
+
+
+def main(arguments):
+    try:
+        lines = run(arguments)
+    except (BadData, OSError, KeyError, TypeError, AttributeError) as error:
+        print(f"{os.path.basename(__file__)}: {error}", file=sys.stderr)
+        return 65
+    if lines is None:
+        print(__doc__, file=sys.stderr)
+        return 2
+    for line in lines:
+        print(line)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Sourced by tests/run.sh and jobs/*.sh: installs what is missing on Debian, builds, sets the environment.
+#   espl_install PACKAGE...   installs the Debian packages that are not there yet (needs root or sudo)
+#   espl_build PRESET         configures and builds build/PRESET
+#   espl_mpi_environment      settings that every mpirun of ours wants
+
+ESPL_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+# shellcheck disable=SC2034 # used by those who source this
+ESPL_BUILD_PACKAGES=(build-essential cmake ninja-build git pkg-config openmpi-bin libopenmpi-dev libopenblas-openmp-dev
+  libhdf5-openmpi-dev libcjson-dev libpcre2-dev libutf8proc-dev libxxhash-dev libcmocka-dev)
+
+espl_say() { printf '\n== %s\n' "$*" >&2; }
+
+espl_missing() {
+  local p
+  for p in "$@"; do
+    [ "$(dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || printf '%s\n' "$p"
+  done
+}
+
+# dpkg only: elsewhere the user's own modules or packages must do, and CMake names what it lacks.
+espl_install() {
+  command -v dpkg-query >/dev/null || return 0
+  local missing sudo=()
+  mapfile -t missing < <(espl_missing "$@")
+  [ ${#missing[@]} -gt 0 ] || return 0
+  if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || {
+      echo "these Debian packages are missing and installing them needs root: ${missing[*]}" >&2
+      return 1
+    }
+    sudo=(sudo)
+  fi
+  espl_say "installing ${missing[*]}"
+  "${sudo[@]}" apt-get update -qq
+  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+espl_build() {
+  espl_say "building ($1)"
+  (cd "$ESPL_ROOT" && cmake --preset "$1" >/dev/null && cmake --build --preset "$1" -- --quiet)
+}
+
+espl_mpi_environment() {
+  export OMPI_MCA_rmaps_base_oversubscribe=1     # more ranks than cores are fine here
+  export OMPI_MCA_hwloc_base_binding_policy=none # one rank may use all its threads
+  if [ "$(id -u)" -eq 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
+}

@@ -1,0 +1,46 @@
+/* Private to the cli: commands, options and what they share. */
+#ifndef ESPL_CLI_H
+#define ESPL_CLI_H
+
+#include "espalier/comm.h"
+#include "espalier/eval.h"
+
+typedef struct cli_options {
+    const char *positional; /* the command's operand, or NULL */
+    const char *model, *text, *prompt;
+    int64_t window, limit, batch, ranks, max_tokens, seed;
+    double temperature, top_p;
+    bool json, decode, no_special, quiet, verbose, help;
+} cli_options;
+
+typedef struct cli_command {
+    const char *name;
+    const char *operand; /* name of the positional argument in the help, or NULL */
+    const char *summary;
+    espl_status (*run)(espl_comm *c, const cli_options *o); /* Collective */
+    unsigned bit;
+} cli_command;
+
+/* Ends with a NULL name. */
+extern const cli_command cli_commands[];
+
+/* Reads argv. *command is NULL for a bare --help or --version (*version). ESPL_USAGE with a text otherwise. */
+espl_status cli_parse(int argc, char **argv, const cli_command **command, cli_options *o, bool *version);
+/* Help of one command, or of the program if command is NULL, to stdout. */
+void cli_print_help(const cli_command *command);
+void cli_print_version(void);
+
+/* Opens the tokenizer of a model directory on rank 0 (elsewhere *t stays NULL). Collective. */
+espl_status cli_open_tokenizer(espl_comm *c, const char *dir, espl_tokenizer **t);
+/* A warning when the machine's cores are not used, for instance because mpirun bound this rank to one. Local. */
+void cli_warn_threads(espl_comm *c);
+/* "123.4 MiB" into buf (at least 32 bytes); returns buf. */
+const char *cli_bytes(int64_t bytes, char *buf);
+
+espl_status cli_eval(espl_comm *c, const cli_options *o);
+espl_status cli_score(espl_comm *c, const cli_options *o);
+espl_status cli_tokenize(espl_comm *c, const cli_options *o);
+espl_status cli_generate(espl_comm *c, const cli_options *o);
+espl_status cli_inspect(espl_comm *c, const cli_options *o);
+
+#endif

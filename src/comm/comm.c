@@ -1,0 +1,170 @@
+#include "espalier/comm.h"
+
+#include <mpi.h>
+#include <sched.h>
+#include <string.h>
+#include <time.h>
+
+/* Open MPI 4.1 counts in int: larger transfers go in pieces of this many bytes. */
+enum { PIECE = 1 << 30, REQUESTS = 64, TAG = 7 };
+
+struct espl_comm {
+    MPI_Comm world;
+    int rank, size;
+    MPI_Request requests[REQUESTS]; /* MPI_REQUEST_NULL: free */
+};
+
+espl_status espl_comm_create(int *argc, char ***argv, espl_comm **out) {
+    int provided;
+    *out = NULL;
+    MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided);
+    espl_comm *c;
+    ESPL_TRY(espl_mem_alloc(&c, 1, sizeof *c, "communicator"));
+    c->world = MPI_COMM_WORLD;
+    MPI_Comm_rank(c->world, &c->rank);
+    MPI_Comm_size(c->world, &c->size);
+    for (int i = 0; i < REQUESTS; i++) c->requests[i] = MPI_REQUEST_NULL;
+    *out = c;
+    return provided >= MPI_THREAD_FUNNELED
+               ? ESPL_OK
+               : ESPL_FAIL(ESPL_COMM, "this MPI library offers no MPI_THREAD_FUNNELED, which espalier needs");
+}
+
+void espl_comm_destroy(espl_comm **c) {
+    if (!c || !*c) return;
+    espl_mem_free(c);
+    MPI_Finalize();
+}
+
+int espl_comm_rank(const espl_comm *c) { return c->rank; }
+
+int espl_comm_size(const espl_comm *c) { return c->size; }
+
+const char *espl_comm_library(void) {
+    static char text[MPI_MAX_LIBRARY_VERSION_STRING];
+    int len = 0;
+    MPI_Get_library_version(text, &len);
+    text[strcspn(text, "\n")] = '\0';
+    return text;
+}
+
+/* A short spin for prompt answers, then longer and longer naps. */
+static void nap(int64_t turn) {
+    if (turn < 200) return;
+    if (turn < 1000) {
+        sched_yield();
+        return;
+    }
+    int64_t us = turn < 1100 ? 20 : turn < 2000 ? 200 : 2000;
+    nanosleep(&(struct timespec){.tv_nsec = us * 1000}, NULL);
+}
+
+static void wait_request(MPI_Request *r) {
+    int done = 0;
+    for (int64_t turn = 0;; turn++) {
+        MPI_Test(r, &done, MPI_STATUS_IGNORE);
+        if (done) return;
+        nap(turn);
+    }
+}
+
+typedef struct failure {
+    int status;
+    char place[128];
+    char text[ESPL_ERROR_TEXT_MAX];
+} failure;
+
+espl_status espl_comm_agree(espl_comm *c, espl_status mine) {
+    int first, me = mine == ESPL_OK ? c->size : c->rank;
+    MPI_Request r;
+    MPI_Iallreduce(&me, &first, 1, MPI_INT, MPI_MIN, c->world, &r);
+    wait_request(&r);
+    if (first == c->size) return ESPL_OK;
+    failure f = {.status = mine};
+    snprintf(f.place, sizeof f.place, "%s", espl_base_error_place());
+    snprintf(f.text, sizeof f.text, "%s", espl_base_error_text());
+    espl_comm_broadcast(c, &f, sizeof f, first);
+    if (first == c->rank || c->size == 1) return mine;
+    espl_base_error_set(f.place, f.text);
+    return (espl_status)f.status;
+}
+
+void espl_comm_broadcast(espl_comm *c, void *buf, int64_t bytes, int root) {
+    for (int64_t at = 0; at < bytes; at += PIECE) {
+        int n = (int)(bytes - at < PIECE ? bytes - at : PIECE);
+        MPI_Request r;
+        MPI_Ibcast((char *)buf + at, n, MPI_BYTE, root, c->world, &r);
+        wait_request(&r);
+    }
+}
+
+espl_status espl_comm_broadcast_str(espl_comm *c, espl_str *s, int root) {
+    int64_t len = s->len;
+    espl_comm_broadcast(c, &len, sizeof len, root);
+    espl_status st = ESPL_OK;
+    if (c->rank != root) {
+        st = espl_mem_resize(&s->data, len + 1, 1, "broadcast text");
+        if (st == ESPL_OK) {
+            s->len = len;
+            s->cap = len + 1;
+            s->data[len] = '\0';
+        }
+    }
+    ESPL_TRY(espl_comm_agree(c, st));
+    espl_comm_broadcast(c, s->data, len, root);
+    return ESPL_OK;
+}
+
+void espl_comm_gather_f64(espl_comm *c, double mine, double *all) {
+    MPI_Request r;
+    MPI_Iallgather(&mine, 1, MPI_DOUBLE, all, 1, MPI_DOUBLE, c->world, &r);
+    wait_request(&r);
+}
+
+/* Index of the first of n consecutive free requests, -1 if there are none. */
+static int64_t free_run(const espl_comm *c, int64_t n) {
+    for (int64_t i = 0, run = 0; i < REQUESTS; i++) {
+        run = c->requests[i] == MPI_REQUEST_NULL ? run + 1 : 0;
+        if (run == n) return i - n + 1;
+    }
+    return -1;
+}
+
+static espl_status reserve(espl_comm *c, int64_t bytes, espl_transfer *t) {
+    int64_t n = bytes / PIECE + 1;
+    *t = (espl_transfer){.first = free_run(c, n), .count = n};
+    if (t->first >= 0) return ESPL_OK;
+    *t = (espl_transfer){0};
+    return ESPL_FAIL(ESPL_COMM, "too many transfers under way for another of %lld bytes", (long long)bytes);
+}
+
+static int piece_bytes(int64_t bytes, int64_t i) {
+    int64_t left = bytes - i * PIECE;
+    return (int)(left < PIECE ? left : PIECE);
+}
+
+espl_status espl_comm_send(espl_comm *c, const void *buf, int64_t bytes, int peer, espl_transfer *t) {
+    ESPL_TRY(reserve(c, bytes, t));
+    for (int64_t i = 0; i < t->count; i++)
+        MPI_Isend((const char *)buf + i * PIECE, piece_bytes(bytes, i), MPI_BYTE, peer, TAG, c->world,
+                  &c->requests[t->first + i]);
+    return ESPL_OK;
+}
+
+espl_status espl_comm_receive(espl_comm *c, void *buf, int64_t bytes, int peer, espl_transfer *t) {
+    ESPL_TRY(reserve(c, bytes, t));
+    for (int64_t i = 0; i < t->count; i++)
+        MPI_Irecv((char *)buf + i * PIECE, piece_bytes(bytes, i), MPI_BYTE, peer, TAG, c->world,
+                  &c->requests[t->first + i]);
+    return ESPL_OK;
+}
+
+void espl_comm_wait(espl_comm *c, espl_transfer *t) {
+    for (int64_t i = 0; i < t->count; i++) wait_request(&c->requests[t->first + i]);
+    *t = (espl_transfer){0};
+}
+
+void espl_comm_progress(espl_comm *c) {
+    int flag;
+    if (c->size > 1) MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, c->world, &flag, MPI_STATUS_IGNORE);
+}

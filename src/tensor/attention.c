@@ -1,0 +1,135 @@
+/* Causal attention in blocks: the heads of one kv group are stacked, so that a block of keys is packed once for all. */
+#include "internal.h"
+
+#include <cblas.h>
+#include <math.h>
+#include <string.h>
+
+/* One block of queries: rows r = h * n + i for head h of the group and query i of n. */
+typedef struct block {
+    const espl_attention_shape *s;
+    const espl_attention *a;
+    int64_t kv, group; /* kv head; query heads per kv head */
+    int64_t first, n;  /* queries first .. first + n - 1 of the sequence's new tokens */
+    float *q, *o;      /* [group * n, head_dim] */
+    float *scores;     /* [group * n, keys of the block] */
+    float m[BLOCK_Q];  /* running largest score per row */
+    float l[BLOCK_Q];  /* running sum of exp per row */
+} block;
+
+static void gather_queries(block *b) {
+    int64_t d = b->s->head_dim, ld = b->s->heads * d;
+    for (int64_t h = 0; h < b->group; h++)
+        for (int64_t i = 0; i < b->n; i++)
+            memcpy(b->q + (h * b->n + i) * d, b->a->q + (b->first + i) * ld + (b->kv * b->group + h) * d,
+                   (size_t)d * sizeof(float));
+}
+
+/* out = o / l, back in the layout of the heads. */
+static void scatter_outputs(const block *b) {
+    int64_t d = b->s->head_dim, ld = b->s->heads * d;
+    for (int64_t h = 0; h < b->group; h++)
+        for (int64_t i = 0; i < b->n; i++) {
+            const float *o = b->o + (h * b->n + i) * d;
+            float *out = b->a->out + (b->first + i) * ld + (b->kv * b->group + h) * d;
+            float inv = 1.0f / b->l[h * b->n + i];
+            for (int64_t j = 0; j < d; j++) out[j] = o[j] * inv;
+        }
+}
+
+/* Scores of row r against keys lo .. hi - 1 (inside the row of `width` floats) become exp(score - m); the rest 0. */
+static void soften_row(block *b, int64_t r, int64_t lo, int64_t hi, int64_t width) {
+    float *p = b->scores + r * width, m = b->m[r], sum = 0;
+#pragma omp simd reduction(max : m)
+    for (int64_t j = lo; j < hi; j++) m = p[j] > m ? p[j] : m;
+    memset(p, 0, (size_t)lo * sizeof *p);
+    memset(p + hi, 0, (size_t)(width - hi) * sizeof *p);
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = lo; j < hi; j++) {
+        p[j] = fast_exp(p[j] - m);
+        sum += p[j];
+    }
+    if (m != b->m[r]) { /* earlier blocks were scaled by a smaller maximum */
+        float fade = fast_exp(b->m[r] - m), *o = b->o + r * b->s->head_dim;
+        for (int64_t j = 0; j < b->s->head_dim; j++) o[j] *= fade;
+        b->l[r] *= fade;
+    }
+    b->m[r] = m;
+    b->l[r] += sum;
+}
+
+static int64_t clamp(int64_t x, int64_t lo, int64_t hi) { return x < lo ? lo : x > hi ? hi : x; }
+
+/* Softmax over the part of keys k0 .. k0 + width - 1 that each query may see. */
+static void soften(block *b, int64_t k0, int64_t width) {
+    for (int64_t i = 0; i < b->n; i++) {
+        int64_t at = b->a->pos + b->first + i;
+        int64_t hi = clamp(at + 1 - k0, 0, width);
+        int64_t lo = b->s->window > 0 ? clamp(at + 1 - b->s->window - k0, 0, hi) : 0;
+        for (int64_t h = 0; h < b->group; h++) {
+            int64_t r = h * b->n + i;
+            if (lo < hi)
+                soften_row(b, r, lo, hi, width);
+            else
+                memset(b->scores + r * width, 0, (size_t)width * sizeof(float));
+        }
+    }
+}
+
+static void attend_keys(block *b, int64_t k0, int64_t width) {
+    int64_t d = b->s->head_dim, rows = b->group * b->n, at = (b->kv * b->a->capacity + k0) * d;
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)width, (int)d, 1.0f / sqrtf((float)d), b->q,
+                (int)d, b->a->k + at, (int)d, 0.0f, b->scores, (int)width);
+    soften(b, k0, width);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, (int)d, (int)width, 1.0f, b->scores, (int)width,
+                b->a->v + at, (int)d, 1.0f, b->o, (int)d);
+}
+
+static void attend_block(block *b) {
+    int64_t rows = b->group * b->n, end = b->a->pos + b->first + b->n;
+    int64_t oldest = b->s->window > 0 ? clamp(b->a->pos + b->first + 1 - b->s->window, 0, end) : 0;
+    gather_queries(b);
+    memset(b->o, 0, (size_t)(rows * b->s->head_dim) * sizeof(float));
+    for (int64_t r = 0; r < rows; r++) {
+        b->m[r] = -INFINITY;
+        b->l[r] = 0;
+    }
+    for (int64_t k0 = oldest / BLOCK_K * BLOCK_K; k0 < end; k0 += BLOCK_K)
+        attend_keys(b, k0, clamp(end - k0, 0, BLOCK_K));
+    scatter_outputs(b);
+}
+
+static int64_t queries_per_block(const espl_attention_shape *s) {
+    int64_t n = BLOCK_Q / (s->heads / s->kv_heads);
+    return n > 0 ? n : 1;
+}
+
+/* index counts (sequence, block of queries, kv head). */
+static void attend_task(const espl_attention_shape *s, const espl_attention *seqs, int64_t index, espl_workspace *ws) {
+    int64_t per = queries_per_block(s), rest = index / s->kv_heads;
+    const espl_attention *a = seqs;
+    for (; rest >= (a->T + per - 1) / per; a++) rest -= (a->T + per - 1) / per;
+    scratch mine = espl_workspace_mine(ws);
+    block b = {.s = s, .a = a, .kv = index % s->kv_heads, .group = s->heads / s->kv_heads, .first = rest * per};
+    b.n = clamp(a->T - b.first, 0, per);
+    b.q = mine.tile;
+    b.o = mine.tile + BLOCK_Q * MAX_HEAD_DIM;
+    b.scores = mine.panel;
+    attend_block(&b);
+}
+
+void espl_tensor_attention(const espl_attention_shape *s, const espl_attention *seqs, int64_t n, espl_workspace *ws) {
+    int64_t per = queries_per_block(s), tasks = 0;
+    for (int64_t i = 0; i < n; i++) tasks += (seqs[i].T + per - 1) / per * s->kv_heads;
+        /* Later query blocks see more keys: hand out the longest tasks first. */
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int64_t i = tasks - 1; i >= 0; i--) attend_task(s, seqs, i, ws);
+}
+
+void espl_tensor_cache_store(const float *x, int64_t T, int64_t heads, int64_t head_dim, float *cache,
+                             int64_t capacity) {
+#pragma omp parallel for collapse(2) schedule(static) if (T * heads * head_dim > 1 << 15)
+    for (int64_t h = 0; h < heads; h++)
+        for (int64_t t = 0; t < T; t++)
+            memcpy(cache + (h * capacity + t) * head_dim, x + (t * heads + h) * head_dim, (size_t)head_dim * sizeof *x);
+}

@@ -1,0 +1,132 @@
+"""The tiny models of tests/golden: their config.json word for word, and what of each must show in its numbers."""
+
+from dataclasses import dataclass, field
+
+FULL, SLIDING = "full_attention", "sliding_attention"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One model. `config` is written to config.json as it is; `without` maps the name of a feature to the config
+    fields that take it away, which must change the logits."""
+
+    name: str
+    config: dict
+    dtype: str  # of the stored weights
+    tokens: int  # length of each of the two sequences
+    shards: int = 1
+    legacy_inv_freq: bool = False  # store the rotary_emb.inv_freq tensors of Llama-1/2 checkpoints
+    without: dict = field(default_factory=dict)
+
+
+def config(model_type, architecture, sizes, **rest):
+    """sizes: (vocab, hidden, intermediate, layers, heads)"""
+    vocab, hidden, intermediate, layers, heads = sizes
+    return {
+        "architectures": [architecture], "model_type": model_type, "hidden_act": "silu", "vocab_size": vocab,
+        "hidden_size": hidden, "intermediate_size": intermediate, "num_hidden_layers": layers,
+        "num_attention_heads": heads, "max_position_embeddings": 256, "bos_token_id": 1, "eos_token_id": 2, **rest,
+    }
+
+
+def qwen3(sizes, **rest):
+    return config("qwen3", "Qwen3ForCausalLM", sizes, **rest)
+
+
+def qwen2(sizes, **rest):
+    return config("qwen2", "Qwen2ForCausalLM", sizes, **rest)
+
+
+def llama(sizes, **rest):
+    return config("llama", "LlamaForCausalLM", sizes, **rest)
+
+
+def mistral(sizes, **rest):
+    return config("mistral", "MistralForCausalLM", sizes, **rest)
+
+
+LLAMA3_SCALING = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                  "original_max_position_embeddings": 32}
+
+SPECS = [
+    Spec("qwen3-tied-bf16",
+         qwen3((211, 56, 96, 3, 4), num_key_value_heads=2, head_dim=24, rms_norm_eps=1e-6, rope_theta=1000000,
+               rope_scaling=None, attention_bias=False, tie_word_embeddings=True, use_sliding_window=False,
+               sliding_window=None, max_window_layers=3, torch_dtype="bfloat16"),
+         dtype="bfloat16", tokens=29, without={"rope_theta": {"rope_theta": 10000.0}}),
+    Spec("qwen3-untied-f32-sharded",
+         qwen3((160, 40, 64, 3, 6), num_key_value_heads=2, head_dim=12, rms_norm_eps=1e-6, rope_theta=1000000,
+               rope_scaling=None, attention_bias=False, tie_word_embeddings=False, use_sliding_window=False,
+               sliding_window=6, max_window_layers=0, torch_dtype="float32"),
+         dtype="float32", tokens=24, shards=3, without={"unused_window": {"use_sliding_window": True}}),
+    Spec("qwen3-bias",
+         qwen3((173, 48, 100, 2, 4), num_key_value_heads=2, head_dim=20, rms_norm_eps=1e-6, attention_bias=True,
+               tie_word_embeddings=False, use_sliding_window=False, sliding_window=None,
+               layer_types=[FULL, FULL], rope_parameters={"rope_type": "default", "rope_theta": 5000000.0},
+               dtype="bfloat16"),
+         dtype="bfloat16", tokens=31,
+         without={"rope_theta": {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}}}),
+    Spec("qwen3-sliding",
+         qwen3((192, 48, 96, 4, 4), num_key_value_heads=1, head_dim=16, rms_norm_eps=1e-6, attention_bias=False,
+               tie_word_embeddings=True, use_sliding_window=True, sliding_window=5, max_window_layers=1,
+               layer_types=[FULL, SLIDING, FULL, SLIDING],
+               rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}, dtype="bfloat16"),
+         dtype="bfloat16", tokens=37,
+         without={"window": {"layer_types": [FULL] * 4}, "window_size": {"sliding_window": 6},
+                  "layer_types": {"layer_types": [FULL, SLIDING, SLIDING, SLIDING]}}),
+    Spec("qwen2-bias-bf16",
+         qwen2((223, 48, 104, 3, 4), num_key_value_heads=2, rms_norm_eps=1e-6, rope_theta=1000000.0,
+               tie_word_embeddings=True, use_sliding_window=False, sliding_window=32768, max_window_layers=3,
+               torch_dtype="bfloat16"),
+         dtype="bfloat16", tokens=33, without={"rope_theta": {"rope_theta": 10000.0}}),
+    Spec("qwen2-untied-f16",
+         qwen2((187, 48, 112, 3, 6), num_key_value_heads=3, rms_norm_eps=1e-6, rope_theta=1000000.0,
+               tie_word_embeddings=False, use_sliding_window=False, torch_dtype="float16"),
+         dtype="float16", tokens=30, without={"rope_theta": {"rope_theta": 10000.0}}),
+    Spec("qwen2-sliding-classic",
+         qwen2((177, 48, 80, 3, 4), num_key_value_heads=2, rms_norm_eps=1e-6, rope_theta=1000000.0,
+               tie_word_embeddings=True, use_sliding_window=True, sliding_window=6, max_window_layers=1,
+               torch_dtype="bfloat16"),
+         dtype="bfloat16", tokens=32,
+         without={"window": {"use_sliding_window": False}, "max_window_layers": {"max_window_layers": 2}}),
+    Spec("llama-mha-f16",
+         llama((199, 48, 128, 2, 4), rms_norm_eps=1e-6, pad_token_id=0, tie_word_embeddings=False,
+               torch_dtype="float16"),
+         dtype="float16", tokens=28, legacy_inv_freq=True, without={"rope_theta": {"rope_theta": 500.0}}),
+    Spec("llama3-rope",
+         llama((160, 48, 72, 2, 4), num_key_value_heads=2, head_dim=12, rms_norm_eps=1e-5, rope_theta=500.0,
+               rope_scaling=LLAMA3_SCALING, attention_bias=False, mlp_bias=False, tie_word_embeddings=True,
+               eos_token_id=[2, 3], torch_dtype="bfloat16"),
+         dtype="bfloat16", tokens=96,
+         without={"rope_scaling": {"rope_scaling": None},
+                  "low_freq_factor": {"rope_scaling": {**LLAMA3_SCALING, "low_freq_factor": 2.0}},
+                  "high_freq_factor": {"rope_scaling": {**LLAMA3_SCALING, "high_freq_factor": 2.0}},
+                  "as_linear": {"rope_scaling": {"rope_type": "linear", "factor": 8.0}}}),
+    Spec("llama-linear",
+         llama((181, 48, 88, 2, 4), num_key_value_heads=4, rms_norm_eps=1e-5, rope_theta=10000.0,
+               rope_scaling={"type": "linear", "factor": 4.0}, tie_word_embeddings=False, torch_dtype="bfloat16"),
+         dtype="bfloat16", tokens=40, without={"rope_scaling": {"rope_scaling": None}}),
+    Spec("smollm-tied-bf16",
+         llama((173, 72, 134, 2, 9), num_key_value_heads=3, rms_norm_eps=1e-5, rope_theta=100000, rope_scaling=None,
+               attention_bias=False, mlp_bias=False, pretraining_tp=1, tie_word_embeddings=True,
+               torch_dtype="bfloat16"),
+         dtype="bfloat16", tokens=35, without={"rope_theta": {"rope_theta": 10000.0}}),
+    Spec("llama-bias",
+         llama((167, 48, 88, 2, 4), num_key_value_heads=2, head_dim=16, rms_norm_eps=0.02, attention_bias=True,
+               mlp_bias=True, tie_word_embeddings=False,
+               rope_parameters={**LLAMA3_SCALING, "rope_theta": 10000.0}, dtype="bfloat16"),
+         dtype="bfloat16", tokens=40,
+         without={"rms_norm_eps": {"rms_norm_eps": 1e-6},
+                  "rope_scaling": {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}}}),
+    Spec("mistral-sliding",
+         mistral((197, 64, 96, 2, 8), num_key_value_heads=2, rms_norm_eps=1e-5, rope_theta=10000.0,
+                 sliding_window=7, tie_word_embeddings=False, torch_dtype="bfloat16"),
+         dtype="bfloat16", tokens=36,
+         without={"window": {"sliding_window": None}, "window_size": {"sliding_window": 8}}),
+    Spec("mistral-full",
+         mistral((189, 48, 96, 2, 4), num_key_value_heads=2, head_dim=20, rms_norm_eps=1e-5, sliding_window=None,
+                 rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}, tie_word_embeddings=False,
+                 dtype="bfloat16"),
+         dtype="bfloat16", tokens=34,
+         without={"rope_theta": {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}}}),
+]

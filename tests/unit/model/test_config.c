@@ -1,0 +1,177 @@
+/* config.json: what is read, what is refused, and how it is named. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "espalier/model.h"
+
+#define LLAMA                                                                                                          \
+    "\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", \"vocab_size\": 100, \"hidden_size\": 64, " \
+    "\"intermediate_size\": 128, \"num_hidden_layers\": 4, \"num_attention_heads\": 8"
+#define QWEN3                                                                                                          \
+    "\"model_type\": \"qwen3\", \"vocab_size\": 100, \"hidden_size\": 64, \"intermediate_size\": 128, "                \
+    "\"num_hidden_layers\": 4, \"num_attention_heads\": 8, \"num_key_value_heads\": 2"
+#define MISTRAL                                                                                                        \
+    "\"model_type\": \"mistral\", \"vocab_size\": 100, \"hidden_size\": 64, \"intermediate_size\": 128, "              \
+    "\"num_hidden_layers\": 4, \"num_attention_heads\": 8, \"num_key_value_heads\": 2"
+
+static espl_status parse(const char *body, espl_model_config *c) {
+    char json[4096];
+    snprintf(json, sizeof json, "{%s}", body);
+    return espl_model_config_parse(json, (int64_t)strlen(json), "config.json", c);
+}
+
+static void refused(const char *body, espl_status status, const char *words) {
+    espl_model_config c;
+    espl_status st = parse(body, &c);
+    if (st == ESPL_OK) {
+        espl_model_config_free(&c);
+        fail_msg("accepted: %s", body);
+    }
+    if (st != status || !strstr(espl_base_error_text(), words))
+        fail_msg("%s: got %s \"%s\", wanted %s with \"%s\"", body, espl_status_name(st), espl_base_error_text(),
+                 espl_status_name(status), words);
+    assert_non_null(strstr(espl_base_error_text(), "config.json"));
+}
+
+static void llama_defaults_are_hugging_faces(void **state) {
+    (void)state;
+    espl_model_config c;
+    assert_int_equal(parse(LLAMA, &c), ESPL_OK);
+    assert_int_equal(c.kv_heads, 8);
+    assert_int_equal(c.head_dim, 8);
+    assert_true(c.rms_eps == 1e-6 && c.rope_theta == 10000 && !c.tied && !c.qkv_bias && !c.qk_norm && c.window == 0);
+    espl_model_config_free(&c);
+}
+
+static void qwen3_head_dim_does_not_follow_hidden(void **state) {
+    (void)state;
+    espl_model_config c;
+    assert_int_equal(parse(QWEN3, &c), ESPL_OK);
+    assert_int_equal(c.head_dim, 128);
+    assert_true(c.qk_norm);
+    espl_model_config_free(&c);
+}
+
+static void rope_settings_have_hugging_faces_precedence(void **state) {
+    (void)state;
+    espl_model_config c;
+    assert_int_equal(parse(LLAMA ", \"rope_theta\": 5, \"rope_parameters\": {\"rope_type\": \"linear\", \"factor\": 4, "
+                                 "\"rope_theta\": 7}",
+                           &c),
+                     ESPL_OK);
+    assert_true(c.rope_type == ESPL_ROPE_LINEAR && c.rope_theta == 7 && c.rope_factor == 4);
+    espl_model_config_free(&c);
+    assert_int_equal(parse(LLAMA ", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}, \"rope_parameters\": "
+                                 "{\"rope_theta\": 7}",
+                           &c),
+                     ESPL_OK);
+    assert_true(c.rope_theta == 10000 && c.rope_factor == 2);
+    espl_model_config_free(&c);
+    assert_int_equal(parse(LLAMA
+                           ", \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1, "
+                           "\"high_freq_factor\": 4, \"original_max_position_embeddings\": 8192}",
+                           &c),
+                     ESPL_OK);
+    assert_true(c.rope_type == ESPL_ROPE_LLAMA3 && c.rope_original == 8192);
+    espl_model_config_free(&c);
+    refused(LLAMA ", \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 2}", ESPL_UNSUPPORTED, "yarn");
+    refused(LLAMA ", \"rope_scaling\": {\"type\": \"linear\"}", ESPL_FORMAT, "factor");
+    refused(LLAMA ", \"rope_scaling\": {\"full_attention\": {}}", ESPL_UNSUPPORTED, "full_attention");
+    refused(LLAMA ", \"rope_scaling\": {\"type\": \"llama3\", \"factor\": 8}", ESPL_FORMAT, "low_freq_factor");
+    refused(LLAMA ", \"partial_rotary_factor\": 0.5", ESPL_UNSUPPORTED, "partial_rotary_factor");
+}
+
+static void sliding_windows_follow_the_family(void **state) {
+    (void)state;
+    espl_model_config c;
+    assert_int_equal(parse(QWEN3 ", \"sliding_window\": 9, \"use_sliding_window\": false", &c), ESPL_OK);
+    assert_int_equal(c.window, 0);
+    espl_model_config_free(&c);
+    assert_int_equal(parse(QWEN3 ", \"sliding_window\": 9, \"use_sliding_window\": true, \"max_window_layers\": 3", &c),
+                     ESPL_OK);
+    assert_true(c.window == 9 && !c.slides[2] && c.slides[3]);
+    espl_model_config_free(&c);
+    assert_int_equal(parse(MISTRAL, &c), ESPL_OK);
+    assert_true(c.window == 4096 && c.slides[0]);
+    espl_model_config_free(&c);
+    assert_int_equal(parse(MISTRAL ", \"sliding_window\": null", &c), ESPL_OK);
+    assert_true(c.window == 0 && !c.slides[0]);
+    espl_model_config_free(&c);
+    refused(LLAMA ", \"sliding_window\": 5", ESPL_UNSUPPORTED, "sliding_window");
+    refused(QWEN3 ", \"layer_types\": [\"full_attention\"]", ESPL_FORMAT, "layer_types");
+    refused(QWEN3 ", \"layer_types\": [\"sliding_attention\", \"full_attention\", \"full_attention\", "
+                  "\"full_attention\"]",
+            ESPL_UNSUPPORTED, "layer_types[0]");
+    refused(MISTRAL ", \"sliding_window\": 0", ESPL_FORMAT, "sliding_window");
+}
+
+static void what_we_do_not_compute_is_refused_by_name(void **state) {
+    (void)state;
+    refused("\"model_type\": \"gpt2\"", ESPL_UNSUPPORTED, "gpt2");
+    refused("\"model_type\": \"llama\", \"architectures\": [\"LlamaForSequenceClassification\"]", ESPL_UNSUPPORTED,
+            "LlamaForSequenceClassification");
+    refused(LLAMA ", \"num_experts\": 8", ESPL_UNSUPPORTED, "num_experts");
+    refused(LLAMA ", \"hidden_act\": \"gelu\"", ESPL_UNSUPPORTED, "gelu");
+    refused(LLAMA ", \"quantization_config\": {\"bits\": 4}", ESPL_UNSUPPORTED, "quantization_config");
+    refused(LLAMA ", \"is_encoder_decoder\": true", ESPL_UNSUPPORTED, "is_encoder_decoder");
+    refused(LLAMA ", \"head_dim\": 7", ESPL_UNSUPPORTED, "head_dim");
+}
+
+static void malformed_values_name_the_key(void **state) {
+    (void)state;
+    refused("\"model_type\": 3", ESPL_FORMAT, "model_type");
+    refused("", ESPL_FORMAT, "model_type");
+    refused(LLAMA ", \"vocab_size\": 1.5}, {\"x\": 1", ESPL_FORMAT, "unexpected text");
+    refused(LLAMA ", \"num_key_value_heads\": 3", ESPL_FORMAT, "num_key_value_heads");
+    refused(LLAMA ", \"num_key_value_heads\": -1", ESPL_FORMAT, "num_key_value_heads");
+    refused(LLAMA ", \"rms_norm_eps\": \"x\"", ESPL_FORMAT, "rms_norm_eps");
+    refused(LLAMA ", \"tie_word_embeddings\": 1", ESPL_FORMAT, "tie_word_embeddings");
+    refused(LLAMA ", \"eos_token_id\": [1, 100]", ESPL_FORMAT, "eos_token_id");
+    refused("\"model_type\": \"llama\", \"vocab_size\": 1e30", ESPL_FORMAT, "vocab_size");
+    refused("\"model_type\": \"qwen3\", \"vocab_size\": 100, \"hidden_size\": 64, \"intermediate_size\": 128, "
+            "\"num_hidden_layers\": 4, \"num_attention_heads\": 8",
+            ESPL_FORMAT, "num_key_value_heads");
+    espl_model_config c;
+    assert_int_equal(espl_model_config_parse("[]", 2, "config.json", &c), ESPL_FORMAT);
+    assert_int_equal(espl_model_config_parse("", 0, "config.json", &c), ESPL_FORMAT);
+}
+
+static void eos_may_be_a_list(void **state) {
+    (void)state;
+    espl_model_config c;
+    assert_int_equal(parse(LLAMA ", \"eos_token_id\": [1, 99], \"bos_token_id\": null", &c), ESPL_OK);
+    assert_true(c.n_eos == 2 && c.eos[1] == 99 && c.bos == -1);
+    espl_model_config_free(&c);
+}
+
+static void counts_match_the_published_qwen3_sizes(void **state) {
+    (void)state;
+    espl_model_config c;
+    static const char json[] =
+        "{\"model_type\": \"qwen3\", \"vocab_size\": 151936, \"hidden_size\": 1024, \"intermediate_size\": 3072, "
+        "\"num_hidden_layers\": 28, \"num_attention_heads\": 16, \"num_key_value_heads\": 8, \"head_dim\": 128, "
+        "\"tie_word_embeddings\": true}";
+    assert_int_equal(espl_model_config_parse(json, sizeof json - 1, "config.json", &c), ESPL_OK);
+    assert_int_equal(espl_model_parameters(&c), 596049920); /* "0.6B"; non-embedding "0.44B" on the model card */
+    assert_int_equal(espl_model_parameters(&c) - espl_model_embedding_parameters(&c), 440467456);
+    espl_model_config_free(&c);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(llama_defaults_are_hugging_faces),
+        cmocka_unit_test(qwen3_head_dim_does_not_follow_hidden),
+        cmocka_unit_test(rope_settings_have_hugging_faces_precedence),
+        cmocka_unit_test(sliding_windows_follow_the_family),
+        cmocka_unit_test(what_we_do_not_compute_is_refused_by_name),
+        cmocka_unit_test(malformed_values_name_the_key),
+        cmocka_unit_test(eos_may_be_a_list),
+        cmocka_unit_test(counts_match_the_published_qwen3_sizes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
