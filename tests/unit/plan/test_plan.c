@@ -74,12 +74,31 @@ static void linear_paths_are_hugging_faces(void **state) {
     assert_string_equal(espl_linear_path(ESPL_DOWN_PROJ), "mlp.down_proj");
 }
 
+static void linear_names_round_trip(void **state) {
+    (void)state;
+    char buf[64];
+    for (int64_t i = 0; i < 5 * ESPL_LINEAR_KINDS; i++)
+        assert_int_equal(espl_linear_parse(espl_linear_name(i, buf), 5), i);
+    assert_string_equal(espl_linear_name(espl_linear_index(3, ESPL_UP_PROJ), buf), "layers.3.mlp.up_proj");
+    assert_int_equal(espl_linear_parse("model.layers.1.self_attn.k_proj", 5), ESPL_LINEAR_KINDS + ESPL_K_PROJ);
+    static const char *const wrong[] = {"layers.5.mlp.up_proj",
+                                        "layers.-1.mlp.up_proj",
+                                        "layers.1.mlp.up",
+                                        "layers..mlp.up_proj",
+                                        "mlp.up_proj",
+                                        "",
+                                        "layers.1.mlp.up_proj.weight",
+                                        "layers.99999999999999999999.mlp.up_proj"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) assert_int_equal(espl_linear_parse(wrong[i], 5), -1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(partition_is_optimal),
         cmocka_unit_test(head_counts_like_layers),
         cmocka_unit_test(more_ranks_than_layers_is_a_clear_error),
         cmocka_unit_test(linear_paths_are_hugging_faces),
+        cmocka_unit_test(linear_names_round_trip),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
