@@ -86,6 +86,7 @@ typedef struct espl_attention {
     const float *v; /* like k */
     int64_t T, pos; /* new tokens; position of the first */
     int64_t capacity;
+    float *lse; /* [T, heads] or NULL: written with log sum exp of the scaled scores, for the backward pass */
 } espl_attention;
 
 typedef struct espl_attention_shape {
@@ -125,5 +126,70 @@ void espl_tensor_swiglu(float *gate, const float *up, int64_t n);
 
 /* x[t] = the table's row ids[t], widened; table [rows, C] of dtype d. ids in range. */
 void espl_tensor_embed(const void *table, espl_dtype d, int64_t C, const int32_t *ids, int64_t T, float *x);
+
+/* ------------------------------------------------------------- backward
+ *
+ * dx stands for dL/dx. No gradient of a weight is ever held; only what the pruning needs of it is computed. */
+
+/* dx [T, in] (+)= sum over i of dy[i] W_i for n linears that share their input; dy[i] is [T, out_i]. */
+void espl_tensor_linear_backward(const espl_linear *linears, int n, const float *const *dy, int64_t T, float *dx,
+                                 bool accumulate, espl_workspace *ws);
+
+/* sums[i] = sum over the surviving weights of |dL/dW_i|, dL/dW_i = dy[i]^T x, formed tile by tile and summed in double
+ * in tile order. x [T, in]; partial is scratch of espl_gradient_partials(linears, n) doubles. */
+void espl_tensor_gradient_sums(const espl_linear *linears, int n, const float *x, const float *const *dy, int64_t T,
+                               double *partial, double *sums, espl_workspace *ws);
+int64_t espl_gradient_partials(const espl_linear *linears, int n);
+
+/* One whole sequence: positions 0 .. T - 1, all of them new. */
+typedef struct espl_attention_gradient {
+    const float *q, *out, *dout; /* [T, heads * head_dim]: queries after RoPE, the attention's output, its gradient */
+    const float *k, *v;          /* [kv_heads, capacity, head_dim] */
+    const float *lse;            /* [T, heads], of the forward pass */
+    float *delta;                /* [T, heads], scratch */
+    float *dq;                   /* [T, heads * head_dim] */
+    float *dk, *dv;              /* [T, kv_heads * head_dim] */
+    int64_t T, capacity;
+} espl_attention_gradient;
+
+/* Blocked, with recomputed probabilities (Dao et al. 2022, algorithm 4); the heads of a group add to their kv head in a
+ * fixed order. */
+void espl_tensor_attention_backward(const espl_attention_shape *s, const espl_attention_gradient *a,
+                                    espl_workspace *ws);
+/* Does a block of one query with all heads of its group fit the scratch? */
+bool espl_attention_backward_fits(const espl_attention_shape *s);
+
+/* Cross entropy through the head: logprob [T] as espl_tensor_logprob, and
+ * dx[t] = scale * (softmax(x[t] W^T) - onehot(target[t])) W, 0 where target[t] < 0. x, dx [T, in]. The vocabulary
+ * passes twice, in pieces; buffer is scratch of espl_head_backward_floats(head, T) floats. */
+void espl_tensor_head_backward(const espl_linear *head, const float *x, int64_t T, const int32_t *target, float scale,
+                               double *logprob, float *dx, float *buffer, espl_workspace *ws);
+int64_t espl_head_backward_floats(const espl_linear *head, int64_t T);
+
+/* dx += the gradient of espl_tensor_rmsnorm's x, given its input x [T, C] and dy [T, C]. */
+void espl_tensor_rmsnorm_backward(const float *x, const float *weight, const float *dy, int64_t T, int64_t C, float eps,
+                                  float *dx);
+
+/* In place on dx [T, heads * head_dim]: back through espl_tensor_norm_rope. x: its input, read only with `norm`. */
+void espl_tensor_norm_rope_backward(const float *x, float *dx, int64_t T, int64_t heads, const float *norm, float eps,
+                                    const espl_rope *rope, const int64_t *pos);
+
+/* out = silu(gate) * up, keeping both. n floats each. */
+void espl_tensor_swiglu_to(const float *gate, const float *up, int64_t n, float *out);
+/* gate and up become their gradients, given dy of silu(gate) * up. */
+void espl_tensor_swiglu_backward(float *gate, float *up, const float *dy, int64_t n);
+
+/* ----------------------------------------------------------- statistics */
+
+/* sums[c] += sum over t of x[t][c]^2, token after token in double. x [T, C], sums [C]. */
+void espl_tensor_square_sums(const float *x, int64_t T, int64_t C, double *sums);
+
+/* Weights whose mask bit is set. */
+int64_t espl_tensor_surviving(const espl_linear *l);
+
+/* The k-th smallest (from 0), k = floor(fraction * (n - 1)), of the scores |W| * norm (float) over the n surviving
+ * weights; NAN if none survives. Exact, and without a copy of the scores. norm [in], >= 0; fraction in [0, 1]. */
+espl_status espl_tensor_score_quantile(const espl_linear *l, const float *norm, double fraction, double *out,
+                                       espl_workspace *ws);
 
 #endif

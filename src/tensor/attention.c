@@ -33,6 +33,9 @@ static void scatter_outputs(const block *b) {
             const float *o = b->o + (h * b->n + i) * d;
             float *out = b->a->out + (b->first + i) * ld + (b->kv * b->group + h) * d;
             float inv = 1.0f / b->l[h * b->n + i];
+            if (b->a->lse)
+                b->a->lse[(b->first + i) * b->s->heads + b->kv * b->group + h] =
+                    b->m[h * b->n + i] + logf(b->l[h * b->n + i]);
             for (int64_t j = 0; j < d; j++) out[j] = o[j] * inv;
         }
 }

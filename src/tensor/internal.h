@@ -20,6 +20,11 @@ typedef struct scratch {
 /* The calling OpenMP thread's scratch. */
 scratch espl_workspace_mine(espl_workspace *ws);
 
+/* Clears those of n floats of a mask row, from column c0 (a multiple of 8) on, whose bit is 0. */
+void espl_mask_apply(float *p, const uint64_t *row, int64_t c0, int64_t n);
+/* Weights [r, c0 .. c0 + n) of the linear as f32, masked. c0 is a multiple of 8. */
+void espl_linear_widen(const espl_linear *l, int64_t r, int64_t c0, int64_t n, float *dst);
+
 /* e^x to about 1 ulp for x <= 0 and moderately positive x; branch-free so that loops vectorise. Cephes' expf: x = n ln
  * 2
  * + r, a degree-5 polynomial in r, 2^n by exponent bits. Below -87.3 it returns 0. */

@@ -21,7 +21,7 @@ __attribute__((constructor)) static void fill_keep_rows(void) {
 }
 
 /* Clears the floats whose mask bit is 0. c0 is a multiple of 8; bytes of a word run from low to high columns. */
-static void apply_mask(float *p, const uint64_t *row, int64_t c0, int64_t n) {
+void espl_mask_apply(float *p, const uint64_t *row, int64_t c0, int64_t n) {
     for (int64_t i = 0; i < n; i += 8) {
         int64_t c = c0 + i;
         const uint32_t *keep = keep_rows[row[c / 64] >> (c % 64) & 0xFF];
@@ -34,10 +34,10 @@ static void apply_mask(float *p, const uint64_t *row, int64_t c0, int64_t n) {
 }
 
 /* Weights [r, c0 .. c0 + n) of the linear as f32. */
-static void widen_row(const espl_linear *l, int64_t r, int64_t c0, int64_t n, float *dst) {
+void espl_linear_widen(const espl_linear *l, int64_t r, int64_t c0, int64_t n, float *dst) {
     const char *w = (const char *)l->weight + (size_t)(r * l->in + c0) * espl_dtype_size(l->dtype);
     espl_tensor_widen(w, l->dtype, n, dst);
-    if (l->mask) apply_mask(dst, l->mask + r * espl_mask_words(l->in), c0, n);
+    if (l->mask) espl_mask_apply(dst, l->mask + r * espl_mask_words(l->in), c0, n);
 }
 
 /* y [t0.., r0..] (+)= x [t0.., :] W[r0.., :]^T for tn tokens and rn outputs; y has row stride ldy. */
@@ -45,7 +45,7 @@ static void multiply_tile(const espl_linear *l, const float *x, int64_t t0, int6
                           float *y, int64_t ldy, bool accumulate, float *panel) {
     for (int64_t c0 = 0; c0 < l->in; c0 += TILE_IN) {
         int64_t cn = min64(TILE_IN, l->in - c0);
-        for (int64_t r = 0; r < rn; r++) widen_row(l, r0 + r, c0, cn, panel + r * cn);
+        for (int64_t r = 0; r < rn; r++) espl_linear_widen(l, r0 + r, c0, cn, panel + r * cn);
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)tn, (int)rn, (int)cn, 1.0f, x + t0 * l->in + c0,
                     (int)l->in, panel, (int)cn, c0 > 0 || accumulate ? 1.0f : 0.0f, y, (int)ldy);
     }
@@ -108,7 +108,7 @@ static void gemv_rows(const espl_linear *l, int64_t r0, const float *x, int64_t 
         float sum[FEW_TOKENS] = {0};
         for (int64_t c0 = 0; c0 < l->in; c0 += TILE_IN) {
             int64_t cn = min64(TILE_IN, l->in - c0);
-            widen_row(l, r, c0, cn, piece);
+            espl_linear_widen(l, r, c0, cn, piece);
             for (int64_t t = 0; t < T; t++) sum[t] += dot(piece, x + t * l->in + c0, cn);
         }
         for (int64_t t = 0; t < T; t++) {

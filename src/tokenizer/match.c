@@ -4,8 +4,9 @@
 #include <cjson/cJSON.h>
 #include <string.h>
 
-/* A search that backtracks this often, or needs this much memory off the JIT's stack, is given up. */
-enum { MATCH_LIMIT = 20000000, HEAP_LIMIT_KIB = 256 << 10 };
+/* A search that backtracks this often (a run of spaces alone costs a step per byte), or that needs this much memory
+ * once it has left the JIT's stack, is given up. */
+enum { MATCH_LIMIT = 20000000, MATCH_LIMIT_PER_BYTE = 16, HEAP_LIMIT_KIB = 256 << 10 };
 
 /* ------------------------------------------------------------ compiling */
 
@@ -95,7 +96,6 @@ espl_status espl_tok_match_open(espl_match_state *s) {
     s->data = pcre2_match_data_create(1, NULL);
     s->limits = pcre2_match_context_create(NULL);
     if (!s->data || !s->limits) return ESPL_FAIL(ESPL_NOMEM, "no memory to match patterns");
-    pcre2_set_match_limit(s->limits, MATCH_LIMIT);
     pcre2_set_heap_limit(s->limits, HEAP_LIMIT_KIB);
     return ESPL_OK;
 }
@@ -109,7 +109,9 @@ void espl_tok_match_close(espl_match_state *s) {
 static int run_pcre(const espl_spans *s, int64_t at) {
     PCRE2_SPTR p = (PCRE2_SPTR)(s->shadow.len ? s->shadow.data : s->p);
     const espl_match_state *m = s->match;
+    int64_t limit = MATCH_LIMIT + MATCH_LIMIT_PER_BYTE * s->n;
     int rc = PCRE2_ERROR_JIT_STACKLIMIT;
+    pcre2_set_match_limit(m->limits, limit < UINT32_MAX ? (uint32_t)limit : UINT32_MAX);
     if (s->m->jit) rc = pcre2_jit_match(s->m->code, p, (size_t)s->n, (size_t)at, 0, m->data, m->limits);
     if (rc != PCRE2_ERROR_JIT_STACKLIMIT) return rc;
     return pcre2_match(s->m->code, p, (size_t)s->n, (size_t)at, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, m->data, m->limits);

@@ -117,7 +117,7 @@ static espl_status merge_token(const espl_model *m, const char *s, int64_t n, co
                      (long long)index, (int)(n < 64 ? n : 64), s);
 }
 
-/* text[0..split) and text[split + gap..n) merge into their concatenation. `joined` has room for it. */
+/* The tokens a and b merge into the token spelt like both; `joined` is scratch space. */
 static espl_status add_merge(espl_model *m, const char *a, int64_t na, const char *b, int64_t nb, espl_str *joined,
                              const espl_where *where, int64_t index, uint32_t rank) {
     int64_t left, right, id;
@@ -132,34 +132,43 @@ static espl_status add_merge(espl_model *m, const char *a, int64_t na, const cha
     return ESPL_OK;
 }
 
-/* A merge is ["a", "b"] or "a b". */
-static espl_status parse_merge(espl_model *m, const cJSON *item, espl_str scratch[2], const espl_where *where,
-                               int64_t index, uint32_t *rank) {
+/* "a b" */
+static espl_status parse_merge_text(espl_model *m, const char *item, espl_str scratch[2], const espl_where *where,
+                                    int64_t index, uint32_t rank) {
+    espl_str *text = &scratch[0];
+    const char *gap = strchr(item, ' ');
+    if (!gap || strchr(gap + 1, ' '))
+        return ESPL_FAIL(ESPL_FORMAT, "%s[%lld] must be two tokens with a space between them", where->text,
+                         (long long)index);
+    text->len = 0;
+    espl_str_puts(text, item);
+    ESPL_TRY(espl_str_status(text));
+    int64_t n = espl_tok_text(item, text->data);
+    int64_t na = (const char *)memchr(text->data, ' ', (size_t)n) - text->data;
+    return add_merge(m, text->data, na, text->data + na + 1, n - na - 1, &scratch[1], where, index, rank);
+}
+
+/* ["a", "b"] */
+static espl_status parse_merge_pair(espl_model *m, const cJSON *item, espl_str scratch[2], const espl_where *where,
+                                    int64_t index, uint32_t rank) {
     const cJSON *a = item->child, *b = a ? a->next : NULL;
     espl_str *text = &scratch[0];
-    int64_t na, nb;
-    text->len = 0;
-    if (cJSON_IsString(item)) {
-        if (strncmp(item->valuestring, "#version", 8) == 0) return ESPL_OK;
-        const char *gap = strchr(item->valuestring, ' ');
-        if (!gap || strchr(gap + 1, ' '))
-            return ESPL_FAIL(ESPL_FORMAT, "%s[%lld] must be two tokens with a space between them", where->text,
-                             (long long)index);
-        espl_str_puts(text, item->valuestring);
-        ESPL_TRY(espl_str_status(text));
-        text->len = espl_tok_text(item->valuestring, text->data);
-        na = (const char *)memchr(text->data, ' ', (size_t)text->len) - text->data;
-        nb = text->len - na - 1;
-        return add_merge(m, text->data, na, text->data + na + 1, nb, &scratch[1], where, index, (*rank)++);
-    }
     if (!cJSON_IsArray(item) || !b || b->next || !cJSON_IsString(a) || !cJSON_IsString(b))
         return ESPL_FAIL(ESPL_FORMAT, "%s[%lld] must be two strings", where->text, (long long)index);
+    text->len = 0;
     espl_str_puts(text, a->valuestring);
     espl_str_puts(text, b->valuestring);
     ESPL_TRY(espl_str_status(text));
-    na = espl_tok_text(a->valuestring, text->data);
-    nb = espl_tok_text(b->valuestring, text->data + na);
-    return add_merge(m, text->data, na, text->data + na, nb, &scratch[1], where, index, (*rank)++);
+    int64_t na = espl_tok_text(a->valuestring, text->data);
+    int64_t nb = espl_tok_text(b->valuestring, text->data + na);
+    return add_merge(m, text->data, na, text->data + na, nb, &scratch[1], where, index, rank);
+}
+
+static espl_status parse_merge(espl_model *m, const cJSON *item, espl_str scratch[2], const espl_where *where,
+                               int64_t index, uint32_t *rank) {
+    if (!cJSON_IsString(item)) return parse_merge_pair(m, item, scratch, where, index, (*rank)++);
+    if (strncmp(item->valuestring, "#version", 8) == 0) return ESPL_OK; /* a comment, without a rank */
+    return parse_merge_text(m, item->valuestring, scratch, where, index, (*rank)++);
 }
 
 static espl_status parse_merges(espl_model *m, const cJSON *model, const espl_where *parent) {

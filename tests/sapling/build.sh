@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Builds Sapling from nothing: packages, facts, tokenizer, training, model, probes, checks, evaluation.
+#   ./build.sh WORK_DIR [MINUTES]      trains MINUTES by the clock (default 80)
+#   REPLAY=1 ./build.sh WORK_DIR       replays the shipped run's steps (run.json), as long as that takes
+# Seeds are fixed. Floating-point sums differ between machines, so a rebuilt model is alike, not bit-equal.
+set -euo pipefail
+cd "$(dirname "$0")"
+work=$(realpath -m "${1:?usage: build.sh WORK_DIR [MINUTES]}")
+minutes=${2:-80}
+mkdir -p "$work"
+
+install_packages() {
+    [ -x "$work/venv/bin/python" ] || python3 -m venv "$work/venv"
+    "$work/venv/bin/pip" install --quiet -r requirements.txt
+    npm install --silent --no-audit --no-fund --prefix "$work/node" world-countries@5.1.0 countries-list@3.4.1
+}
+
+# One thread a process and a heap that is kept: both matter for the speed of training on CPUs.
+export OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=4000000000 MALLOC_TRIM_THRESHOLD_=8000000000 MALLOC_TOP_PAD_=268435456
+export SAPLING_NODE_MODULES="$work/node/node_modules"
+python="$work/venv/bin/python"
+run=(--minutes "$minutes" --tokens 2048)
+[ -z "${REPLAY:-}" ] || run=(--schedule run.json)
+
+install_packages
+"$python" -m sapling.facts facts.jsonl
+"$python" -m sapling.tokenizer facts.jsonl templates.txt model
+"$python" -m sapling.train --work "$work/train" "${run[@]}"
+"$python" -m sapling.export "$work/train/final.pt" model
+cp "$work/train/run.json" run.json
+cp "$work/train/log.jsonl" training-log.jsonl
+"$python" check.py --schedule run.json --record
+"$python" -m sapling.probes facts.jsonl templates.txt data
+for sparsity in 0 0.3 0.45 0.6; do
+    "$python" evaluate.py --sparsity "$sparsity" --json "results/magnitude-$sparsity.json"
+done

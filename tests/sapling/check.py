@@ -1,0 +1,102 @@
+"""Regenerates every training document of the shipped run, checks that no held-out wording occurs in them and
+records how often each fact was taught. Usage: python check.py --schedule run.json [--record]"""
+import argparse
+import json
+import random
+from collections import Counter, defaultdict
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from sapling.corpus import Corpus, load_templates
+from sapling.facts import load
+from sapling.packing import phase
+from sapling.probes import held_out_sentences
+from sapling.train import geometry
+
+HERE = Path(__file__).resolve().parent
+
+
+class Counting(Corpus):
+    counts = None
+
+    def note(self, form, fact):
+        self.counts[fact["id"], form] += 1
+
+
+def needles(corpus):
+    """Every held-out sentence and every held-out question of every fact."""
+    for split in ("val", "test"):
+        for _, sentence in held_out_sentences(corpus, split):
+            yield sentence
+    for f in corpus.facts:
+        for key in "DEM":
+            for wording in corpus.templates[f["relation"]][key]:
+                yield wording.replace("{s}", f["subject"])
+
+
+def training_documents(corpus, tokens_per_row, run):
+    """The documents of every row of every step, from the same random numbers as training used."""
+    for step, (progress, tokens) in enumerate(run["steps"]):
+        rows, length = geometry(step, progress, tokens)
+        shares, matching, lookup, _ = phase(progress)
+        for rank in range(run["ranks"]):
+            rng = random.Random(f"{run['seed']}:{step}:{rank}")
+            for _ in range(rows):
+                used, most = 1, 6 if length <= 256 else 10
+                while used < length + 1:
+                    text = "".join(t for t, _ in corpus.document(rng, shares, matching, lookup, most))
+                    used += tokens_per_row(text) + 1
+                    yield text
+
+
+def index_of(texts):
+    """Needles as word lists under their first three words."""
+    index = defaultdict(list)
+    for text in texts:
+        words = text.lower().split()
+        index[tuple(words[:3])].append(words)
+    return index
+
+
+def found(index, document):
+    """Needles that occur in a document as whole words, case ignored."""
+    words = document.lower().split()
+    for i, key in enumerate(zip(words, words[1:], words[2:])):
+        for needle in index.get(key, ()):
+            if words[i : i + len(needle)] == needle:
+                yield " ".join(needle)
+
+
+def record(facts, counts):
+    for f in facts:
+        f["taught"] = {form: counts[f["id"], form] for form in ("statement", "question", "choice")}
+    lines = (json.dumps(f, ensure_ascii=False) for f in facts)
+    (HERE / "facts.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--schedule", default=HERE / "run.json")
+    p.add_argument("--record", action="store_true")
+    o = p.parse_args()
+    tokenizer = Tokenizer.from_file(str(HERE / "model/tokenizer.json"))
+    facts = load(HERE / "facts.jsonl")
+    corpus, run = Counting(facts, load_templates(HERE / "templates.txt")), json.loads(Path(o.schedule).read_text())
+    corpus.counts, hits, documents, size = Counter(), Counter(), 0, 0
+    wanted = set(needles(corpus))
+    index = index_of(wanted)
+    for document in training_documents(corpus, lambda text: len(tokenizer.encode(text).ids), run):
+        hits.update(found(index, document))
+        documents, size = documents + 1, size + len(document)
+    print(f"{documents} documents, {size} characters; {len(wanted)} held-out wordings")
+    print("held-out wordings found in training text:", sum(hits.values()))
+    for line, times in hits.most_common(20):
+        print("  ", times, line)
+    if o.record:
+        record(facts, corpus.counts)
+    raise SystemExit(1 if hits else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Writes data/: texts, FreebaseQA-format and MMLU-format files, all in held-out wordings.
+Usage: python -m sapling.probes FACTS TEMPLATES OUT_DIR"""
+import csv
+import json
+import random
+import sys
+from pathlib import Path
+
+from .corpus import Corpus, choice_text, load_templates, reserved_for
+from .facts import load
+
+EVAL_PER_TIER = {"strong": 550, "medium": 450, "weak": 350, "faint": 250}
+DEV_PER_TIER = {"strong": 160, "medium": 120, "weak": 70, "faint": 50}
+MMLU_SIZES = {"dev": 5, "val": 30, "test": 100}
+CALIBRATION_SHARES = (0.3, 0.3, 0.2, 0.2)
+
+
+def question_record(corpus, number, split, fact, wording):
+    question = wording.replace("{s}", fact["subject"])
+    answers = [{"AnswersMid": fact["id"], "AnswersName": [fact["object"], *fact["aliases"]]}]
+    parse = {"Parse-Id": f"Sapling-{split}-{number}.P0", "PotentialTopicEntityMention": fact["subject"],
+             "TopicEntityName": fact["subject"].lower(), "TopicEntityMid": fact["id"],
+             "InferentialChain": fact["relation"], "Answers": answers}
+    return {"Question-ID": f"Sapling-{split}-{number}", "RawQuestion": question,
+            "ProcessedQuestion": question.rstrip("?.").lower(), "Parses": [parse]}
+
+
+def freebaseqa(corpus, split, per_tier, key, seed):
+    rng = random.Random(seed)
+    chosen = []
+    for tier, n in per_tier.items():
+        pool = [f for f in corpus.facts if f["tier"] == tier]
+        chosen += rng.sample(pool, min(n, len(pool)))
+    rng.shuffle(chosen)
+    records = [question_record(corpus, i, split, f, rng.choice(corpus.templates[f["relation"]][key]))
+               for i, f in enumerate(chosen)]
+    return {"Dataset": f"FreebaseQA-format-sapling-{split}", "Version": "1.0", "Questions": records}
+
+
+def mmlu_rows(corpus, topic, rng):
+    """Disjoint facts for dev, val and test; a few shots come from well-taught facts."""
+    pool = sorted(corpus.by_topic[topic], key=lambda f: (-f["weight"] * rng.random() ** 0.5, f["id"]))
+    at = 0
+    for split, size in MMLU_SIZES.items():
+        facts, at = pool[at : at + size], at + size
+        rng.shuffle(facts)
+        yield split, [mmlu_row(corpus, f, rng) for f in facts]
+
+
+def mmlu_row(corpus, fact, rng):
+    question = rng.choice(corpus.templates[fact["relation"]]["M"]).replace("{s}", fact["subject"])
+    options, letter = corpus.options(rng, fact, fact["object"])
+    return [question, *options, letter], fact
+
+
+def write_mmlu(corpus, out, seed):
+    rng, index = random.Random(seed), []
+    for topic in corpus.topics:
+        for split, rows in mmlu_rows(corpus, topic, rng):
+            path = out / "mmlu" / split / f"{topic}_{split}.csv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(path, "w", newline="", encoding="utf-8") as f:
+                csv.writer(f, lineterminator="\n").writerows(row for row, _ in rows)
+            index += [f"{split}\t{topic}\t{n}\t{fact['id']}\t{fact['tier']}\n" for n, (_, fact) in enumerate(rows)]
+    (out / "mmlu" / "facts.tsv").write_text("split\tsubject\trow\tfact\ttier\n" + "".join(index))
+
+
+def held_out_sentences(corpus, split):
+    """One sentence for every fact and held-out wording: H templates, and taught templates kept back for this fact."""
+    for f in corpus.facts:
+        t = corpus.templates[f["relation"]]
+        wordings = [t["H"][0 if split == "val" else 1]]
+        wordings += [s for i, s in enumerate(t["S"]) if reserved_for(f, i) == split]
+        for w in wordings:
+            yield f, "".join(s for s, _ in corpus.sentence(w, f, f["object"]))
+
+
+def held_out_text(corpus, split, seed):
+    rng, themes = random.Random(seed), {}
+    for f, sentence in held_out_sentences(corpus, split):
+        themes.setdefault(corpus.theme(f), []).append(sentence)
+    paragraphs = []
+    for theme in sorted(themes):
+        lines = themes[theme]
+        rng.shuffle(lines)
+        paragraphs += [" ".join(lines[i : i + 8]) for i in range(0, len(lines), 8)]
+    rng.shuffle(paragraphs)
+    return "\n".join(paragraphs) + "\n"
+
+
+def calibration_text(corpus, seed, characters):
+    """Fresh documents of the training distribution; never more than a sample of what training saw."""
+    rng, parts, size = random.Random(seed), [], 0
+    while size < characters:
+        text = "".join(t for t, _ in corpus.document(rng, CALIBRATION_SHARES)).strip()
+        parts.append(text)
+        size += len(text)
+    return "\n\n".join(parts) + "\n"
+
+
+def main():
+    facts, templates, out = sys.argv[1:4]
+    corpus, out = Corpus(load(facts), load_templates(templates)), Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    for split, sizes, key, seed in (("dev", DEV_PER_TIER, "D", 21), ("eval", EVAL_PER_TIER, "E", 22)):
+        data = freebaseqa(corpus, split, sizes, key, seed)
+        (out / f"freebaseqa-{split}.json").write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n")
+    write_mmlu(corpus, out, 23)
+    (out / "validation.txt").write_text(held_out_text(corpus, "val", 24))
+    (out / "test.txt").write_text(held_out_text(corpus, "test", 25))
+    (out / "calibration.txt").write_text(calibration_text(corpus, 26, 320_000))
+
+
+if __name__ == "__main__":
+    main()
