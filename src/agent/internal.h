@@ -1,0 +1,167 @@
+/* What the files of the room agent share. */
+#ifndef ESPALIER_AGENT_INTERNAL_H
+#define ESPALIER_AGENT_INTERNAL_H
+
+#include "espalier/agent.h"
+
+static inline int64_t espl_view_linears(const espl_agent_view *v) { return v->layers * ESPL_LINEAR_KINDS; }
+
+static inline double espl_row_sparsity(const espl_profile_row *r) {
+    return r->weights > 0 ? (double)r->pruned / (double)r->weights : 0;
+}
+
+/* Weights of all linears, and how many more may be pruned until the target (<= 0: none). */
+int64_t espl_view_weights(const espl_agent_view *v);
+int64_t espl_view_left(const espl_agent_view *v);
+/* How many more weights of linear i may be pruned until the cap; 0 if none. */
+int64_t espl_view_room(const espl_agent_view *v, int64_t i);
+
+/* Relative change of perplexity over an outcome; NAN if it was not measured, INFINITY if it became no number. */
+double espl_outcome_rise(const espl_outcome *o);
+
+/* ---------------------------------------------------------------- text.c */
+
+/* The shortest of %.6g, %.12g, %.17g that reads back as v. */
+void espl_put_number(espl_str *s, double v);
+/* text as one line of clean UTF-8: control characters become spaces, anything invalid U+FFFD; cut after max bytes. */
+void espl_put_clean(espl_str *s, const char *text, int64_t len, int64_t max);
+/* At most max bytes of text, cut between UTF-8 sequences. */
+int64_t espl_text_cut(const char *text, int64_t len, int64_t max);
+
+/* --------------------------------------------------------------- costs.c */
+
+/* What pruning costs, as far as the history tells. Damage of a step on linear i, in nats of mean negative
+ * log-likelihood: exp(log_cost[i]) * weights_i / weights * (after ^ power - before ^ power). */
+typedef struct espl_costs {
+    int64_t n, layers;
+    double total;                   /* weights of all linears */
+    double kind[ESPL_LINEAR_KINDS]; /* what is learned of the kinds: log, 0 before */
+    double *log_cost;               /* [n] */
+} espl_costs;
+
+/* Learns from the history. Owned by the caller. */
+espl_status espl_costs_learn(espl_costs *c, const espl_agent_view *v, const espl_policy_options *o);
+void espl_costs_free(espl_costs *c);
+double espl_costs_step(const espl_costs *c, const espl_agent_view *v, const espl_policy_options *o, int64_t i,
+                       double before, double after);
+
+/* ---------------------------------------------------------------- policy */
+
+typedef struct espl_pick {
+    int64_t linear, count; /* weights to prune */
+    double step, score;    /* step = count / weights, or the round number that means the same count */
+} espl_pick;
+
+typedef struct espl_policy {
+    const espl_agent_view *v;
+    const espl_policy_options *o;
+    espl_costs costs;
+    int64_t n, left;
+    double *goal;     /* [n] planned final sparsity */
+    int64_t *resting; /* [n] last iteration in which a linear rests */
+    double scale;     /* 1, smaller after rollbacks */
+    double step_max;  /* largest step this time */
+    double allowed;   /* damage a step may be expected to do */
+    espl_pick *picks; /* [n] scratch, then the choice: [n_picks] in order of choice */
+    int64_t n_picks, picked;
+    double expected; /* damage of the choice */
+    const char *stop;
+} espl_policy;
+
+/* allocate.c: the planned final sparsities, by equal marginal damage under cap and spread. */
+void espl_policy_goals(espl_policy *p);
+/* policy_text.c: the reply. */
+void espl_policy_put_reply(espl_str *s, const espl_policy *p);
+
+/* -------------------------------------------------------------- dialogue.c */
+
+/* An append-only file of JSON lines. */
+typedef struct espl_dialogue espl_dialogue;
+/* Cuts off lines of iterations after `keep` and a last line without its end. ESPL_FORMAT: a line that is no record. */
+espl_status espl_dialogue_open(espl_dialogue **out, const char *path, int64_t keep);
+void espl_dialogue_close(espl_dialogue **d);
+/* Starts a line {"iteration":...,"type":"...","time":... in *s; the caller appends members with a leading comma. */
+void espl_dialogue_begin(espl_str *s, int64_t iteration, const char *type);
+/* Ends the line with } and writes it at once; d may be NULL. Frees *s. */
+espl_status espl_dialogue_end(espl_dialogue *d, espl_str *s);
+void espl_dialogue_put_text(espl_str *s, const char *key, const char *text, int64_t len);
+
+/* Reads one line of the file; calls back with the parsed object and its length. */
+typedef espl_status (*espl_line_reader)(void *ctx, const struct cJSON *line, int64_t iteration, int64_t offset);
+/* All whole lines of a dialogue file in turn; *end is the offset behind the last whole line. A file that is not there:
+ * ESPL_IO. */
+espl_status espl_dialogue_read(const char *path, espl_line_reader reader, void *ctx, int64_t *end);
+
+/* ---------------------------------------------------------------- replay.c */
+
+typedef struct espl_replay espl_replay;
+espl_status espl_replay_open(espl_replay **out, const char *path);
+void espl_replay_close(espl_replay **r);
+/* The recorded decision of view->iteration; out initialised in any case. */
+espl_status espl_replay_ask(const espl_replay *r, const espl_agent_view *view, espl_decision *out);
+
+/* ------------------------------------------------------------------ http.c */
+
+typedef enum espl_http_result {
+    ESPL_HTTP_DONE,      /* status and body are there */
+    ESPL_HTTP_TRANSIENT, /* refused, lost, timed out: worth another try */
+    ESPL_HTTP_BROKEN,    /* not worth one */
+    ESPL_HTTP_CANCELLED
+} espl_http_result;
+
+typedef struct espl_http_reply {
+    espl_http_result result;
+    int64_t status;
+    int64_t retry_after_ms; /* 0: not said */
+    double seconds;
+    espl_str body;
+    char error[256]; /* "" if done */
+} espl_http_reply;
+
+typedef struct espl_http espl_http;
+/* Connections to one URL. key NULL: none. Everything is copied. ESPL_CONFIG: URL or key cannot be used. */
+espl_status espl_http_open(espl_http **out, const char *url, const char *key, const espl_openai_options *o);
+void espl_http_close(espl_http **h);
+/* Called with `cancelled` while waiting; may be NULL. */
+void espl_http_on_wait(espl_http *h, bool (*cancelled)(void *), void *arg);
+/* Posts JSON. reply is initialised here, freed by espl_http_reply_free. */
+void espl_http_post(espl_http *h, const char *body, int64_t len, espl_http_reply *reply);
+void espl_http_reply_free(espl_http_reply *r);
+/* Waits; false if cancelled. */
+bool espl_http_wait(espl_http *h, int64_t ms);
+/* Overwrites the key wherever it stands in text. */
+void espl_http_hide_key(const espl_http *h, espl_str *text);
+
+/* ---------------------------------------------------------------- openai.c */
+
+typedef struct espl_openai espl_openai;
+espl_status espl_openai_open(espl_openai **out, const espl_agent_options *o);
+void espl_openai_close(espl_openai **c);
+
+/* One question: messages is a JSON array without its closing bracket. */
+typedef struct espl_chat {
+    const espl_str *messages;
+    int64_t iteration, attempt;
+    espl_dialogue *dialogue;
+    espl_agent_stats *stats;
+    bool *response_format; /* in and out: whether the server takes it */
+} espl_chat;
+/* The assistant's text, appended to *text. ESPL_AGENT: no answer. */
+espl_status espl_openai_chat(espl_openai *c, const espl_chat *chat, espl_str *text);
+
+/* ----------------------------------------------------------------- agent.c */
+
+/* The part of an agent that a checkpoint carries. */
+typedef struct espl_agent_memory {
+    bool response_format;
+    int64_t failures; /* iterations in a row without an answer */
+    espl_agent_stats stats;
+} espl_agent_memory;
+void espl_agent_memory_put(espl_str *s, const espl_agent_memory *m);
+espl_status espl_agent_memory_read(espl_agent_memory *m, const char *bytes, int64_t len);
+
+/* options.c */
+espl_status espl_agent_options_check(const espl_agent_options *o);
+espl_status espl_view_check(const espl_agent_view *v);
+
+#endif

@@ -1,0 +1,125 @@
+/* Asks an agent about a simulated model, for test_http.py: agent_ask key=value...
+ * Prints one JSON object per iteration, then one with the totals and the saved state. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "../unit/agent/simulation.h"
+
+typedef struct settings {
+    espl_agent_options o;
+    int64_t iterations;
+    double cancel_after; /* seconds; 0: never */
+    double start;
+    const char *restore;
+} settings;
+
+static const char *value_of(int argc, char **argv, const char *key) {
+    size_t n = strlen(key);
+    for (int i = 1; i < argc; i++)
+        if (strncmp(argv[i], key, n) == 0 && argv[i][n] == '=') return argv[i] + n + 1;
+    return NULL;
+}
+
+static void set_number(int argc, char **argv, const char *key, int64_t *out) {
+    const char *v = value_of(argc, argv, key);
+    if (v) *out = strtoll(v, NULL, 10);
+}
+
+static bool cancelled(void *arg) {
+    const settings *s = arg;
+    return s->cancel_after > 0 && espl_clock_now() - s->start > s->cancel_after;
+}
+
+static void read_settings(int argc, char **argv, settings *s) {
+    espl_agent_options *o = &s->o;
+    int64_t cancel_ms = 0, stop = 1;
+    const char *backend = value_of(argc, argv, "backend"), *fallback = value_of(argc, argv, "fallback");
+    espl_agent_options_init(o);
+    o->backend = ESPL_BACKEND_OPENAI;
+    o->fallback = ESPL_FALLBACK_FAIL;
+    if (backend && !espl_agent_backend_parse(backend, &o->backend)) exit(2);
+    if (fallback && !espl_agent_fallback_parse(fallback, &o->fallback)) exit(2);
+    o->openai.base_url = value_of(argc, argv, "base_url");
+    o->openai.model = "test-model";
+    o->openai.api_key_env = value_of(argc, argv, "key_env");
+    o->dialogue_path = value_of(argc, argv, "dialogue");
+    o->replay_path = value_of(argc, argv, "replay");
+    o->openai.retry_base_ms = 20;
+    o->openai.retry_max_ms = 1000;
+    o->openai.retries = 2;
+    o->openai.total_ms = 5000;
+    s->iterations = 1;
+    set_number(argc, argv, "retries", &o->openai.retries);
+    set_number(argc, argv, "retry_base_ms", &o->openai.retry_base_ms);
+    set_number(argc, argv, "retry_max_ms", &o->openai.retry_max_ms);
+    set_number(argc, argv, "total_ms", &o->openai.total_ms);
+    set_number(argc, argv, "connect_ms", &o->openai.connect_ms);
+    set_number(argc, argv, "max_invalid", &o->max_invalid);
+    set_number(argc, argv, "give_up_after", &o->give_up_after);
+    set_number(argc, argv, "keep", &o->keep_iterations);
+    set_number(argc, argv, "honour_stop", &stop);
+    set_number(argc, argv, "iterations", &s->iterations);
+    set_number(argc, argv, "cancel_ms", &cancel_ms);
+    o->honour_stop = stop != 0;
+    s->cancel_after = (double)cancel_ms / 1000;
+    s->restore = value_of(argc, argv, "restore");
+    o->cancelled = cancelled;
+    o->cancelled_arg = s;
+}
+
+static void print_answer(const espl_agent *a, espl_status st, const espl_decision *d) {
+    espl_str s = {0};
+    espl_str_printf(&s, "{\"status\":\"%s\",\"source\":\"%s\",\"error\":", espl_status_name(st),
+                    a ? espl_agent_source(a) : "");
+    espl_str_put_json(&s, espl_base_error_text(), (int64_t)strlen(espl_base_error_text()));
+    if (st == ESPL_OK) {
+        espl_str_puts(&s, ",\"decision\":");
+        espl_agent_put_decision(&s, d);
+    }
+    espl_str_puts(&s, "}");
+    puts(s.data);
+    fflush(stdout);
+    espl_str_free(&s);
+}
+
+static void print_state(const espl_agent *a) {
+    espl_str s = {0};
+    if (espl_agent_state_save(a, &s) == ESPL_OK) puts(s.data);
+    espl_str_free(&s);
+}
+
+static espl_status ask_all(espl_agent *a, settings *s, simulation *sim) {
+    espl_status st = ESPL_OK;
+    while (st == ESPL_OK && sim->n_history < s->iterations) {
+        espl_decision d;
+        espl_agent_view v = sim_view(sim);
+        espl_base_error_clear();
+        st = espl_agent_ask(a, &v, &d);
+        print_answer(a, st, &d);
+        bool stop = st != ESPL_OK || d.stop;
+        if (st == ESPL_OK) sim_apply(sim, &d);
+        if (st != ESPL_OK) espl_decision_free(&d);
+        if (stop) break;
+    }
+    return st;
+}
+
+int main(int argc, char **argv) {
+    static simulation sim;
+    settings s = {.start = espl_clock_now()};
+    espl_agent *a;
+    sim_init(&sim, 1, 1, 0.5);
+    sim.budget.max_linears = 8;
+    read_settings(argc, argv, &s);
+    espl_status st = espl_agent_create(&a, &s.o);
+    if (st == ESPL_OK && s.restore) st = espl_agent_state_restore(a, s.restore, (int64_t)strlen(s.restore));
+    if (st != ESPL_OK)
+        print_answer(NULL, st, NULL);
+    else {
+        st = ask_all(a, &s, &sim);
+        print_state(a);
+    }
+    espl_agent_destroy(&a);
+    sim_free(&sim);
+    return espl_status_exit_code(st);
+}

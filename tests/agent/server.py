@@ -1,0 +1,171 @@
+"""A scripted OpenAI-compatible server on loopback, standard library only. The path before /chat/completions names the
+script: http://127.0.0.1:PORT/<script>/v1. Each script sees the number of the request (0, 1, ...) and its JSON body."""
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+GOOD = {"reasoning": "robust", "reflection": "none yet", "prune": {"layers.1.mlp.up_proj": 0.05}, "stop": False}
+
+
+def completion(text):
+    return {"id": "x", "object": "chat.completion", "usage": {"prompt_tokens": 1000, "completion_tokens": 50},
+            "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}]}
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def send_bytes(self, data, status=200, kind="application/json", length=None, headers=()):
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data) if length is None else length))
+        for name, value in headers:
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def say(self, text, **more):
+        self.send_bytes(json.dumps(completion(text)).encode(), **more)
+
+    def refuse(self, status, text="no", headers=()):
+        self.send_bytes(json.dumps({"error": {"message": text}}).encode(), status, headers=headers)
+
+    def do_POST(self):
+        raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        script = self.path.split("/")[1]
+        with self.server.lock:
+            seen = self.server.seen.setdefault(script, [])
+            seen.append({"path": self.path, "headers": dict(self.headers), "body": json.loads(raw), "at": time.monotonic()})
+            number = len(seen) - 1
+        try:
+            getattr(self, "script_" + script.split("-")[0])(number, seen[number]["body"])
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+
+    # ---- scripts
+
+    def script_good(self, number, body):
+        self.say(json.dumps(GOOD))
+
+    def script_slow(self, number, body):
+        time.sleep(0.6)
+        self.say(json.dumps(GOOD))
+
+    def script_hang(self, number, body):
+        self.server.release.wait(20)
+        self.close_connection = True
+
+    def script_hangonce(self, number, body):
+        if number == 0:
+            self.server.release.wait(20)
+            self.close_connection = True
+        else:
+            self.say(json.dumps(GOOD))
+
+    def script_busy(self, number, body):
+        if number == 0:
+            self.refuse(429, "slow down", [("Retry-After", "1")])
+        else:
+            self.say(json.dumps(GOOD))
+
+    def script_busylong(self, number, body):
+        if number == 0:
+            self.refuse(429, "slow down", [("Retry-After", "86400")])
+        else:
+            self.say(json.dumps(GOOD))
+
+    def script_error(self, number, body):
+        if number < 2:
+            self.refuse(500 + 3 * number, "broken")
+        else:
+            self.say(json.dumps(GOOD))
+
+    def script_broken(self, number, body):
+        self.refuse(500, "always broken")
+
+    def script_garbage(self, number, body):
+        self.send_bytes(b"\x00\xff<html>not JSON", kind="text/html")
+
+    def script_shape(self, number, body):
+        self.send_bytes(b'{"choices": [{"message": "text"}]}')
+
+    def script_truncated(self, number, body):
+        data = json.dumps(completion(json.dumps(GOOD))).encode()
+        if number == 0:
+            self.send_bytes(data[:40], length=len(data))
+            self.close_connection = True
+        else:
+            self.send_bytes(data)
+
+    def script_lost(self, number, body):
+        if number == 0:
+            self.close_connection = True
+        else:
+            self.say(json.dumps(GOOD))
+
+    def script_huge(self, number, body):
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        for _ in range(160):
+            self.wfile.write(b" " * 65536)
+            self.server.sent += 65536
+        self.close_connection = True
+
+    def script_noformat(self, number, body):
+        if "response_format" in body:
+            self.refuse(400 if number == 0 else 422, "response_format is not supported")
+        else:
+            self.say("Here you are:\n```json\n" + json.dumps(GOOD) + "\n```")
+
+    def script_badmodel(self, number, body):
+        self.refuse(400, "there is no such model")
+
+    def script_denied(self, number, body):
+        self.refuse(401, "wrong key " + self.headers.get("Authorization", "none"))
+
+    def script_redirect(self, number, body):
+        self.send_bytes(b"", 307, headers=[("Location", "http://127.0.0.1:%d/good/v1/chat/completions" % self.server.server_port)])
+
+    def script_think(self, number, body):
+        self.say('<think>Perhaps {"prune": {"layers.0.mlp.up_proj": 9}}?</think>\nSo: ' + json.dumps(GOOD) + " Good luck {}")
+
+    def script_kind(self, number, body):
+        self.say(json.dumps(GOOD), kind="text/plain; charset=x")
+
+    def script_created(self, number, body):
+        self.say(json.dumps(GOOD), status=201)
+
+    def script_null(self, number, body):
+        data = completion(None)
+        self.send_bytes(json.dumps(data).encode())
+
+    def script_invalid(self, number, body):
+        if number == 0:
+            self.say(json.dumps({"prune": {"layers.99.mlp.up_proj": 0.05, "layers.0.mlp.up_proj": 7}}))
+        else:
+            self.say(json.dumps(GOOD))
+
+    def script_never(self, number, body):
+        self.say("I would rather write a poem. " + "la " * 30000)
+
+    def script_stop(self, number, body):
+        self.say('{"reasoning": "enough", "prune": {"layers.0.mlp.up_proj": 0.05}, "stop": true}')
+
+    def script_overshoot(self, number, body):
+        names = [f"layers.{i}.mlp.{k}_proj" for i in range(4) for k in ("up", "gate")]
+        self.say(json.dumps({"reasoning": "all \u0007of\u001b[31m it", "prune": {n: 0.1 for n in names}}))
+
+
+def start():
+    """The server, running in threads of its own; .seen maps scripts to their requests."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    server.lock, server.seen, server.sent, server.release = threading.Lock(), {}, 0, threading.Event()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    return server

@@ -1,0 +1,259 @@
+#!/usr/bin/env python3
+"""The agent against a real local server process of scripted manners, and its record, resumed and replayed.
+
+tests/agent/test_http.py PATH/agent_ask
+"""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import server as scripted  # noqa: E402
+
+KEY = "sk-test-1234567890"
+
+
+class Agent(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = scripted.start()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.release.set()
+        cls.server.shutdown()
+        cls.server.server_close()
+
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.dialogue = os.path.join(self.folder.name, "dialogue.jsonl")
+        self.addCleanup(self.folder.cleanup)
+
+    def ask(self, script, code=0, env=None, **options):
+        """Answers and the saved state; the script's name may have a suffix "-x" to count its requests apart."""
+        options.setdefault("base_url", f"http://127.0.0.1:{self.server.server_port}/{script}/v1")
+        environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
+        environment.update(env or {})
+        start = time.monotonic()
+        run = subprocess.run([ASK] + [f"{k}={v}" for k, v in options.items()], capture_output=True, text=True,
+                             timeout=50, env=environment)
+        self.seconds = time.monotonic() - start
+        self.assertEqual(run.returncode, code, run.stdout + run.stderr)
+        lines = [json.loads(line) for line in run.stdout.splitlines()]
+        self.assertNotIn(KEY, run.stdout + run.stderr)
+        return lines[:-1] if "version" in lines[-1] else lines, lines[-1]
+
+    def good(self, script, **options):
+        answers, state = self.ask(script, **options)
+        self.assertEqual(answers[0]["decision"]["prune"], scripted.GOOD["prune"])
+        self.assertEqual(answers[0]["source"], "openai")
+        return state
+
+    def requests(self, script):
+        return self.server.seen.get(script, [])
+
+    def record(self, kind=None):
+        with open(self.dialogue) as f:
+            lines = [json.loads(line) for line in f]
+        return [line for line in lines if kind in (None, line["type"])]
+
+    # ---- answers
+
+    def test_good(self):
+        state = self.good("good", env={"TEST_KEY": KEY}, key_env="TEST_KEY", dialogue=self.dialogue)
+        request = self.requests("good")[0]
+        self.assertEqual(request["path"], "/good/v1/chat/completions")
+        self.assertEqual(request["headers"]["Authorization"], "Bearer " + KEY)
+        body = request["body"]
+        self.assertEqual(body["response_format"], {"type": "json_object"})
+        self.assertEqual((body["model"], body["temperature"], body["seed"], body["max_tokens"]), ("test-model", 0.2, 0, 4096))
+        self.assertEqual([m["role"] for m in body["messages"]], ["system", "user"])
+        table = body["messages"][1]["content"]
+        self.assertEqual(sum(line.startswith("layers.") for line in table.splitlines()), 84)
+        self.assertEqual((state["requests"], state["prompt_tokens"], state["completion_tokens"]), (1, 1000, 50))
+        self.assertEqual([line["type"] for line in self.record()], ["request", "reply", "decision"])
+        with open(self.dialogue) as f:
+            self.assertNotIn(KEY, f.read())
+
+    def test_slow(self):
+        self.good("slow")
+
+    def test_think_blocks_and_words_around(self):
+        self.good("think")
+
+    def test_wrong_content_type_and_201(self):
+        self.good("kind")
+        self.good("created")
+
+    # ---- repeated
+
+    def test_retry_after(self):
+        self.assertEqual(self.good("busy", retry_max_ms=5000)["retries"], 1)
+        seen = self.requests("busy")
+        self.assertGreater(seen[1]["at"] - seen[0]["at"], 0.99)
+
+    def test_retry_after_is_bounded(self):
+        self.good("busylong", retry_max_ms=200)
+        self.assertLess(self.seconds, 3)
+
+    def test_server_errors(self):
+        self.assertEqual(self.good("error", dialogue=self.dialogue)["requests"], 3)
+        self.assertEqual([line["wait_ms"] for line in self.record("retry")], [20, 40])
+
+    def test_truncated_and_lost(self):
+        self.assertEqual(self.good("truncated")["requests"], 2)
+        self.assertEqual(self.good("lost")["requests"], 2)
+
+    def test_hangs_once(self):
+        self.assertEqual(self.good("hangonce", total_ms=300)["requests"], 2)
+
+    def test_gives_up(self):
+        for script, text in (("broken", "HTTP 500"), ("garbage", "not JSON"), ("shape", "choices[0].message.content")):
+            answers, state = self.ask(script, code=69)
+            self.assertEqual((answers[0]["status"], state["requests"]), ("AGENT", 3))
+            self.assertIn(text, answers[0]["error"])
+
+    def test_hangs(self):
+        answers, _ = self.ask("hang", code=69, total_ms=200)
+        self.assertIn("timed out", answers[0]["error"].lower())
+        self.assertLess(self.seconds, 5)
+
+    def test_refused_connection(self):
+        answers, state = self.ask("", code=69, base_url="http://127.0.0.1:9/v1")
+        self.assertEqual((answers[0]["status"], state["requests"]), ("AGENT", 3))
+
+    # ---- not repeated
+
+    def test_huge(self):
+        answers, state = self.ask("huge", code=69)
+        self.assertIn("longer than", answers[0]["error"])
+        self.assertEqual(state["requests"], 1)
+        self.assertLess(self.server.sent, 160 * 65536)
+
+    def test_redirect_is_not_followed(self):
+        answers, state = self.ask("redirect", code=69)
+        self.assertIn("redirect", answers[0]["error"])
+        self.assertEqual(state["requests"], 1)
+
+    def test_denied_and_the_key_stays_secret(self):
+        answers, state = self.ask("denied", code=69, env={"TEST_KEY": KEY}, key_env="TEST_KEY", dialogue=self.dialogue)
+        self.assertIn("HTTP 401", answers[0]["error"])
+        self.assertEqual(state["requests"], 1)
+        with open(self.dialogue) as f:
+            self.assertNotIn(KEY, f.read())
+
+    def test_usage(self):
+        self.ask("good-usage", code=2, key_env="NO_SUCH_VARIABLE")
+        self.ask("good-usage", code=2, env={"TEST_KEY": "two words"}, key_env="TEST_KEY")
+        for url in ("ftp://host/v1", "file:///etc/passwd", "http://user:secret@host/v1", "host/v1"):
+            answers, _ = self.ask("", code=2, base_url=url)
+            self.assertNotIn("secret", answers[0]["error"])
+        self.assertEqual(self.requests("good-usage"), [])
+
+    # ---- response_format
+
+    def test_response_format_is_dropped_for_good(self):
+        state = self.good("noformat", iterations=2)
+        self.assertEqual([("response_format" in r["body"]) for r in self.requests("noformat")], [True, False, False])
+        self.assertFalse(state["response_format"])
+        self.good("noformat", restore=json.dumps(state))
+        self.assertNotIn("response_format", self.requests("noformat")[-1]["body"])
+
+    def test_other_400_keeps_response_format(self):
+        answers, state = self.ask("badmodel", code=69)
+        self.assertIn("no such model", answers[0]["error"])
+        self.assertTrue(state["response_format"])
+        self.assertEqual(state["requests"], 2)
+
+    # ---- invalid replies
+
+    def test_invalid_is_told_and_mended(self):
+        state = self.good("invalid", dialogue=self.dialogue)
+        self.assertEqual(state["invalid"], 1)
+        told = self.requests("invalid")[1]["body"]["messages"]
+        self.assertEqual([m["role"] for m in told], ["system", "user", "assistant", "user"])
+        self.assertIn('"layers.99.mlp.up_proj" is no linear', told[3]["content"])
+        self.assertIn("at most 0.1", told[3]["content"])
+        self.assertEqual([line["type"] for line in self.record()],
+                         ["request", "reply", "invalid", "request", "reply", "decision"])
+
+    def test_null_content_is_invalid(self):
+        self.assertEqual(self.ask("null", code=69)[1]["invalid"], 3)
+
+    def test_fallback_to_policy(self):
+        answers, state = self.ask("never", fallback="policy", dialogue=self.dialogue)
+        self.assertEqual((answers[0]["source"], state["invalid"], state["fallbacks"]), ("policy (fallback)", 3, 1))
+        self.assertTrue(answers[0]["decision"]["prune"])
+        self.assertLess(len(json.dumps(self.requests("never")[-1]["body"])), 40000)
+        self.assertEqual(len(self.record("fallback")), 1)
+
+    def test_fallback_to_stop(self):
+        answers, _ = self.ask("never-stop", fallback="stop")
+        self.assertEqual((answers[0]["source"], answers[0]["decision"]["stop"]), ("stop (fallback)", True))
+
+    def test_no_fallback(self):
+        self.assertIn("no valid reply", self.ask("never-fail", code=69)[0][0]["error"])
+
+    def test_dead_endpoint_is_asked_no_more(self):
+        answers, state = self.ask("broken-often", fallback="policy", iterations=5, give_up_after=2, retries=0)
+        self.assertEqual([a["source"] for a in answers], ["policy (fallback)"] * 5)
+        self.assertEqual((state["requests"], state["fallbacks"]), (2, 5))
+
+    def test_stop(self):
+        answers, _ = self.ask("stop")
+        self.assertEqual((answers[0]["decision"]["stop"], answers[0]["decision"]["prune"]), (True, {}))
+        answers, _ = self.ask("stop-not", fallback="policy", honour_stop=0)
+        self.assertEqual(answers[0]["source"], "policy (fallback)")
+
+    def test_control_characters_and_target(self):
+        answers, _ = self.ask("overshoot", iterations=3)
+        self.assertEqual(answers[0]["decision"]["reasoning"], "all  of [31m it")
+
+    def test_cancelled_while_waiting(self):
+        answers, _ = self.ask("hang-cancel", code=75, cancel_ms=300)
+        self.assertEqual(answers[0]["status"], "STOPPED")
+        self.assertLess(self.seconds, 3)
+        self.ask("broken-cancel", code=75, cancel_ms=300, retry_base_ms=30000, retry_max_ms=30000)
+        self.assertLess(self.seconds, 3)
+
+    # ---- the record
+
+    def decisions(self):
+        return [line["decision"] for line in self.record("decision")]
+
+    def test_replay_is_exact(self):
+        first, _ = self.ask("", backend="policy", iterations=30, dialogue=self.dialogue)
+        again, _ = self.ask("", backend="replay", replay=self.dialogue, iterations=30)
+        self.assertEqual([a["decision"] for a in first], [a["decision"] for a in again])
+        self.assertEqual({a["source"] for a in again}, {"replay"})
+        answers, _ = self.ask("", code=1, backend="replay", replay=self.dialogue, iterations=31)
+        self.assertIn("no decision of iteration 31", answers[-1]["error"])
+
+    def test_replay_that_does_not_fit(self):
+        with open(self.dialogue, "w") as f:
+            f.write('{"iteration":1,"type":"decision","decision":{"prune":{"layers.50.mlp.up_proj":0.1}}}\n')
+        answers, _ = self.ask("", code=1, backend="replay", replay=self.dialogue)
+        self.assertIn("does not fit this run", answers[0]["error"])
+
+    def test_resume_cuts_later_lines(self):
+        self.ask("", backend="policy", iterations=6, dialogue=self.dialogue)
+        whole = self.decisions()
+        with open(self.dialogue, "a") as f:
+            f.write('{"iteration":7,"type":"decisi')  # killed while writing
+        self.ask("", backend="policy", iterations=0, dialogue=self.dialogue, keep=4)
+        self.assertEqual(self.decisions(), whole[:4])
+
+    def test_damaged_record_is_an_error(self):
+        with open(self.dialogue, "w") as f:
+            f.write('{"iteration":1,"type":"decision"\n{"iteration":2}\n')
+        answers, _ = self.ask("", code=1, backend="policy", dialogue=self.dialogue, keep=5)
+        self.assertIn("line 1", answers[0]["error"])
+
+
+if __name__ == "__main__":
+    ASK = os.path.abspath(sys.argv.pop(1))
+    unittest.main()

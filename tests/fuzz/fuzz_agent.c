@@ -1,0 +1,76 @@
+/* rooms: agent */
+/*
+ * A reply for a small model with a tight budget. What is accepted must keep the budget, and must read back as itself.
+ */
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "espalier/agent.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define REQUIRE(condition)                                                                                             \
+    do {                                                                                                               \
+        if (!(condition)) abort();                                                                                     \
+    } while (0)
+
+enum { LAYERS = 3, LINEARS = LAYERS * ESPL_LINEAR_KINDS };
+
+static void check_budget(const espl_agent_view *v, const espl_decision *d) {
+    int64_t total = 0, pruned = 0, more = 0;
+    for (int64_t i = 0; i < LINEARS; i++) {
+        total += v->rows[i].weights;
+        pruned += v->rows[i].pruned;
+    }
+    REQUIRE(d->n <= v->budget.max_linears && (d->n > 0) != d->stop);
+    for (int64_t k = 0; k < d->n; k++) {
+        const espl_decision_item *item = &d->items[k];
+        REQUIRE(item->linear >= 0 && item->linear < LINEARS && (k == 0 || item->linear > d->items[k - 1].linear));
+        REQUIRE(item->step > 0 && item->step <= v->budget.max_step);
+        const espl_profile_row *r = &v->rows[item->linear];
+        int64_t count = llround(item->step * (double)r->weights);
+        REQUIRE(count > 0 && (double)(r->pruned + count) <= v->budget.cap * (double)r->weights + 1e-3);
+        more += count;
+    }
+    REQUIRE(pruned + more <= llround(v->budget.target * (double)total));
+}
+
+static void read_back(const espl_agent_view *v, const espl_decision *d) {
+    espl_str text = {0}, problems = {0}, notes = {0};
+    espl_decision again;
+    espl_agent_put_decision(&text, d);
+    REQUIRE(espl_agent_parse(text.data, text.len, v, &again, &problems, &notes) == ESPL_OK);
+    REQUIRE(problems.len == 0 && notes.len == 0 && again.n == d->n && again.stop == d->stop);
+    for (int64_t k = 0; k < d->n; k++)
+        REQUIRE(again.items[k].linear == d->items[k].linear && again.items[k].step == d->items[k].step);
+    espl_decision_free(&again);
+    espl_str_free(&text);
+    espl_str_free(&problems);
+    espl_str_free(&notes);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    espl_profile_row rows[LINEARS];
+    espl_agent_view v = {.iteration = 1,
+                         .budget = {.target = 0.45, .cap = 0.6, .max_step = 0.1, .max_linears = 8, .threshold = 0.1},
+                         .layers = LAYERS,
+                         .rows = rows};
+    for (int64_t i = 0; i < LINEARS; i++)
+        rows[i] = (espl_profile_row){.weights = 100 + 371 * i, .pruned = (100 + 371 * i) * (i % 7) / 10};
+    espl_str problems = {0}, notes = {0};
+    espl_decision d;
+    REQUIRE(espl_agent_parse((const char *)data, (int64_t)size, &v, &d, &problems, &notes) == ESPL_OK);
+    REQUIRE(problems.len < 8192 && notes.len < 8192);
+    if (problems.len > 0) {
+        REQUIRE(d.n == 0 && !d.stop);
+    } else {
+        check_budget(&v, &d);
+        read_back(&v, &d);
+    }
+    espl_decision_free(&d);
+    espl_str_free(&problems);
+    espl_str_free(&notes);
+    return 0;
+}

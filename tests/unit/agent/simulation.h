@@ -1,0 +1,127 @@
+/* A model that exists only as damage curves: what the policy is tried on. Each linear has its own convex curve, and its
+ * z-scores hint at it, with noise. */
+#ifndef ESPL_TEST_SIMULATION_H
+#define ESPL_TEST_SIMULATION_H
+
+#include <math.h>
+#include <string.h>
+
+#include "espalier/agent.h"
+
+enum { SIM_LAYERS = 12, SIM_LINEARS = SIM_LAYERS * ESPL_LINEAR_KINDS, SIM_HISTORY = 400 };
+
+typedef struct simulation {
+    double cost[SIM_LINEARS], power[SIM_LINEARS]; /* nats at sparsity 1 per share of the weights */
+    espl_profile_row rows[SIM_LINEARS];
+    espl_outcome history[SIM_HISTORY];
+    int64_t n_history, rollbacks, total;
+    espl_budget budget;
+} simulation;
+
+static inline double sim_damage(const simulation *s, const double *sparsity) {
+    double sum = 0;
+    for (int64_t i = 0; i < SIM_LINEARS; i++)
+        sum += s->cost[i] * (double)s->rows[i].weights / (double)s->total * pow(sparsity[i], s->power[i]);
+    return sum;
+}
+
+static inline double sim_damage_now(const simulation *s) {
+    double sparsity[SIM_LINEARS];
+    for (int64_t i = 0; i < SIM_LINEARS; i++) sparsity[i] = (double)s->rows[i].pruned / (double)s->rows[i].weights;
+    return sim_damage(s, sparsity);
+}
+
+static inline double sim_damage_uniform(const simulation *s, double at) {
+    double sparsity[SIM_LINEARS];
+    for (int64_t i = 0; i < SIM_LINEARS; i++) sparsity[i] = at;
+    return sim_damage(s, sparsity);
+}
+
+static inline void sim_normalise(simulation *s, bool gradient) {
+    double sum = 0, square = 0;
+    for (int64_t i = 0; i < SIM_LINEARS; i++) {
+        double x = gradient ? s->rows[i].g : s->rows[i].s;
+        sum += x;
+        square += x * x;
+    }
+    double mean = sum / SIM_LINEARS, sd = sqrt(fmax(0, square / SIM_LINEARS - mean * mean));
+    for (int64_t i = 0; i < SIM_LINEARS; i++) {
+        espl_profile_row *r = &s->rows[i];
+        *(gradient ? &r->z_g : &r->z_s) = ((gradient ? r->g : r->s) - mean) / (sd + 1e-12);
+    }
+}
+
+/* spread: of log cost; hint: how much of it the z-scores show, 0 .. 1. */
+static inline void sim_init(simulation *s, uint64_t seed, double spread, double hint) {
+    static const int64_t shape[ESPL_LINEAR_KINDS] = {64 * 64, 64 * 16, 64 * 16, 64 * 64, 64 * 171, 64 * 171, 171 * 64};
+    espl_rng r;
+    memset(s, 0, sizeof *s);
+    espl_rng_seed(&r, seed, 0, 0);
+    double kind[ESPL_LINEAR_KINDS];
+    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) kind[k] = 0.6 * spread * espl_rng_normal(&r);
+    for (int64_t i = 0; i < SIM_LINEARS; i++) {
+        double own = 0.8 * spread * espl_rng_normal(&r) + kind[espl_linear_kind_of(i)];
+        s->cost[i] = 4 * exp(own);
+        s->power[i] = 2.3 + 1.5 * espl_rng_uniform(&r);
+        s->rows[i].weights = shape[espl_linear_kind_of(i)];
+        s->rows[i].s = hint * own + (1 - hint) * espl_rng_normal(&r);
+        s->rows[i].g = hint * own + (1 - hint) * espl_rng_normal(&r);
+        s->total += s->rows[i].weights;
+    }
+    sim_normalise(s, false);
+    sim_normalise(s, true);
+    s->budget = (espl_budget){.target = 0.45,
+                              .cap = 0.9,
+                              .max_step = 0.1,
+                              .max_linears = SIM_LINEARS,
+                              .threshold = 0.05,
+                              .max_iterations = 60};
+}
+
+static inline double sim_sparsity(const simulation *s) {
+    int64_t pruned = 0;
+    for (int64_t i = 0; i < SIM_LINEARS; i++) pruned += s->rows[i].pruned;
+    return (double)pruned / (double)s->total;
+}
+
+static inline espl_agent_view sim_view(const simulation *s) {
+    double ppl = 10 * exp(sim_damage_now(s));
+    espl_agent_view v = {.iteration = s->n_history + 1,
+                         .budget = s->budget,
+                         .layers = SIM_LAYERS,
+                         .rows = s->rows,
+                         .sparsity = sim_sparsity(s),
+                         .sparsity_model = 0.8 * sim_sparsity(s),
+                         .dense = {.perplexity = 10},
+                         .last = {.perplexity = ppl},
+                         .history = s->history,
+                         .n_history = s->n_history};
+    return v;
+}
+
+/* Carries out a decision, which the simulation then owns. */
+static inline void sim_apply(simulation *s, espl_decision *d) {
+    espl_outcome *o = &s->history[s->n_history];
+    *o = (espl_outcome){.iteration = s->n_history + 1, .decision = *d, .sparsity_before = sim_sparsity(s)};
+    s->n_history++;
+    o->before.perplexity = 10 * exp(sim_damage_now(s));
+    for (int64_t k = 0; k < d->n; k++) {
+        espl_profile_row *r = &s->rows[d->items[k].linear];
+        r->pruned += llround(d->items[k].step * (double)r->weights);
+    }
+    o->after.perplexity = 10 * exp(sim_damage_now(s));
+    o->sparsity_after = sim_sparsity(s);
+    o->accepted = o->after.perplexity <= o->before.perplexity * (1 + s->budget.threshold);
+    if (o->accepted) return;
+    s->rollbacks++;
+    for (int64_t k = 0; k < d->n; k++) {
+        espl_profile_row *r = &s->rows[d->items[k].linear];
+        r->pruned -= llround(d->items[k].step * (double)r->weights);
+    }
+}
+
+static inline void sim_free(simulation *s) {
+    for (int64_t k = 0; k < s->n_history; k++) espl_decision_free(&s->history[k].decision);
+}
+
+#endif

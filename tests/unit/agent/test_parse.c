@@ -1,0 +1,246 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "simulation.h"
+
+typedef struct parsed {
+    espl_decision d;
+    espl_str problems, notes;
+} parsed;
+
+static parsed parse_bytes(const simulation *s, const char *text, int64_t len) {
+    parsed p = {0};
+    espl_agent_view v = sim_view(s);
+    assert_int_equal(espl_agent_parse(text, len, &v, &p.d, &p.problems, &p.notes), ESPL_OK);
+    if (p.problems.len > 0) assert_true(p.d.n == 0 && !p.d.stop);
+    return p;
+}
+
+static void parsed_free(parsed *p) {
+    espl_decision_free(&p->d);
+    espl_str_free(&p->problems);
+    espl_str_free(&p->notes);
+}
+
+static simulation *plain(void) {
+    static simulation s;
+    sim_init(&s, 1, 1, 0.5);
+    s.budget.max_linears = 4;
+    return &s;
+}
+
+/* The reply is refused, and the text of the problems holds `word`. */
+static void refused(const char *text, const char *word) {
+    parsed p = parse_bytes(plain(), text, (int64_t)strlen(text));
+    if (p.problems.len == 0 || !strstr(p.problems.data, word)) {
+        print_message("%s\n-> %s\n", text, p.problems.len ? p.problems.data : "(accepted)");
+        fail();
+    }
+    parsed_free(&p);
+}
+
+static void accepted(const char *text, int64_t n) {
+    parsed p = parse_bytes(plain(), text, (int64_t)strlen(text));
+    if (p.problems.len > 0) print_message("%s\n-> %s\n", text, p.problems.data);
+    assert_int_equal(p.problems.len, 0);
+    assert_int_equal(p.d.n, n);
+    parsed_free(&p);
+}
+
+#define UP "{\"prune\":{\"layers.3.mlp.up_proj\":0.05}}"
+
+static void finds_the_object(void **state) {
+    (void)state;
+    accepted(UP, 1);
+    accepted("{\"reasoning\":\"no <think> and no </think> here\",\"prune\":{\"layers.3.mlp.up_proj\":0.05}}", 1);
+    accepted("Sure!\n```json\n" UP "\n```\nBye {", 1);
+    accepted("<think>{\"prune\":{\"x\":1}}</think>" UP, 1);
+    accepted("<think>one</think> and <think>{</think>" UP "<think>{\"prune\":", 1);
+    accepted("the template opened it {\"stop\": true}</think>" UP, 1);
+    accepted("<thinking>{\"stop\":true}</thinking>" UP, 1);
+    accepted("{\"note\":\"not this one\"} but {this} and {\"a\":} then " UP, 1);
+    accepted("{\"reasoning\":\"a } brace, a \\\" quote, a backslash \\\\\","
+             "\"prune\":{\"model.layers.3.mlp.up_proj\":0.05}}",
+             1);
+    accepted("{\"prune\":{\"layers.3.mlp.up_proj\":0.05,\"layers.4.mlp.up_proj\":0}, \"extra\":[1]}", 1);
+}
+
+static void refuses_with_reasons(void **state) {
+    (void)state;
+    refused("", "no complete JSON object");
+    refused("I would rather not.", "no complete JSON object");
+    refused("<think>" UP, "no complete JSON object");
+    refused("{\"prune\":{\"layers.3.mlp.up_proj\":0.05}", "no complete JSON object");
+    refused("{} {}", "no complete JSON object");
+    refused("[1,2]", "no complete JSON object");
+    refused("{}", "names no linear");
+    refused("{\"prune\":{}}", "names no linear");
+    refused("{\"prune\":{\"layers.3.mlp.up_proj\":0}}", "names no linear");
+    refused("{\"prune\":{\"layers.12.mlp.up_proj\":0.05}}", "\"layers.12.mlp.up_proj\" is no linear");
+    refused("{\"prune\":{\"layers.-1.mlp.up_proj\":0.05}}", "is no linear");
+    refused("{\"prune\":{\"layers.99999999999999999999.mlp.up_proj\":0.05}}", "is no linear");
+    refused("{\"prune\":{\"lm_head\":0.05}}", "is no linear");
+    refused("{\"prune\":{\"layers.3.mlp.up_proj\":5}}", "not percent");
+    refused("{\"prune\":{\"layers.3.mlp.up_proj\":1e999}}", "must have a number");
+    refused("{\"prune\":{\"layers.3.mlp.up_proj\":NaN}}", "no complete JSON object");
+    refused("{\"prune\":{\"layers.3.mlp.up_proj\":-0.05}}", "negative");
+    refused("{\"prune\":{\"layers.3.mlp.up_proj\":\"0.05\"}}", "must have a number");
+    refused("{\"prune\":{\"layers.3.mlp.up_proj\":0.05,\"model.layers.3.mlp.up_proj\":0.05}}", "more than once");
+    refused("{\"prune\":{\"layers.3.mlp.up_proj\":0.05},\"prune\":{}}", "more than once");
+    refused("{\"prune\":[\"layers.3.mlp.up_proj\"]}", "must be an object");
+    refused("{\"prune\":{\"layers.3.mlp.up_proj\":0.05},\"stop\":\"no\"}", "true or false");
+    refused("{\"reasoning\":7,\"prune\":{\"layers.3.mlp.up_proj\":0.05}}", "\"reasoning\" must be a string");
+    refused("{\"prune\":{\"layers.1.mlp.up_proj\":0.05,\"layers.2.mlp.up_proj\":0.05,\"layers.3.mlp.up_proj\":0.05,"
+            "\"layers.4.mlp.up_proj\":0.05,\"layers.5.mlp.up_proj\":0.05}}",
+            "at most 4");
+    refused("{\"prune\":{\"layers.3.mlp.up_proj\":1e-9}}", "nothing to prune is left");
+}
+
+/* Large, deep and long: an answer within a moment, and problem lists that stay short. */
+static void bounded(void **state) {
+    (void)state;
+    enum { BIG = 10 << 20 };
+    char *text;
+    assert_int_equal(espl_mem_alloc(&text, BIG, 1, "test"), ESPL_OK);
+    static const char fills[] = {'{', '[', '"', ' ', 'a', '\\', '<'};
+    double start = espl_clock_now();
+    for (size_t f = 0; f < sizeof fills; f++)
+        for (int64_t len = ESPL_AGENT_REPLY_MAX; len <= BIG; len *= 10) {
+            memset(text, fills[f], (size_t)len);
+            text[0] = '{';
+            parsed p = parse_bytes(plain(), text, len);
+            assert_true(p.problems.len > 0 && p.problems.len < 4096);
+            parsed_free(&p);
+        }
+    espl_str s = {0};
+    espl_str_puts(&s, "{\"prune\":{\"x\":0");
+    for (int k = 0; k < 20000; k++) espl_str_printf(&s, ",\"layer\033[31m %d\":0.05", k);
+    espl_str_puts(&s, "}}");
+    parsed p = parse_bytes(plain(), s.data, s.len);
+    assert_true(p.problems.len > 0 && p.problems.len < 4096 && !strchr(p.problems.data, '\033'));
+    parsed_free(&p);
+    assert_true(espl_clock_now() - start < 20);
+    espl_str_free(&s);
+    espl_mem_free(&text);
+}
+
+static void texts_are_cleaned(void **state) {
+    (void)state;
+    espl_str s = {0};
+    espl_str_puts(&s, "{\"reasoning\":\"bell\\u0007 esc\033[1m c1\\u009b bad\xFF \xE2\x82\xAC\",\"reflection\":\"");
+    for (int k = 0; k < 9000; k++) espl_str_puts(&s, "\xE2\x82\xAC");
+    espl_str_puts(&s, "\",\"prune\":{\"layers.3.mlp.up_proj\":0.05}}");
+    parsed p = parse_bytes(plain(), s.data, s.len);
+    assert_int_equal(p.problems.len, 0);
+    assert_string_equal(p.d.reason, "bell  esc [1m c1  bad\xEF\xBF\xBD \xE2\x82\xAC");
+    size_t n = strlen(p.d.reflection);
+    assert_true(n <= ESPL_AGENT_TEXT_MAX + 3 && n > ESPL_AGENT_TEXT_MAX - 4);
+    for (size_t i = 0; i + 3 < n; i += 3) assert_memory_equal(p.d.reflection + i, "\xE2\x82\xAC", 3);
+    parsed_free(&p);
+    espl_str_free(&s);
+}
+
+static void caps_and_target_are_enforced(void **state) {
+    (void)state;
+    simulation *s = plain();
+    static const char text[] = "{\"prune\":{\"layers.1.mlp.up_proj\":0.1,\"layers.2.mlp.up_proj\":0.1,"
+                               "\"layers.0.self_attn.k_proj\":0.1}}";
+    int64_t a = espl_linear_index(1, ESPL_UP_PROJ), k = espl_linear_index(0, ESPL_K_PROJ);
+    s->rows[a].pruned = (int64_t)(0.85 * (double)s->rows[a].weights);
+    parsed p = parse_bytes(s, text, sizeof text - 1);
+    assert_int_equal(p.d.n, 3);
+    assert_int_equal(p.d.items[0].linear, k);
+    assert_true(p.d.items[0].step == 0.1);
+    assert_int_equal(llround(p.d.items[1].step * (double)s->rows[a].weights) + s->rows[a].pruned,
+                     (int64_t)floor(0.9 * (double)s->rows[a].weights));
+    assert_non_null(strstr(p.notes.data, "cap"));
+    parsed_free(&p);
+
+    for (int64_t i = 0; i < SIM_LINEARS; i++) s->rows[i].pruned = (int64_t)(0.4495 * (double)s->rows[i].weights);
+    p = parse_bytes(s, text, sizeof text - 1);
+    int64_t sum = 0;
+    for (int64_t i = 0; i < SIM_LINEARS; i++) sum += s->rows[i].pruned;
+    for (int64_t j = 0; j < p.d.n; j++)
+        sum += llround(p.d.items[j].step * (double)s->rows[p.d.items[j].linear].weights);
+    assert_int_equal(sum, llround(0.45 * (double)s->total));
+    assert_non_null(strstr(p.notes.data, "scaled"));
+    parsed_free(&p);
+}
+
+static void stop_wins(void **state) {
+    (void)state;
+    static const char text[] = "{\"stop\":true,\"prune\":{\"layers.1.mlp.up_proj\":0.1}}";
+    parsed p = parse_bytes(plain(), text, sizeof text - 1);
+    assert_true(p.d.stop && p.d.n == 0 && p.notes.len > 0 && p.problems.len == 0);
+    parsed_free(&p);
+}
+
+/* The prompt names every linear, keeps to its size, and is the same twice. */
+static void prompt_is_bounded(void **state) {
+    (void)state;
+    static simulation s;
+    espl_policy_options o;
+    espl_policy_options_init(&o);
+    sim_init(&s, 1, 1, 0.5);
+    int64_t longest = 0;
+    for (int k = 0; k < 40; k++) {
+        espl_agent_view v = sim_view(&s);
+        espl_str user = {0}, again = {0}, json = {0}, problems = {0}, notes = {0};
+        assert_int_equal(espl_agent_put_user(&user, &v, 8192), ESPL_OK);
+        assert_int_equal(espl_agent_put_user(&again, &v, 8192), ESPL_OK);
+        assert_string_equal(user.data, again.data);
+        assert_non_null(strstr(user.data, "layers.11.mlp.down_proj "));
+        longest = user.len > longest ? user.len : longest;
+        espl_decision d;
+        assert_int_equal(espl_policy_propose(&v, &o, &json), ESPL_OK);
+        assert_int_equal(espl_agent_parse(json.data, json.len, &v, &d, &problems, &notes), ESPL_OK);
+        bool stop = d.stop;
+        if (stop)
+            espl_decision_free(&d);
+        else
+            sim_apply(&s, &d);
+        espl_str_free(&user), espl_str_free(&again), espl_str_free(&json);
+        espl_str_free(&problems), espl_str_free(&notes);
+        if (stop) break;
+    }
+    assert_true(longest > 6000 && longest < 8192 + 84 * 64);
+    sim_free(&s);
+}
+
+static void states_are_checked(void **state) {
+    (void)state;
+    static const char *const bad[] = {"", "{}", "null", "{\"version\":2}", "{\"version\":1,\"response_format\":3}"};
+    espl_agent_options o;
+    espl_agent *a;
+    espl_str before = {0}, after = {0};
+    espl_agent_options_init(&o);
+    assert_int_equal(espl_agent_create(&a, &o), ESPL_OK);
+    assert_int_equal(espl_agent_state_save(a, &before), ESPL_OK);
+    for (size_t k = 0; k < sizeof bad / sizeof *bad; k++)
+        assert_int_equal(espl_agent_state_restore(a, bad[k], (int64_t)strlen(bad[k])), ESPL_FORMAT);
+    assert_int_equal(espl_agent_state_save(a, &after), ESPL_OK);
+    assert_string_equal(before.data, after.data);
+    espl_agent_destroy(&a);
+    o.policy.power = 0;
+    assert_int_equal(espl_agent_create(&a, &o), ESPL_CONFIG);
+    assert_null(a);
+    espl_agent_options_init(&o);
+    o.backend = ESPL_BACKEND_OPENAI;
+    assert_int_equal(espl_agent_create(&a, &o), ESPL_CONFIG);
+    espl_str_free(&before);
+    espl_str_free(&after);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(finds_the_object),  cmocka_unit_test(refuses_with_reasons),
+        cmocka_unit_test(bounded),           cmocka_unit_test(texts_are_cleaned),
+        cmocka_unit_test(stop_wins),         cmocka_unit_test(caps_and_target_are_enforced),
+        cmocka_unit_test(prompt_is_bounded), cmocka_unit_test(states_are_checked),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

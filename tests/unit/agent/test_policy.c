@@ -1,0 +1,221 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "simulation.h"
+
+static espl_agent *policy_agent(void) {
+    espl_agent_options o;
+    espl_agent *a;
+    espl_agent_options_init(&o);
+    assert_int_equal(espl_agent_create(&a, &o), ESPL_OK);
+    return a;
+}
+
+/* Every decision keeps the budget; the sum of counts is returned. */
+static int64_t check_decision(const simulation *s, const espl_decision *d) {
+    int64_t sum = 0;
+    assert_true(d->n > 0 ? !d->stop : d->stop);
+    assert_true(d->n <= s->budget.max_linears);
+    for (int64_t k = 0; k < d->n; k++) {
+        const espl_decision_item *item = &d->items[k];
+        const espl_profile_row *r = &s->rows[item->linear];
+        int64_t count = llround(item->step * (double)r->weights);
+        assert_true(k == 0 || item->linear > d->items[k - 1].linear);
+        assert_true(item->step > 0 && item->step <= s->budget.max_step);
+        assert_true(count > 0 && (double)(r->pruned + count) <= s->budget.cap * (double)r->weights + 1e-6);
+        sum += count;
+    }
+    assert_true(strlen(d->reason) > 20);
+    return sum;
+}
+
+static void run_to_end(simulation *s, espl_agent *a, int64_t until) {
+    espl_decision d;
+    while (s->n_history < until) {
+        espl_agent_view v = sim_view(s);
+        assert_int_equal(espl_agent_ask(a, &v, &d), ESPL_OK);
+        check_decision(s, &d);
+        if (d.stop) break;
+        sim_apply(s, &d);
+        assert_true(sim_sparsity(s) <= s->budget.target + 1.0 / (double)s->total);
+    }
+    if (s->n_history < until) espl_decision_free(&d);
+}
+
+static int64_t pruned(const simulation *s) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < SIM_LINEARS; i++) n += s->rows[i].pruned;
+    return n;
+}
+
+static void run_case(uint64_t seed, double spread, double hint, double threshold, int64_t max_linears, double *ratio) {
+    static simulation s;
+    espl_agent *a = policy_agent();
+    sim_init(&s, seed, spread, hint);
+    s.budget.threshold = threshold;
+    s.budget.max_linears = max_linears;
+    if (max_linears < SIM_LINEARS) s.budget.max_iterations = 150;
+    run_to_end(&s, a, s.budget.max_iterations);
+    *ratio = sim_damage_now(&s) / sim_damage_uniform(&s, s.budget.target);
+    print_message(
+        "seed %llu spread %.1f hint %.1f threshold %.3f linears %lld: %lld iterations, %lld rollbacks, %.4f of "
+        "%.2f, damage %.3f nats, %.3f of uniform\n",
+        (unsigned long long)seed, spread, hint, threshold, (long long)max_linears, (long long)s.n_history,
+        (long long)s.rollbacks, sim_sparsity(&s), s.budget.target, sim_damage_now(&s), *ratio);
+    assert_int_equal(pruned(&s), llround(s.budget.target * (double)s.total));
+    sim_free(&s);
+    espl_agent_destroy(&a);
+}
+
+static void reaches_target_and_beats_uniform(void **state) {
+    (void)state;
+    for (uint64_t seed = 1; seed <= 4; seed++)
+        for (int k = 0; k < 2; k++) {
+            double ratio;
+            run_case(seed, 1, k ? 0.6 : 0, 0.05, SIM_LINEARS, &ratio);
+            assert_true(ratio < 0.95);
+        }
+}
+
+static void few_linears_per_decision(void **state) {
+    (void)state;
+    double ratio;
+    run_case(1, 1, 0.6, 0.1, 8, &ratio);
+    assert_true(ratio < 1);
+}
+
+/* A threshold that the plan's steps break: it must back off and still arrive. */
+static void narrow_threshold(void **state) {
+    (void)state;
+    double ratio;
+    for (uint64_t seed = 5; seed <= 6; seed++) {
+        run_case(seed, 1.5, 0.3, 0.02, SIM_LINEARS, &ratio);
+        assert_true(ratio < 0.95);
+    }
+}
+
+/* Some linears cannot be touched at all: found out by rollbacks, and left alone. */
+static void untouchable_linears(void **state) {
+    (void)state;
+    static simulation s;
+    espl_agent *a = policy_agent();
+    sim_init(&s, 7, 0.5, 0.5);
+    for (int64_t i = 5; i < SIM_LINEARS; i += 29) s.cost[i] *= 400;
+    s.budget.max_iterations = 120;
+    run_to_end(&s, a, s.budget.max_iterations);
+    print_message("untouchable: %lld iterations, %lld rollbacks, %.4f, damage %.3f of uniform\n",
+                  (long long)s.n_history, (long long)s.rollbacks, sim_sparsity(&s),
+                  sim_damage_now(&s) / sim_damage_uniform(&s, 0.45));
+    assert_int_equal(pruned(&s), llround(s.budget.target * (double)s.total));
+    assert_true(s.rollbacks > 0);
+    for (int64_t i = 5; i < SIM_LINEARS; i += 29)
+        assert_true((double)s.rows[i].pruned / (double)s.rows[i].weights < 0.3);
+    sim_free(&s);
+    espl_agent_destroy(&a);
+}
+
+/* The cap lies below the target: everything is pruned to the cap, then it stops and says why. */
+static void stops_at_the_cap(void **state) {
+    (void)state;
+    static simulation s;
+    espl_agent *a = policy_agent();
+    sim_init(&s, 3, 0.2, 0.5);
+    s.budget.cap = 0.3;
+    s.budget.threshold = 0.5;
+    s.budget.max_iterations = 390;
+    run_to_end(&s, a, s.budget.max_iterations);
+    assert_true(s.n_history < 390 && fabs(sim_sparsity(&s) - 0.3) < 0.001);
+    sim_free(&s);
+    espl_agent_destroy(&a);
+}
+
+/* Nothing is ever accepted: it goes on trying, finer and finer, and never crashes. */
+static void hopeless(void **state) {
+    (void)state;
+    static simulation s;
+    espl_agent *a = policy_agent();
+    sim_init(&s, 3, 0.2, 0.5);
+    s.budget.threshold = 0;
+    run_to_end(&s, a, 60);
+    assert_int_equal(s.rollbacks, 60);
+    sim_free(&s);
+    espl_agent_destroy(&a);
+}
+
+/* No perplexity, no z-scores. */
+static void works_blind(void **state) {
+    (void)state;
+    static simulation s;
+    espl_agent *a = policy_agent();
+    espl_decision d;
+    sim_init(&s, 3, 1, 0.5);
+    for (int64_t i = 0; i < SIM_LINEARS; i++) s.rows[i].z_s = i % 2 ? NAN : INFINITY;
+    for (int64_t i = 0; i < SIM_LINEARS; i++) s.rows[i].z_g = NAN;
+    while (s.n_history < 60) {
+        espl_agent_view v = sim_view(&s);
+        v.dense.perplexity = v.last.perplexity = NAN;
+        assert_int_equal(espl_agent_ask(a, &v, &d), ESPL_OK);
+        if (d.stop) break;
+        sim_apply(&s, &d);
+        s.history[s.n_history - 1].before.perplexity = s.history[s.n_history - 1].after.perplexity = NAN;
+    }
+    espl_decision_free(&d);
+    assert_int_equal(pruned(&s), llround(s.budget.target * (double)s.total));
+    sim_free(&s);
+    espl_agent_destroy(&a);
+}
+
+static bool same_history(const simulation *a, const simulation *b) {
+    if (a->n_history != b->n_history) return false;
+    for (int64_t k = 0; k < a->n_history; k++) {
+        const espl_decision *x = &a->history[k].decision, *y = &b->history[k].decision;
+        if (x->n != y->n || strcmp(x->reason, y->reason) != 0 || strcmp(x->reflection, y->reflection) != 0 ||
+            memcmp(x->items, y->items, (size_t)x->n * sizeof *x->items) != 0)
+            return false;
+    }
+    return true;
+}
+
+/* An agent made anew at any iteration from the saved state goes on as the first one does. */
+static void resumed_equals_uninterrupted(void **state) {
+    (void)state;
+    static simulation s, t;
+    espl_agent *a = policy_agent();
+    sim_init(&s, 5, 1.5, 0.3);
+    sim_init(&t, 5, 1.5, 0.3);
+    s.budget.threshold = t.budget.threshold = 0.02;
+    run_to_end(&s, a, s.budget.max_iterations);
+    espl_agent_destroy(&a);
+    a = policy_agent();
+    while (t.n_history < s.n_history) {
+        espl_str saved = {0};
+        run_to_end(&t, a, t.n_history + 1);
+        assert_int_equal(espl_agent_state_save(a, &saved), ESPL_OK);
+        espl_agent_destroy(&a);
+        a = policy_agent();
+        assert_int_equal(espl_agent_state_restore(a, saved.data, saved.len), ESPL_OK);
+        espl_str_free(&saved);
+    }
+    assert_true(same_history(&s, &t));
+    sim_free(&s);
+    sim_free(&t);
+    espl_agent_destroy(&a);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(reaches_target_and_beats_uniform),
+        cmocka_unit_test(few_linears_per_decision),
+        cmocka_unit_test(narrow_threshold),
+        cmocka_unit_test(untouchable_linears),
+        cmocka_unit_test(stops_at_the_cap),
+        cmocka_unit_test(hopeless),
+        cmocka_unit_test(works_blind),
+        cmocka_unit_test(resumed_equals_uninterrupted),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
