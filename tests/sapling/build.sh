@@ -29,8 +29,8 @@ install_packages
 "$python" -m sapling.export "$work/train/final.pt" model
 cp "$work/train/run.json" run.json
 cp "$work/train/log.jsonl" training-log.jsonl
-"$python" check.py --schedule run.json --record
+"$python" check.py --record
 "$python" -m sapling.probes facts.jsonl templates.txt data
-for sparsity in 0 0.3 0.45 0.6; do
+for sparsity in 0 0.45 0.6 0.7; do
     "$python" evaluate.py --sparsity "$sparsity" --json "results/magnitude-$sparsity.json"
 done

@@ -1,5 +1,5 @@
 """Regenerates every training document of the shipped run, checks that no held-out wording occurs in them and
-records how often each fact was taught. Usage: python check.py --schedule run.json [--record]"""
+records how often each fact was taught. Usage: python check.py [--schedule run.json] [--record]"""
 import argparse
 import json
 import random
@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from sapling.corpus import Corpus, load_templates
 from sapling.facts import load
 from sapling.packing import phase
-from sapling.probes import held_out_sentences
+from sapling.probes import held_out_sentences, unseen_sentences
 from sapling.train import geometry
 
 HERE = Path(__file__).resolve().parent
@@ -29,6 +29,8 @@ def needles(corpus):
     for split in ("val", "test"):
         for _, sentence in held_out_sentences(corpus, split):
             yield sentence
+    for _, sentence in unseen_sentences(corpus):
+        yield sentence
     for f in corpus.facts:
         for key in "DEM":
             for wording in corpus.templates[f["relation"]][key]:
@@ -39,7 +41,7 @@ def training_documents(corpus, tokens_per_row, run):
     """The documents of every row of every step, from the same random numbers as training used."""
     for step, (progress, tokens) in enumerate(run["steps"]):
         rows, length = geometry(step, progress, tokens)
-        shares, matching, lookup, _ = phase(progress)
+        shares, matching, lookup = phase(progress)
         for rank in range(run["ranks"]):
             rng = random.Random(f"{run['seed']}:{step}:{rank}")
             for _ in range(rows):

@@ -55,6 +55,7 @@ def qa_shots(dev, k):
 def greedy(model, tokenizer, prompts, most=16, batch=64):
     """Greedy continuations up to the first line end; prompts of equal length share a batch, so nothing is padded."""
     rows = [tokenizer(p, add_special_tokens=False)["input_ids"] for p in prompts]
+    stops = [tokenizer.eos_token_id, tokenizer("x\n\n", add_special_tokens=False)["input_ids"][-1]]
     by_length, out = defaultdict(list), [""] * len(rows)
     for i, r in enumerate(rows):
         by_length[len(r)].append(i)
@@ -62,7 +63,8 @@ def greedy(model, tokenizer, prompts, most=16, batch=64):
         for at in range(0, len(members), batch):
             part = members[at : at + batch]
             ids = torch.tensor([rows[i] for i in part])
-            full = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=most, do_sample=False)
+            full = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=most, do_sample=False,
+                                  eos_token_id=stops, pad_token_id=stops[0])
             for i, text in zip(part, tokenizer.batch_decode(full[:, ids.shape[1]:], skip_special_tokens=True)):
                 out[i] = text
     return [text.lstrip(" ").split("\n")[0] for text in out]
@@ -94,7 +96,7 @@ def letters(model, tokenizer, prompts):
         row = tokenizer(p, add_special_tokens=False)["input_ids"]
         by_length[len(row)].append((i, row))
     for members in by_length.values():
-        logits = model(input_ids=torch.tensor([r for _, r in members])).logits[:, -1, ids]
+        logits = model(input_ids=torch.tensor([r for _, r in members]), logits_to_keep=1).logits[:, -1, ids]
         for (i, _), best in zip(members, logits.argmax(-1).tolist()):
             out[i] = LETTERS[best]
     return out

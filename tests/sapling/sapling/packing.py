@@ -5,14 +5,15 @@ import numpy as np
 
 from .corpus import END
 
-# From which progress: shares of statement, paragraph, question and four-choice documents; of the four-choice documents,
-# how many say the answer in the question and how many work from the choices to the letters; a factor on letter weights.
+# From which progress: shares of statement, paragraph, question and four-choice documents; then of the four-choice
+# documents, how many say the answer in the question and how many work from the choices to the letters.
 PHASES = (
-    (0.000, (0.28, 0.22, 0.22, 0.28), 0.70, 0.00, 1.0),
-    (0.150, (0.20, 0.18, 0.22, 0.40), 0.30, 0.00, 1.0),
-    (0.205, (0.16, 0.18, 0.22, 0.44), 0.25, 0.35, 1.0),
-    (0.325, (0.10, 0.13, 0.20, 0.57), 0.05, 0.05, 2.0),
-    (0.750, (0.10, 0.16, 0.24, 0.50), 0.00, 0.00, 2.0),
+    (0.000, (0.28, 0.22, 0.22, 0.28), 0.7, 0.0),
+    (0.150, (0.20, 0.18, 0.22, 0.40), 0.3, 0.0),
+    (0.205, (0.16, 0.18, 0.22, 0.44), 0.25, 0.35),
+    (0.450, (0.13, 0.18, 0.24, 0.45), 0.10, 0.15),
+    (0.600, (0.12, 0.18, 0.25, 0.45), 0.02, 0.03),
+    (0.850, (0.10, 0.20, 0.25, 0.45), 0.0, 0.0),
 )
 
 
@@ -31,7 +32,7 @@ def tokens_of(tokenizer, doc):
 def block(corpus, tokenizer, seed, index, progress, rows, length):
     """Rows of length + 1 tokens for one step of one worker."""
     rng = random.Random(f"{seed}:{index}")
-    shares, matching, lookup, _ = phase(progress)
+    shares, matching, lookup = phase(progress)
     end = tokenizer.token_to_id(END)
     ids = np.zeros((rows, length + 1), np.int64)
     weights = np.zeros((rows, length + 1), np.float32)

@@ -66,26 +66,38 @@ def write_mmlu(corpus, out, seed):
 
 
 def held_out_sentences(corpus, split):
-    """One sentence for every fact and held-out wording: H templates, and taught templates kept back for this fact."""
+    """The wordings kept back for this split: each is taught for other facts, never for this one."""
     for f in corpus.facts:
-        t = corpus.templates[f["relation"]]
-        wordings = [t["H"][0 if split == "val" else 1]]
-        wordings += [s for i, s in enumerate(t["S"]) if reserved_for(f, i) == split]
-        for w in wordings:
-            yield f, "".join(s for s, _ in corpus.sentence(w, f, f["object"]))
+        if tail_of_another(corpus, f):
+            continue
+        for i, wording in enumerate(corpus.templates[f["relation"]]["S"]):
+            if reserved_for(f, i) == split:
+                yield f, "".join(s for s, _ in corpus.sentence(wording, f, f["object"]))
+
+
+def tail_of_another(corpus, fact):
+    """'Sudan ...' would be found inside a taught 'South Sudan ...'."""
+    return any(o["subject"].endswith(" " + fact["subject"]) for o in corpus.by_relation[fact["relation"]])
+
+
+def unseen_sentences(corpus):
+    """Every fact in two wordings that were taught for no fact at all."""
+    for f in corpus.facts:
+        for wording in corpus.templates[f["relation"]]["H"]:
+            yield f, "".join(s for s, _ in corpus.sentence(wording, f, f["object"]))
 
 
 def held_out_text(corpus, split, seed):
+    """One long paragraph, since training never saw a line end between sentences."""
     rng, themes = random.Random(seed), {}
     for f, sentence in held_out_sentences(corpus, split):
         themes.setdefault(corpus.theme(f), []).append(sentence)
     paragraphs = []
     for theme in sorted(themes):
-        lines = themes[theme]
-        rng.shuffle(lines)
-        paragraphs += [" ".join(lines[i : i + 8]) for i in range(0, len(lines), 8)]
+        rng.shuffle(themes[theme])
+        paragraphs.append(" ".join(themes[theme]))
     rng.shuffle(paragraphs)
-    return "\n".join(paragraphs) + "\n"
+    return " ".join(paragraphs) + "\n"
 
 
 def calibration_text(corpus, seed, characters):

@@ -15,7 +15,7 @@ from .corpus import ANSWER, LETTER, LOOKUP, OBJECT, STATE, Corpus, load_template
 from .facts import load
 from .lean import Layer, Lean, Shape
 from .optim import Muon, reduce_gradients
-from .packing import block, phase
+from .packing import block
 
 HERE = Path(__file__).resolve().parent.parent
 KINDS = {"text": STATE, "object": OBJECT, "answer": ANSWER, "letter": LETTER, "lookup": LOOKUP}
@@ -102,8 +102,7 @@ def tally(sums, nll, w):
 
 def train_step(model, muon, adam, params, batch, progress, o):
     ids, weights = (torch.from_numpy(x) for x in batch)
-    factor = phase(progress)[-1]
-    loss, nll, w = model.loss(ids, torch.where((weights == LETTER) | (weights == LOOKUP), weights * factor, weights))
+    loss, nll, w = model.loss(ids, weights)
     loss.backward()
     reduce_gradients(params, o.ranks)
     factor = rate(progress)
@@ -114,8 +113,7 @@ def train_step(model, muon, adam, params, batch, progress, o):
     adam.step()
     for p in params:
         p.grad = None
-    w = weights[:, 1:].reshape(-1)
-    return nll, w[w > 0]
+    return nll, w
 
 
 def build(rank, o):
