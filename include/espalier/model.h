@@ -81,7 +81,7 @@ typedef struct espl_model_options {
     int64_t context;      /* positions a sequence may have: the size of the KV cache */
     int64_t batch_tokens; /* most tokens in one micro-batch */
     int64_t slots;        /* sequences in the KV cache */
-    int64_t logits_rows;  /* most rows of logits asked for in one micro-batch; 0: only log-probabilities */
+    int64_t logits_rows;  /* most rows of logits, or greedy ids, in one micro-batch; 0: only log-probabilities */
 } espl_model_options;
 
 /* Bytes of one rank, besides code: what `inspect` prints. */
@@ -123,6 +123,15 @@ typedef struct espl_segment {
     const int32_t *targets; /* [n] token to score at each position, -1: none; or NULL */
     double *logprob;        /* [n] natural log, written if targets */
     float *logits;          /* [vocab] of the last token, written if not NULL */
+    /* Cache rows. Position prefix_n + i of the sequence lives in row `row` + i of its slot, so that several short
+     * sequences can share a slot; positions 0 .. prefix_n - 1 are those in rows prefix_row .. of prefix_slot, which any
+     * number of sequences may read. They came in earlier micro-batches or come in this one. All 0: the sequence has
+     * the slot for itself. */
+    int64_t row, prefix_slot, prefix_row, prefix_n;
+    const int32_t *selected; /* [n_selected] ids whose logits after the last token are wanted, or NULL */
+    int64_t n_selected;
+    float *selected_logits; /* [n_selected], written if selected */
+    int32_t *greedy;        /* the most likely id after the last token, the lowest among equals; written if not NULL */
 } espl_segment;
 
 typedef struct espl_batch {
@@ -138,10 +147,81 @@ typedef void (*espl_model_progress)(void *context, int64_t done, int64_t n);
 espl_status espl_model_run(espl_model *m, const espl_batch *batches, int64_t n, espl_model_progress progress,
                            void *context);
 
+/* Micro-batches that are made as they are needed, for instance from the results of earlier ones. */
+typedef struct espl_stream {
+    /* Sets *batch to micro-batch i, or to no segments (n = 0) for a turn in which nothing is computed, or *end. Called
+     * with i = 0, 1, ... on every rank, which must all decide alike; on ranks but the first, one turn ahead: next(i +
+     * 1) comes before done(i). *batch is borrowed until done(i). */
+    espl_status (*next)(void *context, int64_t i, espl_batch *batch, bool *end);
+    /* This rank has computed micro-batch i; on the last rank its results are there. */
+    espl_status (*done)(void *context, int64_t i);
+    void *context;
+} espl_stream;
+
+/* Collective. Runs the stream through the pipeline, as espl_model_run does. */
+espl_status espl_model_stream(espl_model *m, const espl_stream *stream);
+/* Local. As the model was opened. Borrowed. */
+const espl_model_options *espl_model_options_of(const espl_model *m);
+
 /* Local. Observes the residual stream: called with layer -1 for the embeddings, layer i after decoder layer i of this
  * rank's slice, and `layers` for the final norm's output; x [T, hidden], borrowed. NULL ends it. */
 typedef void (*espl_model_tap)(void *context, int64_t layer, const float *x, int64_t T);
 void espl_model_set_tap(espl_model *m, espl_model_tap tap, void *context);
+
+/* --------------------------------------------------------------- masks */
+
+/* Local. A linear of the whole model (espl_linear_index) with its weights and mask, or NULL if it is not this rank's.
+ * Borrowed, valid until the model is closed. */
+const espl_linear *espl_model_linear(const espl_model *m, int64_t index);
+/* Local. From now on the linear is masked so; NULL: dense. The mask is borrowed: it must outlive its use, and its bits
+ * may be changed in place between passes. Swapping masks is how pruning and rollback work. ESPL_INTERNAL: the linear is
+ * not this rank's. */
+espl_status espl_model_set_mask(espl_model *m, int64_t index, const uint64_t *mask);
+
+/* Local. The scratch of the model's kernels, for other kernels between its passes. Borrowed. */
+espl_workspace *espl_model_workspace(const espl_model *m);
+
+/* ---------------------------------------------------------- calibration */
+
+typedef struct espl_calibration_options {
+    int64_t window;   /* tokens of a window, 2 .. context */
+    int64_t forward;  /* windows 0 .. forward - 1 give activation statistics */
+    int64_t backward; /* windows 0 .. backward - 1 are the samples L_i whose gradients are taken */
+} espl_calibration_options;
+
+/* What calibration found out about the linears of this rank's slice. */
+typedef struct espl_calibration {
+    espl_range slice;
+    int64_t forward_tokens, samples;
+    double *loss;     /* [samples] mean cross entropy of each window (window - 1 predictions), on every rank; owned */
+    double *gradient; /* [slice linears]; owned, see espl_calibration_gradient */
+    double *squares;  /* [slice layers, stride]; owned, see espl_calibration_squares */
+    int64_t stride, at[ESPL_LINEAR_KINDS];
+} espl_calibration;
+
+/* Collective. Runs windows ids [max(forward, backward), window], the same on every rank, through the current, masked
+ * model. Results do not depend on the number of ranks or threads. Extra memory is taken for the call only:
+ * espl_model_calibration_bytes. ESPL_USAGE, ESPL_NOMEM. Free *out with espl_calibration_free. */
+espl_status espl_model_calibrate(espl_model *m, const espl_calibration_options *o, const int32_t *ids,
+                                 espl_model_progress progress, void *context, espl_calibration *out);
+void espl_calibration_free(espl_calibration *c);
+
+/* Local. ||X_j||^2 per input feature [in] of a linear: sum of x_tj^2 over the forward tokens. NULL if not this rank's.
+ * Borrowed. */
+const double *espl_calibration_squares(const espl_calibration *c, int64_t index);
+/* Local. (1/M) sum over samples i of the mean over surviving weights of |dL_i/dW| (arXiv 2601.09694, G reduced by its
+ * mean: our reading). A weight that is masked away has no part in it. NAN: no samples, nothing survives, or the linear
+ * is not this rank's. */
+double espl_calibration_gradient(const espl_calibration *c, int64_t index);
+
+/* Local. Bytes that rank `rank` of `ranks` takes while calibrating. */
+int64_t espl_model_calibration_bytes(const espl_model_config *c, const espl_calibration_options *o, espl_range slice,
+                                     int rank, int ranks);
+
+/* Local. Observes the backward pass: called, sample after sample, with layer i and dL/d(residual stream after decoder
+ * layer i) [T, hidden] for i = this rank's layers minus one, down to -1 for the embeddings on the first rank, and on
+ * the last rank also for the last layer. NULL ends it. */
+void espl_model_set_gradient_tap(espl_model *m, espl_model_tap tap, void *context);
 
 /* -------------------------------------------------------------- sampling */
 

@@ -82,10 +82,12 @@ int64_t espl_head_partial_floats(const espl_linear *head, int64_t T);
 typedef struct espl_attention {
     const float *q; /* [T, heads * head_dim], after RoPE */
     float *out;     /* [T, heads * head_dim] */
-    const float *k; /* [kv_heads, capacity, head_dim]: positions 0 .. pos + T - 1 are filled */
+    const float *k; /* [kv_heads, capacity, head_dim]: row i holds position prefix + i; filled up to pos + T - 1 */
     const float *v; /* like k */
     int64_t T, pos; /* new tokens; position of the first */
     int64_t capacity;
+    const float *prefix_k, *prefix_v; /* like k and v: row i holds position i < prefix. Not read when prefix is 0 */
+    int64_t prefix;                   /* positions 0 .. prefix - 1 are shared with other sequences; 0: none */
     float *lse; /* [T, heads] or NULL: written with log sum exp of the scaled scores, for the backward pass */
 } espl_attention;
 

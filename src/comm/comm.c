@@ -164,6 +164,37 @@ void espl_comm_wait(espl_comm *c, espl_transfer *t) {
     *t = (espl_transfer){0};
 }
 
+/* Rank 0 takes the records of one rank after the other. */
+static espl_status collect(espl_comm *c, const void *mine, const double *counts, size_t size, char *all) {
+    espl_transfer t;
+    if (c->rank != 0) {
+        ESPL_TRY(espl_comm_send(c, mine, (int64_t)counts[c->rank] * (int64_t)size, 0, &t));
+        espl_comm_wait(c, &t);
+        return ESPL_OK;
+    }
+    memcpy(all, mine, (size_t)counts[0] * size);
+    for (int r = 1; r < c->size; r++) {
+        all += (size_t)counts[r - 1] * size;
+        ESPL_TRY(espl_comm_receive(c, all, (int64_t)counts[r] * (int64_t)size, r, &t));
+        espl_comm_wait(c, &t);
+    }
+    return ESPL_OK;
+}
+
+espl_status espl_comm_gather_records(espl_comm *c, const void *mine, int64_t count, size_t size, int64_t total,
+                                     void *all) {
+    double *counts, sum = 0;
+    ESPL_TRY(espl_comm_agree(c, espl_mem_alloc(&counts, c->size, sizeof *counts, "record counts")));
+    espl_comm_gather_f64(c, (double)count, counts);
+    for (int r = 0; r < c->size; r++) sum += counts[r];
+    espl_status st = ESPL_OK;
+    if ((int64_t)sum != total)
+        st = ESPL_FAIL(ESPL_INTERNAL, "%lld records gathered, not %lld", (long long)sum, (long long)total);
+    if (st == ESPL_OK) st = espl_comm_agree(c, collect(c, mine, counts, size, all));
+    espl_mem_free(&counts);
+    return st;
+}
+
 void espl_comm_progress(espl_comm *c) {
     int flag;
     if (c->size > 1) MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, c->world, &flag, MPI_STATUS_IGNORE);

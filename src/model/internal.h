@@ -63,8 +63,8 @@ struct espl_model {
     espl_arena *activations, *tables, *cache;
     int64_t mapped_bytes;
     espl_transfer sends[STREAMS], receives[STREAMS];
-    espl_model_tap tap;
-    void *tap_context;
+    espl_model_tap tap, gradient_tap;
+    void *tap_context, *gradient_context;
 };
 
 slice_dims espl_model_dims(const espl_model_config *c, const espl_model_options *o, espl_range slice);

@@ -13,16 +13,21 @@ static void cache_segments(espl_model *m, int64_t local_layer, const espl_batch 
     int64_t d = m->config.head_dim, heads = m->config.kv_heads, kv = heads * d, q = m->config.heads * d, row = 0;
     for (int64_t i = 0; i < batch->n; i++) {
         const espl_segment *s = &batch->segments[i];
-        float *k = espl_model_cache(m, local_layer, s->slot, 0), *v = espl_model_cache(m, local_layer, s->slot, 1);
-        espl_tensor_cache_store(m->b.k + row * kv, s->n, heads, d, k + s->pos * d, m->options.context);
-        espl_tensor_cache_store(m->b.v + row * kv, s->n, heads, d, v + s->pos * d, m->options.context);
+        int64_t own = s->row * d, shared = s->prefix_row * d, at = (s->pos - s->prefix_n) * d;
+        float *k = espl_model_cache(m, local_layer, s->slot, 0) + own;
+        float *v = espl_model_cache(m, local_layer, s->slot, 1) + own;
+        espl_tensor_cache_store(m->b.k + row * kv, s->n, heads, d, k + at, m->options.context);
+        espl_tensor_cache_store(m->b.v + row * kv, s->n, heads, d, v + at, m->options.context);
         m->b.sequences[i] = (espl_attention){.q = m->b.q + row * q,
                                              .out = m->b.attended + row * q,
                                              .k = k,
                                              .v = v,
                                              .T = s->n,
                                              .pos = s->pos,
-                                             .capacity = m->options.context};
+                                             .capacity = m->options.context,
+                                             .prefix_k = espl_model_cache(m, local_layer, s->prefix_slot, 0) + shared,
+                                             .prefix_v = espl_model_cache(m, local_layer, s->prefix_slot, 1) + shared,
+                                             .prefix = s->prefix_n};
         row += s->n;
     }
 }

@@ -223,3 +223,27 @@ void espl_model_set_tap(espl_model *m, espl_model_tap tap, void *context) {
     m->tap = tap;
     m->tap_context = context;
 }
+
+void espl_model_set_gradient_tap(espl_model *m, espl_model_tap tap, void *context) {
+    m->gradient_tap = tap;
+    m->gradient_context = context;
+}
+
+static espl_linear *own_linear(const espl_model *m, int64_t index) {
+    int64_t i = espl_linear_layer(index);
+    if (i < m->slice.first || i >= m->slice.last) return NULL;
+    return &m->layers[i - m->slice.first].linears[espl_linear_kind_of(index)];
+}
+
+const espl_linear *espl_model_linear(const espl_model *m, int64_t index) { return own_linear(m, index); }
+
+espl_status espl_model_set_mask(espl_model *m, int64_t index, const uint64_t *mask) {
+    espl_linear *l = own_linear(m, index);
+    if (!l)
+        return ESPL_FAIL(ESPL_INTERNAL, "linear %lld is not in layers %lld to %lld of this rank", (long long)index,
+                         (long long)m->slice.first, (long long)(m->slice.last - 1));
+    l->mask = mask;
+    return ESPL_OK;
+}
+
+espl_workspace *espl_model_workspace(const espl_model *m) { return m->workspace; }

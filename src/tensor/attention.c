@@ -79,13 +79,22 @@ static void soften(block *b, int64_t k0, int64_t width) {
     }
 }
 
+/* Keys of positions k0 .. k0 + width - 1, all of them shared or all of them the sequence's own. */
 static void attend_keys(block *b, int64_t k0, int64_t width) {
-    int64_t d = b->s->head_dim, rows = b->group * b->n, at = (b->kv * b->a->capacity + k0) * d;
+    const espl_attention *a = b->a;
+    bool shared = k0 < a->prefix;
+    int64_t d = b->s->head_dim, rows = b->group * b->n, at = (b->kv * a->capacity + k0 - (shared ? 0 : a->prefix)) * d;
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)width, (int)d, 1.0f / sqrtf((float)d), b->q,
-                (int)d, b->a->k + at, (int)d, 0.0f, b->scores, (int)width);
+                (int)d, (shared ? a->prefix_k : a->k) + at, (int)d, 0.0f, b->scores, (int)width);
     soften(b, k0, width);
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, (int)d, (int)width, 1.0f, b->scores, (int)width,
-                b->a->v + at, (int)d, 1.0f, b->o, (int)d);
+                (shared ? a->prefix_v : a->v) + at, (int)d, 1.0f, b->o, (int)d);
+}
+
+/* Positions first .. end - 1 in blocks counted from `first`, whole blocks before `oldest` left out. */
+static void attend_range(block *b, int64_t first, int64_t end, int64_t oldest) {
+    int64_t skip = oldest > first ? (oldest - first) / BLOCK_K * BLOCK_K : 0;
+    for (int64_t k0 = first + skip; k0 < end; k0 += BLOCK_K) attend_keys(b, k0, clamp(end - k0, 0, BLOCK_K));
 }
 
 static void attend_block(block *b) {
@@ -97,8 +106,8 @@ static void attend_block(block *b) {
         b->m[r] = -INFINITY;
         b->l[r] = 0;
     }
-    for (int64_t k0 = oldest / BLOCK_K * BLOCK_K; k0 < end; k0 += BLOCK_K)
-        attend_keys(b, k0, clamp(end - k0, 0, BLOCK_K));
+    attend_range(b, 0, b->a->prefix, oldest);
+    attend_range(b, b->a->prefix, end, oldest);
     scatter_outputs(b);
 }
 

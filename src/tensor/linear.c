@@ -20,17 +20,19 @@ __attribute__((constructor)) static void fill_keep_rows(void) {
         for (int i = 0; i < 8; i++) keep_rows[b][i] = (b >> i & 1) ? 0xFFFFFFFFu : 0;
 }
 
+/* n <= 8 floats; a constant 8 becomes one vector instruction. */
+static inline void mask_few(float *p, const uint32_t *keep, size_t n) {
+    uint32_t u[8] = {0};
+    memcpy(u, p, n * sizeof *u);
+    for (int j = 0; j < 8; j++) u[j] &= keep[j];
+    memcpy(p, u, n * sizeof *u);
+}
+
 /* Clears the floats whose mask bit is 0. c0 is a multiple of 8; bytes of a word run from low to high columns. */
 void espl_mask_apply(float *p, const uint64_t *row, int64_t c0, int64_t n) {
-    for (int64_t i = 0; i < n; i += 8) {
-        int64_t c = c0 + i;
-        const uint32_t *keep = keep_rows[row[c / 64] >> (c % 64) & 0xFF];
-        uint32_t u[8] = {0};
-        size_t bytes = (size_t)min64(8, n - i) * 4;
-        memcpy(u, p + i, bytes);
-        for (int j = 0; j < 8; j++) u[j] &= keep[j];
-        memcpy(p + i, u, bytes);
-    }
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8) mask_few(p + i, keep_rows[row[(c0 + i) / 64] >> ((c0 + i) % 64) & 0xFF], 8);
+    if (i < n) mask_few(p + i, keep_rows[row[(c0 + i) / 64] >> ((c0 + i) % 64) & 0xFF], (size_t)(n - i));
 }
 
 /* Weights [r, c0 .. c0 + n) of the linear as f32. */

@@ -6,7 +6,7 @@
 #include <cblas.h>
 #include <math.h>
 
-enum { MOST = 512, LEAST = 128, ENOUGH = 8 };
+enum { MOST = 512, LEAST = 128, ENOUGH = 4 };
 _Static_assert((int)MOST <= (int)TILE_T && (int)MOST <= (int)TILE_OUT && (int)MOST <= (int)TILE_IN,
                "a tile fits the scratch");
 

@@ -25,7 +25,8 @@ static uint64_t mask_word(const espl_linear *l, int64_t r, int64_t c0) {
 }
 
 int64_t espl_tensor_surviving(const espl_linear *l) {
-    int64_t count = 0;
+    int64_t count = l->mask ? 0 : l->out * l->in;
+    if (!l->mask) return count;
 #pragma omp parallel for schedule(static) reduction(+ : count)
     for (int64_t r = 0; r < l->out; r++)
         for (int64_t c0 = 0; c0 < l->in; c0 += 64) count += __builtin_popcountll(mask_word(l, r, c0));

@@ -1,6 +1,7 @@
 """Makes the tiny models of tests/golden and the numbers that transformers computes from them.
 
 usage: make_models.py              writes models/ and SHA256SUMS beside this file
+       make_models.py --gradients  only makes the gradients.safetensors of the models that are there, and SHA256SUMS
        make_models.py --check      makes them anew elsewhere and compares: weights and configs byte for byte,
                                    numbers within the tolerance
        make_models.py --features   shows, per model, how much each feature changes the logits
@@ -23,6 +24,7 @@ from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
+from gradients import gradient_tensors
 from specs import SPECS
 
 HERE = Path(__file__).resolve().parent
@@ -32,7 +34,8 @@ PROMPT_TOKENS, GREEDY_TOKENS = 8, 16
 TOLERANCE = 1e-5  # of --check, relative to a tensor's largest value
 MIN_EFFECT = 1e-2  # what a feature must do to the logits
 MIN_MARGIN = 1e-3  # between the best and the second logit of a greedy step
-MAX_BYTES_PER_MODEL, MAX_BYTES = 400_000, 4_000_000
+MAX_BYTES_PER_MODEL, MAX_BYTES = 420_000, 4_500_000
+MAX_GRADIENT_BYTES = 60_000
 
 
 # ---- weights ----
@@ -161,7 +164,7 @@ def greedy_tensor(model, ids):
 
 
 def golden_tensors(spec, model):
-    """All tensors of golden.safetensors. Further ones (gradients) are further entries here."""
+    """All tensors of golden.safetensors."""
     ids = input_ids(spec)
     tensors = {"input_ids": ids, "greedy": greedy_tensor(model, ids), **forward_tensors(model, ids)}
     return {name: as_array(tensor) for name, tensor in tensors.items()}
@@ -262,11 +265,19 @@ def check_size(directory, limit):
 
 # ---- the whole ----
 
+def make_gradients(spec, directory):
+    path = directory / "gradients.safetensors"
+    save_arrays(gradient_tensors(load_model(directory), input_ids(spec)), path)
+    if path.stat().st_size > MAX_GRADIENT_BYTES:
+        raise RuntimeError(f"{path}: more than {MAX_GRADIENT_BYTES} bytes")
+
+
 def make(spec, root):
     directory = root / spec.name
     make_directory(spec, directory)
     golden = golden_tensors(spec, load_model(directory))
     save_arrays(golden, directory / "golden.safetensors")
+    make_gradients(spec, directory)
     check_styles(spec, directory, golden)
     check_features(spec, directory)
     check_size(directory, MAX_BYTES_PER_MODEL)
@@ -308,7 +319,7 @@ def compare(made, kept):
     """A complaint about one file, or None."""
     if not kept.exists():
         return "is missing"
-    if made.name != "golden.safetensors":
+    if made.name not in ("golden.safetensors", "gradients.safetensors"):
         return None if made.read_bytes() == kept.read_bytes() else "differs"
     far = difference(made, kept)
     return None if far <= TOLERANCE else f"differs by {far:g}"
@@ -329,6 +340,13 @@ def check():
     return 1 if wrong else 0
 
 
+def write_gradients():
+    for spec in SPECS:
+        make_gradients(spec, HERE / "models" / spec.name)
+    write_sums(HERE / "models")
+    return 0
+
+
 def show_features():
     for spec in SPECS:
         effects = feature_effects(spec, HERE / "models" / spec.name)
@@ -341,12 +359,15 @@ def main():
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--check", action="store_true")
     mode.add_argument("--features", action="store_true")
+    mode.add_argument("--gradients", action="store_true")
     arguments = parser.parse_args()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(1)
     if arguments.check:
         return check()
+    if arguments.gradients:
+        return write_gradients()
     return show_features() if arguments.features else write()
 
 

@@ -1,0 +1,84 @@
+/* Private to the model room: the calibration pass. */
+#ifndef ESPL_MODEL_CALIBRATE_H
+#define ESPL_MODEL_CALIBRATE_H
+
+#include "internal.h"
+
+/* The size table of a calibration on one rank, as ACTIVATION_LIST: X(name, element type, elements). T tokens of a
+ * window, C hidden, Q query and KV key/value features, F ffn, H heads; `back`: there is a backward pass, `several`
+ * ranks. What flows in: stream (forward), grad (backward), up to STREAMS of each on their way. saved: inputs of this
+ * slice's layers, for each sample between its forward and its backward pass. The rest is one layer's forward and
+ * backward. */
+#define CALIBRATION_LIST(X)                                                                                            \
+    X(stream0, float, d.T *d.C)                                                                                        \
+    X(stream1, float, d.several ? d.T *d.C : 0)                                                                        \
+    X(stream2, float, d.several ? d.T *d.C : 0)                                                                        \
+    X(grad0, float, d.back ? d.T *d.C : 0)                                                                             \
+    X(grad1, float, d.back &&d.several ? d.T *d.C : 0)                                                                 \
+    X(grad2, float, d.back &&d.several ? d.T *d.C : 0)                                                                 \
+    X(saved, float, d.in_flight *d.layers *d.T *d.C)                                                                   \
+    X(normed, float, d.T *d.C)                                                                                         \
+    X(q_raw, float, d.back &&d.qk_norm ? d.T *d.Q : 0)                                                                 \
+    X(k_raw, float, d.back &&d.qk_norm ? d.T *d.KV : 0)                                                                \
+    X(q, float, d.T *d.Q)                                                                                              \
+    X(k, float, d.T *d.KV)                                                                                             \
+    X(v, float, d.T *d.KV)                                                                                             \
+    X(k_heads, float, d.T *d.KV)                                                                                       \
+    X(v_heads, float, d.T *d.KV)                                                                                       \
+    X(attended, float, d.T *d.Q)                                                                                       \
+    X(lse, float, d.T *d.H)                                                                                            \
+    X(middle, float, d.back ? d.T *d.C : 0)                                                                            \
+    X(middle_normed, float, d.T *d.C)                                                                                  \
+    X(gate, float, d.T *d.F)                                                                                           \
+    X(up, float, d.T *d.F)                                                                                             \
+    X(product, float, d.T *d.F)                                                                                        \
+    X(d_normed, float, d.back ? d.T *d.C : 0)                                                                          \
+    X(d_attended, float, d.back ? d.T *d.Q : 0)                                                                        \
+    X(d_q, float, d.back ? d.T *d.Q : 0)                                                                               \
+    X(delta, float, d.back ? d.T *d.H : 0)                                                                             \
+    X(partial, double, d.back ? d.partial : 0)                                                                         \
+    X(head, float, d.back ? d.head : 0)                                                                                \
+    X(logprob, double, d.back &&d.last ? d.T : 0)                                                                      \
+    X(targets, int32_t, d.T)                                                                                           \
+    X(positions, int64_t, d.T)
+
+typedef struct calibration_dims {
+    int64_t T, C, Q, KV, F, H;
+    int64_t layers, in_flight; /* of the slice; samples between forward and backward */
+    int64_t partial, head;     /* scratch of the gradient sums and of the head */
+    bool back, several, last, qk_norm;
+} calibration_dims;
+
+typedef struct calibration_buffers {
+#define X(name, type, n) type *name;
+    CALIBRATION_LIST(X)
+#undef X
+} calibration_buffers;
+
+/* A calibration under way. */
+typedef struct calibrator {
+    espl_model *m;
+    const espl_calibration_options *o;
+    const int32_t *ids; /* [windows, T] */
+    calibration_dims d;
+    calibration_buffers b;
+    espl_arena *arena;
+    espl_calibration *out;
+    espl_transfer sends[2][STREAMS], receives[2][STREAMS]; /* [0] forward, [1] backward */
+} calibrator;
+
+calibration_dims espl_calibration_dims_of(const espl_model_config *c, const espl_calibration_options *o,
+                                          espl_range slice, int rank, int ranks);
+int64_t espl_calibration_arena_bytes(const calibration_dims *d);
+/* Carves `b` out of the arena; false if it does not fit. */
+bool espl_calibration_carve(espl_arena *a, const calibration_dims *d, calibration_buffers *b);
+
+/* One layer forward on x [T, hidden], in place; `count`: adds the squares of every linear's input to the result. */
+void espl_calibrate_layer_forward(calibrator *c, int64_t local_layer, float *x, bool count);
+/* One layer backward: x its input; dy [T, hidden], the gradient of its output, becomes that of its input. Adds to the
+ * sums of |dL/dW|. */
+void espl_calibrate_layer_backward(calibrator *c, int64_t local_layer, const float *x, float *dy);
+/* Final norm, head and loss of sample i: dx [T, hidden] = gradient of the last layer's output x. */
+void espl_calibrate_head(calibrator *c, int64_t i, const float *x, float *dx);
+
+#endif

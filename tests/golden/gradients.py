@@ -1,0 +1,84 @@
+"""The numbers of a calibration, by PyTorch autograd and NumPy: what gradients.safetensors holds (README.md)."""
+
+import numpy as np
+import torch
+
+PATHS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+         "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+INPUTS = ("self_attn.q_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.down_proj")  # one of each shared input
+FRACTION = 0.10
+
+
+def linears(model):
+    """All linears in order: index = layer * 7 + kind."""
+    return [layer.get_submodule(path) for layer in model.model.layers for path in PATHS]
+
+
+def kept(index, shape):
+    """The mask of the masked variant: 30 % of the weights of linear `index` pruned by a rule that C repeats."""
+    r, c = np.indices(shape)
+    return torch.from_numpy((r * 31 + c * 17 + index * 5) % 10 >= 3)
+
+
+def sample_gradients(model, ids):
+    """Mean cross entropy of one sequence [1, T], its gradients left in the model; dL/d(embeddings) [T, C]."""
+    model.zero_grad()
+    embedded = model.model.embed_tokens(ids).detach().requires_grad_()
+    logits = model(inputs_embeds=embedded, use_cache=False).logits
+    loss = torch.nn.functional.cross_entropy(logits[0, :-1], ids[0, 1:])
+    loss.backward()
+    return loss.detach(), embedded.grad[0]
+
+
+def squares(model, ids):
+    """[L, C + Q + C + F]: per layer, sum of x^2 over all tokens for each feature of the four inputs, in double."""
+    sums, handles = {}, []
+    for i, layer in enumerate(model.model.layers):
+        for path in INPUTS:
+            def add(_module, inputs, key=(i, path)):
+                sums[key] = (inputs[0].double() ** 2).sum(dim=(0, 1))
+            handles.append(layer.get_submodule(path).register_forward_pre_hook(add))
+    with torch.no_grad():
+        model(ids, use_cache=False)
+    for handle in handles:
+        handle.remove()
+    return torch.stack([torch.cat([sums[i, path] for path in INPUTS]) for i in range(len(model.model.layers))])
+
+
+def quantiles(model, sums, masks):
+    """[7 L]: of |W| * sqrt(squares) over the surviving weights, the one of rank floor(0.1 (n - 1)), by sorting."""
+    found = []
+    for index, linear in enumerate(linears(model)):
+        layer, kind = divmod(index, len(PATHS))
+        sizes = [model.model.layers[layer].get_submodule(path).in_features for path in INPUTS]
+        part = sums[layer].split(sizes)[(0, 0, 0, 1, 2, 2, 3)[kind]]
+        scores = (linear.weight.detach().double().abs() * part.sqrt())[masks[index]].sort().values
+        found.append(scores[int(np.floor(FRACTION * (len(scores) - 1)))])
+    return torch.stack(found)
+
+
+def measure(model, ids, masks):
+    """{name: tensor} of one variant."""
+    losses, means, embeddings = [], [], []
+    for sample in ids.split(1):
+        loss, embedding = sample_gradients(model, sample)
+        losses.append(loss)
+        embeddings.append(embedding)
+        means.append(torch.stack([l.weight.grad.double().abs()[m].mean() for l, m in zip(linears(model), masks)]))
+    sums = squares(model, ids)
+    return {"loss": torch.stack(losses), "gradient": torch.stack(means), "embedding": torch.stack(embeddings),
+            "squares": sums, "quantile": quantiles(model, sums, masks)}
+
+
+def gradient_tensors(model, ids):
+    """All tensors of gradients.safetensors; `model` is masked afterwards."""
+    dense = [torch.ones(l.weight.shape, dtype=torch.bool) for l in linears(model)]
+    masks = [kept(i, tuple(l.weight.shape)) for i, l in enumerate(linears(model))]
+    tensors = measure(model, ids, dense)
+    with torch.no_grad():
+        for linear, mask in zip(linears(model), masks):
+            linear.weight.mul_(mask)
+    masked = measure(model, ids, masks)
+    del masked["embedding"]  # files stay small
+    tensors |= {f"masked.{name}": tensor for name, tensor in masked.items()}
+    return {name: tensor.detach().contiguous().numpy().astype(np.float32) for name, tensor in tensors.items()}

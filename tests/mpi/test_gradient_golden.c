@@ -1,0 +1,265 @@
+/* The calibration pass against PyTorch autograd (tests/golden/models, gradients.safetensors), on any number of ranks.
+ *
+ * usage: mpirun -n N test_gradient_golden MODEL_DIR...
+ * Dense and masked: losses, mean |dL/dW| per linear and sample, dL/d(embeddings), squares of the linears' inputs, and
+ * the profile's 10th percentile; then more windows than ranks through the pipeline. Every rank prints hashes of its
+ * linears' bits for tests/mpi/compare_np.sh. Exit 0: all hold. Failures are collected, never asserted between
+ * collectives. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "espalier/sensitivity.h"
+
+enum { MANY = 7, MANY_BACKWARD = 5 };
+static const double TOLERANCE = 1e-4;
+
+typedef struct run {
+    espl_comm *c;
+    espl_model *m;
+    espl_weights *golden, *forward; /* gradients.safetensors, golden.safetensors */
+    const int32_t *ids;             /* [2, T] */
+    int64_t T, C, linears;
+    const char *dir, *variant; /* "" or "masked." */
+    int64_t sample;            /* of the next embedding gradient */
+    uint64_t **masks;          /* [linears], those of this rank */
+    double worst;
+    int failures;
+} run;
+
+static void check(run *r, bool ok, const char *what) {
+    if (ok) return;
+    r->failures++;
+    fprintf(stderr, "rank %d: %s: %s%s (%s)\n", espl_comm_rank(r->c), r->dir, r->variant, what, espl_base_error_text());
+}
+
+static const float *want(run *r, const char *name) {
+    char full[64];
+    snprintf(full, sizeof full, "%s%s", r->variant, name);
+    const espl_tensor_info *t = espl_weights_find(r->golden, full);
+    check(r, t != NULL, name);
+    return t ? t->data : NULL;
+}
+
+/* |a - b| <= 1e-4 |b| */
+static void compare(run *r, const char *what, double got, double expected) {
+    double far = fabs(got - expected) / fmax(fabs(expected), 1e-30);
+    if (far > r->worst) r->worst = far;
+    if (far <= TOLERANCE) return;
+    r->failures++;
+    fprintf(stderr, "rank %d: %s: %s%s is %.9g, not %.9g\n", espl_comm_rank(r->c), r->dir, r->variant, what, got,
+            expected);
+}
+
+/* max |a - b| <= 1e-4 max |b|, and no NaN. */
+static void compare_all(run *r, const char *what, const float *got, const float *expected, int64_t n) {
+    double diff = 0, size = 1e-12;
+    for (int64_t i = 0; i < n; i++) {
+        double d = fabs((double)got[i] - (double)expected[i]);
+        if (!(d <= diff)) diff = d;
+        size = fmax(size, fabs((double)expected[i]));
+    }
+    compare(r, what, 1 + diff / size, 1);
+}
+
+static void watch_embedding(void *context, int64_t layer, const float *dx, int64_t T) {
+    run *r = context;
+    const float *w = layer == -1 && !*r->variant ? want(r, "embedding") : NULL;
+    if (w) compare_all(r, "embedding", dx, w + r->sample * T * r->C, T * r->C);
+    if (layer == -1) r->sample++;
+}
+
+static bool mine(const run *r, int64_t index) { return espl_model_linear(r->m, index) != NULL; }
+
+static void compare_gradients(run *r, const espl_calibration *c, double share0, double share1) {
+    const float *w = want(r, "gradient"), *loss = want(r, "loss");
+    for (int64_t i = 0; w && i < r->linears; i++)
+        if (mine(r, i))
+            compare(r, "gradient", espl_calibration_gradient(c, i),
+                    share0 * (double)w[i] + share1 * (double)w[r->linears + i]);
+    for (int64_t i = 0; loss && i < c->samples; i++)
+        compare(r, "loss", c->loss[i], (double)loss[share0 > 0 ? i % 2 : 1]);
+}
+
+static void compare_squares(run *r, const espl_calibration *c) {
+    const float *w = want(r, "squares");
+    for (int64_t i = 0; w && i < r->linears; i++) {
+        const espl_linear *l = espl_model_linear(r->m, i);
+        const float *row = w + espl_linear_layer(i) * c->stride + c->at[espl_linear_kind_of(i)];
+        for (int64_t j = 0; l && j < l->in; j++)
+            compare(r, "squares", espl_calibration_squares(c, i)[j], (double)row[j]);
+    }
+}
+
+/* The profile's columns; its z-scores only for being what rank 0 says everywhere (printed by main's rank 0). */
+static void compare_profile(run *r, const espl_calibration *c) {
+    const float *w = want(r, "quantile");
+    espl_profile_row *rows = calloc((size_t)r->linears, sizeof *rows);
+    check(r, espl_sensitivity_profile(r->c, r->m, c, rows) == ESPL_OK, "profile");
+    double sum = 0;
+    for (int64_t i = 0; w && i < r->linears; i++) {
+        compare(r, "quantile", rows[i].s, (double)w[i]);
+        check(r, (rows[i].pruned > 0) == (*r->variant != 0) && rows[i].pruned < rows[i].weights, "pruned");
+        sum += rows[i].z_s * rows[i].z_s + rows[i].z_g * rows[i].z_g;
+    }
+    compare(r, "sum of squared z-scores", sum, 2 * (double)r->linears);
+    if (espl_comm_rank(r->c) == espl_comm_size(r->c) - 1)
+        printf("%s %sprofile %016llx\n", strrchr(r->dir, '/') + 1, r->variant,
+               (unsigned long long)espl_hash64(rows, r->linears * (int64_t)sizeof *rows, 0));
+    free(rows);
+}
+
+static void print_bits(run *r, const char *what, const espl_calibration *c) {
+    for (int64_t i = 0; i < r->linears; i++) {
+        double g = espl_calibration_gradient(c, i);
+        const espl_linear *l = espl_model_linear(r->m, i);
+        if (!l) continue;
+        uint64_t h = espl_hash64(espl_calibration_squares(c, i), l->in * (int64_t)sizeof(double), 0);
+        printf("%s %s%s %lld %016llx\n", strrchr(r->dir, '/') + 1, r->variant, what, (long long)i,
+               (unsigned long long)espl_hash64(&g, sizeof g, h));
+    }
+    if (espl_comm_rank(r->c) == 0)
+        printf("%s %s%s losses %016llx\n", strrchr(r->dir, '/') + 1, r->variant, what,
+               (unsigned long long)espl_hash64(c->loss, c->samples * (int64_t)sizeof *c->loss, 0));
+}
+
+static void calibrate(run *r, int64_t forward, int64_t backward, const int32_t *ids, espl_calibration *out) {
+    espl_calibration_options o = {.window = r->T, .forward = forward, .backward = backward};
+    check(r, espl_model_calibrate(r->m, &o, ids, NULL, NULL, out) == ESPL_OK, "calibrate");
+}
+
+static void both_samples(run *r) {
+    espl_calibration c;
+    r->sample = 0;
+    espl_model_set_gradient_tap(r->m, watch_embedding, r);
+    calibrate(r, 2, 2, r->ids, &c);
+    espl_model_set_gradient_tap(r->m, NULL, NULL);
+    check(r, r->sample == (espl_comm_rank(r->c) == 0 ? 2 : 0), "embedding gradients seen");
+    compare_gradients(r, &c, 0.5, 0.5);
+    compare_squares(r, &c);
+    compare_profile(r, &c);
+    print_bits(r, "both", &c);
+    espl_calibration_free(&c);
+}
+
+static void each_sample(run *r) {
+    for (int i = 0; i < 2; i++) {
+        espl_calibration c;
+        calibrate(r, 0, 1, r->ids + i * r->T, &c);
+        compare_gradients(r, &c, i == 0, i == 1);
+        espl_calibration_free(&c);
+    }
+}
+
+/* More windows than ranks, some forward only: the two sequences in turn. */
+static void many_samples(run *r) {
+    int32_t *ids = malloc((size_t)(MANY * r->T) * sizeof *ids);
+    for (int i = 0; i < MANY; i++) memcpy(ids + i * r->T, r->ids + i % 2 * r->T, (size_t)r->T * sizeof *ids);
+    espl_calibration c;
+    calibrate(r, MANY, MANY_BACKWARD, ids, &c);
+    compare_gradients(r, &c, 3.0 / MANY_BACKWARD, 2.0 / MANY_BACKWARD);
+    print_bits(r, "many", &c);
+    espl_calibration_free(&c);
+    free(ids);
+}
+
+static void statistics_alone(run *r) {
+    espl_calibration c;
+    calibrate(r, 2, 0, r->ids, &c);
+    compare_squares(r, &c);
+    check(r, isnan(espl_calibration_gradient(&c, 0)), "no gradient without samples");
+    espl_calibration_free(&c);
+}
+
+static void refusals(run *r) {
+    espl_calibration c;
+    const espl_calibration_options wrong[] = {{1, 1, 1}, {r->T + 1, 1, 1}, {r->T, 0, 0}, {r->T, -1, 1}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        check(r, espl_model_calibrate(r->m, &wrong[i], r->ids, NULL, NULL, &c) == ESPL_USAGE, "options refused");
+    int32_t far[2] = {0, (int32_t)espl_model_config_of(r->m)->vocab};
+    const espl_calibration_options o = {.window = 2, .forward = 1};
+    check(r, espl_model_calibrate(r->m, &o, far, NULL, NULL, &c) == ESPL_USAGE, "token refused");
+}
+
+/* The rule of gradients.py. */
+static void set_masks(run *r, bool on) {
+    for (int64_t i = 0; i < r->linears; i++) {
+        const espl_linear *l = espl_model_linear(r->m, i);
+        if (!l) continue;
+        if (on) {
+            int64_t words = espl_mask_words(l->in);
+            r->masks[i] = calloc((size_t)(l->out * words), sizeof **r->masks);
+            for (int64_t row = 0; row < l->out; row++)
+                for (int64_t c = 0; c < l->in; c++)
+                    if ((row * 31 + c * 17 + i * 5) % 10 >= 3)
+                        r->masks[i][row * words + c / 64] |= UINT64_C(1) << c % 64;
+        }
+        check(r, espl_model_set_mask(r->m, i, on ? r->masks[i] : NULL) == ESPL_OK, "mask");
+        if (!on) free(r->masks[i]);
+    }
+    check(r, espl_model_set_mask(r->m, r->linears, NULL) == ESPL_INTERNAL, "mask of no linear");
+}
+
+static void test_opened(run *r) {
+    r->linears = espl_model_config_of(r->m)->layers * ESPL_LINEAR_KINDS;
+    r->C = espl_model_config_of(r->m)->hidden;
+    r->masks = calloc((size_t)r->linears, sizeof *r->masks);
+    both_samples(r);
+    each_sample(r);
+    statistics_alone(r);
+    many_samples(r);
+    refusals(r);
+    r->variant = "masked.";
+    set_masks(r, true);
+    both_samples(r);
+    set_masks(r, false);
+    r->variant = "";
+    both_samples(r); /* rolled back */
+    free(r->masks);
+}
+
+static espl_weights *open_beside(run *r, const char *file) {
+    char path[4096];
+    espl_weights *w = NULL;
+    snprintf(path, sizeof path, "%s/%s", r->dir, file);
+    check(r, espl_weights_open_file(path, &w) == ESPL_OK, file);
+    return w;
+}
+
+static void test_model(run *r) {
+    r->golden = open_beside(r, "gradients.safetensors");
+    r->forward = open_beside(r, "golden.safetensors");
+    const espl_tensor_info *ids = r->forward ? espl_weights_find(r->forward, "input_ids") : NULL;
+    check(r, ids != NULL, "input_ids");
+    if (r->golden && ids) {
+        r->ids = ids->data;
+        r->T = ids->dims[1];
+        espl_model_options o = {.context = r->T, .batch_tokens = 4, .slots = 1};
+        espl_status st = espl_model_open(r->c, r->dir, &o, &r->m);
+        check(r, st == ESPL_OK || st == ESPL_CONFIG, "open"); /* fewer layers than ranks: nothing to do */
+        if (st == ESPL_OK) test_opened(r);
+        espl_model_close(&r->m);
+    }
+    espl_weights_close(&r->golden);
+    espl_weights_close(&r->forward);
+}
+
+int main(int argc, char **argv) {
+    espl_comm *c;
+    int failures = 0;
+    double worst = 0;
+    if (espl_comm_create(&argc, &argv, &c) != ESPL_OK) return 1;
+    espl_log_init(ESPL_LOG_QUIET, espl_comm_rank(c));
+    espl_tensor_blas_init();
+    for (int i = 1; i < argc; i++) {
+        run r = {.c = c, .dir = argv[i], .variant = ""};
+        test_model(&r);
+        failures += r.failures;
+        worst = fmax(worst, r.worst);
+    }
+    espl_status st = espl_comm_agree(c, failures ? ESPL_FAIL(ESPL_FAILED, "%d failures", failures) : ESPL_OK);
+    if (espl_comm_rank(c) == 0)
+        fprintf(stderr, "%d models, largest relative difference on rank 0: %.2g\n", argc - 1, worst);
+    espl_comm_destroy(&c);
+    return st == ESPL_OK && argc > 1 && espl_mem_balance() == 0 ? 0 : 1;
+}
