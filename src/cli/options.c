@@ -47,7 +47,7 @@ static const struct option {
      "add no special tokens when encoding, leave them out when decoding"},
     {"ranks", INTEGER, AT(ranks), INSPECT, 0, 1, 1 << 20, "N", "show the layer-to-rank map for N ranks (1)"},
     {"batch", INTEGER, AT(batch), EVAL | SCORE | GENERATE | INSPECT, 0, 1, 1 << 20, "TOKENS",
-     "tokens per micro-batch (512); changes speed and memory, and results only by rounding"},
+     "tokens per micro-batch (1024); changes speed and memory, and results only by rounding"},
     {"json", FLAG, AT(json), EVAL | GENERATE | INSPECT, 0, 0, 0, NULL, "print one JSON object"},
     {"quiet", FLAG, AT(quiet), ALL, 0, 0, 0, NULL, "no progress, no notes"},
     {"verbose", FLAG, AT(verbose), ALL, 0, 0, 0, NULL, "more detail, and where an error arose"},
@@ -141,7 +141,7 @@ static espl_status check_required(const cli_command *command, const cli_options 
 }
 
 espl_status cli_parse(int argc, char **argv, const cli_command **command, cli_options *o, bool *version) {
-    *o = (cli_options){.max_tokens = 128, .top_p = 1, .ranks = 1, .batch = 512};
+    *o = (cli_options){.max_tokens = 128, .top_p = 1, .ranks = 1, .batch = 1024};
     *command = NULL;
     if (argc < 2) return ESPL_FAIL(ESPL_USAGE, "a command is missing");
     if (strcmp(argv[1], "--version") == 0) return *version = true, ESPL_OK;

@@ -1,6 +1,6 @@
 /* How close the forward pass comes to its bound: OpenBLAS sgemm's own time for the same matrix products.
  *
- * usage: [mpirun -n N] bench_perplexity MODEL_DIR [--window 2048] [--windows 4] [--batch 512] [--rounds 3]
+ * usage: [mpirun -n N] bench_perplexity MODEL_DIR [--window 2048] [--windows 4] [--batch 1024] [--rounds 3]
  * Alternates, per round, (a) the perplexity of random token ids with (b) sgemm, f32 weights ready in memory, on the
  * shapes of one window: every linear and the head with all `window` rows at once, and attention's two products per head
  * and query block, causal. On N ranks each rank times sgemm with its own threads at the same time, and the bound
@@ -158,7 +158,7 @@ static void take_option(bench *b, const char *name, const char *value) {
 }
 
 int main(int argc, char **argv) {
-    bench b = {.window = 2048, .windows = 4, .batch = 512, .rounds = 3};
+    bench b = {.window = 2048, .windows = 4, .batch = 1024, .rounds = 3};
     if (espl_comm_create(&argc, &argv, &b.c) != ESPL_OK) return 1;
     espl_log_init(ESPL_LOG_INFO, espl_comm_rank(b.c));
     espl_tensor_blas_init();
