@@ -27,6 +27,9 @@ typedef struct run {
     int failures;
 } run;
 
+/* What this rank has to say. mpirun mixes the output of several ranks, inside lines too: rank 0 prints it all. */
+static espl_str lines;
+
 static void check(run *r, bool ok, const char *what) {
     if (ok) return;
     r->failures++;
@@ -104,8 +107,8 @@ static void compare_profile(run *r, const espl_calibration *c) {
     }
     compare(r, "sum of squared z-scores", sum, 2 * (double)r->linears);
     if (espl_comm_rank(r->c) == espl_comm_size(r->c) - 1)
-        printf("%s %sprofile %016llx\n", strrchr(r->dir, '/') + 1, r->variant,
-               (unsigned long long)espl_hash64(rows, r->linears * (int64_t)sizeof *rows, 0));
+        espl_str_printf(&lines, "%s %sprofile %016llx\n", strrchr(r->dir, '/') + 1, r->variant,
+                        (unsigned long long)espl_hash64(rows, r->linears * (int64_t)sizeof *rows, 0));
     free(rows);
 }
 
@@ -115,12 +118,12 @@ static void print_bits(run *r, const char *what, const espl_calibration *c) {
         const espl_linear *l = espl_model_linear(r->m, i);
         if (!l) continue;
         uint64_t h = espl_hash64(espl_calibration_squares(c, i), l->in * (int64_t)sizeof(double), 0);
-        printf("%s %s%s %lld %016llx\n", strrchr(r->dir, '/') + 1, r->variant, what, (long long)i,
-               (unsigned long long)espl_hash64(&g, sizeof g, h));
+        espl_str_printf(&lines, "%s %s%s %lld %016llx\n", strrchr(r->dir, '/') + 1, r->variant, what, (long long)i,
+                        (unsigned long long)espl_hash64(&g, sizeof g, h));
     }
     if (espl_comm_rank(r->c) == 0)
-        printf("%s %s%s losses %016llx\n", strrchr(r->dir, '/') + 1, r->variant, what,
-               (unsigned long long)espl_hash64(c->loss, c->samples * (int64_t)sizeof *c->loss, 0));
+        espl_str_printf(&lines, "%s %s%s losses %016llx\n", strrchr(r->dir, '/') + 1, r->variant, what,
+                        (unsigned long long)espl_hash64(c->loss, c->samples * (int64_t)sizeof *c->loss, 0));
 }
 
 static void calibrate(run *r, int64_t forward, int64_t backward, const int32_t *ids, espl_calibration *out) {
@@ -244,6 +247,19 @@ static void test_model(run *r) {
     espl_weights_close(&r->forward);
 }
 
+static espl_status print_lines(espl_comm *c) {
+    espl_status st = espl_comm_agree(c, espl_str_status(&lines));
+    for (int root = 0; st == ESPL_OK && root < espl_comm_size(c); root++) {
+        espl_str s = {0};
+        if (espl_comm_rank(c) == root) espl_str_put(&s, lines.data ? lines.data : "", lines.len);
+        st = espl_comm_broadcast_str(c, &s, root);
+        if (st == ESPL_OK && espl_comm_rank(c) == 0 && s.len) fputs(s.data, stdout);
+        espl_str_free(&s);
+    }
+    espl_str_free(&lines);
+    return st;
+}
+
 int main(int argc, char **argv) {
     espl_comm *c;
     int failures = 0;
@@ -257,6 +273,7 @@ int main(int argc, char **argv) {
         failures += r.failures;
         worst = fmax(worst, r.worst);
     }
+    if (print_lines(c) != ESPL_OK) failures++;
     espl_status st = espl_comm_agree(c, failures ? ESPL_FAIL(ESPL_FAILED, "%d failures", failures) : ESPL_OK);
     if (espl_comm_rank(c) == 0)
         fprintf(stderr, "%d models, largest relative difference on rank 0: %.2g\n", argc - 1, worst);
