@@ -24,8 +24,9 @@ espl_mpi_environment
 run_preset release .
 if ! $quick; then
   run_preset sanitize '^(unit|fuzz)/' # rooms without MPI: its stack leaks
-  espl_install clang-format shellcheck universal-ctags
+  espl_install clang-format clang-tidy shellcheck universal-ctags
   espl_say "lint"
   tests/lint/lint.py
+  tests/lint/tidy.sh build/release
 fi
 espl_say "all tests passed"

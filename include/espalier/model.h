@@ -84,13 +84,14 @@ typedef struct espl_model_options {
     int64_t logits_rows;  /* most rows of logits, or greedy ids, in one micro-batch; 0: only log-probabilities */
 } espl_model_options;
 
-/* Bytes of one rank, besides code: what `inspect` prints. */
+/* Bytes of one rank: what `inspect` prints. Peak resident memory of an evaluation stays below their sum. */
 typedef struct espl_model_memory {
     int64_t weights;     /* mapped, in their source dtype */
     int64_t activations; /* buffers of a micro-batch */
     int64_t kv_cache;
     int64_t workspace; /* scratch of the kernels */
     int64_t tables;    /* RoPE tables, norms and biases as f32 */
+    int64_t libraries; /* allowance for code and buffers of MPI and OpenBLAS (docs/performance.md) */
 } espl_model_memory;
 
 /* Local. Estimate for the rank that holds `slice`, without opening the weights. bytes_per_weight: 2 or 4. */

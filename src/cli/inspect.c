@@ -41,7 +41,7 @@ static espl_model_memory memory_of(const view *v, int64_t rank) {
 }
 
 static int64_t total_of(const espl_model_memory *m) {
-    return m->weights + m->activations + m->kv_cache + m->workspace + m->tables;
+    return m->weights + m->activations + m->kv_cache + m->workspace + m->tables + m->libraries;
 }
 
 /* Share of the forward pass's FLOPs that a rank computes. */
@@ -84,16 +84,16 @@ static void print_architecture(const view *v) {
 static void print_ranks(const view *v) {
     printf("\nper rank, window %lld, micro-batch %lld, %d thread(s):\n", (long long)v->options.context,
            (long long)v->options.batch_tokens, espl_tensor_threads());
-    printf("%5s %12s %7s %11s %11s %11s %11s %11s\n", "rank", "layers", "work", "weights", "activations", "KV cache",
-           "scratch", "total");
+    printf("%5s %12s %7s %11s %11s %11s %11s %11s %11s\n", "rank", "layers", "work", "weights", "activations",
+           "KV cache", "scratch", "libraries", "total");
     for (int64_t r = 0; r < v->o->ranks; r++) {
         espl_model_memory m = memory_of(v, r);
-        char layers[48], b[5][32];
+        char layers[48], b[6][32];
         snprintf(layers, sizeof layers, "%lld-%lld%s", (long long)v->slices[r].first, (long long)v->slices[r].last - 1,
                  r == v->o->ranks - 1 ? "+head" : "");
-        printf("%5lld %12s %6.1f%% %11s %11s %11s %11s %11s\n", (long long)r, layers, 100 * share_of(v, r),
+        printf("%5lld %12s %6.1f%% %11s %11s %11s %11s %11s %11s\n", (long long)r, layers, 100 * share_of(v, r),
                cli_bytes(m.weights, b[0]), cli_bytes(m.activations, b[1]), cli_bytes(m.kv_cache, b[2]),
-               cli_bytes(m.workspace + m.tables, b[3]), cli_bytes(total_of(&m), b[4]));
+               cli_bytes(m.workspace + m.tables, b[3]), cli_bytes(m.libraries, b[4]), cli_bytes(total_of(&m), b[5]));
     }
 }
 
@@ -102,10 +102,11 @@ static void json_ranks(const view *v) {
         espl_model_memory m = memory_of(v, r);
         printf(
             "%s{\"rank\": %lld, \"first_layer\": %lld, \"last_layer\": %lld, \"work\": %.6f, \"weight_bytes\": %lld, "
-            "\"activation_bytes\": %lld, \"kv_cache_bytes\": %lld, \"workspace_bytes\": %lld, \"table_bytes\": %lld}",
+            "\"activation_bytes\": %lld, \"kv_cache_bytes\": %lld, \"workspace_bytes\": %lld, \"table_bytes\": %lld, "
+            "\"library_bytes\": %lld}",
             r ? ", " : "", (long long)r, (long long)v->slices[r].first, (long long)v->slices[r].last - 1,
             share_of(v, r), (long long)m.weights, (long long)m.activations, (long long)m.kv_cache,
-            (long long)m.workspace, (long long)m.tables);
+            (long long)m.workspace, (long long)m.tables, (long long)m.libraries);
     }
 }
 

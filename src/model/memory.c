@@ -1,6 +1,9 @@
 /* The size table of a rank. */
 #include "internal.h"
 
+/* Measured with Open MPI 4.1 and OpenBLAS 0.3.21: 17 MiB with one thread, 19 with two. */
+enum { LIBRARY_BYTES = 16 << 20, LIBRARY_THREAD_BYTES = 2 << 20 };
+
 slice_dims espl_model_dims(const espl_model_config *c, const espl_model_options *o, espl_range slice) {
     slice_dims d = {.M = o->batch_tokens,
                     .C = c->hidden,
@@ -57,5 +60,6 @@ espl_model_memory espl_model_memory_of(const espl_model_config *c, const espl_mo
                                .activations = espl_model_activation_bytes(&d),
                                .kv_cache = cache_bytes(c, o, slice),
                                .workspace = espl_workspace_bytes(threads),
-                               .tables = table_bytes(c, o, slice)};
+                               .tables = table_bytes(c, o, slice),
+                               .libraries = LIBRARY_BYTES + threads * LIBRARY_THREAD_BYTES};
 }

@@ -125,7 +125,8 @@ static espl_status run(bench *b, const char *dir) {
         linear[r] = bound_linear;
     }
     espl_model_memory mem = espl_model_memory_used(b->m);
-    double planned = (double)(mem.weights + mem.activations + mem.kv_cache + mem.workspace + mem.tables);
+    double planned =
+        (double)(mem.weights + mem.activations + mem.kv_cache + mem.workspace + mem.tables + mem.libraries);
     if (espl_comm_rank(b->c) == 0) {
         double seconds = median(ours, b->rounds), bound_linear = median(linear, b->rounds);
         double all = median(ratio, b->rounds), linears = median(ratio_linear, b->rounds); /* sorted from here on */
