@@ -8,7 +8,10 @@
 typedef struct cli_options {
     const char *positional; /* the command's operand, or NULL */
     const char *model, *text, *prompt;
-    int64_t window, limit, batch, ranks, max_tokens, seed;
+    const char *mmlu, *mmlu_split, *mmlu_style;
+    const char *freebaseqa, *freebaseqa_mode, *freebaseqa_shots;
+    const char *choices, *details;
+    int64_t window, limit, batch, ranks, max_tokens, seed, shots, questions, context;
     double temperature, top_p;
     bool json, decode, no_special, quiet, verbose, help;
 } cli_options;
@@ -36,6 +39,19 @@ espl_status cli_open_tokenizer(espl_comm *c, const char *dir, espl_tokenizer **t
 void cli_warn_threads(espl_comm *c);
 /* "123.4 MiB" into buf (at least 32 bytes); returns buf. */
 const char *cli_bytes(int64_t bytes, char *buf);
+
+/* What `eval` has measured; the parts not asked for are zero. */
+typedef struct cli_results {
+    espl_perplexity text;
+    espl_mmlu mmlu;
+    espl_mmlu_result mmlu_result;
+    espl_freebaseqa freebaseqa;
+    espl_freebaseqa_result freebaseqa_result;
+    espl_choices choices;
+    espl_choices_result choices_result;
+} cli_results;
+/* One JSON object, or tables, to stdout. Rank 0 only. */
+espl_status cli_print_results(const espl_comm *c, const cli_options *o, const cli_results *r);
 
 espl_status cli_eval(espl_comm *c, const cli_options *o);
 espl_status cli_score(espl_comm *c, const cli_options *o);

@@ -12,7 +12,7 @@
 enum { EVAL = 1, SCORE = 2, TOKENIZE = 4, GENERATE = 8, INSPECT = 16, ALL = 31 };
 
 const cli_command cli_commands[] = {
-    {"eval", NULL, "perplexity of a text (WikiText-2 convention)", cli_eval, EVAL},
+    {"eval", NULL, "perplexity of a text (WikiText-2 convention), MMLU, FreebaseQA, multiple choice", cli_eval, EVAL},
     {"score", NULL, "log-probability of every token of standard input, one JSON line each", cli_score, SCORE},
     {"tokenize", NULL, "standard input to token ids, one per line, or back", cli_tokenize, TOKENIZE},
     {"generate", NULL, "continue a prompt", cli_generate, GENERATE},
@@ -32,16 +32,30 @@ static const struct option {
 #define AT(field) offsetof(cli_options, field)
     {"model", TEXT, AT(model), EVAL | SCORE | TOKENIZE | GENERATE, EVAL | SCORE | TOKENIZE | GENERATE, 0, 0, "DIR",
      "Hugging Face model directory (config.json, tokenizer.json, *.safetensors)"},
-    {"text", TEXT, AT(text), EVAL, EVAL, 0, 0, "FILE", "text to evaluate; - is standard input"},
+    {"text", TEXT, AT(text), EVAL, 0, 0, 0, "FILE", "text whose perplexity is measured; - is standard input"},
+    {"mmlu", TEXT, AT(mmlu), EVAL, 0, 0, 0, "DIR", "MMLU's directory: dev/, val/ and test/ with a CSV per subject"},
+    {"mmlu-split", TEXT, AT(mmlu_split), EVAL, 0, 0, 0, "NAME", "test, val or dev (test)"},
+    {"mmlu-style", TEXT, AT(mmlu_style), EVAL, 0, 0, 0, "NAME", "prompts as of hendrycks or lm-eval (hendrycks)"},
+    {"freebaseqa", TEXT, AT(freebaseqa), EVAL, 0, 0, 0, "FILE", "FreebaseQA's JSON (FreebaseQA-eval.json)"},
+    {"freebaseqa-mode", TEXT, AT(freebaseqa_mode), EVAL, 0, 0, 0, "NAME", "standard or llm-kick (standard)"},
+    {"freebaseqa-shots", TEXT, AT(freebaseqa_shots), EVAL, 0, 0, 0, "FILE",
+     "where FreebaseQA's examples come from (the file's own first questions, which are then not asked)"},
+    {"choices", TEXT, AT(choices), EVAL, 0, 0, 0, "FILE", "multiple choice by likelihood, JSON Lines"},
+    {"shots", INTEGER, AT(shots), EVAL, 0, 0, 1000, "K", "examples before a question, MMLU and FreebaseQA (5)"},
+    {"context", INTEGER, AT(context), EVAL, 0, 16, 1 << 24, "TOKENS",
+     "longest prompt of a benchmark (the model's longest context)"},
+    {"questions", INTEGER, AT(questions), EVAL, 0, 1, 9e15, "N",
+     "ask a sample of N questions of each benchmark, drawn by --seed"},
+    {"details", TEXT, AT(details), EVAL, 0, 0, 0, "FILE", "write one JSON line per question"},
     {"window", INTEGER, AT(window), EVAL | SCORE | INSPECT, 0, 2, 1 << 24, "TOKENS",
      "tokens per window (eval, inspect: 2048; score: the model's longest context)"},
-    {"limit", INTEGER, AT(limit), EVAL, 0, 1, 9e15, "TOKENS", "evaluate only the first TOKENS tokens"},
+    {"limit", INTEGER, AT(limit), EVAL, 0, 1, 9e15, "TOKENS", "evaluate only the first TOKENS tokens of --text"},
     {"prompt", TEXT, AT(prompt), GENERATE, GENERATE, 0, 0, "TEXT", "text to continue; - reads standard input"},
     {"max-tokens", INTEGER, AT(max_tokens), GENERATE, 0, 1, 1 << 24, "N", "tokens to generate at most (128)"},
     {"temperature", REAL, AT(temperature), GENERATE, 0, 0, 100, "T", "sampling temperature; 0 is greedy (0)"},
     {"top-p", REAL, AT(top_p), GENERATE, 0, 0, 1, "P",
      "sample among the most likely tokens of total probability P (1)"},
-    {"seed", INTEGER, AT(seed), GENERATE, 0, 0, 9e15, "N", "seed of the sampling (0)"},
+    {"seed", INTEGER, AT(seed), GENERATE | EVAL, 0, 0, 9e15, "N", "seed of the sampling (0)"},
     {"decode", FLAG, AT(decode), TOKENIZE, 0, 0, 0, NULL, "ids to text instead"},
     {"no-special", FLAG, AT(no_special), TOKENIZE, 0, 0, 0, NULL,
      "add no special tokens when encoding, leave them out when decoding"},
@@ -141,7 +155,7 @@ static espl_status check_required(const cli_command *command, const cli_options 
 }
 
 espl_status cli_parse(int argc, char **argv, const cli_command **command, cli_options *o, bool *version) {
-    *o = (cli_options){.max_tokens = 128, .top_p = 1, .ranks = 1, .batch = 1024};
+    *o = (cli_options){.max_tokens = 128, .top_p = 1, .ranks = 1, .batch = 1024, .shots = 5};
     *command = NULL;
     if (argc < 2) return ESPL_FAIL(ESPL_USAGE, "a command is missing");
     if (strcmp(argv[1], "--version") == 0) return *version = true, ESPL_OK;

@@ -79,16 +79,60 @@ static void soften(block *b, int64_t k0, int64_t width) {
     }
 }
 
-/* Keys of positions k0 .. k0 + width - 1, all of them shared or all of them the sequence's own. */
-static void attend_keys(block *b, int64_t k0, int64_t width) {
+/* Decoding many sequences behind a shared prefix: two or so query rows per block, for which packing the keys for sgemm
+ * costs more than the products. */
+static bool few_rows(const block *b) {
+    enum { FEW_ROWS = 8 };
+    return b->a->prefix > 0 && b->group * b->n <= FEW_ROWS;
+}
+
+/* scores = q k^T / sqrt(head_dim), and o += scores v, for few rows. */
+static void few_scores(const block *b, const float *k, int64_t width) {
+    int64_t d = b->s->head_dim;
+    float scale = 1.0f / sqrtf((float)d);
+    for (int64_t j = 0; j < width; j++)
+        for (int64_t r = 0; r < b->group * b->n; r++) {
+            const float *q = b->q + r * d, *key = k + j * d;
+            float sum = 0;
+#pragma omp simd reduction(+ : sum)
+            for (int64_t c = 0; c < d; c++) sum += q[c] * key[c];
+            b->scores[r * width + j] = sum * scale;
+        }
+}
+
+static void few_values(const block *b, const float *v, int64_t width) {
+    int64_t d = b->s->head_dim;
+    for (int64_t j = 0; j < width; j++)
+        for (int64_t r = 0; r < b->group * b->n; r++) {
+            float p = b->scores[r * width + j], *o = b->o + r * d;
+            const float *value = v + j * d;
+#pragma omp simd
+            for (int64_t c = 0; c < d; c++) o[c] += p * value[c];
+        }
+}
+
+/* The first of several keys or values of positions k0 ..., all shared or all the sequence's own. */
+static const float *cached(const block *b, int64_t k0, const float *prefix, const float *own) {
     const espl_attention *a = b->a;
-    bool shared = k0 < a->prefix;
-    int64_t d = b->s->head_dim, rows = b->group * b->n, at = (b->kv * a->capacity + k0 - (shared ? 0 : a->prefix)) * d;
+    int64_t row = k0 < a->prefix ? k0 : k0 - a->prefix;
+    return (k0 < a->prefix ? prefix : own) + (b->kv * a->capacity + row) * b->s->head_dim;
+}
+
+/* Keys of positions k0 .. k0 + width - 1. */
+static void attend_keys(block *b, int64_t k0, int64_t width) {
+    const float *k = cached(b, k0, b->a->prefix_k, b->a->k), *v = cached(b, k0, b->a->prefix_v, b->a->v);
+    int64_t d = b->s->head_dim, rows = b->group * b->n;
+    if (few_rows(b)) {
+        few_scores(b, k, width);
+        soften(b, k0, width);
+        few_values(b, v, width);
+        return;
+    }
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)width, (int)d, 1.0f / sqrtf((float)d), b->q,
-                (int)d, (shared ? a->prefix_k : a->k) + at, (int)d, 0.0f, b->scores, (int)width);
+                (int)d, k, (int)d, 0.0f, b->scores, (int)width);
     soften(b, k0, width);
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, (int)d, (int)width, 1.0f, b->scores, (int)width,
-                (shared ? a->prefix_v : a->v) + at, (int)d, 1.0f, b->o, (int)d);
+                v, (int)d, 1.0f, b->o, (int)d);
 }
 
 /* Positions first .. end - 1 in blocks counted from `first`, whole blocks before `oldest` left out. */

@@ -91,6 +91,31 @@ assert r["windows"] == 2 and r["tokens"] == 256 and r["perplexity"] > 1 and r["p
 "$espalier" generate --model "$m" --prompt - --max-tokens 1 --quiet <"$dir/input" >/dev/null && ok || bad "prompt from stdin"
 "$espalier" score --model "$m" --quiet </dev/null && ok || bad "score of nothing"
 
+# --- knowledge benchmarks: equal on every number of ranks, reports that add up
+golden=$(cd "$(dirname "$0")/../golden/knowledge" && pwd)
+same knowledge eval --model "$m" --mmlu "$golden/mmlu" --freebaseqa "$golden/freebaseqa.json" --shots 2 \
+  --choices "$golden/choices.jsonl" --text "$dir/input" --window 128 --json
+same knowledge_details eval --model "$m" --mmlu "$golden/mmlu" --mmlu-style lm-eval --choices "$golden/choices.jsonl" \
+  --freebaseqa "$golden/freebaseqa.json" --freebaseqa-mode llm-kick --context 300 --details "$dir/details"
+same knowledge_sample eval --model "$m" --mmlu "$golden/mmlu" --questions 3 --seed 5
+python3 - "$dir" <<'PY' && ok || bad "the knowledge report"
+import json, sys
+r = json.load(open(sys.argv[1] + "/knowledge.1"))
+m, f, c = r["mmlu"], r["freebaseqa"], r["choices"]
+assert m["micro"]["questions"] == 5 and len(m["subjects"]) == 2 and m["style"] == "hendrycks"
+for part in (m["subjects"], m["categories"]):
+    assert sum(s["hits"] for s in part.values()) == m["micro"]["hits"]
+    assert sum(s["questions"] for s in part.values()) == 5
+rates = [s["hits"] / s["questions"] for s in m["subjects"].values()]
+assert abs(m["macro"]["rate"] - sum(rates) / 2) < 1e-9
+assert m["micro"]["low"] <= m["micro"]["rate"] <= m["micro"]["high"]
+assert f["exact"]["questions"] == 2 and f["shots"] == 2 and f["mode"] == "standard"
+assert c["acc"]["questions"] == 4 and r["perplexity"]["window"] == 128
+lines = [json.loads(x) for x in open(sys.argv[1] + "/details")]
+assert sorted(x["task"] for x in lines) == ["choices"] * 4 + ["freebaseqa"] * 4 + ["mmlu"] * 5
+PY
+grep -q '^  all questions (micro average) .* / 3$' "$dir/knowledge_sample.1" && ok || bad "--questions"
+
 # --- errors: usage and configuration
 refuses 2 'a command is missing' 2
 refuses 2 'unknown command "prun"' 2 prun
@@ -104,6 +129,13 @@ refuses 2 'use at most 4' 5 eval --model "$m" --text "$dir/input" --window 128
 refuses 2 'use at most 4' 1 inspect "$m" --ranks 5
 refuses 2 'fewer than one window' 2 eval --model "$m" --text "$dir/input" --window 100000
 refuses 2 'empty prompt' 2 generate --model "$m" --prompt ''
+
+refuses 2 'nothing to evaluate' 2 eval --model "$m"
+refuses 2 '--mmlu-style: "x" is not one of' 2 eval --model "$m" --mmlu "$golden/mmlu" --mmlu-style x
+refuses 2 '--mmlu-split: "all" is not one of' 1 eval --model "$m" --mmlu "$golden/mmlu" --mmlu-split all
+refuses 2 '--freebaseqa-mode: "x" is not one of' 1 eval --model "$m" --freebaseqa f --freebaseqa-mode x
+refuses 2 'use --questions' 1 eval --model "$m" --mmlu "$golden/mmlu" --limit 10
+refuses 2 'belong to --mmlu' 1 eval --model "$m" --text "$dir/input" --questions 10
 
 # --- errors: files
 refuses 74 'nowhere/tokenizer.json' 3 eval --model "$dir/nowhere" --text "$dir/input"
@@ -126,6 +158,18 @@ refuses 1 'badtok/tokenizer.json' 2 eval --model "$dir/badtok" --text "$dir/inpu
 echo 99999 >"$dir/ids"
 "$espalier" tokenize --model "$m" --decode <"$dir/ids" >/dev/null 2>"$dir/err"
 [ $? -eq 1 ] && grep -q 99999 "$dir/err" && ok || bad "an id outside the vocabulary: $(cat "$dir/err")"
+refuses 74 'nowhere/test' 3 eval --model "$m" --mmlu "$dir/nowhere"
+refuses 74 'mmlu/val' 2 eval --model "$m" --mmlu "$golden/mmlu" --mmlu-split val
+refuses 74 'nowhere.json' 2 eval --model "$m" --freebaseqa "$dir/nowhere.json"
+refuses 74 'nowhere/details' 2 eval --model "$m" --mmlu "$golden/mmlu" --details "$dir/nowhere/details"
+cp -r "$golden/mmlu" "$dir/mmlu" && printf 'x,1,2,3\n' >>"$dir/mmlu/dev/abstract_algebra_dev.csv"
+refuses 1 'abstract_algebra_dev.csv: line 3: 4 columns, expected 6' 3 eval --model "$m" --mmlu "$dir/mmlu"
+printf 'x,1,2,3,4,E\n' >"$dir/mmlu/dev/abstract_algebra_dev.csv"
+refuses 1 'line 1: the answer is "E"' 1 eval --model "$m" --mmlu "$dir/mmlu"
+rm "$dir/mmlu/dev/abstract_algebra_dev.csv"
+refuses 74 'dev/abstract_algebra_dev.csv' 2 eval --model "$m" --mmlu "$dir/mmlu"
+refuses 1 'freebaseqa.json: line 1: not valid JSON' 2 eval --model "$m" --choices "$golden/freebaseqa.json"
+refuses 1 '"Questions" must be a list' 2 eval --model "$m" --freebaseqa "$m/config.json"
 if [ -e /dev/full ]; then
   "$espalier" tokenize --model "$m" <"$dir/input" >/dev/full 2>"$dir/err"
   [ $? -eq 74 ] && ok || bad "a full disk: $(cat "$dir/err")"

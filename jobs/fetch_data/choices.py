@@ -1,0 +1,100 @@
+"""Multiple-choice sets from the Hugging Face hub's rows service, as the JSON Lines of `espalier eval --choices`.
+
+usage: choices.py DIR [task...]       HUB_ROWS: address of the service
+The contexts are those of lm-evaluation-harness's tasks of these names. Exit 69: the service cannot be reached.
+"""
+import json
+import os
+import re
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+
+PAGE = 100
+
+
+def arc(row):
+    labels = row["choices"]["label"]
+    return dict(context=f"Question: {row['question']}\nAnswer:", choices=row["choices"]["text"],
+                answer=labels.index(row["answerKey"]))
+
+
+def hellaswag_text(text):
+    text = text.strip().replace(" [title]", ". ")
+    return re.sub("\\[.*?\\]", "", text).replace("  ", " ")
+
+
+def hellaswag(row):
+    context = row["activity_label"] + ": " + row["ctx_a"] + " " + row["ctx_b"].capitalize()
+    return dict(context=hellaswag_text(context), choices=[hellaswag_text(e) for e in row["endings"]],
+                answer=int(row["label"]))
+
+
+def piqa(row):
+    return dict(context=f"Question: {row['goal']}\nAnswer:", choices=[row["sol1"], row["sol2"]], answer=row["label"])
+
+
+def winogrande(row):
+    before, after = row["sentence"].split("_", 1)
+    return dict(context=[before + row["option1"], before + row["option2"]], choices=[after.strip()] * 2,
+                answer=int(row["answer"]) - 1)
+
+
+def boolq(row):
+    return dict(context=f"{row['passage']}\nQuestion: {row['question']}?\nAnswer:", choices=["no", "yes"],
+                answer=int(row["label"]))
+
+
+TASKS = {
+    "arc_easy": ("allenai/ai2_arc", "ARC-Easy", "test", arc),
+    "arc_challenge": ("allenai/ai2_arc", "ARC-Challenge", "test", arc),
+    "hellaswag": ("Rowan/hellaswag", "default", "validation", hellaswag),
+    "piqa": ("baber/piqa", "default", "validation", piqa),
+    "winogrande": ("allenai/winogrande", "winogrande_xl", "validation", winogrande),
+    "boolq": ("aps/super_glue", "boolq", "validation", boolq),
+}
+
+
+def page(service, dataset, config, split, offset):
+    query = urllib.parse.urlencode(dict(dataset=dataset, config=config, split=split, offset=offset, length=PAGE))
+    with urllib.request.urlopen(f"{service}?{query}", timeout=60) as reply:
+        return json.load(reply)
+
+
+def rows(service, dataset, config, split):
+    offset, total = 0, 1
+    while offset < total:
+        answer = page(service, dataset, config, split, offset)
+        total = answer["num_rows_total"]
+        if not answer["rows"]:
+            raise ValueError(f"{dataset}: {offset} of {total} rows, and no more")
+        yield from (item["row"] for item in answer["rows"])
+        offset += len(answer["rows"])
+
+
+def fetch(service, folder, task):
+    dataset, config, split, convert = TASKS[task]
+    path = os.path.join(folder, task + ".jsonl")
+    if os.path.exists(path):
+        return
+    with open(path + ".part", "w", encoding="utf-8") as f:
+        for row in rows(service, dataset, config, split):
+            f.write(json.dumps(convert(row), ensure_ascii=False) + "\n")
+    os.replace(path + ".part", path)
+
+
+def main():
+    folder, tasks = sys.argv[1], sys.argv[2:] or list(TASKS)
+    for task in tasks:
+        try:
+            fetch(os.environ["HUB_ROWS"], folder, task)
+        except urllib.error.HTTPError as e:
+            sys.exit(f"fetch-data: {task}: {e}")
+        except (urllib.error.URLError, TimeoutError, ConnectionError) as e:
+            print(f"fetch-data: {task}: {e}", file=sys.stderr)
+            sys.exit(69)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+/* What prefix reuse and batching save in knowledge benchmarks.
+ *
+ * usage: [mpirun -n N] bench_knowledge MODEL_DIR [--subjects 2] [--questions 20] [--prefix 600] [--own 90]
+ *        [--qa 256] [--qa-prefix 130] [--qa-own 22] [--tokens 8] [--alone 8] [--batch 1024] [--rounds 3]
+ * Random token ids in the shape of the benchmarks. Alternates, per round,
+ *   MMLU     (a) `subjects` x `questions` prompts of `prefix` + `own` tokens, the prefix of a subject computed once
+ *            (b) the same micro-batches with every prompt computed whole: "tokens recomputed"
+ *   decode   (a) `qa` continuations of `tokens` tokens behind one prefix, batched
+ *            (b) one after the other, each prompt computed whole, as `generate` does
+ *            (c) one after the other behind the cached prefix
+ * The (b) and (c) take `alone` of the prompts: their time per prompt is what counts. Prints one JSON line: medians over
+ * rounds of milliseconds per prompt, and of the ratios within a round. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "espalier/eval.h"
+
+enum { MOST_ROUNDS = 32 };
+
+typedef struct bench {
+    espl_comm *c;
+    espl_model *m;
+    int64_t subjects, questions, prefix, own, qa, qa_prefix, qa_own, tokens, alone, batch, rounds;
+    espl_mmlu shared, whole;
+    espl_prompts qa_prompts;
+    int64_t *most, *n_out;
+    int32_t *out;
+} bench;
+
+/* families x count prompts of prefix + own random ids; with `whole`, each prompt is a family of one. */
+static espl_status make_prompts(int64_t vocab, int64_t families, int64_t count, int64_t prefix, int64_t own, bool whole,
+                                espl_prompts *p) {
+    espl_rng rng;
+    int64_t n = families * count, each = whole ? prefix + own : own;
+    *p = (espl_prompts){.n = n, .n_families = whole ? n : families};
+    p->n_ids = n * each + (whole ? 0 : families * prefix);
+    ESPL_TRY(espl_mem_alloc(&p->ids, p->n_ids, sizeof *p->ids, "ids"));
+    ESPL_TRY(espl_mem_alloc(&p->families, p->n_families, sizeof *p->families, "families"));
+    ESPL_TRY(espl_mem_alloc(&p->prompts, n, sizeof *p->prompts, "prompts"));
+    espl_rng_seed(&rng, 1, 0, 0);
+    for (int64_t i = 0; i < p->n_ids; i++) p->ids[i] = (int32_t)espl_rng_below(&rng, vocab);
+    for (int64_t i = 0, at = 0; i < n; i++) {
+        if (whole) p->families[i] = (espl_family_prefix){.first = i, .count = 1};
+        if (!whole && i % count == 0) {
+            p->families[i / count] = (espl_family_prefix){.at = at, .n = prefix, .first = i, .count = count};
+            at += prefix;
+        }
+        p->prompts[i] = (espl_prompt){.at = at, .n = each};
+        at += each;
+    }
+    return ESPL_OK;
+}
+
+static espl_status make_mmlu(bench *b, int64_t vocab, bool whole, espl_mmlu *set) {
+    int64_t subjects = whole ? 1 : b->subjects, questions = whole ? b->alone : b->questions;
+    *set = (espl_mmlu){.n_subjects = 1, .n = subjects * questions, .letters = {1, 2, 3, 4}};
+    ESPL_TRY(espl_mem_alloc(&set->subjects, 1, sizeof *set->subjects, "subjects"));
+    ESPL_TRY(espl_mem_alloc(&set->questions, set->n, sizeof *set->questions, "questions"));
+    return make_prompts(vocab, subjects, questions, b->prefix, b->own, whole, &set->prompts);
+}
+
+static espl_status open_all(bench *b, const char *dir) {
+    espl_model_config config;
+    espl_model_options o = {.batch_tokens = b->batch, .logits_rows = 1};
+    ESPL_TRY(espl_model_config_read(dir, &config));
+    ESPL_TRY(make_mmlu(b, config.vocab, false, &b->shared));
+    ESPL_TRY(make_mmlu(b, config.vocab, true, &b->whole));
+    ESPL_TRY(make_prompts(config.vocab, 1, b->qa, b->qa_prefix, b->qa_own, false, &b->qa_prompts));
+    ESPL_TRY(espl_mem_alloc(&b->most, b->qa, sizeof *b->most, "bench"));
+    ESPL_TRY(espl_mem_alloc(&b->n_out, b->qa, sizeof *b->n_out, "bench"));
+    ESPL_TRY(espl_mem_alloc(&b->out, b->qa * b->tokens, sizeof *b->out, "bench"));
+    for (int64_t i = 0; i < b->qa; i++) b->most[i] = b->tokens;
+    espl_prompts_need(&b->shared.prompts, &o);
+    espl_prompts_need(&b->whole.prompts, &o);
+    espl_decode_need(&b->qa_prompts, &(espl_decoding){.most = b->most}, &config, espl_comm_size(b->c), &o);
+    espl_model_config_free(&config);
+    return espl_model_open(b->c, dir, &o, &b->m);
+}
+
+static double time_mmlu(bench *b, const espl_mmlu *set) {
+    espl_mmlu_result r;
+    double start = espl_clock_now();
+    if (espl_eval_mmlu(b->c, b->m, set, &r) == ESPL_OK) espl_mmlu_result_free(&r);
+    return (espl_clock_now() - start) / (double)set->n;
+}
+
+static double time_batched(bench *b) {
+    double start = espl_clock_now();
+    espl_decoding d = {.most = b->most};
+    espl_eval_decode(b->c, b->m, &b->qa_prompts, &d, b->out, b->n_out);
+    return (espl_clock_now() - start) / (double)b->qa;
+}
+
+/* `generate` on each prompt in turn. A model's end-of-sequence token would end one early: unlikely, and in our favour.
+ */
+static double time_generate(bench *b) {
+    espl_corpus prompt = {.n = b->qa_prefix + b->qa_own};
+    espl_sampling s = {.top_p = 1};
+    const espl_prompts *p = &b->qa_prompts;
+    if (espl_mem_alloc(&prompt.ids, prompt.n, sizeof *prompt.ids, "prompt") != ESPL_OK) return 0;
+    double start = espl_clock_now();
+    memcpy(prompt.ids, p->ids, (size_t)b->qa_prefix * sizeof *p->ids);
+    for (int64_t i = 0; i < b->alone; i++) {
+        memcpy(prompt.ids + b->qa_prefix, p->ids + p->prompts[i].at, (size_t)b->qa_own * sizeof *p->ids);
+        espl_eval_generate(b->c, b->m, &prompt, b->tokens, &s, 0, NULL, NULL, b->out, b->n_out);
+    }
+    double seconds = espl_clock_now() - start;
+    espl_mem_free(&prompt.ids);
+    return seconds / (double)b->alone;
+}
+
+/* The prefix once, then each question alone: its prompt, then token by token. */
+static double time_one_by_one(bench *b) {
+    const espl_prompts *p = &b->qa_prompts;
+    int last = espl_comm_size(b->c) - 1;
+    espl_segment prefix = {.n = b->qa_prefix, .ids = p->ids};
+    espl_batch batch = {.segments = &prefix, .n = 1};
+    espl_model_run(b->m, &batch, 1, NULL, NULL);
+    double start = espl_clock_now();
+    for (int64_t i = 0; i < b->alone; i++) {
+        int32_t id = 0, fed;
+        espl_segment s = {.slot = 1, .pos = b->qa_prefix, .prefix_n = b->qa_prefix, .n = b->qa_own, .greedy = &id};
+        s.ids = p->ids + p->prompts[i].at;
+        for (int64_t t = 0; t < b->tokens; t++) {
+            batch.segments = &s;
+            espl_model_run(b->m, &batch, 1, NULL, NULL);
+            espl_comm_broadcast(b->c, &id, sizeof id, last);
+            fed = id;
+            s.pos += s.n;
+            s.n = 1;
+            s.ids = &fed;
+        }
+    }
+    return (espl_clock_now() - start) / (double)b->alone;
+}
+
+static int ascending(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(const double *v, int64_t n) {
+    double sorted[MOST_ROUNDS];
+    memcpy(sorted, v, (size_t)n * sizeof *v);
+    qsort(sorted, (size_t)n, sizeof *sorted, ascending);
+    return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
+}
+
+static espl_status run(bench *b, const char *dir) {
+    enum { SHARED, WHOLE, BATCHED, GENERATE, ONE, KINDS };
+    static const int pairs[][2] = {{SHARED, WHOLE}, {BATCHED, GENERATE}, {BATCHED, ONE}};
+    double t[KINDS][MOST_ROUNDS], ratio[3][MOST_ROUNDS];
+    ESPL_TRY(open_all(b, dir));
+    time_batched(b); /* warm: pages mapped */
+    for (int64_t r = 0; r < b->rounds; r++) {
+        t[SHARED][r] = time_mmlu(b, &b->shared);
+        t[WHOLE][r] = time_mmlu(b, &b->whole);
+        t[BATCHED][r] = time_batched(b);
+        t[GENERATE][r] = time_generate(b);
+        t[ONE][r] = time_one_by_one(b);
+        for (int k = 0; k < 3; k++) ratio[k][r] = t[pairs[k][1]][r] / t[pairs[k][0]][r];
+    }
+    if (espl_comm_rank(b->c) != 0) return ESPL_OK;
+    printf("{\"model\": \"%s\", \"ranks\": %d, \"threads\": %d, \"rounds\": %lld, ", dir, espl_comm_size(b->c),
+           espl_tensor_threads(), (long long)b->rounds);
+    printf("\"mmlu\": {\"prompts\": %lld, \"prefix\": %lld, \"own\": %lld, \"ms\": %.3f, \"recomputed_ms\": %.3f, "
+           "\"token_ratio\": %.2f, \"ratio\": %.2f}, ",
+           (long long)b->shared.n, (long long)b->prefix, (long long)b->own, 1e3 * median(t[SHARED], b->rounds),
+           1e3 * median(t[WHOLE], b->rounds),
+           (double)espl_prompts_tokens(&b->shared.prompts, true) /
+               (double)espl_prompts_tokens(&b->shared.prompts, false),
+           median(ratio[0], b->rounds));
+    printf(
+        "\"decode\": {\"questions\": %lld, \"prefix\": %lld, \"own\": %lld, \"tokens\": %lld, \"ms\": %.3f, "
+        "\"generate_ms\": %.3f, \"one_by_one_cached_ms\": %.3f, \"ratio_generate\": %.2f, \"ratio_cached\": %.2f}}\n",
+        (long long)b->qa, (long long)b->qa_prefix, (long long)b->qa_own, (long long)b->tokens,
+        1e3 * median(t[BATCHED], b->rounds), 1e3 * median(t[GENERATE], b->rounds), 1e3 * median(t[ONE], b->rounds),
+        median(ratio[1], b->rounds), median(ratio[2], b->rounds));
+    return ESPL_OK;
+}
+
+static void bench_free(bench *b) {
+    espl_model_close(&b->m);
+    espl_mmlu_free(&b->shared);
+    espl_mmlu_free(&b->whole);
+    espl_prompts_free(&b->qa_prompts);
+    espl_mem_free(&b->most);
+    espl_mem_free(&b->n_out);
+    espl_mem_free(&b->out);
+}
+
+static void take_option(bench *b, const char *name, const char *value) {
+    const struct {
+        const char *name;
+        int64_t *at;
+    } table[] = {{"--subjects", &b->subjects},
+                 {"--questions", &b->questions},
+                 {"--prefix", &b->prefix},
+                 {"--own", &b->own},
+                 {"--qa", &b->qa},
+                 {"--qa-prefix", &b->qa_prefix},
+                 {"--qa-own", &b->qa_own},
+                 {"--tokens", &b->tokens},
+                 {"--batch", &b->batch},
+                 {"--rounds", &b->rounds}};
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (strcmp(table[i].name, name) == 0) *table[i].at = strtoll(value, NULL, 10);
+}
+
+int main(int argc, char **argv) {
+    bench b = {.subjects = 2, .questions = 20, .prefix = 600, .own = 90, .qa = 256};
+    b.qa_prefix = 130;
+    b.qa_own = 22;
+    b.tokens = 8;
+    b.alone = 8;
+    b.batch = 1024;
+    b.rounds = 3;
+    if (espl_comm_create(&argc, &argv, &b.c) != ESPL_OK) return 1;
+    espl_log_init(ESPL_LOG_QUIET, espl_comm_rank(b.c));
+    espl_tensor_blas_init();
+    for (int i = 2; i + 1 < argc; i += 2) take_option(&b, argv[i], argv[i + 1]);
+    if (b.rounds < 1 || b.rounds > MOST_ROUNDS || argc < 2 || b.alone < 2 || b.alone > b.qa) return 2;
+    espl_status st = espl_comm_agree(b.c, run(&b, argv[1]));
+    if (st != ESPL_OK && espl_comm_rank(b.c) == 0) fprintf(stderr, "%s\n", espl_base_error_text());
+    bench_free(&b);
+    espl_comm_destroy(&b.c);
+    return espl_status_exit_code(st);
+}
