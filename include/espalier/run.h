@@ -1,0 +1,128 @@
+/*
+ * run: the pruning job. Configuration, the loop (profile, ask, prune, judge, roll back or checkpoint), signals and
+ * deadlines, the run directory, export. docs/run.md describes it for users.
+ */
+#ifndef ESPALIER_RUN_H
+#define ESPALIER_RUN_H
+
+#include "espalier/agent.h"
+#include "espalier/comm.h"
+#include "espalier/plan.h"
+
+/* ---------------------------------------------------------- configuration
+ *
+ * One table drives reading, --set, --print-config, validation and docs/configuration.md.
+ * X(type, section, key, default, lowest, highest, meaning); field section_key. TEXT: "" is none. For a TEXT with a fixed
+ * set of values `lowest` is that set, "a|b|c", else NULL. */
+#define ESPL_RUN_OPTIONS(X)                                                                                            \
+    X(TEXT, model, path, "", NULL, 0, "Hugging Face directory of the model to prune")                                  \
+    X(TEXT, run, dir, "", NULL, 0, "run directory; made if missing")                                                   \
+    X(INTEGER, run, seed, 0, 0, 9007199254740991, "seed of calibration windows and of probe questions")                \
+    X(INTEGER, run, keep, 2, 1, 1000000, "checkpoints to keep, the newest ones")                                       \
+    X(FLAG, run, export, true, 0, 1, "write the pruned model as a Hugging Face directory at the end")                  \
+    X(REAL, run, max_minutes, 0, 0, 1e7,                                                                               \
+      "stop with exit code 75 when the next iteration might end later than this; 0: no limit")                         \
+    X(INTEGER, run, batch, 1024, 1, 1048576, "tokens per micro-batch")                                                 \
+    X(TEXT, calibration, text, "", NULL, 0, "calibration text, or .jsonl with a \"text\" per line")                    \
+    X(INTEGER, calibration, window, 2048, 2, 16777216, "tokens of a calibration window")                               \
+    X(INTEGER, calibration, forward, 128, 0, 1000000, "windows for activation statistics (Wanda)")                     \
+    X(INTEGER, calibration, backward, 16, 0, 1000000, "windows whose gradients are taken")                             \
+    X(TEXT, calibration, sample, "random", "random|consecutive", 0,                                                    \
+      "windows at random places of the text, drawn by run.seed, or from its beginning on")                             \
+    X(TEXT, validation, text, "", NULL, 0, "text whose perplexity decides between accepting and rolling back")         \
+    X(INTEGER, validation, window, 2048, 2, 16777216, "tokens of a validation window")                                 \
+    X(INTEGER, validation, windows, 32, 0, 1000000, "validation windows, from the beginning; 0: all")                  \
+    X(INTEGER, probes, every, 1, 1, 1000000, "iterations between two knowledge probes")                                \
+    X(TEXT, probes, mmlu, "", NULL, 0, "MMLU directory for the probe in the loop")                                     \
+    X(TEXT, probes, mmlu_split, "val", "val|test|dev", 0, "MMLU split of the probe")                                   \
+    X(TEXT, probes, mmlu_style, "hendrycks", "hendrycks|lm-eval", 0, "MMLU prompts, in the loop and in the report")    \
+    X(INTEGER, probes, mmlu_shots, 5, 0, 1000, "MMLU examples, in the loop and in the report")                         \
+    X(INTEGER, probes, mmlu_questions, 100, 0, 1000000, "MMLU questions in the loop, a fixed sample; 0: all")          \
+    X(TEXT, probes, freebaseqa, "", NULL, 0, "FreebaseQA file for the probe in the loop")                              \
+    X(TEXT, probes, freebaseqa_examples, "", NULL, 0,                                                                  \
+      "file of FreebaseQA's examples; none: the first questions of each file")                                         \
+    X(INTEGER, probes, freebaseqa_shots, 5, 0, 1000, "FreebaseQA examples, in the loop and in the report")             \
+    X(INTEGER, probes, freebaseqa_questions, 100, 0, 1000000, "FreebaseQA questions in the loop; 0: all")              \
+    X(INTEGER, probes, freebaseqa_tokens, 32, 1, 100000, "longest answer in tokens")                                   \
+    X(TEXT, report, text, "", NULL, 0, "test text: perplexity of the dense and the pruned model at the end")           \
+    X(INTEGER, report, window, 2048, 2, 16777216, "tokens of a test window")                                           \
+    X(INTEGER, report, limit, 0, 0, 9007199254740991, "test tokens; 0: all")                                           \
+    X(TEXT, report, mmlu, "", NULL, 0, "MMLU directory for the report")                                                \
+    X(TEXT, report, mmlu_split, "test", "val|test|dev", 0, "MMLU split of the report")                                 \
+    X(INTEGER, report, mmlu_questions, 0, 0, 1000000, "MMLU questions in the report; 0: all")                          \
+    X(TEXT, report, freebaseqa, "", NULL, 0, "FreebaseQA file for the report")                                         \
+    X(INTEGER, report, freebaseqa_questions, 0, 0, 1000000, "FreebaseQA questions in the report; 0: all")              \
+    X(REAL, prune, target, 0.45, 0, 1, "sparsity of all prunable linears to reach")                                    \
+    X(REAL, prune, cap, 0.8, 0, 1, "most sparsity of one linear")                                                      \
+    X(REAL, prune, max_step, 0.1, 1e-6, 1, "most sparsity added to one linear in one iteration")                       \
+    X(INTEGER, prune, max_linears, 8, 1, 1000000, "most linears in one decision")                                      \
+    X(REAL, prune, threshold, 0.1, 0, 1e6,                                                                             \
+      "perplexity increase over the last accepted state, relative, that is rolled back")                               \
+    X(INTEGER, prune, max_iterations, 100, 1, 1000000, "iterations at most, rolled back ones included")                \
+    X(TEXT, prune, score, "wanda", "wanda|magnitude|ria", 0, "score that orders a linear's weights")                   \
+    X(TEXT, agent, backend, "policy", "policy|openai|replay", 0, "who decides")                                        \
+    X(TEXT, agent, fallback, "policy", "policy|stop|fail", 0, "who decides when the endpoint does not")                \
+    X(INTEGER, agent, max_invalid, 2, 0, 100, "how often an invalid reply is answered with its problems")              \
+    X(INTEGER, agent, give_up_after, 3, 1, 1000000, "iterations without an answer after which it is asked no more")    \
+    X(FLAG, agent, honour_stop, true, 0, 1, "the endpoint may end the run before the target")                          \
+    X(INTEGER, agent, prompt_bytes, 65536, 2048, 67108864, "most bytes of a message beyond the table of profiles")     \
+    X(TEXT, agent, replay, "", NULL, 0, "dialogue.jsonl to replay")                                                    \
+    X(TEXT, agent, base_url, "", NULL, 0, "endpoint, for example http://127.0.0.1:8000/v1")                            \
+    X(TEXT, agent, model, "", NULL, 0, "name of the model there")                                                      \
+    X(TEXT, agent, api_key_env, "", NULL, 0, "environment variable that holds the key; none: no key is sent")          \
+    X(TEXT, agent, ca_file, "", NULL, 0, "certificates to trust; none: the system's")                                  \
+    X(REAL, agent, temperature, 0.2, -1, 10, "sampling temperature; below 0: not sent")                                \
+    X(INTEGER, agent, max_tokens, 4096, 0, 10000000, "longest reply in tokens; 0: not sent")                           \
+    X(INTEGER, agent, seed, 0, -1, 9007199254740991, "sampling seed; below 0: not sent")                               \
+    X(INTEGER, agent, connect_ms, 10000, 1, 1000000000, "time to connect")                                             \
+    X(INTEGER, agent, total_ms, 300000, 1, 1000000000, "time for one request")                                         \
+    X(INTEGER, agent, retries, 4, 0, 100, "requests repeated after 408, 425, 429, 5xx and lost connections")           \
+    X(INTEGER, agent, retry_base_ms, 1000, 0, 1000000000, "wait before the first repetition, then doubled")            \
+    X(INTEGER, agent, retry_max_ms, 60000, 0, 1000000000, "longest wait")                                              \
+    X(INTEGER, agent, max_reply_bytes, 1048576, 1024, 268435456, "a longer reply counts as none")
+
+/* Section "policy" is agent.h's ESPL_POLICY_LIST. */
+typedef struct espl_run_config {
+#define ESPL_RUN_TYPE_TEXT char *
+#define ESPL_RUN_TYPE_INTEGER int64_t
+#define ESPL_RUN_TYPE_REAL double
+#define ESPL_RUN_TYPE_FLAG bool
+#define X(type, section, key, value, lo, hi, meaning) ESPL_RUN_TYPE_##type section##_##key; /* meaning */
+    ESPL_RUN_OPTIONS(X)
+#undef X
+    espl_policy_options policy;
+} espl_run_config;
+
+/* Local. The defaults. Texts are owned: free with espl_run_config_free. */
+espl_status espl_run_config_init(espl_run_config *o);
+void espl_run_config_free(espl_run_config *o);
+/* Local. Reads a JSON file with comments over what *o holds: an object of sections. ESPL_IO; ESPL_CONFIG naming file, key
+ * path, what was found and what was expected (unknown keys, types, ranges, a key twice). */
+espl_status espl_run_config_read(const char *path, espl_run_config *o);
+/* Local. "section.key=value" as of --set; the value is JSON, or a plain word for texts. ESPL_CONFIG. */
+espl_status espl_run_config_set(const char *assignment, espl_run_config *o);
+/* Local. What must hold between options (a model, a run directory, texts that are needed, an endpoint's URL). ESPL_CONFIG.
+ */
+espl_status espl_run_config_check(const espl_run_config *o);
+/* Local. The effective configuration as JSON that reads back as itself; with `comments`, each option's meaning. */
+espl_status espl_run_config_print(const espl_run_config *o, bool comments, espl_str *out);
+
+/* -------------------------------------------------------------------- job */
+
+/* Collective. Runs (or, with `resume`, continues) the job. ESPL_STOPPED (75): stopped early, can be resumed. */
+espl_status espl_run_prune(espl_comm *c, const espl_run_config *o, bool resume);
+
+/* Collective. Prints on rank 0 what the job would take: layer-to-rank map, bytes per rank, time per iteration. ranks: 0
+ * for the number that is running. */
+espl_status espl_run_dry(espl_comm *c, const espl_run_config *o, int64_t ranks);
+
+/* ----------------------------------------------------------------- export */
+
+struct espl_model;
+/* Collective. Writes the current, masked model as a Hugging Face directory: same tensor names, dtypes and shards, zeros
+ * in place, every other file of source (config.json, tokenizer files, ...) copied. Tensors are written in parallel by
+ * the ranks that hold them. dir must not be the source. It appears under its name only when complete (dir.part before).
+ * ESPL_IO naming the file. */
+espl_status espl_run_export(espl_comm *c, const struct espl_model *m, const char *source, const char *dir);
+
+#endif
