@@ -152,7 +152,7 @@ const char *espl_agent_source(const espl_agent *a);
 typedef struct espl_agent_stats {
     int64_t requests, retries, invalid, fallbacks; /* HTTP requests; those repeated; invalid replies; iterations */
     int64_t prompt_tokens, completion_tokens;      /* as the endpoint counts */
-    double seconds;                                /* spent asking */
+    double seconds;                                /* spent asking; not restored */
 } espl_agent_stats;
 /* Rank 0 only. */
 espl_agent_stats espl_agent_stats_get(const espl_agent *a);

@@ -141,6 +141,12 @@ typedef struct espl_mapping {
 espl_status espl_file_map(const char *path, espl_mapping *out);
 void espl_file_unmap(espl_mapping *m);
 bool espl_file_exists(const char *path);
+/* Replaces the file by these bytes: written to PATH.part, flushed to the disk, renamed. ESPL_IO. */
+espl_status espl_file_replace(const char *path, const char *bytes, int64_t len);
+/* Makes a directory and its parents; one that is there already is fine. ESPL_IO. */
+espl_status espl_file_make_directory(const char *path);
+/* Forces the directory that holds `path` onto the disk, as after a rename. Some file systems refuse: not a failure. */
+void espl_file_sync_directory(const char *path);
 
 /* --------------------------------------------------------------- hashing */
 
@@ -215,5 +221,24 @@ espl_status espl_json_get_str(const struct cJSON *obj, const char *key, const ch
                               const char **out);
 /* Member of that name or NULL; a JSON null counts as missing. Borrowed. */
 const struct cJSON *espl_json_member(const struct cJSON *obj, const char *key);
+
+/* --------------------------------------------------------------- journal */
+
+/* An append-only file of JSON lines {"iteration":n,"type":"...","time":seconds since 1970,...}. */
+typedef struct espl_journal espl_journal;
+/* Opens or creates; first cuts off what stands from the first line of an iteration after `keep` on, and a last line
+ * without its end. ESPL_IO; ESPL_FORMAT: a line that is no record. Owned by the caller. */
+espl_status espl_journal_open(espl_journal **out, const char *path, int64_t keep);
+void espl_journal_close(espl_journal **j);
+/* Starts a line in *s; the caller appends members with a leading comma. */
+void espl_journal_begin(espl_str *s, int64_t iteration, const char *type);
+void espl_journal_put_text(espl_str *s, const char *key, const char *text, int64_t len);
+/* Ends the line with } and writes it at once; j may be NULL. Frees *s. */
+espl_status espl_journal_end(espl_journal *j, espl_str *s);
+
+/* Reads one line; `offset` is where it begins. */
+typedef espl_status (*espl_line_reader)(void *ctx, const struct cJSON *line, int64_t iteration, int64_t offset);
+/* All whole lines in turn; *end is the offset behind the last whole line. A file that is not there: ESPL_IO. */
+espl_status espl_journal_read(const char *path, espl_line_reader reader, void *ctx, int64_t *end);
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * checkpoint: the only home of HDF5. What a pruned model is beyond its source - masks, profile, history, the agent's
- * memory - written collectively, verified, and read back on any number of ranks. docs/checkpoint-format.md describes the
- * file; it holds nothing that depends on the number of ranks or on time, so that equal runs write equal files.
+ * memory - written collectively, verified, and read back on any number of ranks. docs/checkpoint-format.md describes
+ * the file; it holds nothing that depends on the number of ranks or on time, so that equal runs write equal files.
  */
 #ifndef ESPALIER_CHECKPOINT_H
 #define ESPALIER_CHECKPOINT_H
@@ -29,21 +29,22 @@ typedef struct espl_checkpoint {
     /* [slice linears], from espl_linear_index(slice.first, 0) on: each mask is [out, espl_mask_words(in)], bits beyond
      * `in` clear. Borrowed when writing; when reading, the caller's buffers are filled. */
     uint64_t *const *masks;
-    /* [slice linears] or NULL: weights that replace the source's (an updating method), [out, in] of update_dtype, NULL for
-     * a linear that has none. All linears of a model have one or none has. */
+    /* [slice linears] or NULL: weights that replace the source's (an updating method), [out, in] of update_dtype, NULL
+     * for a linear that has none. All linears of a model have one or none has. */
     const void *const *updates;
     espl_dtype update_dtype;
     /* Rank 0 only from here on; ignored elsewhere when writing, empty there after reading. */
     espl_profile_row *rows; /* [layers * ESPL_LINEAR_KINDS] the profile behind the newest decision, or NULL */
     espl_outcome *history;  /* [n_history], oldest first */
     int64_t n_history;
-    espl_probe dense, last;                 /* the unpruned model; the accepted state these masks are */
-    espl_str agent, config, identity; /* agent's memory; effective configuration; what model and data are (JSON texts) */
+    espl_probe dense, last; /* the unpruned model; the accepted state these masks are */
+    espl_str agent, config,
+        identity; /* agent's memory; effective configuration; what model and data are (JSON texts) */
 } espl_checkpoint;
 
-/* Collective. Writes dir/iteration-NNNNNN.h5 (creating dir): skeleton by rank 0 into ....h5.part, hyperslabs by all ranks,
- * checksums verified from the file, fsync, rename, fsync of the directory. Nothing half-written ever bears the final
- * name; after a failure the part file is gone. ESPL_IO naming the file (a full disk included), on every rank. */
+/* Collective. Writes dir/iteration-NNNNNN.h5 (creating dir): skeleton by rank 0 into ....h5.part, hyperslabs by all
+ * ranks, checksums verified from the file, fsync, rename, fsync of the directory. Nothing half-written ever bears the
+ * final name; after a failure the part file is gone. ESPL_IO naming the file (a full disk included), on every rank. */
 espl_status espl_checkpoint_write(espl_comm *c, const char *dir, const espl_checkpoint_shape *shape,
                                   const espl_checkpoint *content);
 

@@ -22,11 +22,11 @@ typedef enum espl_score {
 const char *espl_score_name(espl_score s); /* "wanda" */
 bool espl_score_parse(const char *name, espl_score *out);
 
-/* Local. Prunes `count` more of a linear's surviving weights: clears bits of `mask` [out, words], which must be what l->mask
- * is or will be. Per output row the surviving weights of least score go first, the lower column among equals; after the
- * call all rows have the same number of pruned weights, the first rows one more where it does not divide (rows that an
- * earlier pattern left fuller than that keep theirs, and the others share the rest). Exactly `count` bits are cleared.
- * norm [in]: ||X_j||_2, or NULL for scores without activations. ESPL_USAGE: more than survive. */
+/* Local. Prunes `count` more of a linear's surviving weights: clears bits of `mask` [out, words], which must be what
+ * l->mask is or will be. Per output row the surviving weights of least score go first, the lower column among equals;
+ * after the call all rows have the same number of pruned weights, the first rows one more where it does not divide
+ * (rows that an earlier pattern left fuller than that keep theirs, and the others share the rest). Exactly `count` bits
+ * are cleared. norm [in]: ||X_j||_2, or NULL for scores without activations. ESPL_USAGE: more than survive. */
 espl_status espl_prune_more(const espl_linear *l, espl_score score, const float *norm, int64_t count, uint64_t *mask,
                             espl_workspace *ws);
 

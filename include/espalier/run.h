@@ -12,8 +12,8 @@
 /* ---------------------------------------------------------- configuration
  *
  * One table drives reading, --set, --print-config, validation and docs/configuration.md.
- * X(type, section, key, default, lowest, highest, meaning); field section_key. TEXT: "" is none. For a TEXT with a fixed
- * set of values `lowest` is that set, "a|b|c", else NULL. */
+ * X(type, section, key, default, lowest, highest, meaning); field section_key. TEXT: "" is none. For a TEXT with a
+ * fixed set of values `lowest` is that set, "a|b|c", else NULL. */
 #define ESPL_RUN_OPTIONS(X)                                                                                            \
     X(TEXT, model, path, "", NULL, 0, "Hugging Face directory of the model to prune")                                  \
     X(TEXT, run, dir, "", NULL, 0, "run directory; made if missing")                                                   \
@@ -96,12 +96,13 @@ typedef struct espl_run_config {
 /* Local. The defaults. Texts are owned: free with espl_run_config_free. */
 espl_status espl_run_config_init(espl_run_config *o);
 void espl_run_config_free(espl_run_config *o);
-/* Local. Reads a JSON file with comments over what *o holds: an object of sections. ESPL_IO; ESPL_CONFIG naming file, key
- * path, what was found and what was expected (unknown keys, types, ranges, a key twice). */
+/* Local. Reads a JSON file with comments over what *o holds: an object of sections. ESPL_IO; ESPL_CONFIG naming file,
+ * key path, what was found and what was expected (unknown keys, types, ranges, a key twice). */
 espl_status espl_run_config_read(const char *path, espl_run_config *o);
 /* Local. "section.key=value" as of --set; the value is JSON, or a plain word for texts. ESPL_CONFIG. */
 espl_status espl_run_config_set(const char *assignment, espl_run_config *o);
-/* Local. What must hold between options (a model, a run directory, texts that are needed, an endpoint's URL). ESPL_CONFIG.
+/* Local. What must hold between options (a model, a run directory, texts that are needed, an endpoint's URL).
+ * ESPL_CONFIG.
  */
 espl_status espl_run_config_check(const espl_run_config *o);
 /* Local. The effective configuration as JSON that reads back as itself; with `comments`, each option's meaning. */

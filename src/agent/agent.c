@@ -10,7 +10,7 @@ struct espl_agent {
     bool honour_stop;
     char *model_name;
     espl_policy_options policy;
-    espl_dialogue *dialogue;
+    espl_journal *dialogue;
     espl_replay *replay;
     espl_openai *openai;
     espl_agent_memory memory;
@@ -36,7 +36,7 @@ static espl_status open_agent(espl_agent *a, const espl_agent_options *o) {
     }
     if (o->backend == ESPL_BACKEND_REPLAY) ESPL_TRY(espl_replay_open(&a->replay, o->replay_path));
     if (o->backend == ESPL_BACKEND_OPENAI) ESPL_TRY(espl_openai_open(&a->openai, o));
-    return o->dialogue_path ? espl_dialogue_open(&a->dialogue, o->dialogue_path, o->keep_iterations) : ESPL_OK;
+    return o->dialogue_path ? espl_journal_open(&a->dialogue, o->dialogue_path, o->keep_iterations) : ESPL_OK;
 }
 
 espl_status espl_agent_create(espl_agent **out, const espl_agent_options *o) {
@@ -50,7 +50,7 @@ void espl_agent_destroy(espl_agent **a) {
     if (!a || !*a) return;
     espl_openai_close(&(*a)->openai);
     espl_replay_close(&(*a)->replay);
-    espl_dialogue_close(&(*a)->dialogue);
+    espl_journal_close(&(*a)->dialogue);
     espl_mem_free(&(*a)->model_name);
     espl_mem_free(a);
 }
@@ -74,23 +74,23 @@ static espl_status record_decision(espl_agent *a, const espl_agent_view *v, cons
                                    const espl_str *notes) {
     espl_str s = {0};
     if (!a->dialogue) return ESPL_OK;
-    espl_dialogue_begin(&s, v->iteration, "decision");
+    espl_journal_begin(&s, v->iteration, "decision");
     espl_str_printf(&s, ",\"backend\":\"%s\",\"source\":\"%s\",\"seconds\":%.3f", espl_agent_backend_name(a->backend),
                     a->source, seconds);
-    if (notes->len > 0) espl_dialogue_put_text(&s, "notes", notes->data, notes->len);
+    if (notes->len > 0) espl_journal_put_text(&s, "notes", notes->data, notes->len);
     espl_str_puts(&s, ",\"decision\":");
     espl_agent_put_decision(&s, d);
-    return espl_dialogue_end(a->dialogue, &s);
+    return espl_journal_end(a->dialogue, &s);
 }
 
 static espl_status record_text(espl_agent *a, const espl_agent_view *v, const char *type, int64_t attempt,
                                const char *text, int64_t len) {
     espl_str s = {0};
     if (!a->dialogue) return ESPL_OK;
-    espl_dialogue_begin(&s, v->iteration, type);
+    espl_journal_begin(&s, v->iteration, type);
     espl_str_printf(&s, ",\"attempt\":%lld", (long long)attempt);
-    espl_dialogue_put_text(&s, "text", text, len);
-    return espl_dialogue_end(a->dialogue, &s);
+    espl_journal_put_text(&s, "text", text, len);
+    return espl_journal_end(a->dialogue, &s);
 }
 
 /* -------------------------------------------------------------------- policy */

@@ -73,25 +73,6 @@ void espl_policy_goals(espl_policy *p);
 /* policy_text.c: the reply. */
 void espl_policy_put_reply(espl_str *s, const espl_policy *p);
 
-/* -------------------------------------------------------------- dialogue.c */
-
-/* An append-only file of JSON lines. */
-typedef struct espl_dialogue espl_dialogue;
-/* Cuts off lines of iterations after `keep` and a last line without its end. ESPL_FORMAT: a line that is no record. */
-espl_status espl_dialogue_open(espl_dialogue **out, const char *path, int64_t keep);
-void espl_dialogue_close(espl_dialogue **d);
-/* Starts a line {"iteration":...,"type":"...","time":... in *s; the caller appends members with a leading comma. */
-void espl_dialogue_begin(espl_str *s, int64_t iteration, const char *type);
-/* Ends the line with } and writes it at once; d may be NULL. Frees *s. */
-espl_status espl_dialogue_end(espl_dialogue *d, espl_str *s);
-void espl_dialogue_put_text(espl_str *s, const char *key, const char *text, int64_t len);
-
-/* Reads one line of the file; calls back with the parsed object and its length. */
-typedef espl_status (*espl_line_reader)(void *ctx, const struct cJSON *line, int64_t iteration, int64_t offset);
-/* All whole lines of a dialogue file in turn; *end is the offset behind the last whole line. A file that is not there:
- * ESPL_IO. */
-espl_status espl_dialogue_read(const char *path, espl_line_reader reader, void *ctx, int64_t *end);
-
 /* ---------------------------------------------------------------- replay.c */
 
 typedef struct espl_replay espl_replay;
@@ -142,7 +123,7 @@ void espl_openai_close(espl_openai **c);
 typedef struct espl_chat {
     const espl_str *messages;
     int64_t iteration, attempt;
-    espl_dialogue *dialogue;
+    espl_journal *dialogue;
     espl_agent_stats *stats;
     bool *response_format; /* in and out: whether the server takes it */
 } espl_chat;

@@ -1,4 +1,4 @@
-/* What an agent remembers beyond its view, as JSON. */
+/* What an agent remembers beyond its view, as JSON; no times, so that equal runs have equal checkpoints. */
 #include "internal.h"
 
 #include <cjson/cJSON.h>
@@ -20,8 +20,6 @@ void espl_agent_memory_put(espl_str *s, const espl_agent_memory *m) {
 #define X(name) espl_str_printf(s, ",\"" #name "\":%lld", (long long)m->stats.name);
     COUNTERS(X)
 #undef X
-    espl_str_puts(s, ",\"seconds\":");
-    espl_put_number(s, m->stats.seconds);
     espl_str_puts(s, "}");
 }
 
@@ -34,7 +32,7 @@ static espl_status read_memory(espl_agent_memory *m, const cJSON *doc) {
 #define X(name) ESPL_TRY(espl_json_get_i64(doc, #name, where, true, 0, INT64_MAX, &m->stats.name));
     COUNTERS(X)
 #undef X
-    return espl_json_get_f64(doc, "seconds", where, true, 0, 1e300, &m->stats.seconds);
+    return ESPL_OK;
 }
 
 espl_status espl_agent_memory_read(espl_agent_memory *m, const char *bytes, int64_t len) {

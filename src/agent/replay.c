@@ -46,7 +46,7 @@ static espl_status open_replay(espl_replay *r, const char *path) {
     int64_t end;
     ESPL_TRY(espl_mem_alloc(&r->path, (int64_t)strlen(path) + 1, 1, "path"));
     memcpy(r->path, path, strlen(path) + 1);
-    ESPL_TRY(espl_dialogue_read(path, read_record, r, &end));
+    ESPL_TRY(espl_journal_read(path, read_record, r, &end));
     if (r->n == 0) return ESPL_FAIL(ESPL_FORMAT, "%s: holds no decision to replay", path);
     return ESPL_OK;
 }

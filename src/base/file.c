@@ -66,3 +66,72 @@ void espl_file_unmap(espl_mapping *m) {
 }
 
 bool espl_file_exists(const char *path) { return access(path, F_OK) == 0; }
+
+void espl_file_sync_directory(const char *path) {
+    espl_str dir = {0};
+    const char *slash = strrchr(path, '/');
+    if (slash)
+        espl_str_put(&dir, path, slash - path + 1);
+    else
+        espl_str_puts(&dir, ".");
+    int fd = dir.failed ? -1 : open(dir.data, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        (void)fsync(fd);
+        close(fd);
+    }
+    espl_str_free(&dir);
+}
+
+/* write(2) may write less than asked for. */
+static bool write_all(int fd, const char *bytes, int64_t len) {
+    while (len > 0) {
+        ssize_t n = write(fd, bytes, (size_t)len);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return false;
+        bytes += n;
+        len -= n;
+    }
+    return true;
+}
+
+static bool write_file(const char *path, const char *bytes, int64_t len) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0) return false;
+    bool written = write_all(fd, bytes, len) && fsync(fd) == 0;
+    int error = errno;
+    bool closed = close(fd) == 0;
+    if (!written) errno = error;
+    return written && closed;
+}
+
+espl_status espl_file_replace(const char *path, const char *bytes, int64_t len) {
+    espl_str part = {0};
+    espl_str_printf(&part, "%s.part", path);
+    espl_status st = espl_str_status(&part);
+    if (st == ESPL_OK && !(write_file(part.data, bytes, len) && rename(part.data, path) == 0)) {
+        st = ESPL_FAIL(ESPL_IO, "%s: cannot be written: %s", path, strerror(errno));
+        unlink(part.data);
+    }
+    if (st == ESPL_OK) espl_file_sync_directory(path);
+    espl_str_free(&part);
+    return st;
+}
+
+espl_status espl_file_make_directory(const char *path) {
+    espl_str s = {0};
+    espl_str_puts(&s, path);
+    espl_status st = espl_str_status(&s);
+    for (int64_t i = 1; st == ESPL_OK && i <= s.len; i++) {
+        if (i < s.len && s.data[i] != '/') continue;
+        char after = s.data[i];
+        s.data[i] = '\0';
+        if (mkdir(s.data, 0777) != 0 && errno != EEXIST)
+            st = ESPL_FAIL(ESPL_IO, "%s: cannot be made: %s", s.data, strerror(errno));
+        s.data[i] = after;
+    }
+    struct stat info;
+    if (st == ESPL_OK && (stat(path, &info) != 0 || !S_ISDIR(info.st_mode)))
+        st = ESPL_FAIL(ESPL_IO, "%s: is not a directory", path);
+    espl_str_free(&s);
+    return st;
+}

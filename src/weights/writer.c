@@ -89,28 +89,12 @@ espl_status espl_weights_writer_flush(espl_weights_writer *w) {
     return synced && closed ? ESPL_OK : io_error(w, "flushed");
 }
 
-/* The new name is on the disk only once its directory is. Some file systems refuse to sync one: not a failure. */
-static void sync_directory(const char *path) {
-    espl_str dir = {0};
-    const char *slash = strrchr(path, '/');
-    if (slash)
-        espl_str_put(&dir, path, slash - path + 1);
-    else
-        espl_str_puts(&dir, ".");
-    int fd = dir.failed ? -1 : open(dir.data, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0) {
-        (void)fsync(fd);
-        close(fd);
-    }
-    espl_str_free(&dir);
-}
-
 espl_status espl_weights_writer_finish(espl_weights_writer *w) {
     ESPL_TRY(espl_weights_writer_flush(w));
     if (rename(w->part, w->path) != 0)
         return ESPL_FAIL(ESPL_IO, "%s: cannot be renamed to %s: %s", w->part, w->path, strerror(errno));
     w->started = false;
-    sync_directory(w->path);
+    espl_file_sync_directory(w->path);
     return ESPL_OK;
 }
 

@@ -1,5 +1,5 @@
-/* The record of the dialogue: JSON lines, each written at once, so that a killed run leaves whole lines. */
-#include "internal.h"
+/* JSON lines, each written at once, so that a killed run leaves whole lines. */
+#include "espalier/base.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -9,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-struct espl_dialogue {
+struct espl_journal {
     int fd;
     char *path;
 };
@@ -46,7 +46,7 @@ static espl_status read_lines(FILE *f, const char *path, espl_line_reader reader
     return st;
 }
 
-espl_status espl_dialogue_read(const char *path, espl_line_reader reader, void *ctx, int64_t *end) {
+espl_status espl_journal_read(const char *path, espl_line_reader reader, void *ctx, int64_t *end) {
     FILE *f = fopen(path, "rbe");
     if (!f) return ESPL_FAIL(ESPL_IO, "%s: cannot be opened: %s", path, strerror(errno));
     espl_status st = read_lines(f, path, reader, ctx, end);
@@ -71,69 +71,69 @@ static espl_status cut_file(const char *path, int64_t keep) {
     cut c = {keep, -1};
     int64_t end = 0;
     if (!espl_file_exists(path)) return ESPL_OK;
-    ESPL_TRY(espl_dialogue_read(path, look_for_cut, &c, &end));
+    ESPL_TRY(espl_journal_read(path, look_for_cut, &c, &end));
     if (truncate(path, c.at >= 0 ? c.at : end) != 0)
         return ESPL_FAIL(ESPL_IO, "%s: cannot be cut: %s", path, strerror(errno));
     return ESPL_OK;
 }
 
-static espl_status copy_path(espl_dialogue *d, const char *path) {
-    ESPL_TRY(espl_mem_alloc(&d->path, (int64_t)strlen(path) + 1, 1, "path"));
-    memcpy(d->path, path, strlen(path) + 1);
+static espl_status copy_path(espl_journal *j, const char *path) {
+    ESPL_TRY(espl_mem_alloc(&j->path, (int64_t)strlen(path) + 1, 1, "path"));
+    memcpy(j->path, path, strlen(path) + 1);
     return ESPL_OK;
 }
 
-espl_status espl_dialogue_open(espl_dialogue **out, const char *path, int64_t keep) {
-    espl_dialogue *d;
+espl_status espl_journal_open(espl_journal **out, const char *path, int64_t keep) {
+    espl_journal *j;
     ESPL_TRY(cut_file(path, keep));
-    ESPL_TRY(espl_mem_alloc(&d, 1, sizeof *d, "dialogue"));
-    d->fd = -1;
-    espl_status st = copy_path(d, path);
+    ESPL_TRY(espl_mem_alloc(&j, 1, sizeof *j, "journal"));
+    j->fd = -1;
+    espl_status st = copy_path(j, path);
     if (st == ESPL_OK) {
-        d->fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
-        if (d->fd < 0) st = ESPL_FAIL(ESPL_IO, "%s: cannot be written: %s", path, strerror(errno));
+        j->fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+        if (j->fd < 0) st = ESPL_FAIL(ESPL_IO, "%s: cannot be written: %s", path, strerror(errno));
     }
-    if (st != ESPL_OK) espl_dialogue_close(&d);
-    *out = d;
+    if (st != ESPL_OK) espl_journal_close(&j);
+    *out = j;
     return st;
 }
 
-void espl_dialogue_close(espl_dialogue **d) {
-    if (!*d) return;
-    if ((*d)->fd >= 0) close((*d)->fd);
-    espl_mem_free(&(*d)->path);
-    espl_mem_free(d);
+void espl_journal_close(espl_journal **j) {
+    if (!*j) return;
+    if ((*j)->fd >= 0) close((*j)->fd);
+    espl_mem_free(&(*j)->path);
+    espl_mem_free(j);
 }
 
 /* ------------------------------------------------------------------ writing */
 
-void espl_dialogue_begin(espl_str *s, int64_t iteration, const char *type) {
+void espl_journal_begin(espl_str *s, int64_t iteration, const char *type) {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     espl_str_printf(s, "{\"iteration\":%lld,\"type\":\"%s\",\"time\":%lld.%03ld", (long long)iteration, type,
                     (long long)now.tv_sec, now.tv_nsec / 1000000);
 }
 
-void espl_dialogue_put_text(espl_str *s, const char *key, const char *text, int64_t len) {
+void espl_journal_put_text(espl_str *s, const char *key, const char *text, int64_t len) {
     espl_str_printf(s, ",\"%s\":", key);
     espl_str_put_json(s, text ? text : "", text ? len : 0);
 }
 
-static espl_status write_all(const espl_dialogue *d, const char *p, int64_t len) {
+static espl_status write_all(const espl_journal *j, const char *p, int64_t len) {
     while (len > 0) {
-        ssize_t n = write(d->fd, p, (size_t)len);
+        ssize_t n = write(j->fd, p, (size_t)len);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return ESPL_FAIL(ESPL_IO, "%s: cannot be written: %s", d->path, strerror(errno));
+        if (n < 0) return ESPL_FAIL(ESPL_IO, "%s: cannot be written: %s", j->path, strerror(errno));
         p += n;
         len -= n;
     }
     return ESPL_OK;
 }
 
-espl_status espl_dialogue_end(espl_dialogue *d, espl_str *s) {
+espl_status espl_journal_end(espl_journal *j, espl_str *s) {
     espl_str_puts(s, "}\n");
     espl_status st = espl_str_status(s);
-    if (st == ESPL_OK && d) st = write_all(d, s->data, s->len);
+    if (st == ESPL_OK && j) st = write_all(j, s->data, s->len);
     espl_str_free(s);
     return st;
 }
