@@ -68,6 +68,15 @@ const char *espl_base_error_place(void);
 void espl_base_error_set(const char *place, const char *text);
 void espl_base_error_clear(void);
 
+/* ------------------------------------------------- fault injection (tests/fault)
+ *
+ * ESPL_FAULT=site:rank[:nth[:kill]] makes the nth passage (from 1; 0 or none: every one) of that rank at that site
+ * fail, or kills the process there. Without the variable nothing ever happens. */
+/* true: the caller fails here as if the system had refused. */
+bool espl_fault(const char *site);
+/* Which rank this process is; espl_comm_create calls it. */
+void espl_fault_rank(int rank);
+
 /* ------------------------------------------------------------------- log */
 
 typedef enum espl_log_level { ESPL_LOG_QUIET, ESPL_LOG_INFO, ESPL_LOG_DEBUG } espl_log_level;

@@ -21,6 +21,9 @@ int espl_comm_size(const espl_comm *c); /* Local */
 /* Local. "Open MPI v4.1.4, ...", first line only. Borrowed. Works before espl_comm_create. */
 const char *espl_comm_library(void);
 
+/* Local. Copies the MPI communicator to *mpi_comm, an MPI_Comm: for a library that talks MPI itself (HDF5). */
+void espl_comm_mpi(const espl_comm *c, void *mpi_comm);
+
 /* Collective. The status of the lowest rank that failed, with its error text and place, on every rank; ESPL_OK if none
  * did. Call once per phase of Local work, before the next collective. */
 espl_status espl_comm_agree(espl_comm *c, espl_status mine);

@@ -23,6 +23,7 @@ espl_status espl_comm_create(int *argc, char ***argv, espl_comm **out) {
     c->world = MPI_COMM_WORLD;
     MPI_Comm_rank(c->world, &c->rank);
     MPI_Comm_size(c->world, &c->size);
+    espl_fault_rank(c->rank);
     for (int i = 0; i < REQUESTS; i++) c->requests[i] = MPI_REQUEST_NULL;
     *out = c;
     return provided >= MPI_THREAD_FUNNELED
@@ -39,6 +40,8 @@ void espl_comm_destroy(espl_comm **c) {
 int espl_comm_rank(const espl_comm *c) { return c->rank; }
 
 int espl_comm_size(const espl_comm *c) { return c->size; }
+
+void espl_comm_mpi(const espl_comm *c, void *mpi_comm) { memcpy(mpi_comm, &c->world, sizeof c->world); }
 
 const char *espl_comm_library(void) {
     static char text[MPI_MAX_LIBRARY_VERSION_STRING];

@@ -1,0 +1,278 @@
+/* Checkpoints: written on some number of ranks, read on another.
+ *
+ * usage: mpirun -n N test_checkpoint write|read DIR
+ * `write` makes three checkpoints in DIR; `read` finds the newest, reads all three and compares every bit with what was
+ * to be written, then tries wrong shapes. tests/mpi/test_checkpoint.sh compares the files of different N byte for byte.
+ * Exit 0: all hold. Failures are collected, never asserted between collectives. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "espalier/checkpoint.h"
+
+enum { LAYERS = 5, LINEARS = LAYERS * ESPL_LINEAR_KINDS };
+/* Rows of mask words that end inside, at and just behind a word. */
+static const int64_t OUT[ESPL_LINEAR_KINDS] = {24, 8, 8, 40, 33, 33, 40},
+                     IN[ESPL_LINEAR_KINDS] = {40, 40, 40, 64, 128, 65, 33};
+
+typedef struct run {
+    espl_comm *c;
+    const char *dir;
+    int failures;
+    espl_checkpoint_shape shape;
+    uint64_t *masks[LINEARS], *read_masks[LINEARS];
+    void *updates[LINEARS], *read_updates[LINEARS];
+    espl_profile_row rows[LINEARS];
+    espl_outcome history[3];
+    espl_checkpoint content[3];
+} run;
+
+static void check(run *r, bool ok, const char *what) {
+    if (ok) return;
+    r->failures++;
+    fprintf(stderr, "rank %d: %s: %s (%s)\n", espl_comm_rank(r->c), r->dir, what, espl_base_error_text());
+}
+
+/* ------------------------------------------------------------- content */
+
+static double bits(uint64_t u) {
+    double d;
+    memcpy(&d, &u, sizeof d);
+    return d;
+}
+
+static void fill_masks(run *r) {
+    for (int64_t i = 0; i < LINEARS; i++) {
+        int k = espl_linear_kind_of(i);
+        int64_t words = espl_mask_words(IN[k]), n = OUT[k] * words;
+        espl_rng rng;
+        espl_rng_seed(&rng, 4, (uint64_t)i, 0);
+        r->masks[i] = calloc((size_t)n, 8);
+        r->read_masks[i] = calloc((size_t)n, 8);
+        r->updates[i] = calloc((size_t)(OUT[k] * IN[k]), 2);
+        r->read_updates[i] = calloc((size_t)(OUT[k] * IN[k]), 2);
+        for (int64_t j = 0; j < n; j++) r->masks[i][j] = espl_rng_next(&rng);
+        for (int64_t row = 0; IN[k] % 64 && row < OUT[k]; row++)
+            r->masks[i][(row + 1) * words - 1] &= ((uint64_t)1 << IN[k] % 64) - 1;
+        for (int64_t j = 0; j < OUT[k] * IN[k]; j++) ((uint16_t *)r->updates[i])[j] = (uint16_t)espl_rng_next(&rng);
+    }
+}
+
+/* NaNs with a payload, minus zero, infinity and the smallest numbers must come back as they went. */
+static void fill_rows(run *r) {
+    for (int64_t i = 0; i < LINEARS; i++) {
+        int k = espl_linear_kind_of(i);
+        r->rows[i] = (espl_profile_row){OUT[k] * IN[k],           i,        0.1 * (double)i,
+                                        bits(0x7FF8000000000123), -1.0 / 3, i ? -0.0 : INFINITY};
+    }
+    r->rows[3].g = 4.9e-324;
+}
+
+static void fill_outcome(espl_outcome *o, int64_t iteration, int64_t n, const char *reason) {
+    *o = (espl_outcome){
+        .iteration = iteration, .accepted = iteration != 2, .sparsity_before = 0.1, .sparsity_after = 0.3};
+    o->before = (espl_probe){20.25, 3.008, bits(0xFFF8000000000001), 7, 10, 0, 0};
+    o->after = (espl_probe){INFINITY, INFINITY, NAN, 6, 10, 3, 4};
+    if (espl_decision_init(&o->decision, n) != ESPL_OK) exit(1);
+    for (int64_t i = 0; i < n; i++) o->decision.items[i] = (espl_decision_item){2 * i + 1, 0.1 / (double)(i + 1)};
+    o->decision.n = n;
+    o->decision.stop = iteration == 7;
+    free(o->decision.reason);
+    o->decision.reason = NULL;
+    if (espl_mem_alloc(&o->decision.reason, (int64_t)strlen(reason) + 1, 1, "reason") != ESPL_OK) exit(1);
+    strcpy(o->decision.reason, reason);
+}
+
+static void fill_content(run *r) {
+    fill_masks(r);
+    fill_rows(r);
+    fill_outcome(&r->history[0], 1, 4,
+                 "even \xC3\xBC"
+                 "ber all");
+    fill_outcome(&r->history[1], 2, 0, "");
+    fill_outcome(&r->history[2], 7, LINEARS / 2, "the last \"one\"\n");
+    int64_t first = espl_linear_index(r->shape.slice.first, 0);
+    espl_checkpoint k = {.masks = r->masks + first, .dense = {19.5, 2.97, 0.01, 8, 10, 2, 4}};
+    k.last = k.dense;
+    espl_str_puts(&k.config, "{}");
+    r->content[0] = k; /* before the first iteration: hardly anything is known */
+    k.iteration = 7;
+    k.revision = 2;
+    k.rows = r->rows;
+    k.history = r->history;
+    k.n_history = 3;
+    espl_str_puts(&k.agent, "{\"memory\": [1, 2, 3]}");
+    k.identity = k.agent;
+    r->content[1] = k;
+    k.iteration = 1234567;
+    r->history[2].iteration = 7;
+    k.n_history = 0;
+    k.history = NULL;
+    k.updates = (const void *const *)(r->updates + first);
+    k.update_dtype = ESPL_DTYPE_BF16;
+    r->content[2] = k;
+}
+
+static void cut(run *r) {
+    double cost[LAYERS] = {1, 1, 1, 1, 1};
+    espl_range slices[LAYERS];
+    r->shape.layers = LAYERS;
+    memcpy(r->shape.out, OUT, sizeof OUT);
+    memcpy(r->shape.in, IN, sizeof IN);
+    check(r, espl_plan_partition(cost, LAYERS, 0, espl_comm_size(r->c), slices) == ESPL_OK, "cut");
+    r->shape.slice = slices[espl_comm_rank(r->c)];
+}
+
+/* ------------------------------------------------------------- writing */
+
+static bool missing(const char *dir, const char *name) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    return !espl_file_exists(path);
+}
+
+static void write_all(run *r) {
+    espl_str path;
+    check(r, espl_checkpoint_newest(r->c, r->dir, &path) == ESPL_OK && path.len == 0, "nothing there yet");
+    espl_str_free(&path);
+    for (int i = 0; i < 3; i++)
+        check(r, espl_checkpoint_write(r->c, r->dir, &r->shape, &r->content[i]) == ESPL_OK, "write");
+    check(r, espl_checkpoint_write(r->c, r->dir, &r->shape, &r->content[1]) == ESPL_OK, "write over");
+    check(r, missing(r->dir, "iteration-000007.h5.part"), "part file left");
+}
+
+/* ------------------------------------------------------------- reading */
+
+static bool same_text(const espl_str *a, const espl_str *b) {
+    return a->len == b->len && (a->len == 0 || memcmp(a->data, b->data, (size_t)a->len) == 0);
+}
+
+static bool same_outcome(const espl_outcome *a, const espl_outcome *b) {
+    const espl_decision *x = &a->decision, *y = &b->decision;
+    return a->iteration == b->iteration && a->accepted == b->accepted && x->n == y->n && x->stop == y->stop &&
+           memcmp(&a->sparsity_before, &b->sparsity_before, 16) == 0 &&
+           memcmp(&a->before, &b->before, sizeof a->before) == 0 &&
+           memcmp(&a->after, &b->after, sizeof a->after) == 0 &&
+           (x->n == 0 || memcmp(x->items, y->items, (size_t)x->n * sizeof *x->items) == 0) &&
+           strcmp(x->reason, y->reason) == 0 && strcmp(x->reflection, y->reflection) == 0;
+}
+
+static void compare_root_only(run *r, const espl_checkpoint *a, const espl_checkpoint *b) {
+    if (espl_comm_rank(r->c) != 0) {
+        check(r, !a->rows && !a->history && a->agent.len == 0, "rank 0's alone");
+        return;
+    }
+    check(r, a->n_history == b->n_history && (a->rows != NULL) == (b->rows != NULL), "counts");
+    check(r, !a->rows || memcmp(a->rows, b->rows, sizeof r->rows) == 0, "profile");
+    for (int64_t i = 0; i < a->n_history && i < b->n_history; i++)
+        check(r, same_outcome(&a->history[i], &b->history[i]), "history");
+    check(r, memcmp(&a->dense, &b->dense, sizeof a->dense) == 0 && memcmp(&a->last, &b->last, sizeof a->last) == 0,
+          "probes");
+    check(r,
+          same_text(&a->agent, &b->agent) && same_text(&a->config, &b->config) && same_text(&a->identity, &b->identity),
+          "texts");
+}
+
+static void compare_slabs(run *r, bool updates) {
+    for (int64_t layer = r->shape.slice.first; layer < r->shape.slice.last; layer++)
+        for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
+            int64_t i = espl_linear_index(layer, (espl_linear_kind)k);
+            size_t bytes = (size_t)(OUT[k] * espl_mask_words(IN[k]) * 8);
+            check(r, memcmp(r->masks[i], r->read_masks[i], bytes) == 0, "mask");
+            memset(r->read_masks[i], 0xFF, bytes);
+            if (updates)
+                check(r, memcmp(r->updates[i], r->read_updates[i], (size_t)(OUT[k] * IN[k] * 2)) == 0, "update");
+        }
+}
+
+static void read_one(run *r, int i) {
+    const espl_checkpoint *want = &r->content[i];
+    int64_t first = espl_linear_index(r->shape.slice.first, 0);
+    espl_checkpoint got = {.masks = r->read_masks + first};
+    bool has = false;
+    espl_dtype dtype = ESPL_DTYPE_I64;
+    char path[4096];
+    snprintf(path, sizeof path, "%s/iteration-%06lld.h5", r->dir, (long long)want->iteration);
+    check(r, espl_checkpoint_read(r->c, path, &r->shape, &got) == ESPL_OK, "read");
+    check(r, got.iteration == want->iteration && got.revision == want->revision, "numbers");
+    compare_root_only(r, &got, want);
+    espl_checkpoint_free(&got);
+    check(r, espl_checkpoint_has_updates(r->c, path, &has, &dtype) == ESPL_OK && has == (i == 2), "has updates");
+    espl_status st = espl_checkpoint_read_updates(r->c, path, &r->shape, r->read_updates + first);
+    check(r, has ? st == ESPL_OK && dtype == ESPL_DTYPE_BF16 : st == ESPL_FORMAT, "updates");
+    compare_slabs(r, has);
+}
+
+/* A model of another shape must be told so, on every rank, by dataset. */
+static void wrong_shapes(run *r) {
+    espl_checkpoint got = {.masks = r->read_masks + espl_linear_index(r->shape.slice.first, 0)};
+    char path[4096];
+    snprintf(path, sizeof path, "%s/iteration-000007.h5", r->dir);
+    espl_checkpoint_shape other = r->shape;
+    other.out[ESPL_UP_PROJ]++;
+    check(r, espl_checkpoint_read(r->c, path, &other, &got) == ESPL_FORMAT, "other width");
+    other = r->shape;
+    other.layers++;
+    check(r, espl_checkpoint_read(r->c, path, &other, &got) == ESPL_FORMAT, "more layers");
+    check(r, strstr(espl_base_error_text(), "\"layers\" is 5, expected 6") != NULL, "message");
+    snprintf(path, sizeof path, "%s/iteration-000008.h5", r->dir);
+    check(r, espl_checkpoint_read(r->c, path, &r->shape, &got) == ESPL_IO, "no file");
+}
+
+static void find_newest(run *r) {
+    espl_str path;
+    check(r, espl_checkpoint_newest(r->c, r->dir, &path) == ESPL_OK, "newest");
+    const char *name = path.data ? strrchr(path.data, '/') : NULL;
+    check(r, name && strcmp(name, "/iteration-1234567.h5") == 0, "newest name");
+    espl_str_free(&path);
+}
+
+/* ---------------------------------------------------------------- retain */
+
+static void put_junk(const char *dir, const char *name) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *f = fopen(path, "wb");
+    if (!f || fputs("not HDF5", f) < 0 || fclose(f) != 0) exit(1);
+}
+
+/* A damaged newest file is passed over, does not count as kept, and is no reason to delete a good one. */
+static void retain(run *r) {
+    espl_str path;
+    if (espl_comm_rank(r->c) == 0) {
+        put_junk(r->dir, "iteration-2000000.h5");
+        put_junk(r->dir, "iteration-000003.h5.part");
+        put_junk(r->dir, "iteration-3.h5");
+        put_junk(r->dir, "notes.txt");
+    }
+    espl_comm_agree(r->c, ESPL_OK); /* nobody looks before it is there, */
+    check(r, espl_checkpoint_newest(r->c, r->dir, &path) == ESPL_OK && path.data && strstr(path.data, "1234567"),
+          "passed over");
+    espl_str_free(&path);
+    check(r, espl_checkpoint_retain(r->c, r->dir, 1, 0) == ESPL_OK, "retain");
+    check(r, !missing(r->dir, "iteration-1234567.h5") && !missing(r->dir, "iteration-000000.h5"), "kept and spared");
+    check(r, missing(r->dir, "iteration-000007.h5") && missing(r->dir, "iteration-000003.h5.part"), "deleted");
+    check(r, !missing(r->dir, "notes.txt") && !missing(r->dir, "iteration-3.h5"), "not ours");
+    espl_comm_agree(r->c, ESPL_OK); /* or after it is gone */
+    check(r, espl_checkpoint_retain(r->c, r->dir, 1, -1) == ESPL_OK && missing(r->dir, "iteration-000000.h5"),
+          "no spare");
+}
+
+int main(int argc, char **argv) {
+    static run r;
+    if (espl_comm_create(&argc, &argv, &r.c) != ESPL_OK || argc != 3) return 2;
+    espl_log_init(ESPL_LOG_QUIET, espl_comm_rank(r.c));
+    r.dir = argv[2];
+    cut(&r);
+    fill_content(&r);
+    if (strcmp(argv[1], "write") == 0) write_all(&r);
+    if (strcmp(argv[1], "read") == 0) {
+        find_newest(&r);
+        for (int i = 0; i < 3; i++) read_one(&r, i);
+        wrong_shapes(&r);
+    }
+    if (strcmp(argv[1], "retain") == 0) retain(&r);
+    espl_status st = espl_comm_agree(r.c, r.failures ? ESPL_FAILED : ESPL_OK);
+    espl_comm_destroy(&r.c);
+    return st == ESPL_OK ? 0 : 1;
+}
