@@ -23,10 +23,12 @@ const char *espl_score_name(espl_score s); /* "wanda" */
 bool espl_score_parse(const char *name, espl_score *out);
 
 /* Local. Prunes `count` more of a linear's surviving weights: clears bits of `mask` [out, words], which must be what
- * l->mask is or will be. Per output row the surviving weights of least score go first, the lower column among equals;
- * after the call all rows have the same number of pruned weights, the first rows one more where it does not divide
- * (rows that an earlier pattern left fuller than that keep theirs, and the others share the rest). Exactly `count` bits
- * are cleared. norm [in]: ||X_j||_2, or NULL for scores without activations. ESPL_USAGE: more than survive. */
+ * l->mask is or will be. Scores in f32; RIA's sums are over the weights that survive. Per output row the surviving
+ * weights of least score go first, the lower column among equals; after the call all rows have the same number of
+ * pruned weights, the first rows one more where it does not divide (rows that an earlier pattern left fuller than that
+ * keep theirs, and the others share the rest). Exactly `count` bits are cleared. norm [in]: ||X_j||_2, or NULL for
+ * scores without activations. The same bits for any number of threads. ESPL_USAGE: more than survive; ESPL_UNSUPPORTED:
+ * more than 262144 input features. */
 espl_status espl_prune_more(const espl_linear *l, espl_score score, const float *norm, int64_t count, uint64_t *mask,
                             espl_workspace *ws);
 

@@ -44,6 +44,10 @@ espl_status espl_workspace_create(espl_workspace **out);
 /* Bytes that espl_workspace_create takes for this many threads. */
 int64_t espl_workspace_bytes(int threads);
 void espl_workspace_destroy(espl_workspace **w);
+/* The calling OpenMP thread's scratch for work outside the kernels, ESPL_WORKSPACE_SCRATCH bytes, 64-byte aligned, its
+ * content undefined. Kernels called with the same workspace overwrite it. Borrowed. */
+enum { ESPL_WORKSPACE_SCRATCH = 1 << 20 };
+void *espl_workspace_scratch(espl_workspace *ws);
 
 int espl_tensor_threads(void); /* OpenMP threads a kernel will use */
 /* "Cooperlake, OpenMP": the OpenBLAS core and flavour in use. Borrowed. Also makes a pthread flavour single-threaded,

@@ -54,6 +54,9 @@ void espl_workspace_destroy(espl_workspace **w) {
     espl_mem_free(w);
 }
 
+_Static_assert(ESPL_WORKSPACE_SCRATCH <= TILE_FLOATS * 4, "the scratch is a tile");
+void *espl_workspace_scratch(espl_workspace *ws) { return espl_workspace_mine(ws).tile; }
+
 scratch espl_workspace_mine(espl_workspace *ws) { return ws->threads[my_thread()]; }
 
 /* OpenBLAS extensions; declared here because another CBLAS's cblas.h may lack them. */

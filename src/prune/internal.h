@@ -1,0 +1,45 @@
+/* Private to the prune room. */
+#ifndef ESPL_PRUNE_INTERNAL_H
+#define ESPL_PRUNE_INTERNAL_H
+
+#include "espalier/prune.h"
+
+/* A key is a score's bits without the sign: floats >= 0 order as their bits do, NaN last. Pruned weights get the
+ * largest key of all, so that the k smallest of a row are among its survivors. */
+enum { KEY_NAN = INT32_MAX - 1, KEY_PRUNED = INT32_MAX };
+
+/* What the scores of a linear are made of. */
+typedef struct scorer {
+    const espl_linear *l;
+    const uint64_t *mask; /* survivors [out, words] */
+    int64_t words;
+    espl_score score;
+    const float *norm; /* [in] ||X_j||_2, or NULL */
+    float *columns;    /* [in] RIA: sums of |W| over the survivors of each column; owned */
+    float *scale;      /* [in] RIA: ||X_j||^0.5; owned */
+} scorer;
+
+espl_status espl_scorer_create(const espl_linear *l, espl_score score, const float *norm, const uint64_t *mask,
+                               scorer *out);
+void espl_scorer_destroy(scorer *s);
+/* keys [in] of row r. */
+void espl_scorer_keys(const scorer *s, int64_t r, int32_t *keys);
+
+/* Clears the bits of the k smallest of n keys in `row` [espl_mask_words(n)], the lower columns among equals. 0 <= k <=
+ * number of keys below KEY_PRUNED. */
+void espl_select_smallest(const int32_t *keys, int64_t n, int64_t k, uint64_t *row);
+
+/* The bits of word w of a mask row of `in` columns that stand for columns. */
+static inline uint64_t mask_columns(int64_t in, int64_t w) {
+    int64_t left = in - w * 64;
+    return left >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << left) - 1;
+}
+
+/* Survivors of a mask row. */
+static inline int64_t mask_row_count(const uint64_t *row, int64_t in) {
+    int64_t n = 0;
+    for (int64_t w = 0; w * 64 < in; w++) n += __builtin_popcountll(row[w] & mask_columns(in, w));
+    return n;
+}
+
+#endif
