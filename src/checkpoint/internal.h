@@ -65,20 +65,29 @@ enum { NAME_BYTES = 64 };
 
 /* X(field, kind): I integer, F float, N name. All members are 8 bytes or NAME_BYTES: no padding, equal in the file. */
 #define PROFILE_FIELDS(X) X(layer, I) X(name, N) X(weights, I) X(pruned, I) X(s, F) X(g, F) X(z_s, F) X(z_g, F)
-#define PROBE_FIELDS(X)                                                                                                \
-    X(perplexity, F)                                                                                                   \
-    X(nll, F) X(nll_stderr, F) X(freebaseqa_right, I) X(freebaseqa_total, I) X(mmlu_right, I) X(mmlu_total, I)
+#define PROBE_COLUMNS(X, when)                                                                                         \
+    X(when##perplexity, F)                                                                                             \
+    X(when##nll, F)                                                                                                    \
+    X(when##nll_stderr, F)                                                                                             \
+    X(when##freebaseqa_right, I)                                                                                       \
+    X(when##freebaseqa_total, I)                                                                                       \
+    X(when##mmlu_right, I)                                                                                             \
+    X(when##mmlu_total, I)
+#define PROBE_FIELDS(X) PROBE_COLUMNS(X, )
 #define ITEM_FIELDS(X) X(iteration, I) X(linear, I) X(step, F)
 #define OUTCOME_FIELDS(X)                                                                                              \
     X(iteration, I)                                                                                                    \
     X(accepted, I)                                                                                                     \
     X(stop, I)                                                                                                         \
-    X(items, I) X(sparsity_before, F) X(sparsity_after, F) X(before_perplexity, F) X(before_nll, F)                    \
-        X(before_nll_stderr, F) X(before_freebaseqa_right, I) X(before_freebaseqa_total, I) X(before_mmlu_right, I)    \
-            X(before_mmlu_total, I) X(after_perplexity, F) X(after_nll, F) X(after_nll_stderr, F)                      \
-                X(after_freebaseqa_right, I) X(after_freebaseqa_total, I) X(after_mmlu_right, I)                       \
-                    X(after_mmlu_total, I) X(reason_at, I) X(reason_bytes, I) X(reflection_at, I)                      \
-                        X(reflection_bytes, I)
+    X(items, I)                                                                                                        \
+    X(sparsity_before, F)                                                                                              \
+    X(sparsity_after, F)                                                                                               \
+    PROBE_COLUMNS(X, before_)                                                                                          \
+    PROBE_COLUMNS(X, after_)                                                                                           \
+    X(reason_at, I)                                                                                                    \
+    X(reason_bytes, I)                                                                                                 \
+    X(reflection_at, I)                                                                                                \
+    X(reflection_bytes, I)
 
 #define MEMBER_I(field) int64_t field;
 #define MEMBER_F(field) double field;

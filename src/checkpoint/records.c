@@ -91,7 +91,7 @@ static probe_record pack_probe(const espl_probe *p) {
 static espl_status pack_profile(const espl_checkpoint *k, const espl_checkpoint_shape *shape, records *r) {
     r->n_profile = k->rows ? shape->layers * ESPL_LINEAR_KINDS : 0;
     ESPL_TRY(espl_mem_alloc(&r->profile, r->n_profile, sizeof *r->profile, "profile of a checkpoint"));
-    for (int64_t i = 0; i < r->n_profile; i++) {
+    for (int64_t i = 0; k->rows && i < r->n_profile; i++) {
         const espl_profile_row *p = &k->rows[i];
         r->profile[i] = (profile_record){.layer = espl_linear_layer(i),
                                          .weights = p->weights,
