@@ -11,6 +11,22 @@
 
 /* ---------------------------------------------------------- configuration
  *
+ * A JSON object of sections, with comments (to the end of a line from //, and C's) and trailing commas:
+ * docs/configuration.md.
+ *
+ * X(section, meaning), in the order of the tables below. */
+#define ESPL_RUN_SECTIONS(X)                                                                                           \
+    X(model, "The model to prune")                                                                                     \
+    X(run, "The run as a whole")                                                                                       \
+    X(calibration, "What the sensitivity profile and the scores of weights are measured on")                           \
+    X(validation, "What an iteration is judged by")                                                                    \
+    X(probes, "Knowledge that is probed in the loop, so that the agent sees what it destroys")                         \
+    X(report, "What is measured of the dense and of the pruned model at the end")                                      \
+    X(prune, "The goal and its rules")                                                                                 \
+    X(agent, "Who decides where to cut; from base_url on: backend openai")                                             \
+    X(policy, "Backend policy, which is also the fallback (docs/agent.md)")
+
+/*
  * One table drives reading, --set, --print-config, validation and docs/configuration.md.
  * X(type, section, key, default, lowest, highest, meaning); field section_key. TEXT: "" is none. For a TEXT with a
  * fixed set of values `lowest` is that set, "a|b|c", else NULL. */
@@ -96,15 +112,20 @@ typedef struct espl_run_config {
 /* Local. The defaults. Texts are owned: free with espl_run_config_free. */
 espl_status espl_run_config_init(espl_run_config *o);
 void espl_run_config_free(espl_run_config *o);
-/* Local. Reads a JSON file with comments over what *o holds: an object of sections. ESPL_IO; ESPL_CONFIG naming file,
- * key path, what was found and what was expected (unknown keys, types, ranges, a key twice). */
+/* Local. Reads a JSON file ("-": standard input) with comments over what *o holds: an object of sections. ESPL_IO;
+ * ESPL_CONFIG naming file, line, key path, what was found and what was expected (unknown keys, types, ranges, a key
+ * twice). After a failure *o may hold a part of the file. */
 espl_status espl_run_config_read(const char *path, espl_run_config *o);
-/* Local. "section.key=value" as of --set; the value is JSON, or a plain word for texts. ESPL_CONFIG. */
+/* Local. The same for text[0..len), called `name` in messages. */
+espl_status espl_run_config_parse(const char *text, int64_t len, const char *name, espl_run_config *o);
+/* Local. "section.key=value" as of --set; the value is JSON; a text may do without quotes. ESPL_CONFIG. */
 espl_status espl_run_config_set(const char *assignment, espl_run_config *o);
 /* Local. What must hold between options (a model, a run directory, texts that are needed, an endpoint's URL).
- * ESPL_CONFIG.
- */
+ * ESPL_CONFIG. */
 espl_status espl_run_config_check(const espl_run_config *o);
+/* Local. Every file and directory that is named, to read from, can be read: better known now than at the end. ESPL_IO
+ * naming key and path. */
+espl_status espl_run_config_files(const espl_run_config *o);
 /* Local. The effective configuration as JSON that reads back as itself; with `comments`, each option's meaning. */
 espl_status espl_run_config_print(const espl_run_config *o, bool comments, espl_str *out);
 

@@ -5,15 +5,22 @@
 #include "espalier/comm.h"
 #include "espalier/eval.h"
 
+/* The values of an option that may be given several times, in order; borrowed from argv. */
+typedef struct cli_list {
+    const char *values[64];
+    int n;
+} cli_list;
+
 typedef struct cli_options {
     const char *positional; /* the command's operand, or NULL */
     const char *model, *text, *prompt;
     const char *mmlu, *mmlu_split, *mmlu_style;
     const char *freebaseqa, *freebaseqa_mode, *freebaseqa_shots;
     const char *choices, *details;
-    int64_t window, limit, batch, ranks, max_tokens, seed, shots, questions, context;
+    cli_list set;
+    int64_t window, limit, batch, ranks, plan_ranks, max_tokens, seed, shots, questions, context;
     double temperature, top_p;
-    bool json, decode, no_special, quiet, verbose, help;
+    bool json, decode, no_special, resume, dry_run, print_config, quiet, verbose, help;
 } cli_options;
 
 typedef struct cli_command {
@@ -58,5 +65,6 @@ espl_status cli_score(espl_comm *c, const cli_options *o);
 espl_status cli_tokenize(espl_comm *c, const cli_options *o);
 espl_status cli_generate(espl_comm *c, const cli_options *o);
 espl_status cli_inspect(espl_comm *c, const cli_options *o);
+espl_status cli_prune(espl_comm *c, const cli_options *o);
 
 #endif

@@ -9,9 +9,11 @@
 
 #include "espalier/checkpoint.h"
 
-enum { EVAL = 1, SCORE = 2, TOKENIZE = 4, GENERATE = 8, INSPECT = 16, ALL = 31 };
+enum { EVAL = 1, SCORE = 2, TOKENIZE = 4, GENERATE = 8, INSPECT = 16, PRUNE = 32, ALL = 63 };
 
 const cli_command cli_commands[] = {
+    {"prune", "CONFIG.json", "the pruning job: profile, ask the agent, prune, judge, roll back or keep", cli_prune,
+     PRUNE},
     {"eval", NULL, "perplexity of a text (WikiText-2 convention), MMLU, FreebaseQA, multiple choice", cli_eval, EVAL},
     {"score", NULL, "log-probability of every token of standard input, one JSON line each", cli_score, SCORE},
     {"tokenize", NULL, "standard input to token ids, one per line, or back", cli_tokenize, TOKENIZE},
@@ -19,7 +21,7 @@ const cli_command cli_commands[] = {
     {"inspect", "MODEL_DIR", "architecture, parameters, layer-to-rank map and memory", cli_inspect, INSPECT},
     {NULL, NULL, NULL, NULL, 0}};
 
-typedef enum option_type { FLAG, TEXT, INTEGER, REAL } option_type;
+typedef enum option_type { FLAG, TEXT, LIST, INTEGER, REAL } option_type;
 
 static const struct option {
     const char *name;
@@ -30,6 +32,15 @@ static const struct option {
     const char *metavar, *help;
 } options[] = {
 #define AT(field) offsetof(cli_options, field)
+    {"set", LIST, AT(set), PRUNE, 0, 0, 0, "SECTION.KEY=VALUE",
+     "replace a value of the configuration; may be given several times"},
+    {"resume", FLAG, AT(resume), PRUNE, 0, 0, 0, NULL,
+     "continue from the newest complete checkpoint of run.dir; without one, start anew"},
+    {"dry-run", FLAG, AT(dry_run), PRUNE, 0, 0, 0, NULL,
+     "check everything, print layer-to-rank map, memory and time per iteration, and end"},
+    {"ranks", INTEGER, AT(plan_ranks), PRUNE, 0, 1, 1 << 20, "N", "with --dry-run: for N ranks (those running)"},
+    {"print-config", FLAG, AT(print_config), PRUNE, 0, 0, 0, NULL,
+     "print the effective configuration with every option's meaning, and end; without CONFIG.json: the defaults"},
     {"model", TEXT, AT(model), EVAL | SCORE | TOKENIZE | GENERATE, EVAL | SCORE | TOKENIZE | GENERATE, 0, 0, "DIR",
      "Hugging Face model directory (config.json, tokenizer.json, *.safetensors)"},
     {"text", TEXT, AT(text), EVAL, 0, 0, 0, "FILE", "text whose perplexity is measured; - is standard input"},
@@ -71,9 +82,11 @@ static const struct option {
 
 enum { N_OPTIONS = sizeof options / sizeof *options };
 
-static const struct option *find_option(const char *name, size_t len) {
+static const struct option *find_option(const char *name, size_t len, unsigned command) {
     for (int i = 0; i < N_OPTIONS; i++)
-        if (strlen(options[i].name) == len && strncmp(options[i].name, name, len) == 0) return &options[i];
+        if ((options[i].commands & command) && strlen(options[i].name) == len &&
+            strncmp(options[i].name, name, len) == 0)
+            return &options[i];
     return NULL;
 }
 
@@ -99,6 +112,13 @@ static espl_status set_real(const struct option *opt, const char *value, void *f
     return ESPL_OK;
 }
 
+static espl_status add_to_list(const struct option *opt, const char *value, cli_list *list) {
+    int most = (int)(sizeof list->values / sizeof *list->values);
+    if (list->n == most) return ESPL_FAIL(ESPL_USAGE, "--%s may be given %d times", opt->name, most);
+    list->values[list->n++] = value;
+    return ESPL_OK;
+}
+
 static espl_status set_option(const struct option *opt, const char *value, cli_options *o) {
     void *field = (char *)o + opt->at;
     switch (opt->type) {
@@ -108,6 +128,8 @@ static espl_status set_option(const struct option *opt, const char *value, cli_o
     case TEXT:
         *(const char **)field = value;
         return ESPL_OK;
+    case LIST:
+        return add_to_list(opt, value, field);
     case INTEGER:
         return set_integer(opt, value, field);
     case REAL:
@@ -126,9 +148,8 @@ static espl_status find_command(const char *name, const cli_command **command) {
 static espl_status take_option(int argc, char **argv, int *i, const cli_command *command, cli_options *o) {
     const char *name = argv[*i] + 2, *equals = strchr(name, '=');
     size_t len = equals ? (size_t)(equals - name) : strlen(name);
-    const struct option *opt = find_option(name, len);
-    if (!opt || !(opt->commands & command->bit))
-        return ESPL_FAIL(ESPL_USAGE, "%s: unknown option --%.*s", command->name, (int)len, name);
+    const struct option *opt = find_option(name, len, command->bit);
+    if (!opt) return ESPL_FAIL(ESPL_USAGE, "%s: unknown option --%.*s", command->name, (int)len, name);
     const char *value = equals ? equals + 1 : NULL;
     if (opt->type == FLAG && value) return ESPL_FAIL(ESPL_USAGE, "--%s takes no value", opt->name);
     if (opt->type != FLAG && !value) {
@@ -146,7 +167,7 @@ static espl_status take_word(char *word, const cli_command *command, cli_options
 }
 
 static espl_status check_required(const cli_command *command, const cli_options *o) {
-    if (command->operand && !o->positional)
+    if (command->operand && !o->positional && !o->print_config)
         return ESPL_FAIL(ESPL_USAGE, "%s: %s is missing", command->name, command->operand);
     for (int i = 0; i < N_OPTIONS; i++)
         if ((options[i].required & command->bit) && !*(char *const *)((const char *)o + options[i].at))

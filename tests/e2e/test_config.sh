@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# usage: test_config.sh ESPALIER CONFIGS
+# espalier prune's command line and configuration as a user meets them, short of a run.
+set -uo pipefail
+espalier=$1 configs=$2
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1
+export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
+passed=0 failed=0
+
+ok() { passed=$((passed + 1)); }
+bad() {
+  failed=$((failed + 1))
+  printf 'FAILED: %s\n' "$*"
+}
+
+# refuses CODE WORDS RANKS ARG...: that exit code, and a message with those words, once, without a hang
+refuses() {
+  local code=$1 words=$2 np=$3 got
+  shift 3
+  timeout 60 mpirun -n "$np" "$espalier" prune "$@" </dev/null >"$dir/out" 2>"$dir/err"
+  got=$?
+  [ $got -eq "$code" ] || bad "$* on $np: exit $got, wanted $code: $(head -3 "$dir/err")"
+  [ "$(grep -cF -- "$words" "$dir/err")" -eq 1 ] || bad "$* on $np: wanted one line with \"$words\": $(head -5 "$dir/err")"
+  [ ! -s "$dir/out" ] || bad "$* on $np: prints $(head -3 "$dir/out")"
+  ok
+}
+
+# fixed NAME ARG...: what --print-config prints reads back as itself
+fixed() {
+  local name=$1
+  shift
+  "$espalier" prune "$@" --print-config >"$dir/$name" 2>"$dir/err" || bad "$name: $(cat "$dir/err")"
+  "$espalier" prune "$dir/$name" --print-config >"$dir/again" 2>"$dir/err" || bad "$name again: $(cat "$dir/err")"
+  [ -s "$dir/$name" ] && cmp -s "$dir/$name" "$dir/again" && ok || bad "$name: --print-config does not read back as itself"
+}
+
+# --- printing
+fixed defaults
+fixed changed --set model.path=m --set prune.target=0.1 --set prune.target=0.30 --set 'run.dir=a "b"\c//' --set run.export=false
+for words in '"path": "m"' '"target": 0.3,' '"dir": "a \"b\"\\c//"' '"export": false' '"max_iterations": 100,'; do
+  grep -qF -- "$words" "$dir/changed" && ok || bad "--set: no $words"
+done
+grep -qF '// sparsity of all prunable linears' "$dir/defaults" && ok || bad "--print-config explains nothing"
+for config in "$configs"/*.json; do fixed "${config##*/}" "$config"; done
+mpirun -n 3 "$espalier" prune "$dir/changed" --print-config | cmp -s - "$dir/changed" && ok || bad "three ranks print once"
+"$espalier" prune - --print-config <"$dir/changed" | cmp -s - "$dir/changed" && ok || bad "standard input"
+
+# --- errors
+refuses 2 'CONFIG.json is missing' 2
+refuses 2 '--ranks belongs to --dry-run' 2 "$dir/defaults" --ranks 3
+refuses 2 '--resume and --dry-run exclude' 2 "$dir/defaults" --resume --dry-run
+refuses 2 '--ranks: "0" is not an integer' 1 "$dir/defaults" --ranks 0
+refuses 2 'unknown option --model' 1 "$dir/defaults" --model x
+refuses 74 'nowhere.json' 3 "$dir/nowhere.json"
+refuses 2 'model.path is missing' 2 "$dir/defaults"
+refuses 2 'prune.target is 0.9, but no linear' 2 "$configs/sapling.json" --set prune.target=0.9
+refuses 2 'did you mean prune.target?' 3 "$configs/sapling.json" --set prune.taget=0.9
+refuses 74 'model.path: nowhere: No such file' 2 "$configs/sapling.json" --set model.path=nowhere
+printf '{\n  "prune": {\n    "target": "0.45"\n  }\n}\n' >"$dir/bad.json"
+refuses 2 'bad.json:3: prune.target is "0.45", expected a number from 0 to 1' 2 "$dir/bad.json"
+many=()
+for i in $(seq 65); do many+=(--set "run.seed=$i"); done
+refuses 2 '--set may be given 64 times' 1 "$dir/defaults" "${many[@]}"
+"$espalier" prune --print-config "${many[@]:2}" | grep -q '"seed": 65,' && ok || bad "64 times --set"
+
+printf '%d passed, %d failed\n' $passed $failed
+[ $failed -eq 0 ]
