@@ -187,7 +187,8 @@ double espl_rng_normal(espl_rng *r);            /* N(0, 1), Box-Muller */
 
 double espl_clock_now(void); /* monotonic seconds */
 
-/* Timed regions: where the time of a run went. X(name, label) */
+/* Timed regions: where the time of a run went. Up to TRANSFER: kinds of computation; from PROFILE on: phases of a
+ * pruning run, which contain the former. X(name, label) */
 #define ESPL_REGION_LIST(X)                                                                                            \
     X(LOAD, "load")                                                                                                    \
     X(TOKENIZE, "tokenize")                                                                                            \
@@ -195,13 +196,22 @@ double espl_clock_now(void); /* monotonic seconds */
     X(ATTENTION, "attention")                                                                                          \
     X(ELEMENTWISE, "elementwise")                                                                                      \
     X(HEAD, "head")                                                                                                    \
-    X(TRANSFER, "transfer wait")
+    X(TRANSFER, "transfer wait")                                                                                       \
+    X(PROFILE, "profile")                                                                                              \
+    X(AGENT, "agent")                                                                                                  \
+    X(PRUNE, "prune")                                                                                                  \
+    X(JUDGE, "perplexity")                                                                                             \
+    X(PROBE, "probes")                                                                                                 \
+    X(CHECKPOINT, "checkpoint")                                                                                        \
+    X(REPORT, "report")                                                                                                \
+    X(EXPORT, "export")
 typedef enum espl_region {
 #define X(name, label) ESPL_REGION_##name,
     ESPL_REGION_LIST(X)
 #undef X
         ESPL_REGION_COUNT
 } espl_region;
+enum { ESPL_REGION_PHASES = ESPL_REGION_PROFILE };
 const char *espl_region_label(espl_region r);
 /* Adds `seconds` (and one call) to a region; call from the main thread. */
 void espl_region_add(espl_region r, double seconds);

@@ -34,6 +34,8 @@ void espl_comm_broadcast(espl_comm *c, void *buf, int64_t bytes, int root);
 espl_status espl_comm_broadcast_str(espl_comm *c, espl_str *s, int root);
 /* Collective. One double of every rank into all [size] on every rank, in rank order. */
 void espl_comm_gather_f64(espl_comm *c, double mine, double *all);
+/* Collective. The largest of all ranks' values. */
+int espl_comm_max(espl_comm *c, int mine);
 /* Collective. `count` records of `size` bytes of every rank into `all` on rank 0, in rank order (elsewhere `all` may be
  * NULL). total: how many there are in all; ESPL_INTERNAL on every rank if there are not. */
 espl_status espl_comm_gather_records(espl_comm *c, const void *mine, int64_t count, size_t size, int64_t total,

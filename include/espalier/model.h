@@ -210,6 +210,8 @@ void espl_calibration_free(espl_calibration *c);
 /* Local. ||X_j||^2 per input feature [in] of a linear: sum of x_tj^2 over the forward tokens. NULL if not this rank's.
  * Borrowed. */
 const double *espl_calibration_squares(const espl_calibration *c, int64_t index);
+/* Local. ||X_j||_2 of the first `in` input features, as float: the square roots of those sums. */
+void espl_calibration_norms(const espl_calibration *c, int64_t index, int64_t in, float *norm);
 /* Local. (1/M) sum over samples i of the mean over surviving weights of |dL_i/dW| (arXiv 2601.09694, G reduced by its
  * mean: our reading). A weight that is masked away has no part in it. NAN: no samples, nothing survives, or the linear
  * is not this rank's. */

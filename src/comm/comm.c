@@ -124,6 +124,14 @@ void espl_comm_gather_f64(espl_comm *c, double mine, double *all) {
     wait_request(&r);
 }
 
+int espl_comm_max(espl_comm *c, int mine) {
+    int most;
+    MPI_Request r;
+    MPI_Iallreduce(&mine, &most, 1, MPI_INT, MPI_MAX, c->world, &r);
+    wait_request(&r);
+    return most;
+}
+
 /* Index of the first of n consecutive free requests, -1 if there are none. */
 static int64_t free_run(const espl_comm *c, int64_t n) {
     for (int64_t i = 0, run = 0; i < REQUESTS; i++) {

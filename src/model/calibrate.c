@@ -23,6 +23,11 @@ const double *espl_calibration_squares(const espl_calibration *c, int64_t index)
     return c->squares + (espl_linear_layer(index) - c->slice.first) * c->stride + c->at[espl_linear_kind_of(index)];
 }
 
+void espl_calibration_norms(const espl_calibration *c, int64_t index, int64_t in, float *norm) {
+    const double *squares = espl_calibration_squares(c, index);
+    for (int64_t j = 0; j < in; j++) norm[j] = (float)sqrt(squares[j]);
+}
+
 double espl_calibration_gradient(const espl_calibration *c, int64_t index) {
     if (!in_slice(c, index)) return NAN;
     return c->gradient[index - espl_linear_index(c->slice.first, ESPL_Q_PROJ)];

@@ -2,15 +2,11 @@
 
 #include <math.h>
 
-/* ||X_j||_2 per input feature. */
-static void norms(const double *squares, int64_t in, float *norm) {
-    for (int64_t j = 0; j < in; j++) norm[j] = (float)sqrt(squares[j]);
-}
-
-static espl_status wanda_quantile(const espl_model *m, const espl_linear *l, const double *squares, double *s) {
+static espl_status wanda_quantile(const espl_model *m, const espl_calibration *c, int64_t index, double *s) {
+    const espl_linear *l = espl_model_linear(m, index);
     float *norm;
     ESPL_TRY(espl_mem_alloc(&norm, l->in, sizeof *norm, "activation norms"));
-    norms(squares, l->in, norm);
+    espl_calibration_norms(c, index, l->in, norm);
     espl_status st = espl_tensor_score_quantile(l, norm, ESPL_SENSITIVITY_QUANTILE, s, espl_model_workspace(m));
     espl_mem_free(&norm);
     return st;
@@ -18,8 +14,8 @@ static espl_status wanda_quantile(const espl_model *m, const espl_linear *l, con
 
 espl_status espl_sensitivity_row(const espl_model *m, const espl_calibration *c, int64_t index, espl_profile_row *row) {
     const espl_linear *l = espl_model_linear(m, index);
-    const double *squares = espl_calibration_squares(c, index);
-    if (!l || !squares) return ESPL_FAIL(ESPL_INTERNAL, "no statistics of linear %lld on this rank", (long long)index);
+    if (!l || !espl_calibration_squares(c, index))
+        return ESPL_FAIL(ESPL_INTERNAL, "no statistics of linear %lld on this rank", (long long)index);
     int64_t weights = l->out * l->in;
     *row = (espl_profile_row){.weights = weights,
                               .pruned = weights - espl_tensor_surviving(l),
@@ -27,7 +23,7 @@ espl_status espl_sensitivity_row(const espl_model *m, const espl_calibration *c,
                               .g = espl_calibration_gradient(c, index),
                               .z_s = NAN,
                               .z_g = NAN};
-    return c->forward_tokens > 0 ? wanda_quantile(m, l, squares, &row->s) : ESPL_OK;
+    return c->forward_tokens > 0 ? wanda_quantile(m, c, index, &row->s) : ESPL_OK;
 }
 
 /* Rows of this rank's slice. */

@@ -1,0 +1,170 @@
+/* Private to the run room: the job, and what its files do for each other. "Collective" and "Local" as in the headers.
+ */
+#ifndef ESPL_RUN_INTERNAL_H
+#define ESPL_RUN_INTERNAL_H
+
+#include "espalier/agent.h"
+#include "espalier/checkpoint.h"
+#include "espalier/eval.h"
+#include "espalier/prune.h"
+#include "espalier/run.h"
+#include "espalier/sensitivity.h"
+
+/* ------------------------------------------------------------------- data */
+
+/* Questions that are asked of the model; the same on every rank. */
+typedef struct knowledge {
+    bool has_mmlu, has_freebaseqa;
+    espl_mmlu mmlu;
+    espl_freebaseqa freebaseqa;
+} knowledge;
+
+/* Everything read from files. */
+typedef struct job_data {
+    int32_t *calibration; /* [windows, window], owned */
+    int64_t windows;
+    espl_corpus validation, report; /* report.n = 0: none */
+    knowledge probe, final;
+} job_data;
+
+/* ------------------------------------------------------------------ masks */
+
+/* One mask per linear of this rank's slice, and the masks of the newest step's linears as they were before it. */
+typedef struct mask_store {
+    espl_model *m; /* borrowed */
+    int64_t first, n;
+    uint64_t **bits;    /* [n], in one allocation */
+    uint64_t **before;  /* [n], NULL: untouched by the newest step */
+    uint64_t *all_bits; /* owned */
+} mask_store;
+
+/* Local. Dense masks for the model's slice. */
+espl_status espl_masks_create(mask_store *s, espl_model *m);
+void espl_masks_free(mask_store *s);
+/* Local. From now on the model is as the masks say, or dense. */
+espl_status espl_masks_apply(const mask_store *s, bool dense);
+/* Local. Keeps the mask of a linear for espl_masks_roll_back. */
+espl_status espl_masks_keep(mask_store *s, int64_t index);
+/* Local. Undoes, or makes final, what was done since the last of these calls. */
+void espl_masks_roll_back(mask_store *s);
+void espl_masks_accept(mask_store *s);
+/* Local. The mask of one linear of the slice. */
+uint64_t *espl_masks_of(const mask_store *s, int64_t index);
+/* Local. Bytes of all masks of layers `slice`. */
+int64_t espl_masks_bytes(const espl_model_config *c, espl_range slice);
+
+/* -------------------------------------------------------------------- job */
+
+typedef struct job {
+    espl_comm *c;
+    const espl_run_config *o;
+    bool root; /* rank 0 */
+    espl_model_config config;
+    espl_model *m;
+    espl_tokenizer *t; /* rank 0 */
+    job_data data;
+    mask_store masks;
+    espl_checkpoint_shape shape;
+    espl_calibration calibration; /* of the current masks, if has_profile */
+    bool has_profile;
+    espl_profile_row *rows;           /* [linears] */
+    int64_t linears, weights, pruned; /* of the model; pruned as the accepted masks have it */
+    int64_t iteration, revision;      /* done so far */
+    espl_probe dense, last;
+    espl_outcome *history; /* [n_history], rank 0 */
+    int64_t n_history, rollbacks;
+    espl_str identity;     /* rank 0 */
+    espl_agent *agent;     /* rank 0 */
+    espl_journal *events;  /* rank 0 */
+    const char *end;       /* why the loop ended; NULL while it runs */
+    double start, longest; /* clock at the start; longest iteration in seconds */
+    double first_sparsity; /* of this process's first iteration, for the ETA */
+    int64_t first_iteration;
+} job;
+
+/* Rank 0's path inside the run directory, into s. Local. */
+espl_status espl_job_path(const job *j, const char *name, espl_str *s);
+/* Collective. Reads config.json, tokenizer, texts and questions. */
+espl_status espl_job_inputs(job *j);
+void espl_job_free(job *j);
+double espl_job_sparsity(const job *j, int64_t pruned);          /* of the linears */
+double espl_job_sparsity_of_model(const job *j, int64_t pruned); /* of all parameters */
+
+/* ------------------------------------------------------------- data.c */
+
+/* Collective. Reads all texts and questions of the configuration. */
+espl_status espl_data_read(job *j);
+void espl_data_free(job_data *d);
+/* Local. The options of a model that can do everything the job asks of it, on that many ranks. */
+espl_model_options espl_data_model_options(const job *j, int ranks);
+
+/* ------------------------------------------------------------ measure.c */
+
+/* What the report says of one model. */
+typedef struct measures {
+    espl_perplexity validation, test; /* windows = 0: not measured */
+    espl_mmlu_result mmlu;
+    espl_freebaseqa_result freebaseqa;
+} measures;
+
+/* Collective. Perplexity on the validation windows; the rest of *out becomes 0. */
+espl_status espl_measure_perplexity(job *j, espl_probe *out);
+/* Collective. Adds what the probe's questions find to *out. */
+espl_status espl_measure_knowledge(job *j, espl_probe *out);
+/* Collective. All that the report wants of the model as it is masked now. */
+espl_status espl_measure_all(job *j, measures *out);
+void espl_measures_free(measures *m);
+
+/* --------------------------------------------------------------- stop.c */
+
+/* Local. Catches USR1 and TERM, and remembers them. */
+void espl_stop_watch(void);
+/* Local. Has this rank been told to stop? */
+bool espl_stop_signalled(void);
+/* Collective. ESPL_STOPPED on every rank if any was told to stop, the stop file is there, or (`iteration`) the next
+ * iteration might end after the time limit. */
+espl_status espl_stop_check(job *j, bool iteration);
+
+/* --------------------------------------------------------- iteration.c */
+
+/* Collective. Counts the weights that the masks prune, per linear into counts [linears] on rank 0 (elsewhere it may be
+ * NULL), all together into *total on every rank. */
+espl_status espl_count_pruned(job *j, int64_t *counts, int64_t *total);
+/* Collective. One iteration: profile, ask, prune, judge, roll back or accept. j->end is set when the loop is over. */
+espl_status espl_iterate(job *j);
+
+/* ------------------------------------------------------------- store.c */
+
+/* Collective. Writes the checkpoint of the state after j->iteration and deletes old ones. */
+espl_status espl_store_write(job *j);
+/* Collective. Takes up the newest checkpoint; *found is false if there is none. */
+espl_status espl_store_resume(job *j, bool *found);
+/* Collective. What model and data are, as JSON with hashes, on rank 0. */
+espl_status espl_store_identify(job *j);
+
+/* ------------------------------------------------------------ events.c */
+
+/* Rank 0 only; elsewhere nothing happens. Lines of events.jsonl. */
+espl_status espl_event_start(job *j, bool resumed);
+espl_status espl_event_profile(job *j);
+espl_status espl_event_outcome(job *j, const espl_outcome *o, double seconds);
+espl_status espl_event_text(job *j, const char *type, const char *text);
+/* Appends a probe as a JSON object. */
+void espl_put_probe(espl_str *s, const espl_probe *p);
+/* Appends a number that reads back as the same double; null if it is not finite. */
+void espl_put_double(espl_str *s, double v);
+/* Progress for people. */
+void espl_show_start(const job *j, bool resumed);
+void espl_show_outcome(const job *j, const espl_outcome *o, double seconds);
+
+/* ---------------------------------------------------------- manifest.c */
+
+/* Collective. manifest.json: versions, hosts, layout, configuration, hashes. */
+espl_status espl_manifest_write(job *j);
+
+/* ------------------------------------------------------------ report.c */
+
+/* Collective. Measures dense and pruned model, exports, writes summary.json and timing.json, prints the summary. */
+espl_status espl_report(job *j);
+
+#endif

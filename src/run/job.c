@@ -1,0 +1,220 @@
+/* The job from its first to its last line. */
+#include "internal.h"
+
+#include <math.h>
+
+#include <string.h>
+
+espl_status espl_job_path(const job *j, const char *name, espl_str *s) {
+    espl_str_printf(s, "%s/%s", j->o->run_dir, name);
+    return espl_str_status(s);
+}
+
+double espl_job_sparsity(const job *j, int64_t pruned) { return (double)pruned / (double)j->weights; }
+
+double espl_job_sparsity_of_model(const job *j, int64_t pruned) {
+    return (double)pruned / (double)espl_model_parameters(&j->config);
+}
+
+/* ---------------------------------------------------------------- opening */
+
+static bool exists(const job *j, const char *name) {
+    espl_str path = {0};
+    bool there = espl_job_path(j, name, &path) == ESPL_OK && espl_file_exists(path.data);
+    espl_str_free(&path);
+    return there;
+}
+
+static espl_status remove_stop_file(const job *j) {
+    espl_str path = {0};
+    if (!exists(j, "stop")) return ESPL_OK;
+    espl_status st = espl_job_path(j, "stop", &path);
+    if (st == ESPL_OK && remove(path.data) != 0) st = ESPL_FAIL(ESPL_IO, "%s: cannot be removed", path.data);
+    if (st == ESPL_OK) ESPL_INFO("note: removed %s, left by an earlier stop", path.data);
+    espl_str_free(&path);
+    return st;
+}
+
+/* A directory with another run in it is not touched unless that run is to be continued. */
+static espl_status open_directory(const job *j, bool resume, bool *finished) {
+    *finished = false;
+    ESPL_TRY(espl_file_make_directory(j->o->run_dir));
+    if (resume) {
+        *finished = exists(j, "summary.json");
+        return remove_stop_file(j);
+    }
+    if (exists(j, "events.jsonl") || exists(j, "checkpoints"))
+        return ESPL_FAIL(ESPL_CONFIG,
+                         "run.dir: %s holds a run already: --resume continues it, or choose another directory",
+                         j->o->run_dir);
+    return ESPL_OK;
+}
+
+static espl_status open_journal(job *j) {
+    espl_str path = {0};
+    espl_status st = espl_job_path(j, "events.jsonl", &path);
+    if (st == ESPL_OK) st = espl_journal_open(&j->events, path.data, j->iteration);
+    espl_str_free(&path);
+    return st;
+}
+
+static void set_shape(job *j) {
+    j->shape = (espl_checkpoint_shape){.layers = j->config.layers, .slice = espl_model_slice(j->m)};
+    for (int k = 0; k < ESPL_LINEAR_KINDS; k++)
+        espl_model_linear_shape(&j->config, (espl_linear_kind)k, &j->shape.out[k], &j->shape.in[k]);
+    j->linears = j->config.layers * ESPL_LINEAR_KINDS;
+    j->weights = j->config.layers * espl_model_layer_linear_weights(&j->config);
+}
+
+static espl_status open_masks(job *j) {
+    ESPL_TRY(espl_mem_alloc(&j->rows, j->linears, sizeof *j->rows, "profile"));
+    ESPL_TRY(espl_masks_create(&j->masks, j->m));
+    return espl_masks_apply(&j->masks, false);
+}
+
+static espl_status open_model(job *j) {
+    espl_model_options mo = espl_data_model_options(j, espl_comm_size(j->c));
+    ESPL_TRY(espl_model_open(j->c, j->o->model_path, &mo, &j->m));
+    set_shape(j);
+    return espl_comm_agree(j->c, open_masks(j));
+}
+
+espl_status espl_job_inputs(job *j) {
+    ESPL_TRY(espl_comm_agree(j->c, espl_model_config_read(j->o->model_path, &j->config)));
+    ESPL_TRY(espl_comm_agree(j->c, j->root ? espl_tokenizer_open(j->o->model_path, &j->t) : ESPL_OK));
+    return espl_data_read(j);
+}
+
+/* ------------------------------------------------------------------ agent */
+
+static bool cancelled(void *arg) {
+    (void)arg;
+    return espl_stop_signalled();
+}
+
+static const char *base_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash && slash[1] ? slash + 1 : path;
+}
+
+static void endpoint_options(const espl_run_config *o, espl_openai_options *e) {
+    *e = (espl_openai_options){.base_url = o->agent_base_url,
+                               .model = o->agent_model,
+                               .api_key_env = o->agent_api_key_env,
+                               .ca_file = o->agent_ca_file,
+                               .temperature = o->agent_temperature < 0 ? (double)NAN : o->agent_temperature,
+                               .max_tokens = o->agent_max_tokens,
+                               .seed = o->agent_seed,
+                               .connect_ms = o->agent_connect_ms,
+                               .total_ms = o->agent_total_ms,
+                               .retries = o->agent_retries,
+                               .retry_base_ms = o->agent_retry_base_ms,
+                               .retry_max_ms = o->agent_retry_max_ms,
+                               .max_reply_bytes = o->agent_max_reply_bytes};
+}
+
+static espl_status name_choices(const espl_run_config *o, espl_agent_options *a) {
+    if (!espl_agent_backend_parse(o->agent_backend, &a->backend))
+        return ESPL_FAIL(ESPL_CONFIG, "agent.backend: \"%s\" is not known", o->agent_backend);
+    if (!espl_agent_fallback_parse(o->agent_fallback, &a->fallback))
+        return ESPL_FAIL(ESPL_CONFIG, "agent.fallback: \"%s\" is not known", o->agent_fallback);
+    return ESPL_OK;
+}
+
+/* Rank 0 only. `dialogue` is where the record goes; what it holds beyond `keep` iterations is cut off. */
+static espl_status make_agent(job *j, const char *dialogue, int64_t keep) {
+    const espl_run_config *o = j->o;
+    espl_agent_options a;
+    espl_agent_options_init(&a);
+    ESPL_TRY(name_choices(o, &a));
+    a.max_invalid = o->agent_max_invalid;
+    a.give_up_after = o->agent_give_up_after;
+    a.honour_stop = o->agent_honour_stop;
+    a.prompt_bytes = o->agent_prompt_bytes;
+    a.model_name = base_name(o->model_path);
+    a.dialogue_path = dialogue;
+    a.keep_iterations = keep;
+    a.replay_path = *o->agent_replay ? o->agent_replay : NULL;
+    a.policy = o->policy;
+    a.cancelled = cancelled;
+    endpoint_options(o, &a.openai);
+    return espl_agent_create(&j->agent, &a);
+}
+
+/* The agent's state is read from the checkpoint, and the checkpoint says how much of the record stands: so a resumed
+ * run opens its record last. */
+static espl_status open_agent(job *j) {
+    espl_str dialogue = {0}, state = {0};
+    espl_status st = espl_job_path(j, "dialogue.jsonl", &dialogue);
+    if (st == ESPL_OK && j->agent) st = espl_agent_state_save(j->agent, &state);
+    espl_agent_destroy(&j->agent);
+    if (st == ESPL_OK) st = make_agent(j, dialogue.data, j->iteration);
+    if (st == ESPL_OK && state.len > 0) st = espl_agent_state_restore(j->agent, state.data, state.len);
+    espl_str_free(&dialogue);
+    espl_str_free(&state);
+    return st;
+}
+
+/* ---------------------------------------------------------------- running */
+
+static espl_status measure_dense(job *j) {
+    ESPL_TRY(espl_measure_perplexity(j, &j->dense));
+    ESPL_TRY(espl_measure_knowledge(j, &j->dense));
+    j->last = j->dense;
+    return espl_stop_check(j, false);
+}
+
+/* Before the first iteration of this process. A run that was killed before its first checkpoint starts anew. */
+static espl_status prepare(job *j, bool resume) {
+    bool found = false;
+    ESPL_TRY(espl_comm_agree(j->c, j->root ? make_agent(j, NULL, 0) : ESPL_OK));
+    if (resume) ESPL_TRY(espl_store_resume(j, &found));
+    ESPL_TRY(espl_comm_agree(j->c, j->root ? open_agent(j) : ESPL_OK));
+    ESPL_TRY(espl_comm_agree(j->c, j->root ? open_journal(j) : ESPL_OK));
+    ESPL_TRY(espl_manifest_write(j));
+    if (!found) ESPL_TRY(measure_dense(j));
+    j->first_iteration = j->iteration;
+    j->first_sparsity = espl_job_sparsity(j, j->pruned);
+    espl_show_start(j, found);
+    ESPL_TRY(espl_comm_agree(j->c, espl_event_start(j, found)));
+    return found ? ESPL_OK : espl_store_write(j);
+}
+
+static espl_status run(job *j, bool resume) {
+    bool finished = false;
+    ESPL_TRY(espl_comm_agree(j->c, j->root ? open_directory(j, resume, &finished) : ESPL_OK));
+    espl_comm_broadcast(j->c, &finished, sizeof finished, 0);
+    if (finished) {
+        ESPL_INFO("%s: this run is finished; its summary.json stands", j->o->run_dir);
+        return ESPL_OK;
+    }
+    ESPL_TRY(espl_job_inputs(j));
+    ESPL_TRY(open_model(j));
+    ESPL_TRY(espl_store_identify(j));
+    ESPL_TRY(prepare(j, resume));
+    while (!j->end) ESPL_TRY(espl_iterate(j));
+    return espl_report(j);
+}
+
+void espl_job_free(job *j) {
+    espl_agent_destroy(&j->agent);
+    espl_journal_close(&j->events);
+    for (int64_t i = 0; i < j->n_history; i++) espl_decision_free(&j->history[i].decision);
+    espl_mem_free(&j->history);
+    espl_mem_free(&j->rows);
+    espl_calibration_free(&j->calibration);
+    espl_masks_free(&j->masks);
+    espl_str_free(&j->identity);
+    espl_data_free(&j->data);
+    espl_model_close(&j->m);
+    espl_model_config_free(&j->config);
+    espl_tokenizer_close(&j->t);
+}
+
+espl_status espl_run_prune(espl_comm *c, const espl_run_config *o, bool resume) {
+    job j = {.c = c, .o = o, .root = espl_comm_rank(c) == 0, .start = espl_clock_now()};
+    espl_stop_watch();
+    espl_status st = run(&j, resume);
+    espl_job_free(&j);
+    return st;
+}

@@ -1,0 +1,75 @@
+/* The masks of this rank's linears. */
+#include "internal.h"
+
+#include <string.h>
+
+static int64_t mask_words(const espl_linear *l) { return l->out * espl_mask_words(l->in); }
+
+int64_t espl_masks_bytes(const espl_model_config *c, espl_range slice) {
+    int64_t words = 0;
+    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
+        int64_t out, in;
+        espl_model_linear_shape(c, (espl_linear_kind)k, &out, &in);
+        words += out * espl_mask_words(in);
+    }
+    return espl_range_count(slice) * words * (int64_t)sizeof(uint64_t);
+}
+
+/* All weights survive; bits past the last column stay clear. */
+static void fill_dense(const espl_linear *l, uint64_t *bits) {
+    int64_t words = espl_mask_words(l->in), tail = l->in % 64;
+    memset(bits, 0xFF, (size_t)mask_words(l) * sizeof *bits);
+    for (int64_t r = 0; tail && r < l->out; r++) bits[(r + 1) * words - 1] = (UINT64_C(1) << tail) - 1;
+}
+
+espl_status espl_masks_create(mask_store *s, espl_model *m) {
+    espl_range slice = espl_model_slice(m);
+    int64_t bytes = espl_masks_bytes(espl_model_config_of(m), slice), at = 0;
+    *s = (mask_store){.m = m, .first = espl_linear_index(slice.first, ESPL_Q_PROJ)};
+    s->n = espl_range_count(slice) * ESPL_LINEAR_KINDS;
+    ESPL_TRY(espl_mem_alloc(&s->bits, s->n, sizeof *s->bits, "masks"));
+    ESPL_TRY(espl_mem_alloc(&s->before, s->n, sizeof *s->before, "masks"));
+    ESPL_TRY(espl_mem_alloc(&s->all_bits, bytes, 1, "masks"));
+    for (int64_t i = 0; i < s->n; i++) {
+        const espl_linear *l = espl_model_linear(m, s->first + i);
+        s->bits[i] = s->all_bits + at;
+        fill_dense(l, s->bits[i]);
+        at += mask_words(l);
+    }
+    return ESPL_OK;
+}
+
+void espl_masks_free(mask_store *s) {
+    espl_masks_accept(s);
+    espl_mem_free(&s->bits);
+    espl_mem_free(&s->before);
+    espl_mem_free(&s->all_bits);
+}
+
+espl_status espl_masks_apply(const mask_store *s, bool dense) {
+    for (int64_t i = 0; i < s->n; i++) ESPL_TRY(espl_model_set_mask(s->m, s->first + i, dense ? NULL : s->bits[i]));
+    return ESPL_OK;
+}
+
+uint64_t *espl_masks_of(const mask_store *s, int64_t index) { return s->bits[index - s->first]; }
+
+espl_status espl_masks_keep(mask_store *s, int64_t index) {
+    int64_t i = index - s->first, words = mask_words(espl_model_linear(s->m, index));
+    if (s->before[i]) return ESPL_OK;
+    ESPL_TRY(espl_mem_alloc(&s->before[i], words, sizeof **s->before, "mask before the step"));
+    memcpy(s->before[i], s->bits[i], (size_t)words * sizeof **s->before);
+    return ESPL_OK;
+}
+
+void espl_masks_roll_back(mask_store *s) {
+    for (int64_t i = 0; i < s->n; i++)
+        if (s->before[i]) {
+            size_t words = (size_t)mask_words(espl_model_linear(s->m, s->first + i));
+            memcpy(s->bits[i], s->before[i], words * sizeof **s->before);
+        }
+    espl_masks_accept(s);
+}
+
+void espl_masks_accept(mask_store *s) {
+    for (int64_t i = 0; s->before && i < s->n; i++) espl_mem_free(&s->before[i]);
+}

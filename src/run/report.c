@@ -1,0 +1,187 @@
+/* The end of a run: dense against pruned, the exported model, summary.json and timing.json. */
+#include "internal.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ------------------------------------------------------------------ JSON */
+
+static void put_perplexity(espl_str *s, const char *key, const espl_perplexity *p) {
+    if (p->windows == 0) return;
+    espl_str_printf(s, "\"%s\": {\"perplexity\": ", key);
+    espl_put_double(s, p->perplexity);
+    espl_str_puts(s, ", \"stderr\": ");
+    espl_put_double(s, p->perplexity_stderr);
+    espl_str_puts(s, ", \"nll\": ");
+    espl_put_double(s, p->nll);
+    espl_str_printf(s, ", \"window\": %lld, \"windows\": %lld}, ", (long long)p->window, (long long)p->windows);
+}
+
+static void put_share(espl_str *s, const char *key, const espl_share *h) {
+    espl_str_printf(s, "\"%s\": {\"right\": %lld, \"questions\": %lld, \"rate\": ", key, (long long)h->hits,
+                    (long long)h->n);
+    espl_put_double(s, h->rate);
+    espl_str_puts(s, ", \"low\": ");
+    espl_put_double(s, h->low);
+    espl_str_puts(s, ", \"high\": ");
+    espl_put_double(s, h->high);
+    espl_str_puts(s, "}, ");
+}
+
+static void put_measures(espl_str *s, const job *j, const char *key, const measures *m) {
+    espl_str_printf(s, "  \"%s\": {", key);
+    put_perplexity(s, "validation", &m->validation);
+    put_perplexity(s, "test", &m->test);
+    if (j->data.final.has_mmlu) put_share(s, "mmlu", &m->mmlu.micro);
+    if (j->data.final.has_freebaseqa) {
+        put_share(s, "freebaseqa", &m->freebaseqa.exact);
+        put_share(s, "freebaseqa_contains", &m->freebaseqa.contains);
+    }
+    s->len -= 2; /* the last ", " */
+    espl_str_puts(s, "},\n");
+}
+
+static void put_result(espl_str *s, const job *j) {
+    double target = j->o->prune_target;
+    espl_str_printf(s, "  \"end\": \"%s\",\n  \"iterations\": %lld,\n  \"rollbacks\": %lld,\n  \"target\": ", j->end,
+                    (long long)j->iteration, (long long)j->rollbacks);
+    espl_put_double(s, target);
+    espl_str_puts(s, ",\n  \"sparsity\": ");
+    espl_put_double(s, espl_job_sparsity(j, j->pruned));
+    espl_str_puts(s, ",\n  \"sparsity_with_embeddings\": ");
+    espl_put_double(s, espl_job_sparsity_of_model(j, j->pruned));
+    espl_str_printf(s, ",\n  \"pruned_weights\": %lld,\n  \"prunable_weights\": %lld,\n  \"parameters\": %lld,\n",
+                    (long long)j->pruned, (long long)j->weights, (long long)espl_model_parameters(&j->config));
+}
+
+static void put_agent(espl_str *s, const job *j) {
+    espl_agent_stats a = espl_agent_stats_get(j->agent);
+    espl_str_printf(s,
+                    "  \"agent\": {\"backend\": \"%s\", \"requests\": %lld, \"retries\": %lld, \"invalid\": %lld, "
+                    "\"fallbacks\": %lld, \"prompt_tokens\": %lld, \"completion_tokens\": %lld},\n",
+                    j->o->agent_backend, (long long)a.requests, (long long)a.retries, (long long)a.invalid,
+                    (long long)a.fallbacks, (long long)a.prompt_tokens, (long long)a.completion_tokens);
+}
+
+static espl_status write_file(const job *j, const char *name, espl_str *s) {
+    espl_str path = {0};
+    espl_status st = espl_str_status(s);
+    if (st == ESPL_OK) st = espl_job_path(j, name, &path);
+    if (st == ESPL_OK) st = espl_file_replace(path.data, s->data, s->len);
+    espl_str_free(&path);
+    espl_str_free(s);
+    return st;
+}
+
+/* No times and no ranks: equal runs have equal summaries. */
+static espl_status write_summary(const job *j, const measures *dense, const measures *pruned) {
+    espl_str s = {0};
+    espl_str_puts(&s, "{\n");
+    put_result(&s, j);
+    put_measures(&s, j, "dense", dense);
+    put_measures(&s, j, "pruned", pruned);
+    put_agent(&s, j);
+    espl_str_printf(&s, "  \"masks\": \"checkpoints/iteration-%06lld.h5\",\n", (long long)j->iteration);
+    espl_str_printf(&s, "  \"identity\": %s\n}\n", j->identity.data);
+    return write_file(j, "summary.json", &s);
+}
+
+/* ---------------------------------------------------------------- timing */
+
+/* Collective. Seconds of each region, [3 * ESPL_REGION_COUNT]: least, mean and most over the ranks. */
+static espl_status gather_regions(job *j, double *out) {
+    int n = espl_comm_size(j->c);
+    double *all;
+    ESPL_TRY(espl_comm_agree(j->c, espl_mem_alloc(&all, n, sizeof *all, "timings")));
+    for (int r = 0; r < ESPL_REGION_COUNT; r++) {
+        double least = INFINITY, most = 0, sum = 0;
+        espl_comm_gather_f64(j->c, espl_region_seconds((espl_region)r), all);
+        for (int i = 0; i < n; i++) {
+            least = fmin(least, all[i]);
+            most = fmax(most, all[i]);
+            sum += all[i];
+        }
+        out[3 * r] = least;
+        out[3 * r + 1] = sum / n;
+        out[3 * r + 2] = most;
+    }
+    espl_mem_free(&all);
+    return ESPL_OK;
+}
+
+static espl_status write_timing(const job *j, const double *regions) {
+    espl_str s = {0};
+    espl_str_printf(&s, "{\n  \"seconds\": %.3f,\n  \"ranks\": %d,\n  \"threads\": %d,\n  \"first_iteration\": %lld,\n",
+                    espl_clock_now() - j->start, espl_comm_size(j->c), espl_tensor_threads(),
+                    (long long)j->first_iteration + 1);
+    espl_str_puts(&s, "  \"regions\": {");
+    for (int r = 0; r < ESPL_REGION_COUNT; r++)
+        espl_str_printf(&s, "%s\n    \"%s\": {\"min\": %.3f, \"mean\": %.3f, \"max\": %.3f}", r ? "," : "",
+                        espl_region_label((espl_region)r), regions[3 * r], regions[3 * r + 1], regions[3 * r + 2]);
+    espl_str_puts(&s, "\n  }\n}\n");
+    return write_file(j, "timing.json", &s);
+}
+
+/* ---------------------------------------------------------------- people */
+
+static void print_pair(const char *name, double dense, double pruned) {
+    printf("  %-28s %12.4f %12.4f   %+.2f %%\n", name, dense, pruned, 100 * (pruned / dense - 1));
+}
+
+static void print_shares(const char *name, const espl_share *dense, const espl_share *pruned) {
+    printf("  %-28s %10.1f %% %10.1f %%   [%.1f, %.1f] of %lld\n", name, 100 * dense->rate, 100 * pruned->rate,
+           100 * pruned->low, 100 * pruned->high, (long long)pruned->n);
+}
+
+static void print_summary(const job *j, const measures *dense, const measures *pruned) {
+    printf("%s after %lld iterations, %lld rolled back\n", j->end, (long long)j->iteration, (long long)j->rollbacks);
+    printf("sparsity: %.3f %% of the linears, %.3f %% of all parameters\n", 100 * espl_job_sparsity(j, j->pruned),
+           100 * espl_job_sparsity_of_model(j, j->pruned));
+    printf("  %-28s %12s %12s\n", "", "dense", "pruned");
+    print_pair("perplexity, validation", dense->validation.perplexity, pruned->validation.perplexity);
+    if (dense->test.windows) print_pair("perplexity, test", dense->test.perplexity, pruned->test.perplexity);
+    if (j->data.final.has_mmlu) print_shares("MMLU", &dense->mmlu.micro, &pruned->mmlu.micro);
+    if (j->data.final.has_freebaseqa)
+        print_shares("FreebaseQA, exact match", &dense->freebaseqa.exact, &pruned->freebaseqa.exact);
+}
+
+static void print_timing(const double *regions, double seconds) {
+    printf("time: %.1f s;", seconds);
+    for (int r = ESPL_REGION_PHASES; r < ESPL_REGION_COUNT; r++)
+        printf(" %s %.1f%s", espl_region_label((espl_region)r), regions[3 * r + 2],
+               r + 1 < ESPL_REGION_COUNT ? "," : "\n");
+}
+
+/* ------------------------------------------------------------------ report */
+
+static espl_status measure_both(job *j, measures *dense, measures *pruned) {
+    ESPL_INFO("measuring the pruned and the dense model for the report");
+    ESPL_TRY(espl_measure_all(j, pruned));
+    ESPL_TRY(espl_stop_check(j, false));
+    ESPL_TRY(espl_comm_agree(j->c, espl_masks_apply(&j->masks, true)));
+    ESPL_TRY(espl_measure_all(j, dense));
+    return espl_comm_agree(j->c, espl_masks_apply(&j->masks, false));
+}
+
+/* summary.json is written last: it says that the run is finished. */
+static espl_status publish(job *j, const measures *dense, const measures *pruned, const double *regions) {
+    ESPL_TRY(write_timing(j, regions));
+    ESPL_TRY(espl_event_text(j, "end", j->end));
+    ESPL_TRY(write_summary(j, dense, pruned));
+    print_summary(j, dense, pruned);
+    print_timing(regions, espl_clock_now() - j->start);
+    return ESPL_OK;
+}
+
+espl_status espl_report(job *j) {
+    measures dense = {0}, pruned = {0};
+    double regions[3 * ESPL_REGION_COUNT], start = espl_clock_now();
+    espl_status st = espl_stop_check(j, false);
+    if (st == ESPL_OK) st = measure_both(j, &dense, &pruned);
+    espl_region_add(ESPL_REGION_REPORT, espl_clock_now() - start);
+    if (st == ESPL_OK) st = gather_regions(j, regions);
+    if (st == ESPL_OK) st = espl_comm_agree(j->c, j->root ? publish(j, &dense, &pruned, regions) : ESPL_OK);
+    espl_measures_free(&dense);
+    espl_measures_free(&pruned);
+    return st;
+}

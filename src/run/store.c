@@ -1,0 +1,160 @@
+/* The job's state and the checkpoint room. */
+#include "internal.h"
+
+#include <string.h>
+
+static espl_status directory(const job *j, espl_str *s) { return espl_job_path(j, "checkpoints", s); }
+
+/* What is equal in equal runs: not where they were written or how long they may take. */
+static espl_status print_config(const job *j, espl_str *out) {
+    espl_run_config copy = *j->o;
+    char none[] = "";
+    copy.run_dir = none;
+    copy.run_max_minutes = 0;
+    return espl_run_config_print(&copy, false, out);
+}
+
+static espl_status fill(job *j, espl_checkpoint *k) {
+    *k = (espl_checkpoint){.iteration = j->iteration, .revision = j->revision, .masks = j->masks.bits};
+    if (!j->root) return ESPL_OK;
+    k->rows = j->iteration > 0 ? j->rows : NULL;
+    k->history = j->history;
+    k->n_history = j->n_history;
+    k->dense = j->dense;
+    k->last = j->last;
+    k->identity = j->identity;
+    ESPL_TRY(print_config(j, &k->config));
+    return espl_agent_state_save(j->agent, &k->agent);
+}
+
+espl_status espl_store_write(job *j) {
+    espl_checkpoint k;
+    espl_str dir = {0};
+    double start = espl_clock_now();
+    espl_status st = directory(j, &dir);
+    if (st == ESPL_OK) st = fill(j, &k);
+    st = espl_comm_agree(j->c, st);
+    if (st == ESPL_OK) st = espl_checkpoint_write(j->c, dir.data, &j->shape, &k);
+    if (st == ESPL_OK) st = espl_checkpoint_retain(j->c, dir.data, j->o->run_keep, -1);
+    if (j->root) {
+        espl_str_free(&k.config);
+        espl_str_free(&k.agent);
+    }
+    espl_str_free(&dir);
+    espl_region_add(ESPL_REGION_CHECKPOINT, espl_clock_now() - start);
+    return st;
+}
+
+/* ---------------------------------------------------------------- resume */
+
+static espl_status same_identity(const job *j, const char *path, const espl_str *stored) {
+    if (stored->len == j->identity.len && memcmp(stored->data, j->identity.data, (size_t)stored->len) == 0)
+        return ESPL_OK;
+    return ESPL_FAIL(ESPL_CONFIG,
+                     "%s is of another model or other data than the configuration names: it was made with %.300s; now "
+                     "there is %.300s",
+                     path, stored->data ? stored->data : "", j->identity.data);
+}
+
+/* A changed option is the user's right (a higher target, say), but equal bits are then no longer promised. */
+static espl_status note_changes(const job *j, const espl_str *stored) {
+    espl_str now = {0};
+    espl_status st = print_config(j, &now);
+    if (st == ESPL_OK && (now.len != stored->len || memcmp(now.data, stored->data, (size_t)now.len) != 0))
+        ESPL_INFO("note: the configuration has changed since the checkpoint");
+    espl_str_free(&now);
+    return st;
+}
+
+static espl_status take_up(job *j, const char *path, espl_checkpoint *k) {
+    ESPL_TRY(same_identity(j, path, &k->identity));
+    ESPL_TRY(note_changes(j, &k->config));
+    ESPL_TRY(espl_agent_state_restore(j->agent, k->agent.data, k->agent.len));
+    j->history = k->history; /* taken over */
+    j->n_history = k->n_history;
+    k->history = NULL;
+    k->n_history = 0;
+    for (int64_t i = 0; i < j->n_history; i++) j->rollbacks += !j->history[i].accepted;
+    j->dense = k->dense;
+    j->last = k->last;
+    return ESPL_OK;
+}
+
+static espl_status read_newest(job *j, const char *path) {
+    espl_checkpoint k = {.masks = j->masks.bits};
+    ESPL_TRY(espl_checkpoint_read(j->c, path, &j->shape, &k));
+    j->iteration = k.iteration;
+    j->revision = k.revision;
+    espl_status st = espl_comm_agree(j->c, j->root ? take_up(j, path, &k) : ESPL_OK);
+    espl_checkpoint_free(&k);
+    ESPL_TRY(st);
+    espl_comm_broadcast(j->c, &j->dense, sizeof j->dense, 0);
+    espl_comm_broadcast(j->c, &j->last, sizeof j->last, 0);
+    espl_comm_broadcast(j->c, &j->rollbacks, sizeof j->rollbacks, 0);
+    return espl_count_pruned(j, NULL, &j->pruned);
+}
+
+espl_status espl_store_resume(job *j, bool *found) {
+    espl_str dir = {0}, path = {0};
+    *found = false;
+    espl_status st = espl_comm_agree(j->c, directory(j, &dir));
+    if (st == ESPL_OK) st = espl_checkpoint_newest(j->c, dir.data, &path);
+    *found = st == ESPL_OK && path.len > 0;
+    if (*found) st = read_newest(j, path.data);
+    if (*found && st == ESPL_OK) ESPL_INFO("continuing from %s", path.data);
+    espl_str_free(&dir);
+    espl_str_free(&path);
+    return st;
+}
+
+/* -------------------------------------------------------------- identity */
+
+static uint64_t hash_text(uint64_t seed, const void *bytes, int64_t n) { return espl_hash64(bytes, n, seed); }
+
+static uint64_t hash_corpus(const espl_corpus *c) { return hash_text(0, c->ids, c->n * (int64_t)sizeof *c->ids); }
+
+static uint64_t hash_knowledge(const knowledge *k) {
+    uint64_t h = 0;
+    if (k->has_mmlu) h = hash_text(h, k->mmlu.prompts.ids, k->mmlu.prompts.n_ids * (int64_t)sizeof(int32_t));
+    if (k->has_freebaseqa)
+        h = hash_text(h, k->freebaseqa.prompts.ids, k->freebaseqa.prompts.n_ids * (int64_t)sizeof(int32_t));
+    return h;
+}
+
+/* Hashes of the weights of this rank's linears, as they are in the files. */
+static espl_status hash_linears(const job *j, uint64_t **hashes) {
+    ESPL_TRY(espl_mem_alloc(hashes, j->masks.n, sizeof **hashes, "weight hashes"));
+    for (int64_t i = 0; i < j->masks.n; i++) {
+        const espl_linear *l = espl_model_linear(j->m, j->masks.first + i);
+        (*hashes)[i] = espl_hash64(l->weight, l->out * l->in * (int64_t)espl_dtype_size(l->dtype), 0);
+    }
+    return ESPL_OK;
+}
+
+static void write_identity(job *j, const uint64_t *hashes) {
+    const job_data *d = &j->data;
+    uint64_t weights = hash_text(0, hashes, j->linears * (int64_t)sizeof *hashes);
+    int64_t windows = d->windows * j->o->calibration_window * (int64_t)sizeof *d->calibration;
+    espl_str_printf(&j->identity,
+                    "{\"model_type\":\"%s\",\"layers\":%lld,\"hidden\":%lld,\"vocab\":%lld,\"weights\":\"%016llx\","
+                    "\"calibration\":\"%016llx\",\"validation\":\"%016llx\",\"probe_questions\":\"%016llx\"}",
+                    espl_family_name(j->config.family), (long long)j->config.layers, (long long)j->config.hidden,
+                    (long long)j->config.vocab, (unsigned long long)weights,
+                    (unsigned long long)hash_text(0, d->calibration, windows),
+                    (unsigned long long)hash_corpus(&d->validation), (unsigned long long)hash_knowledge(&d->probe));
+}
+
+espl_status espl_store_identify(job *j) {
+    uint64_t *mine = NULL, *all = NULL;
+    espl_status st = hash_linears(j, &mine);
+    if (st == ESPL_OK && j->root) st = espl_mem_alloc(&all, j->linears, sizeof *all, "weight hashes");
+    st = espl_comm_agree(j->c, st);
+    if (st == ESPL_OK) st = espl_comm_gather_records(j->c, mine, j->masks.n, sizeof *mine, j->linears, all);
+    if (st == ESPL_OK && j->root) {
+        write_identity(j, all);
+        st = espl_str_status(&j->identity);
+    }
+    espl_mem_free(&mine);
+    espl_mem_free(&all);
+    return espl_comm_agree(j->c, st);
+}
