@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Downloads the benchmarks' data: MMLU (original CSVs), FreebaseQA v1.0, and multiple-choice sets as --choices files.
-# usage: jobs/fetch-data.sh DIR [mmlu] [freebaseqa] [choices]      (all three unless named)
+# Downloads data: MMLU (original CSVs), FreebaseQA v1.0, multiple-choice sets as --choices files, WikiText-2 and some C4.
+# usage: jobs/fetch-data.sh DIR [mmlu] [freebaseqa] [choices] [text]      (all four unless named)
 #
+# DIR/wikitext2/wiki.{valid,test}.raw   DIR/c4/c4.jsonl (2000 documents)
 # DIR/mmlu/{dev,val,test}/<subject>_*.csv   DIR/freebaseqa/FreebaseQA-{train,dev,eval}.json   DIR/choices/<task>.jsonl
 # Nothing is downloaded twice. Checksums: where one is known, it is checked; otherwise the checksum seen is appended to
 # DIR/SHA256SUMS on the first download, and checked from then on. Without a network: exit code 69, and what to copy where.
@@ -16,7 +17,7 @@ HUB_ROWS=https://datasets-server.huggingface.co/rows
 
 say() { printf 'fetch-data: %s\n' "$*" >&2; }
 usage() {
-  sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
+  sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
   exit 2
 }
 
@@ -30,6 +31,8 @@ By hand, these are the files that espalier wants:
                  unpacked as $dir/mmlu/dev, val and test
     FreebaseQA   $FREEBASEQA_URL/FreebaseQA-eval.json (and -dev.json for the examples)
                  as $dir/freebaseqa/
+    WikiText-2   the raw version's wiki.valid.raw and wiki.test.raw, in $dir/wikitext2/
+    C4           any JSON Lines file with a "text" a line, as $dir/c4/c4.jsonl
     ARC, HellaSwag, PIQA, WinoGrande, BoolQ: any JSON Lines file as docs/evaluation.md describes
 EOF
   exit 69
@@ -98,6 +101,16 @@ fetch_choices() {
   for file in "$dir"/choices/*.jsonl; do remember "$file"; done
 }
 
+fetch_text() {
+  HUB_ROWS=$HUB_ROWS python3 -B "$(dirname "$0")/fetch_data/text.py" "$dir"
+  case $? in
+    0) ;;
+    69) no_network "$HUB_ROWS" ;;
+    *) exit 1 ;;
+  esac
+  for file in "$dir"/wikitext2/wiki.{valid,test}.raw "$dir/c4/c4.jsonl"; do remember "$file"; done
+}
+
 case ${1:-} in
   "" | -*) usage ;;
 esac
@@ -105,10 +118,10 @@ dir=$1
 shift
 mkdir -p "$dir" || exit 74
 command -v curl >/dev/null || { say "curl is not installed"; exit 1; }
-[ $# -gt 0 ] || set -- mmlu freebaseqa choices
+[ $# -gt 0 ] || set -- mmlu freebaseqa choices text
 for what in "$@"; do
   case $what in
-    mmlu | freebaseqa | choices) "fetch_$what" ;;
+    mmlu | freebaseqa | choices | text) "fetch_$what" ;;
     *) usage ;;
   esac
 done

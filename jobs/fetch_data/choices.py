@@ -69,6 +69,8 @@ def rows(service, dataset, config, split):
         total = answer["num_rows_total"]
         if not answer["rows"]:
             raise ValueError(f"{dataset}: {offset} of {total} rows, and no more")
+        if any(item.get("truncated_cells") for item in answer["rows"]):
+            raise ValueError(f"{dataset}: the service cuts long rows off")
         yield from (item["row"] for item in answer["rows"])
         offset += len(answer["rows"])
 

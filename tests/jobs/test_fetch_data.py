@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """jobs/fetch-data.sh without a network: what it says, its exit codes; and its conversions, served from loopback."""
 import http.server
-import importlib.util
+import importlib
 import json
 import os
 import subprocess
@@ -12,9 +12,9 @@ import urllib.parse
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SCRIPT = os.path.join(ROOT, "jobs", "fetch-data.sh")
-spec = importlib.util.spec_from_file_location("choices", os.path.join(ROOT, "jobs", "fetch_data", "choices.py"))
-choices = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(choices)
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(ROOT, "jobs", "fetch_data"))
+choices, text = importlib.import_module("choices"), importlib.import_module("text")
 
 ROWS = {
     "allenai/ai2_arc": dict(question="Q?", choices=dict(text=["x", "y"], label=["1", "2"]), answerKey="2"),
@@ -22,6 +22,8 @@ ROWS = {
                             endings=["Wait [title] soup", "a  pan"], label="1"),
     "baber/piqa": dict(goal="Open a jar", sol1="twist", sol2="shout", label=0),
     "allenai/winogrande": dict(sentence="The cup broke as the _ fell.", option1="cup", option2="table", answer="1"),
+    "Salesforce/wikitext": dict(text=" = Title = \n"),
+    "allenai/c4": dict(text="A \u4e2d page.\nTwo lines."),
     "aps/super_glue": dict(passage="Bees.", question="do bees fly", label=1),
 }
 WANT = {
@@ -37,8 +39,14 @@ TOTAL = 150  # two pages
 class Hub(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         q = {k: v[0] for k, v in urllib.parse.parse_qs(urllib.parse.urlparse(self.path).query).items()}
-        n = min(int(q["length"]), TOTAL - int(q["offset"]))
-        body = json.dumps(dict(rows=[dict(row=ROWS[q["dataset"]])] * n, num_rows_total=TOTAL)).encode()
+        total = 10 ** 8 if q["dataset"] == "allenai/c4" else TOTAL
+        n = min(int(q["length"]), total - int(q["offset"]))
+        rows = [dict(row=ROWS[q["dataset"]])] * n
+        if q["dataset"] == "Salesforce/wikitext" and q["split"] == "test":
+            rows = [dict(row=dict(text=""))] + rows[1:]
+        if self.path.startswith("/cut"):
+            rows = [dict(row=rows[0]["row"], truncated_cells=["text"])] + rows[1:]
+        body = json.dumps(dict(rows=rows, num_rows_total=total)).encode()
         self.send_response(200)
         self.end_headers()
         self.wfile.write(body)
@@ -52,12 +60,31 @@ def check(ok, what):
         sys.exit(f"FAILED: {what}")
 
 
+def read(path):
+    with open(path, encoding="utf-8", newline="") as f:
+        return f.read()
+
+
+def check_text(hub, d):
+    text.fetch(f"{hub}/rows", d)
+    check(read(f"{d}/wikitext2/wiki.valid.raw") == " = Title = \n" * TOTAL, "WikiText-2, validation")
+    test = (" \n" + " = Title = \n" * 99) + (" \n" + " = Title = \n" * 49)
+    check(read(f"{d}/wikitext2/wiki.test.raw") == test, "WikiText-2, test: blank lines")
+    lines = read(f"{d}/c4/c4.jsonl").splitlines()
+    check(len(lines) == 2000 and json.loads(lines[-1]) == ROWS["allenai/c4"], "C4")
+    try:
+        list(text.wikitext(f"{hub}/cut", "validation"))
+        check(False, "rows that the service cut off")
+    except ValueError as e:
+        check("cuts long rows off" in str(e), str(e))
+
+
 def main():
     check(subprocess.run([SCRIPT], capture_output=True).returncode == 2, "no argument: exit 2")
     with tempfile.TemporaryDirectory() as d:
         check(subprocess.run([SCRIPT, d, "wikipedia"], capture_output=True).returncode == 2, "unknown set: exit 2")
         offline = dict(os.environ, ESPL_FETCH_RETRIES="0", https_proxy="http://127.0.0.1:9", HTTPS_PROXY="http://127.0.0.1:9", no_proxy="", NO_PROXY="")
-        for what in ("mmlu", "freebaseqa", "choices"):
+        for what in ("mmlu", "freebaseqa", "choices", "text"):
             p = subprocess.run([SCRIPT, d, what], capture_output=True, text=True, env=offline)
             check(p.returncode == 69 and "On one that has, run the same command" in p.stderr, f"{what} offline: {p}")
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
@@ -67,6 +94,7 @@ def main():
             with open(f"{d}/{task}.jsonl", encoding="utf-8") as f:
                 lines = [json.loads(line) for line in f]
             check(lines == [want] * TOTAL, f"{task}: {lines[0]}")
+        check_text(f"http://127.0.0.1:{server.server_port}", d)
         server.shutdown()
     print("fetch-data: all checks passed")
 

@@ -1,3 +1,4 @@
+#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -331,6 +332,29 @@ static void names_missing_files(void **state) {
     espl_run_config_free(&o);
 }
 
+/* Every file of configs/ reads, and what must hold between its options does. */
+static void shipped_configurations(void **state) {
+    (void)state;
+    char folder[512], path[1024];
+    const char *root = getenv("ESPL_TEST_ROOT");
+    int files = 0;
+    snprintf(folder, sizeof folder, "%s/../configs", root ? root : "tests");
+    DIR *d = opendir(folder);
+    assert_non_null(d);
+    for (const struct dirent *e; (e = readdir(d));) {
+        if (e->d_name[0] == '.') continue;
+        espl_run_config o = defaults();
+        snprintf(path, sizeof path, "%s/%.255s", folder, e->d_name);
+        if (espl_run_config_read(path, &o) != ESPL_OK || espl_run_config_check(&o) != ESPL_OK)
+            fail_msg("%s: %s", path, espl_base_error_text());
+        assert_true(o.prune_target == 0.45);
+        espl_run_config_free(&o);
+        files++;
+    }
+    closedir(d);
+    assert_true(files >= 7);
+}
+
 static int no_leak(void **state) {
     (void)state;
     return espl_mem_balance() == 0 ? 0 : -1;
@@ -351,6 +375,7 @@ int main(void) {
         cmocka_unit_test_teardown(prints_what_reads_back, no_leak),
         cmocka_unit_test_teardown(checks_between_options, no_leak),
         cmocka_unit_test_teardown(names_missing_files, no_leak),
+        cmocka_unit_test_teardown(shipped_configurations, no_leak),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,103 @@
+/*
+ * usage: configuration_doc          writes docs/configuration.md to standard output, from the table of options
+ *        configuration_doc FILE     is FILE that text?
+ */
+#include <string.h>
+
+#include "../../src/run/config.h"
+
+static const char introduction[] =
+    "# Configuration\n\n"
+    "    espalier prune CONFIG.json [--set section.key=value]... [--print-config] [--dry-run]\n\n"
+    "A configuration is a JSON object of sections, each an object of the options below. What is not given keeps its "
+    "default.\n"
+    "`configs/` holds one for each of several models, with reasons.\n\n"
+    "- Comments run from `//` to the end of the line, or between `/*` and `*/`. A comma may stand before a closing "
+    "brace.\n"
+    "- `--set` replaces single values, and may be given many times: `--set prune.target=0.5 --set "
+    "run.dir=runs/half`.\n"
+    "  A text may do without quotes there.\n"
+    "- `--print-config` prints the effective configuration with the meaning of every option, and reads back as itself; "
+    "without\n"
+    "  a file it prints the defaults: a start for a configuration of your own.\n"
+    "- An unknown name, a wrong type, a value out of range or a name given twice is an error, told with file, line, "
+    "name, "
+    "what\n"
+    "  was found and what is expected (exit code 2). So are options that do not go together, and, before anything is "
+    "computed,\n"
+    "  files that cannot be read (exit code 74).\n"
+    "- Paths are relative to the directory that the program runs in. Only rank 0 reads the configuration.\n\n"
+    "This page is written by `build/release/tests/tools/configuration_doc` from the table `ESPL_RUN_OPTIONS` of\n"
+    "`include/espalier/run.h`; a test compares them.\n";
+
+static void put_default(espl_str *s, const espl_option *row) {
+    if (row->type == ESPL_OPTION_TEXT)
+        espl_str_printf(s, *row->text ? "`\"%s\"`" : "none%s", row->text);
+    else if (row->type == ESPL_OPTION_FLAG)
+        espl_str_puts(s, row->value != 0 ? "true" : "false");
+    else
+        espl_option_put_real(s, row->value);
+}
+
+static void put_allowed(espl_str *s, const espl_option *row) {
+    if (row->values) {
+        espl_str_puts(s, "`");
+        for (const char *p = row->values; *p; p++)
+            if (*p == '|')
+                espl_str_puts(s, "`, `");
+            else
+                espl_str_put(s, p, 1);
+        espl_str_puts(s, "`");
+    } else if (row->type == ESPL_OPTION_TEXT) {
+        espl_str_puts(s, "text");
+    } else if (row->type == ESPL_OPTION_FLAG) {
+        espl_str_puts(s, "true, false");
+    } else {
+        espl_str_puts(s, row->type == ESPL_OPTION_INTEGER ? "integer, " : "number, ");
+        espl_option_put_real(s, row->lo);
+        espl_str_puts(s, " to ");
+        espl_option_put_real(s, row->hi);
+    }
+}
+
+static void put_section(espl_str *s, const espl_section *section) {
+    espl_str_printf(s, "\n## %s\n\n%s.\n\n| option | default | allowed | meaning |\n|---|---|---|---|\n", section->name,
+                    section->meaning);
+    for (int i = 0; i < ESPL_OPTIONS; i++) {
+        const espl_option *row = &espl_option_table[i];
+        if (strcmp(row->section, section->name) != 0) continue;
+        espl_str_printf(s, "| `%s.%s` | ", row->section, row->key);
+        put_default(s, row);
+        espl_str_puts(s, " | ");
+        put_allowed(s, row);
+        espl_str_printf(s, " | %s |\n", row->meaning);
+    }
+}
+
+/* Does FILE hold the text? */
+static bool is_current(const char *path, const espl_str *text) {
+    char *held;
+    int64_t len;
+    if (espl_file_read(path, 1 << 20, &held, &len) != ESPL_OK) {
+        fprintf(stderr, "%s\n", espl_base_error_text());
+        return false;
+    }
+    bool same = len == text->len && memcmp(held, text->data, (size_t)len) == 0;
+    if (!same) fprintf(stderr, "%s is not current: configuration_doc > %s\n", path, path);
+    espl_mem_free(&held);
+    return same;
+}
+
+int main(int argc, char **argv) {
+    espl_str s = {0};
+    bool good = true;
+    espl_str_puts(&s, introduction);
+    for (int i = 0; i < ESPL_SECTIONS; i++) put_section(&s, &espl_section_table[i]);
+    if (espl_str_status(&s) != ESPL_OK) return 1;
+    if (argc > 1)
+        good = is_current(argv[1], &s);
+    else
+        good = fwrite(s.data, 1, (size_t)s.len, stdout) == (size_t)s.len && fflush(stdout) == 0;
+    espl_str_free(&s);
+    return good ? 0 : 1;
+}
