@@ -41,6 +41,12 @@ int espl_comm_max(espl_comm *c, int mine);
 espl_status espl_comm_gather_records(espl_comm *c, const void *mine, int64_t count, size_t size, int64_t total,
                                      void *all);
 
+/* Collective. At rank root: sum[i] += mine[i] of rank 0, then of rank 1, ... up to rank contributors - 1, in that order
+ * and in double, so that a sum over work that is dealt out in rounds does not depend on how many ranks there are. mine
+ * [n] of float or double; sum [n] is read at the root only. */
+espl_status espl_comm_add_f32(espl_comm *c, const float *mine, int64_t n, int contributors, int root, double *sum);
+espl_status espl_comm_add_f64(espl_comm *c, const double *mine, int64_t n, int contributors, int root, double *sum);
+
 /* A transfer under way. Plain data; zero-initialised means none. */
 typedef struct espl_transfer {
     int64_t first, count; /* its requests, in the communicator's table */

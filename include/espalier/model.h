@@ -179,6 +179,10 @@ const espl_linear *espl_model_linear(const espl_model *m, int64_t index);
  * not this rank's. */
 espl_status espl_model_set_mask(espl_model *m, int64_t index, const uint64_t *mask);
 
+/* Local. From now on the linear has these weights [out, in], of the dtype of its source (an updating method); NULL: the
+ * source's. Borrowed, as a mask is. ESPL_INTERNAL: the linear is not this rank's. */
+espl_status espl_model_set_weight(espl_model *m, int64_t index, const void *weight);
+
 /* Local. The scratch of the model's kernels, for other kernels between its passes. Borrowed. */
 espl_workspace *espl_model_workspace(const espl_model *m);
 
@@ -188,6 +192,9 @@ typedef struct espl_calibration_options {
     int64_t window;   /* tokens of a window, 2 .. context */
     int64_t forward;  /* windows 0 .. forward - 1 give activation statistics */
     int64_t backward; /* windows 0 .. backward - 1 are the samples L_i whose gradients are taken */
+    /* [slice linears] of [out, in], or NULL: += sum over the samples of (dL_i/dW)^2, for scores that need each weight's
+     * gradient. Then espl_calibration_gradient is not measured (0). */
+    float *const *gradient_squares;
 } espl_calibration_options;
 
 /* What calibration found out about the linears of this rank's slice. */
@@ -225,6 +232,35 @@ int64_t espl_model_calibration_bytes(const espl_model_config *c, const espl_cali
  * layer i) [T, hidden] for i = this rank's layers minus one, down to -1 for the embeddings on the first rank, and on
  * the last rank also for the last layer. NULL ends it. */
 void espl_model_set_gradient_tap(espl_model *m, espl_model_tap tap, void *context);
+
+/* ---------------------------------------------------------- layer by layer */
+
+/* One decoder layer at a time, any layer on any rank, on whole windows of T tokens: for methods that go through the
+ * model layer by layer with their samples spread over the ranks. Weights come from the mapped source, dense: what
+ * espl_model_set_mask and _set_weight did to the model has no part in it. All functions are Local; they use the model's
+ * workspace, so none of its passes may be under way. */
+typedef struct espl_block espl_block;
+
+/* For windows of T tokens, 2 .. context; `backward`: espl_block_backward will be called. m is borrowed. ESPL_USAGE: T;
+ * ESPL_UNSUPPORTED: no backward pass for such heads. Owned by the caller. */
+espl_status espl_block_create(const espl_model *m, int64_t T, bool backward, espl_block **out);
+void espl_block_destroy(espl_block **b);
+/* Bytes that it takes besides the mapped weights. */
+int64_t espl_block_bytes(const espl_model_config *c, int64_t T, bool backward);
+/* Turns to layer `layer` of the whole model. */
+espl_status espl_block_load(espl_block *b, int64_t layer);
+/* A linear of the layer. Its mask and its weight may be set (they are borrowed) until the next load. */
+espl_linear *espl_block_linear(espl_block *b, espl_linear_kind kind);
+/* x [T, hidden] = embeddings of ids [T]. ESPL_USAGE: an id outside the vocabulary. */
+espl_status espl_block_embed(espl_block *b, const int32_t *ids, float *x);
+/* x [T, hidden] through the layer, in place. */
+void espl_block_forward(espl_block *b, float *x);
+/* What each linear sees when x [T, hidden] comes in: inputs[kind] [T, in]. down_proj itself is not computed. Valid
+ * until the next call. */
+void espl_block_inputs(espl_block *b, const float *x, const float *inputs[ESPL_LINEAR_KINDS]);
+/* x: the layer's input. dy [T, hidden], the gradient of its output, becomes that of its input;
+ * squares[kind] [out, in] += (dL/dW)^2. */
+void espl_block_backward(espl_block *b, const float *x, float *dy, float *const squares[ESPL_LINEAR_KINDS]);
 
 /* -------------------------------------------------------------- sampling */
 

@@ -50,6 +50,7 @@ enum { ESPL_WORKSPACE_SCRATCH = 1 << 20 };
 void *espl_workspace_scratch(espl_workspace *ws);
 
 int espl_tensor_threads(void); /* OpenMP threads a kernel will use */
+int espl_tensor_thread(void);  /* the calling one of them, from 0 */
 /* "Cooperlake, OpenMP": the OpenBLAS core and flavour in use. Borrowed. Also makes a pthread flavour single-threaded,
  * since our own tiles carry the parallelism: call it once at start. */
 const char *espl_tensor_blas_init(void);
@@ -147,6 +148,11 @@ void espl_tensor_gradient_sums(const espl_linear *linears, int n, const float *x
                                double *partial, double *sums, espl_workspace *ws);
 int64_t espl_gradient_partials(const espl_linear *linears, int n);
 
+/* squares [out, in] += (dy^T x)^2, the square of one sample's dL/dW; a weight that is masked away counts like the
+ * others. x [T, in], dy [T, out]. */
+void espl_tensor_gradient_squares(const espl_linear *l, const float *x, const float *dy, int64_t T, float *squares,
+                                  espl_workspace *ws);
+
 /* One whole sequence: positions 0 .. T - 1, all of them new. */
 typedef struct espl_attention_gradient {
     const float *q, *out, *dout; /* [T, heads * head_dim]: queries after RoPE, the attention's output, its gradient */
@@ -189,6 +195,9 @@ void espl_tensor_swiglu_backward(float *gate, float *up, const float *dy, int64_
 
 /* sums[c] += sum over t of x[t][c]^2, token after token in double. x [T, C], sums [C]. */
 void espl_tensor_square_sums(const float *x, int64_t T, int64_t C, double *sums);
+
+/* gram [C, C] += x^T x, the lower triangle (columns up to the row's number) only. x [T, C]. */
+void espl_tensor_gram(const float *x, int64_t T, int64_t C, float *gram);
 
 /* Weights whose mask bit is set. */
 int64_t espl_tensor_surviving(const espl_linear *l);

@@ -206,6 +206,85 @@ espl_status espl_comm_gather_records(espl_comm *c, const void *mine, int64_t cou
     return st;
 }
 
+/* ------------------------------------------------------- sums in rank order */
+
+enum { SUM_BYTES = 1 << 20 }; /* of a message: one is received while the one before is added */
+
+typedef struct summing {
+    const char *mine;
+    int64_t bytes;
+    bool wide; /* doubles, not floats */
+    double *sum;
+    char *pieces[2];
+    espl_transfer transfers[2];
+} summing;
+
+static int64_t sum_piece(const summing *s, int64_t at) { return s->bytes - at < SUM_BYTES ? s->bytes - at : SUM_BYTES; }
+
+static void add_piece(const summing *s, const char *piece, int64_t at) {
+    int64_t n = sum_piece(s, at) / (s->wide ? 8 : 4);
+    double *sum = s->sum + at / (s->wide ? 8 : 4);
+    const float *narrow = (const float *)(const void *)piece;
+    const double *wide = (const double *)(const void *)piece;
+    for (int64_t i = 0; i < n; i++) sum[i] += s->wide ? wide[i] : (double)narrow[i];
+}
+
+static espl_status send_pieces(espl_comm *c, summing *s, int root) {
+    for (int64_t at = 0; at < s->bytes; at += SUM_BYTES) {
+        espl_transfer *t = &s->transfers[at / SUM_BYTES % 2];
+        espl_comm_wait(c, t);
+        ESPL_TRY(espl_comm_send(c, s->mine + at, sum_piece(s, at), root, t));
+    }
+    for (int i = 0; i < 2; i++) espl_comm_wait(c, &s->transfers[i]);
+    return ESPL_OK;
+}
+
+static espl_status expect_piece(espl_comm *c, summing *s, int64_t at, int peer) {
+    int i = (int)(at / SUM_BYTES % 2);
+    if (at >= s->bytes) return ESPL_OK;
+    return espl_comm_receive(c, s->pieces[i], sum_piece(s, at), peer, &s->transfers[i]);
+}
+
+static espl_status add_rank(espl_comm *c, summing *s, int peer) {
+    if (peer == c->rank) {
+        for (int64_t at = 0; at < s->bytes; at += SUM_BYTES) add_piece(s, s->mine + at, at);
+        return ESPL_OK;
+    }
+    ESPL_TRY(expect_piece(c, s, 0, peer));
+    for (int64_t at = 0; at < s->bytes; at += SUM_BYTES) {
+        ESPL_TRY(expect_piece(c, s, at + SUM_BYTES, peer));
+        espl_comm_wait(c, &s->transfers[at / SUM_BYTES % 2]);
+        add_piece(s, s->pieces[at / SUM_BYTES % 2], at);
+    }
+    return ESPL_OK;
+}
+
+static espl_status prepare_sum(const espl_comm *c, summing *s, int root) {
+    if (c->rank != root) return ESPL_OK;
+    for (int i = 0; i < 2; i++) ESPL_TRY(espl_mem_alloc(&s->pieces[i], SUM_BYTES, 1, "sums of the ranks"));
+    return ESPL_OK;
+}
+
+static espl_status add_in_order(espl_comm *c, summing *s, int contributors, int root) {
+    espl_status st = espl_comm_agree(c, prepare_sum(c, s, root));
+    if (st == ESPL_OK && c->rank == root)
+        for (int r = 0; r < contributors && st == ESPL_OK; r++) st = add_rank(c, s, r);
+    else if (st == ESPL_OK && c->rank < contributors)
+        st = send_pieces(c, s, root);
+    for (int i = 0; i < 2; i++) espl_mem_free(&s->pieces[i]);
+    return st;
+}
+
+espl_status espl_comm_add_f32(espl_comm *c, const float *mine, int64_t n, int contributors, int root, double *sum) {
+    summing s = {.mine = (const char *)mine, .bytes = n * 4, .sum = sum};
+    return add_in_order(c, &s, contributors, root);
+}
+
+espl_status espl_comm_add_f64(espl_comm *c, const double *mine, int64_t n, int contributors, int root, double *sum) {
+    summing s = {.mine = (const char *)mine, .bytes = n * 8, .wide = true, .sum = sum};
+    return add_in_order(c, &s, contributors, root);
+}
+
 void espl_comm_progress(espl_comm *c) {
     int flag;
     if (c->size > 1) MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, c->world, &flag, MPI_STATUS_IGNORE);

@@ -41,9 +41,7 @@ static void project(calibrator *c, int64_t local_layer, const float *x) {
     lap(ESPL_REGION_ELEMENTWISE, t);
 }
 
-/* x: the layer's input becomes the residual stream between attention and mlp; every linear's input but down_proj's
- * output is in the buffers afterwards. */
-static void trace(calibrator *c, int64_t local_layer, float *x) {
+void espl_calibrate_trace(calibrator *c, int64_t local_layer, float *x) {
     const layer *l = &c->m->layers[local_layer];
     calibration_buffers *b = &c->b;
     int64_t T = c->d.T;
@@ -77,7 +75,7 @@ static void count_squares(calibrator *c, int64_t local_layer) {
 
 void espl_calibrate_layer_forward(calibrator *c, int64_t local_layer, float *x, bool count) {
     const espl_linear *down = &c->m->layers[local_layer].linears[ESPL_DOWN_PROJ];
-    trace(c, local_layer, x);
+    espl_calibrate_trace(c, local_layer, x);
     if (count) count_squares(c, local_layer);
     double t = espl_clock_now();
     espl_tensor_linear(down, 1, c->b.product, c->d.T, &x, true, c->m->workspace);
@@ -85,14 +83,26 @@ void espl_calibrate_layer_forward(calibrator *c, int64_t local_layer, float *x, 
     if (c->m->tap) c->m->tap(c->m->tap_context, c->m->slice.first + local_layer, x, c->d.T);
 }
 
-/* Backward of n linears from `kind` on with input x: their sums of |dL/dW|, and dx. */
+static void weight_gradients(calibrator *c, int64_t local_layer, espl_linear_kind kind, int n, const float *x,
+                             const float *const *dy) {
+    const espl_linear *l = &c->m->layers[local_layer].linears[kind];
+    int64_t index = espl_linear_index(local_layer, kind);
+    double sums[ESPL_LINEAR_KINDS];
+    if (c->gradient_squares) {
+        for (int i = 0; i < n; i++)
+            espl_tensor_gradient_squares(&l[i], x, dy[i], c->d.T, c->gradient_squares[index + i], c->m->workspace);
+        return;
+    }
+    espl_tensor_gradient_sums(l, n, x, dy, c->d.T, c->b.partial, sums, c->m->workspace);
+    for (int i = 0; i < n; i++) c->out->gradient[index + i] += sums[i];
+}
+
+/* Backward of n linears from `kind` on with input x: what is wanted of their dL/dW, and dx. */
 static void linears_backward(calibrator *c, int64_t local_layer, espl_linear_kind kind, int n, const float *x,
                              const float *const *dy, float *dx) {
     const espl_linear *l = &c->m->layers[local_layer].linears[kind];
-    double sums[ESPL_LINEAR_KINDS], *total = c->out->gradient + espl_linear_index(local_layer, kind);
     double t = espl_clock_now();
-    espl_tensor_gradient_sums(l, n, x, dy, c->d.T, c->b.partial, sums, c->m->workspace);
-    for (int i = 0; i < n; i++) total[i] += sums[i];
+    weight_gradients(c, local_layer, kind, n, x, dy);
     espl_tensor_linear_backward(l, n, dy, c->d.T, dx, false, c->m->workspace);
     lap(ESPL_REGION_LINEAR, t);
 }
@@ -143,7 +153,7 @@ static void attention_backward(calibrator *c, int64_t local_layer, const float *
 
 void espl_calibrate_layer_backward(calibrator *c, int64_t local_layer, const float *x, float *dy) {
     memcpy(c->b.middle, x, (size_t)(c->d.T * c->d.C) * sizeof *x);
-    trace(c, local_layer, c->b.middle);
+    espl_calibrate_trace(c, local_layer, c->b.middle);
     mlp_backward(c, local_layer, dy);
     attention_backward(c, local_layer, x, dy);
     if (c->m->gradient_tap) c->m->gradient_tap(c->m->gradient_context, c->m->slice.first + local_layer - 1, dy, c->d.T);

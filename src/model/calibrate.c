@@ -195,7 +195,7 @@ espl_status espl_model_calibrate(espl_model *m, const espl_calibration_options *
     pass *passes = NULL;
     *out = (espl_calibration){0};
     ESPL_TRY(check_options(m, o, ids)); /* the same verdict on every rank */
-    calibrator c = {.m = m, .o = o, .ids = ids, .out = out};
+    calibrator c = {.m = m, .o = o, .ids = ids, .out = out, .gradient_squares = o->gradient_squares};
     c.d = espl_calibration_dims_of(&m->config, o, m->slice, rank, ranks);
     espl_status st = espl_comm_agree(m->comm, prepare(&c, &passes));
     if (st == ESPL_OK) {

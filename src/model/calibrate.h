@@ -64,6 +64,7 @@ typedef struct calibrator {
     calibration_buffers b;
     espl_arena *arena;
     espl_calibration *out;
+    float *const *gradient_squares;                        /* [slice linears], or NULL: sums of |dL/dW| go to out */
     espl_transfer sends[2][STREAMS], receives[2][STREAMS]; /* [0] forward, [1] backward */
 } calibrator;
 
@@ -75,8 +76,11 @@ bool espl_calibration_carve(espl_arena *a, const calibration_dims *d, calibratio
 
 /* One layer forward on x [T, hidden], in place; `count`: adds the squares of every linear's input to the result. */
 void espl_calibrate_layer_forward(calibrator *c, int64_t local_layer, float *x, bool count);
+/* The same up to down_proj: x becomes the residual stream between attention and mlp, and every linear's input but
+ * down_proj's output is in the buffers afterwards. */
+void espl_calibrate_trace(calibrator *c, int64_t local_layer, float *x);
 /* One layer backward: x its input; dy [T, hidden], the gradient of its output, becomes that of its input. Adds to the
- * sums of |dL/dW|. */
+ * sums of |dL/dW|, or of its squares. */
 void espl_calibrate_layer_backward(calibrator *c, int64_t local_layer, const float *x, float *dy);
 /* Final norm, head and loss of sample i: dx [T, hidden] = gradient of the last layer's output x. */
 void espl_calibrate_head(calibrator *c, int64_t i, const float *x, float *dx);

@@ -6,8 +6,9 @@
 
 typedef struct layer {
     espl_linear linears[ESPL_LINEAR_KINDS];
-    float *input_norm, *post_norm; /* [hidden] */
-    float *q_norm, *k_norm;        /* [head_dim] or NULL */
+    const void *source[ESPL_LINEAR_KINDS]; /* their weights in the mapped file */
+    float *input_norm, *post_norm;         /* [hidden] */
+    float *q_norm, *k_norm;                /* [head_dim] or NULL */
 } layer;
 
 /* Micro-batches on their way through this rank: one being received, one computed, one being sent. */
@@ -75,6 +76,10 @@ bool espl_model_carve(espl_arena *a, const slice_dims *d, buffers *b);
 void espl_model_fill_rope(const espl_model_config *c, int64_t context, espl_rope *r);
 /* Keys (which = 0) or values (1) of a local layer and slot: [kv_heads, context, head_dim]. */
 float *espl_model_cache(const espl_model *m, int64_t local_layer, int64_t slot, int which);
+/* Binds layer i of the model to *l with its vectors taken from `tables`; l NULL: only checks it. */
+espl_status espl_model_bind_layer(const espl_model *m, int64_t i, espl_arena *tables, layer *l);
+/* Bytes of the tables that binding a layer takes. */
+int64_t espl_model_layer_tables(const espl_model_config *c);
 /* One decoder layer over the micro-batch in x [T, hidden], in place. */
 void espl_model_layer_forward(espl_model *m, int64_t local_layer, const espl_batch *batch, float *x, int64_t T);
 

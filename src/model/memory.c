@@ -42,11 +42,14 @@ static int64_t cache_bytes(const espl_model_config *c, const espl_model_options 
     return 2 * 4 * o->slots * espl_range_count(slice) * c->kv_heads * o->context * c->head_dim;
 }
 
+int64_t espl_model_layer_tables(const espl_model_config *c) {
+    int64_t vectors = espl_model_layer_parameters(c) - espl_model_layer_linear_weights(c);
+    return 4 * vectors + 64 * (4 + ESPL_LINEAR_KINDS);
+}
+
 /* Norms, biases and RoPE tables, as f32. */
 static int64_t table_bytes(const espl_model_config *c, const espl_model_options *o, espl_range slice) {
-    int64_t vectors = espl_model_layer_parameters(c) - espl_model_layer_linear_weights(c);
-    return 4 * (espl_range_count(slice) * vectors + c->hidden + o->context * c->head_dim) +
-           64 * espl_range_count(slice) * (4 + ESPL_LINEAR_KINDS) + 256;
+    return espl_range_count(slice) * espl_model_layer_tables(c) + 4 * (c->hidden + o->context * c->head_dim) + 256;
 }
 
 espl_model_memory espl_model_memory_of(const espl_model_config *c, const espl_model_options *o, espl_range slice,

@@ -6,44 +6,51 @@
 
 enum { NAME_MAX_BYTES = 256 };
 
-static espl_status find(espl_model *m, const char *name, int n_dims, const int64_t *dims,
+/* Binding: tensors of m's file, their vectors widened into `tables`; `bytes` of the file are used. */
+typedef struct binder {
+    const espl_model *m;
+    espl_arena *tables;
+    int64_t bytes;
+} binder;
+
+static espl_status find(const binder *b, const char *name, int n_dims, const int64_t *dims,
                         const espl_tensor_info **out) {
-    return espl_weights_require(m->weights, name, n_dims, dims, out);
+    return espl_weights_require(b->m->weights, name, n_dims, dims, out);
 }
 
-/* A vector of this rank, widened into the tables; where `mine` is false it is only checked. */
-static espl_status bind_vector(espl_model *m, const char *name, int64_t n, bool mine, float **out) {
+/* A vector, widened into the tables; where it is not `mine` it is only checked. */
+static espl_status bind_vector(binder *b, const char *name, int64_t n, bool mine, float **out) {
     const espl_tensor_info *t;
-    ESPL_TRY(find(m, name, 1, &n, &t));
+    ESPL_TRY(find(b, name, 1, &n, &t));
     if (!mine) return ESPL_OK;
-    *out = espl_arena_take(m->tables, (size_t)n * sizeof(float));
+    *out = espl_arena_take(b->tables, (size_t)n * sizeof(float));
     if (!*out) return ESPL_FAIL(ESPL_INTERNAL, "model tables sized wrongly");
     espl_tensor_widen(t->data, t->dtype, n, *out);
-    m->mapped_bytes += t->bytes;
+    b->bytes += t->bytes;
     return ESPL_OK;
 }
 
-static espl_status bind_linear(espl_model *m, int64_t i, espl_linear_kind kind, espl_linear *mine) {
+static espl_status bind_linear(binder *b, int64_t i, espl_linear_kind kind, espl_linear *mine) {
     char name[NAME_MAX_BYTES];
-    const espl_model_config *c = &m->config;
+    const espl_model_config *c = &b->m->config;
     const espl_tensor_info *t;
     int64_t dims[2];
     float *bias = NULL;
     espl_model_linear_shape(c, kind, &dims[0], &dims[1]);
     snprintf(name, sizeof name, "model.layers.%lld.%s.weight", (long long)i, espl_linear_path(kind));
-    ESPL_TRY(find(m, name, 2, dims, &t));
+    ESPL_TRY(find(b, name, 2, dims, &t));
     if (espl_model_linear_bias(c, kind)) {
         snprintf(name, sizeof name, "model.layers.%lld.%s.bias", (long long)i, espl_linear_path(kind));
-        ESPL_TRY(bind_vector(m, name, dims[0], mine != NULL, &bias));
+        ESPL_TRY(bind_vector(b, name, dims[0], mine != NULL, &bias));
     }
     if (!mine) return ESPL_OK;
     *mine = (espl_linear){.weight = t->data, .dtype = t->dtype, .out = dims[0], .in = dims[1], .bias = bias};
-    m->mapped_bytes += t->bytes;
+    b->bytes += t->bytes;
     return ESPL_OK;
 }
 
-static espl_status bind_norms(espl_model *m, int64_t i, layer *l) {
-    const espl_model_config *c = &m->config;
+static espl_status bind_norms(binder *b, int64_t i, bool mine, layer *l) {
+    const espl_model_config *c = &b->m->config;
     const struct {
         const char *path;
         int64_t n;
@@ -53,39 +60,45 @@ static espl_status bind_norms(espl_model *m, int64_t i, layer *l) {
                  {"post_attention_layernorm", c->hidden, &l->post_norm, true},
                  {"self_attn.q_norm", c->head_dim, &l->q_norm, c->qk_norm},
                  {"self_attn.k_norm", c->head_dim, &l->k_norm, c->qk_norm}};
-    bool mine = i >= m->slice.first && i < m->slice.last;
     for (size_t k = 0; k < sizeof norms / sizeof *norms; k++) {
         char name[NAME_MAX_BYTES];
         if (!norms[k].there) continue;
         snprintf(name, sizeof name, "model.layers.%lld.%s.weight", (long long)i, norms[k].path);
-        ESPL_TRY(bind_vector(m, name, norms[k].n, mine, norms[k].out));
+        ESPL_TRY(bind_vector(b, name, norms[k].n, mine, norms[k].out));
     }
     return ESPL_OK;
 }
 
-static espl_status bind_layer(espl_model *m, int64_t i) {
-    bool mine = i >= m->slice.first && i < m->slice.last;
-    layer unused = {0}, *l = mine ? &m->layers[i - m->slice.first] : &unused;
-    for (int k = 0; k < ESPL_LINEAR_KINDS; k++)
-        ESPL_TRY(bind_linear(m, i, (espl_linear_kind)k, mine ? &l->linears[k] : NULL));
-    return bind_norms(m, i, l);
+/* l NULL: the layer is only checked. */
+static espl_status bind_layer(binder *b, int64_t i, layer *l) {
+    layer unused = {0};
+    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
+        ESPL_TRY(bind_linear(b, i, (espl_linear_kind)k, l ? &l->linears[k] : NULL));
+        if (l) l->source[k] = l->linears[k].weight;
+    }
+    return bind_norms(b, i, l != NULL, l ? l : &unused);
+}
+
+espl_status espl_model_bind_layer(const espl_model *m, int64_t i, espl_arena *tables, layer *l) {
+    binder b = {.m = m, .tables = tables};
+    return bind_layer(&b, i, l);
 }
 
 /* The head is lm_head.weight where the file has it, else, if tied, the embedding table. (transformers ties only when
  * the two are equal, so with tie_word_embeddings and an lm_head.weight in the file, that tensor is what it computes
  * with.) */
-static espl_status bind_ends(espl_model *m) {
+static espl_status bind_ends(espl_model *m, binder *b) {
     const int64_t dims[2] = {m->config.vocab, m->config.hidden};
     const espl_tensor_info *embed, *head;
-    ESPL_TRY(find(m, "model.embed_tokens.weight", 2, dims, &embed));
+    ESPL_TRY(find(b, "model.embed_tokens.weight", 2, dims, &embed));
     head = embed;
     if (!m->config.tied || espl_weights_find(m->weights, "lm_head.weight"))
-        ESPL_TRY(find(m, "lm_head.weight", 2, dims, &head));
+        ESPL_TRY(find(b, "lm_head.weight", 2, dims, &head));
     if (m->first) m->embed = embed;
     if (m->last) m->head = (espl_linear){.weight = head->data, .dtype = head->dtype, .out = dims[0], .in = dims[1]};
-    m->mapped_bytes += m->first ? embed->bytes : 0;
-    m->mapped_bytes += m->last && !(m->first && head == embed) ? head->bytes : 0;
-    return bind_vector(m, "model.norm.weight", m->config.hidden, m->last, &m->final_norm);
+    b->bytes += m->first ? embed->bytes : 0;
+    b->bytes += m->last && !(m->first && head == embed) ? head->bytes : 0;
+    return bind_vector(b, "model.norm.weight", m->config.hidden, m->last, &m->final_norm);
 }
 
 /* Buffers that old exporters stored beside the weights; recomputed here. */
@@ -134,8 +147,13 @@ static espl_status check_extras(const espl_model *m) {
 }
 
 static espl_status bind_all(espl_model *m) {
-    ESPL_TRY(bind_ends(m));
-    for (int64_t i = 0; i < m->config.layers; i++) ESPL_TRY(bind_layer(m, i));
+    binder b = {.m = m, .tables = m->tables};
+    ESPL_TRY(bind_ends(m, &b));
+    for (int64_t i = 0; i < m->config.layers; i++) {
+        bool mine = i >= m->slice.first && i < m->slice.last;
+        ESPL_TRY(bind_layer(&b, i, mine ? &m->layers[i - m->slice.first] : NULL));
+    }
+    m->mapped_bytes = b.bytes;
     return check_extras(m);
 }
 
@@ -237,12 +255,25 @@ static espl_linear *own_linear(const espl_model *m, int64_t index) {
 
 const espl_linear *espl_model_linear(const espl_model *m, int64_t index) { return own_linear(m, index); }
 
+static espl_status require_own(const espl_model *m, int64_t index, espl_linear **l) {
+    *l = own_linear(m, index);
+    if (*l) return ESPL_OK;
+    return ESPL_FAIL(ESPL_INTERNAL, "linear %lld is not in layers %lld to %lld of this rank", (long long)index,
+                     (long long)m->slice.first, (long long)(m->slice.last - 1));
+}
+
 espl_status espl_model_set_mask(espl_model *m, int64_t index, const uint64_t *mask) {
-    espl_linear *l = own_linear(m, index);
-    if (!l)
-        return ESPL_FAIL(ESPL_INTERNAL, "linear %lld is not in layers %lld to %lld of this rank", (long long)index,
-                         (long long)m->slice.first, (long long)(m->slice.last - 1));
+    espl_linear *l;
+    ESPL_TRY(require_own(m, index, &l));
     l->mask = mask;
+    return ESPL_OK;
+}
+
+espl_status espl_model_set_weight(espl_model *m, int64_t index, const void *weight) {
+    espl_linear *l;
+    ESPL_TRY(require_own(m, index, &l));
+    l->weight =
+        weight ? weight : m->layers[espl_linear_layer(index) - m->slice.first].source[espl_linear_kind_of(index)];
     return ESPL_OK;
 }
 

@@ -48,7 +48,7 @@ static espl_status row_shares(const espl_linear *l, int64_t count, const uint64_
     return ESPL_OK;
 }
 
-static void prune_rows(const scorer *s, const int64_t *more, uint64_t *mask, espl_workspace *ws) {
+static void prune_each_row(const scorer *s, const int64_t *more, uint64_t *mask, espl_workspace *ws) {
     int64_t words = espl_mask_words(s->l->in);
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < s->l->out; r++) {
@@ -59,22 +59,18 @@ static void prune_rows(const scorer *s, const int64_t *more, uint64_t *mask, esp
     }
 }
 
-static espl_status check_shape(const espl_linear *l) {
-    if (l->in * (int64_t)sizeof(int32_t) <= ESPL_WORKSPACE_SCRATCH) return ESPL_OK;
-    return ESPL_FAIL(ESPL_UNSUPPORTED, "a linear of %lld input features is too wide to prune, the most is %lld",
-                     (long long)l->in, (long long)(ESPL_WORKSPACE_SCRATCH / (int64_t)sizeof(int32_t)));
+espl_status espl_prune_rows(const scorer *s, int64_t count, uint64_t *mask, espl_workspace *ws) {
+    int64_t *more;
+    ESPL_TRY(espl_mem_alloc(&more, s->l->out, sizeof *more, "row counts"));
+    espl_status st = row_shares(s->l, count, mask, more);
+    if (st == ESPL_OK) prune_each_row(s, more, mask, ws);
+    espl_mem_free(&more);
+    return st;
 }
 
 espl_status espl_prune_more(const espl_linear *l, espl_score score, const float *norm, int64_t count, uint64_t *mask,
                             espl_workspace *ws) {
-    scorer s;
-    int64_t *more;
-    ESPL_TRY(check_shape(l));
-    ESPL_TRY(espl_scorer_create(l, score, norm, mask, &s));
-    espl_status st = espl_mem_alloc(&more, l->out, sizeof *more, "row counts");
-    if (st == ESPL_OK) st = row_shares(l, count, mask, more);
-    if (st == ESPL_OK) prune_rows(&s, more, mask, ws);
-    espl_mem_free(&more);
-    espl_scorer_destroy(&s);
-    return st;
+    espl_scoring s = {.score = score, .norm = norm};
+    espl_pattern rows = {.group = ESPL_GROUP_ROW};
+    return espl_prune_linear(l, &s, &rows, count, mask, ws);
 }

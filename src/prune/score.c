@@ -6,9 +6,9 @@
 
 static const struct {
     const char *name;
-    bool activations;
+    bool activations, gradients;
 } scores[ESPL_SCORE_COUNT] = {
-#define X(name, text, activations) {text, activations},
+#define X(name, text, activations, gradients) {text, activations, gradients},
     ESPL_SCORE_LIST(X)
 #undef X
 };
@@ -21,9 +21,11 @@ bool espl_score_parse(const char *name, espl_score *out) {
     return false;
 }
 
-enum { PIECE = 512 }; /* columns scored at a time: they stay in L1 */
+bool espl_score_needs_activations(espl_score s) { return scores[s].activations; }
 
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+bool espl_score_needs_gradients(espl_score s) { return scores[s].gradients; }
+
+enum { PIECE = 512 }; /* columns scored at a time: they stay in L1 */
 
 /* |W| of row r, columns c0 .. c0 + n. */
 static void magnitudes(const espl_linear *l, int64_t r, int64_t c0, int64_t n, float *out) {
@@ -76,18 +78,30 @@ static float sum_row(const scorer *s, int64_t r) {
 
 static espl_status prepare_ria(scorer *s) {
     ESPL_TRY(espl_mem_alloc(&s->columns, s->l->in, sizeof *s->columns, "column sums"));
+    ESPL_TRY(espl_mem_alloc(&s->rows, s->l->out, sizeof *s->rows, "row sums"));
     ESPL_TRY(espl_mem_alloc(&s->scale, s->l->in, sizeof *s->scale, "activation scales"));
     sum_columns(s);
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < s->l->out; r++) s->rows[r] = sum_row(s, r);
     for (int64_t c = 0; c < s->l->in; c++) s->scale[c] = sqrtf(s->norm[c]);
     return ESPL_OK;
 }
 
-espl_status espl_scorer_create(const espl_linear *l, espl_score score, const float *norm, const uint64_t *mask,
-                               scorer *out) {
-    *out = (scorer){.l = l, .mask = mask, .words = espl_mask_words(l->in), .score = score, .norm = norm};
-    if (scores[score].activations && !norm)
-        return ESPL_FAIL(ESPL_USAGE, "score %s needs the norms of the activations", scores[score].name);
-    if (score != ESPL_SCORE_RIA) return ESPL_OK;
+espl_status espl_scorer_create(const espl_linear *l, const espl_scoring *what, const uint64_t *mask, scorer *out) {
+    *out = (scorer){.l = l,
+                    .mask = mask,
+                    .words = espl_mask_words(l->in),
+                    .score = what->score,
+                    .norm = what->norm,
+                    .gradient = what->gradient};
+    if (l->in * (int64_t)sizeof(int32_t) > ESPL_WORKSPACE_SCRATCH)
+        return ESPL_FAIL(ESPL_UNSUPPORTED, "a linear of %lld input features is too wide to prune, the most is %lld",
+                         (long long)l->in, (long long)(ESPL_WORKSPACE_SCRATCH / (int64_t)sizeof(int32_t)));
+    if (scores[what->score].activations && !what->norm)
+        return ESPL_FAIL(ESPL_USAGE, "score %s needs the norms of the activations", scores[what->score].name);
+    if (scores[what->score].gradients && !what->gradient)
+        return ESPL_FAIL(ESPL_USAGE, "score %s needs the gradient of each weight", scores[what->score].name);
+    if (what->score != ESPL_SCORE_RIA) return ESPL_OK;
     espl_status st = prepare_ria(out);
     if (st != ESPL_OK) espl_scorer_destroy(out);
     return st;
@@ -95,19 +109,27 @@ espl_status espl_scorer_create(const espl_linear *l, espl_score score, const flo
 
 void espl_scorer_destroy(scorer *s) {
     espl_mem_free(&s->columns);
+    espl_mem_free(&s->rows);
     espl_mem_free(&s->scale);
 }
 
 /* A sum that is 0 has only zeros to divide. */
 static float share(float w, float sum) { return sum > 0 ? w / sum : 0; }
 
-/* |W| in w becomes the score. */
-static void score_piece(const scorer *s, float row_sum, int64_t c0, int64_t n, float *w) {
-    const float *norm = s->norm + c0, *columns = s->columns + c0, *scale = s->scale + c0;
+/* |W| of n columns of row r, from c0 on, becomes the score. */
+static void score_piece(const scorer *s, int64_t r, int64_t c0, int64_t n, float *w) {
+    if (s->score == ESPL_SCORE_MAGNITUDE) return;
+    const float *norm = s->norm + c0;
     if (s->score == ESPL_SCORE_WANDA)
         for (int64_t c = 0; c < n; c++) w[c] *= norm[c];
-    if (s->score == ESPL_SCORE_RIA)
-        for (int64_t c = 0; c < n; c++) w[c] = (share(w[c], columns[c]) + share(w[c], row_sum)) * scale[c];
+    if (s->score == ESPL_SCORE_RIA) {
+        const float *columns = s->columns + c0, *scale = s->scale + c0;
+        for (int64_t c = 0; c < n; c++) w[c] = (share(w[c], columns[c]) + share(w[c], s->rows[r])) * scale[c];
+    }
+    if (scores[s->score].gradients) {
+        const float *gradient = s->gradient + r * s->l->in + c0;
+        for (int64_t c = 0; c < n; c++) w[c] *= norm[c] + gradient[c];
+    }
 }
 
 static void mark_pruned(const uint64_t *row, int64_t n, int32_t *keys) {
@@ -119,11 +141,11 @@ static void mark_pruned(const uint64_t *row, int64_t n, int32_t *keys) {
 }
 
 void espl_scorer_keys(const scorer *s, int64_t r, int32_t *keys) {
-    float w[PIECE], row_sum = s->score == ESPL_SCORE_RIA ? sum_row(s, r) : 0;
+    float w[PIECE];
     for (int64_t c0 = 0; c0 < s->l->in; c0 += PIECE) {
         int64_t n = min64(PIECE, s->l->in - c0);
         magnitudes(s->l, r, c0, n, w);
-        score_piece(s, row_sum, c0, n, w);
+        score_piece(s, r, c0, n, w);
         memcpy(keys + c0, w, (size_t)n * sizeof *w);
         for (int64_t c = 0; c < n; c++) {
             int32_t key = keys[c0 + c] & INT32_MAX;

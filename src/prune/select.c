@@ -4,8 +4,6 @@
 
 #include <string.h>
 
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* Keys <= limit. */
 static int64_t count_up_to(const int32_t *keys, int64_t n, int32_t limit) {
     int64_t count = 0;
@@ -58,7 +56,7 @@ static uint64_t word_below(const int32_t *keys, int64_t n, int32_t limit) {
     return word;
 }
 
-static void clear_equal(const int32_t *keys, int64_t n, int32_t key, int64_t count, uint64_t *row) {
+void espl_select_equal(const int32_t *keys, int64_t n, int32_t key, int64_t count, uint64_t *row) {
     for (int64_t c = 0; c < n && count > 0; c++) {
         if (keys[c] != key) continue;
         row[c / 64] &= ~(UINT64_C(1) << (c % 64));
@@ -66,14 +64,44 @@ static void clear_equal(const int32_t *keys, int64_t n, int32_t key, int64_t cou
     }
 }
 
+int64_t espl_select_below(const int32_t *keys, int64_t n, int32_t limit, uint64_t *row) {
+    int64_t count = 0;
+    for (int64_t c0 = 0; c0 < n; c0 += 64) {
+        uint64_t word = word_below(keys + c0, min64(64, n - c0), limit);
+        count += __builtin_popcountll(word);
+        row[c0 / 64] &= ~word;
+    }
+    return count;
+}
+
 void espl_select_smallest(const int32_t *keys, int64_t n, int64_t k, uint64_t *row) {
     int32_t limit;
     if (k <= 0) return;
     if (split(keys, n, k, &limit)) limit++;
-    for (int64_t c0 = 0; c0 < n; c0 += 64) {
-        uint64_t word = word_below(keys + c0, min64(64, n - c0), limit);
-        k -= __builtin_popcountll(word);
-        row[c0 / 64] &= ~word;
+    espl_select_equal(keys, n, limit, k - espl_select_below(keys, n, limit, row), row);
+}
+
+/* The lowest column of the least key among those of a group whose bit is still in `left`. */
+static int64_t least(const int32_t *keys, int64_t width, uint64_t left) {
+    int64_t best = -1;
+    for (int64_t c = 0; c < width; c++)
+        if (left >> c & 1 && (best < 0 || keys[c] < keys[best])) best = c;
+    return best;
+}
+
+void espl_select_n_m(const int32_t *keys, int64_t in, const espl_pattern *p, uint64_t *row) {
+    for (int64_t c0 = 0; c0 < in; c0 += p->m) {
+        int64_t width = min64(p->m, in - c0), go = n_m_pruned(p, width);
+        uint64_t left = width == 64 ? ~UINT64_C(0) : (UINT64_C(1) << width) - 1;
+        for (int64_t c = 0; c < width; c++) {
+            if (keys[c0 + c] != KEY_PRUNED) continue;
+            left &= ~(UINT64_C(1) << c);
+            go--;
+        }
+        for (; go > 0; go--) {
+            int64_t c = least(keys + c0, width, left);
+            left &= ~(UINT64_C(1) << c);
+            row[(c0 + c) / 64] &= ~(UINT64_C(1) << ((c0 + c) % 64));
+        }
     }
-    clear_equal(keys, n, limit, k, row);
 }

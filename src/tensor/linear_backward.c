@@ -52,17 +52,43 @@ static double absolute_sum(const float *p, int64_t n) {
     return sum;
 }
 
+/* Rows and columns of a tile. */
+typedef struct place {
+    int64_t r0, c0, rn, cn;
+} place;
+
+/* dy^T x of tile `index` of the grid into `tile` [rn, cn]. */
+static place form_tile(const espl_linear *l, const tile_grid *g, int64_t index, const float *x, const float *dy,
+                       int64_t T, float *tile) {
+    place p = {.r0 = index % g->r_tiles * g->rn, .c0 = index / g->r_tiles * g->cn};
+    p.rn = tile_min(g->rn, l->out - p.r0), p.cn = tile_min(g->cn, l->in - p.c0);
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)p.rn, (int)p.cn, (int)T, 1.0f, dy + p.r0, (int)l->out,
+                x + p.c0, (int)l->in, 0.0f, tile, (int)p.cn);
+    return p;
+}
+
 /* Sum of |dy^T x| over the surviving weights of tile `index` of the grid. */
 static double gradient_tile(const espl_linear *l, const tile_grid *g, int64_t index, const float *x, const float *dy,
                             int64_t T, float *tile) {
-    int64_t r0 = index % g->r_tiles * g->rn, c0 = index / g->r_tiles * g->cn;
-    int64_t rn = tile_min(g->rn, l->out - r0), cn = tile_min(g->cn, l->in - c0);
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)rn, (int)cn, (int)T, 1.0f, dy + r0, (int)l->out, x + c0,
-                (int)l->in, 0.0f, tile, (int)cn);
+    place p = form_tile(l, g, index, x, dy, T, tile);
     if (l->mask)
-        for (int64_t r = 0; r < rn; r++)
-            espl_mask_apply(tile + r * cn, l->mask + (r0 + r) * espl_mask_words(l->in), c0, cn);
-    return absolute_sum(tile, rn * cn);
+        for (int64_t r = 0; r < p.rn; r++)
+            espl_mask_apply(tile + r * p.cn, l->mask + (p.r0 + r) * espl_mask_words(l->in), p.c0, p.cn);
+    return absolute_sum(tile, p.rn * p.cn);
+}
+
+void espl_tensor_gradient_squares(const espl_linear *l, const float *x, const float *dy, int64_t T, float *squares,
+                                  espl_workspace *ws) {
+    tile_grid g = gradient_grid(l);
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int64_t index = 0; index < g.count; index++) {
+        float *tile = espl_workspace_mine(ws).tile;
+        place p = form_tile(l, &g, index, x, dy, T, tile);
+        for (int64_t r = 0; r < p.rn; r++) {
+            float *to = squares + (p.r0 + r) * l->in + p.c0;
+            for (int64_t c = 0; c < p.cn; c++) to[c] += tile[r * p.cn + c] * tile[r * p.cn + c];
+        }
+    }
 }
 
 void espl_tensor_gradient_sums(const espl_linear *linears, int n, const float *x, const float *const *dy, int64_t T,

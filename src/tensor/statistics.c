@@ -2,6 +2,7 @@
 #include "internal.h"
 #include "tiles.h"
 
+#include <cblas.h>
 #include <math.h>
 #include <string.h>
 
@@ -15,6 +16,23 @@ void espl_tensor_square_sums(const float *x, int64_t T, int64_t C, double *sums)
             const float *row = x + t * C + c0;
             for (int64_t c = 0; c < n; c++) sums[c0 + c] += (double)row[c] * (double)row[c];
         }
+    }
+}
+
+void espl_tensor_gram(const float *x, int64_t T, int64_t C, float *gram) {
+    enum { MOST = 384, LEAST = 96, ENOUGH = 8 };
+    tile_grid g = tile_cut(C, C, MOST, LEAST, ENOUGH);
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int64_t index = 0; index < g.count; index++) {
+        int64_t r0 = index % g.r_tiles * g.rn, c0 = index / g.r_tiles * g.cn;
+        int64_t rn = tile_min(g.rn, C - r0), cn = tile_min(g.cn, C - c0);
+        if (c0 >= r0 + rn) continue; /* above the diagonal */
+        if (r0 == c0 && rn == cn)
+            cblas_ssyrk(CblasRowMajor, CblasLower, CblasTrans, (int)rn, (int)T, 1.0f, x + r0, (int)C, 1.0f,
+                        gram + r0 * C + c0, (int)C);
+        else
+            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)rn, (int)cn, (int)T, 1.0f, x + r0, (int)C, x + c0,
+                        (int)C, 1.0f, gram + r0 * C + c0, (int)C);
     }
 }
 

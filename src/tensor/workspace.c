@@ -22,6 +22,8 @@ _Static_assert(TILE_FLOATS >= 2 * BLOCK_Q * MAX_HEAD_DIM, "attention queries and
 
 int espl_tensor_threads(void) { return max_threads(); }
 
+int espl_tensor_thread(void) { return my_thread(); }
+
 int64_t espl_workspace_bytes(int threads) {
     return (int64_t)threads * (int64_t)(espl_arena_piece(PANEL_FLOATS * 4) + espl_arena_piece(TILE_FLOATS * 4));
 }

@@ -34,7 +34,7 @@ HEADERS = [
     (re.compile(r"mpi(-ext)?\.h$"), {"comm"}),
     (re.compile(r"(hdf5|H5\w+)\.h$"), {"checkpoint"}),
     (re.compile(r"curl/"), {"agent"}),
-    (re.compile(r"(cblas|openblas_config)\.h$"), {"tensor"}),
+    (re.compile(r"(cblas|openblas_config)\.h$"), {"tensor", "prune"}),
     (re.compile(r"(lapack\w*|f77blas)\.h$"), {"prune"}),
     (re.compile(r"(pcre2|utf8proc)\.h$"), {"tokenizer"}),
     (re.compile(r"xxhash\.h$"), {"base"}),

@@ -176,7 +176,8 @@ static void statistics_alone(run *r) {
 
 static void refusals(run *r) {
     espl_calibration c;
-    const espl_calibration_options wrong[] = {{1, 1, 1}, {r->T + 1, 1, 1}, {r->T, 0, 0}, {r->T, -1, 1}};
+    const espl_calibration_options wrong[] = {
+        {1, 1, 1, NULL}, {r->T + 1, 1, 1, NULL}, {r->T, 0, 0, NULL}, {r->T, -1, 1, NULL}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         check(r, espl_model_calibrate(r->m, &wrong[i], r->ids, NULL, NULL, &c) == ESPL_USAGE, "options refused");
     int32_t far[2] = {0, (int32_t)espl_model_config_of(r->m)->vocab};

@@ -1,0 +1,167 @@
+/* Patterns: which weights of a linear compete with each other. */
+#include "internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool parse_n_m(const char *text, espl_pattern *out) {
+    char *end;
+    long long n = strtoll(text, &end, 10);
+    if (end == text || *end != ':') return false;
+    const char *second = end + 1;
+    long long m = strtoll(second, &end, 10);
+    if (end == second || *end || n < 1 || n >= m || m > 64) return false;
+    *out = (espl_pattern){.group = ESPL_GROUP_N_M, .n = n, .m = m};
+    return true;
+}
+
+bool espl_pattern_parse(const char *text, espl_score score, espl_update update, espl_pattern *out) {
+    bool layer = update == ESPL_UPDATE_SPARSEGPT || score == ESPL_SCORE_MAGNITUDE || score == ESPL_SCORE_RIA;
+    *out = (espl_pattern){.group = ESPL_GROUP_ROW};
+    if (strcmp(text, "row") == 0) return true;
+    if (strcmp(text, "unstructured") == 0 && !layer) return true;
+    out->group = ESPL_GROUP_LAYER;
+    if (strcmp(text, "layer") == 0 || strcmp(text, "unstructured") == 0) return true;
+    return parse_n_m(text, out);
+}
+
+int64_t espl_pattern_count(const espl_pattern *p, int64_t out, int64_t in) {
+    return out * (in / p->m * n_m_pruned(p, p->m) + n_m_pruned(p, in % p->m));
+}
+
+void espl_mask_fill(uint64_t *mask, int64_t out, int64_t in) {
+    int64_t words = espl_mask_words(in);
+    for (int64_t r = 0; r < out; r++)
+        for (int64_t w = 0; w < words; w++) mask[r * words + w] = mask_columns(in, w);
+}
+
+/* ------------------------------------------------------- the least of a linear
+ *
+ * As a radix selection in two passes: the upper 16 bits of the keys, then the lower 15 of those in the bin that the
+ * rank falls into. Counts are integers: no order of summation to keep. */
+enum { UPPER = 1 << 16, LOWER = 1 << 15 };
+
+typedef struct counting {
+    const scorer *s;
+    int32_t upper;   /* -1 in the first pass */
+    int64_t *counts; /* [UPPER] */
+} counting;
+
+static void count_row(const counting *k, int64_t r, int32_t *keys, int64_t *counts) {
+    espl_scorer_keys(k->s, r, keys);
+    for (int64_t c = 0; c < k->s->l->in; c++) {
+        if (k->upper < 0)
+            counts[keys[c] >> 15]++;
+        else if (keys[c] >> 15 == k->upper)
+            counts[keys[c] & (LOWER - 1)]++;
+    }
+}
+
+/* ranges: [threads][UPPER] counts */
+static void count_keys(const counting *k, int64_t *own, espl_workspace *ws) {
+    memset(k->counts, 0, UPPER * sizeof *k->counts);
+    memset(own, 0, (size_t)espl_tensor_threads() * UPPER * sizeof *own);
+#pragma omp parallel
+    {
+        int64_t *mine = own + espl_tensor_thread() * UPPER;
+#pragma omp for schedule(static)
+        for (int64_t r = 0; r < k->s->l->out; r++) count_row(k, r, espl_workspace_scratch(ws), mine);
+    }
+    for (int t = 0; t < espl_tensor_threads(); t++)
+        for (int64_t b = 0; b < UPPER; b++) k->counts[b] += own[(int64_t)t * UPPER + b];
+}
+
+/* The bin that holds the key of rank *rank (from 0), which becomes its rank inside the bin. */
+static int32_t find_bin(const int64_t *counts, int64_t *rank) {
+    int32_t bin = 0;
+    while (bin < UPPER - 1 && *rank >= counts[bin]) *rank -= counts[bin++];
+    return bin;
+}
+
+/* The key of that rank; *rank becomes the number of equal keys before it. */
+static espl_status find_key(const scorer *s, int64_t *rank, int32_t *key, espl_workspace *ws) {
+    counting k = {.s = s, .upper = -1};
+    int64_t *own = NULL;
+    espl_status st = espl_mem_alloc(&k.counts, UPPER, sizeof *k.counts, "key counts");
+    if (st == ESPL_OK) st = espl_mem_alloc(&own, espl_tensor_threads(), UPPER * sizeof *own, "key counts");
+    if (st == ESPL_OK) {
+        count_keys(&k, own, ws);
+        k.upper = find_bin(k.counts, rank);
+        count_keys(&k, own, ws);
+        *key = k.upper << 15 | find_bin(k.counts, rank);
+    }
+    espl_mem_free(&own);
+    espl_mem_free(&k.counts);
+    return st;
+}
+
+static int64_t count_equal(const int32_t *keys, int64_t n, int32_t key) {
+    int64_t count = 0;
+    for (int64_t c = 0; c < n; c++) count += keys[c] == key;
+    return count;
+}
+
+/* Clears all keys < key, and the first `ties` of those that equal it. equal [out] is scratch. */
+static void clear_least(const scorer *s, int32_t key, int64_t ties, int64_t *equal, uint64_t *mask,
+                        espl_workspace *ws) {
+    int64_t in = s->l->in;
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < s->l->out; r++) {
+        int32_t *keys = espl_workspace_scratch(ws);
+        espl_scorer_keys(s, r, keys);
+        equal[r] = count_equal(keys, in, key);
+        espl_select_below(keys, in, key, mask + r * s->words);
+    }
+    for (int64_t r = 0; r < s->l->out; r++) {
+        int64_t mine = min64(equal[r], ties);
+        ties -= mine;
+        equal[r] = mine;
+    }
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < s->l->out; r++) {
+        int32_t *keys = espl_workspace_scratch(ws);
+        if (equal[r] == 0) continue;
+        espl_scorer_keys(s, r, keys); /* what was cleared just now is no longer equal to anything */
+        espl_select_equal(keys, in, key, equal[r], mask + r * s->words);
+    }
+}
+
+static espl_status prune_layer(const scorer *s, int64_t count, uint64_t *mask, espl_workspace *ws) {
+    espl_linear now = *s->l;
+    int64_t *equal, rank = count - 1;
+    int32_t key;
+    now.mask = mask;
+    if (count < 0 || count > espl_tensor_surviving(&now))
+        return ESPL_FAIL(ESPL_USAGE, "%lld weights to prune of %lld that survive", (long long)count,
+                         (long long)espl_tensor_surviving(&now));
+    if (count == 0) return ESPL_OK;
+    ESPL_TRY(find_key(s, &rank, &key, ws));
+    ESPL_TRY(espl_mem_alloc(&equal, s->l->out, sizeof *equal, "ties"));
+    clear_least(s, key, rank + 1, equal, mask, ws);
+    espl_mem_free(&equal);
+    return ESPL_OK;
+}
+
+static void prune_n_m(const scorer *s, const espl_pattern *p, uint64_t *mask, espl_workspace *ws) {
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < s->l->out; r++) {
+        int32_t *keys = espl_workspace_scratch(ws);
+        espl_scorer_keys(s, r, keys);
+        espl_select_n_m(keys, s->l->in, p, mask + r * s->words);
+    }
+}
+
+espl_status espl_prune_linear(const espl_linear *l, const espl_scoring *what, const espl_pattern *p, int64_t count,
+                              uint64_t *mask, espl_workspace *ws) {
+    scorer s;
+    espl_status st = espl_scorer_create(l, what, mask, &s);
+    if (st != ESPL_OK) return st;
+    if (p->group == ESPL_GROUP_ROW)
+        st = espl_prune_rows(&s, count, mask, ws);
+    else if (p->group == ESPL_GROUP_LAYER)
+        st = prune_layer(&s, count, mask, ws);
+    else
+        prune_n_m(&s, p, mask, ws);
+    espl_scorer_destroy(&s);
+    return st;
+}
