@@ -172,8 +172,10 @@ typedef struct slab_set {
 
 /* Local. Fills set->checksums from memory; ESPL_INTERNAL where an item is missing or a mask has bits beyond `in`. */
 espl_status espl_slab_checksum(const espl_checkpoint_shape *shape, slab_set *set);
-/* Collective. Writes this rank's hyperslabs into f (H5_SHARE). */
-espl_status espl_slab_write(espl_comm *c, const h5file *f, const espl_checkpoint_shape *shape, const slab_set *set);
+/* Collective. Writes this rank's hyperslabs into f (H5_SHARE). fd: this rank's own handle of the file, to have the disk
+ * begin early. */
+espl_status espl_slab_write(espl_comm *c, const h5file *f, int fd, const espl_checkpoint_shape *shape,
+                            const slab_set *set);
 /* Local. Compares the file's bytes with set->checksums. */
 espl_status espl_slab_verify(const h5file *f, const espl_checkpoint_shape *shape, const slab_set *set);
 /* Local. Reads this rank's hyperslabs into `items`, checks the stored checksums and, of masks, the bits beyond `in`. */

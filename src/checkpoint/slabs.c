@@ -1,6 +1,7 @@
 /* Masks and updates: one dataset per kind of linear, [layers, ...]; every rank owns the hyperslab of its layers. */
 #include "internal.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -119,8 +120,8 @@ static bool transfer_layer(const slab *s, hid_t dataset, hid_t dxpl, int64_t lay
 }
 
 /* No early return: a rank that cannot write still takes part in every collective call. */
-static espl_status write_all(const h5file *f, const espl_checkpoint_shape *shape, const slab_set *set, hid_t dxpl,
-                             const open_set *o, int64_t steps) {
+static espl_status write_all(const h5file *f, int fd, const espl_checkpoint_shape *shape, const slab_set *set,
+                             hid_t dxpl, const open_set *o, int64_t steps) {
     static const uint64_t nothing[1];
     espl_status st = ESPL_OK;
     for (int linear = 0; linear < ESPL_LINEAR_KINDS; linear++) {
@@ -135,6 +136,7 @@ static espl_status write_all(const h5file *f, const espl_checkpoint_shape *shape
             if (mine && espl_fault("checkpoint.slab"))
                 st = ESPL_FAIL(ESPL_IO, "%s: cannot be written: fault on demand", f->path);
         }
+        (void)sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* a hint: the disk may begin */
     }
     return st;
 }
@@ -161,7 +163,8 @@ static espl_status most_layers(espl_comm *c, const espl_checkpoint_shape *shape,
     return ESPL_OK;
 }
 
-espl_status espl_slab_write(espl_comm *c, const h5file *f, const espl_checkpoint_shape *shape, const slab_set *set) {
+espl_status espl_slab_write(espl_comm *c, const h5file *f, int fd, const espl_checkpoint_shape *shape,
+                            const slab_set *set) {
     open_set o;
     int64_t steps;
     ESPL_TRY(most_layers(c, shape, &steps));
@@ -169,7 +172,7 @@ espl_status espl_slab_write(espl_comm *c, const h5file *f, const espl_checkpoint
     hid_t dxpl = transfer_list();
     if (dxpl < 0) st = espl_h5_fail(ESPL_INTERNAL, f->path, "cannot be written");
     st = espl_comm_agree(c, st);
-    if (st == ESPL_OK) st = espl_comm_agree(c, write_all(f, shape, set, dxpl, &o, steps));
+    if (st == ESPL_OK) st = espl_comm_agree(c, write_all(f, fd, shape, set, dxpl, &o, steps));
     if (dxpl >= 0) H5Pclose(dxpl);
     close_all(&o);
     return st;

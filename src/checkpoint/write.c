@@ -17,6 +17,7 @@ typedef struct writing {
     uint64_t *checksums[SLAB_KINDS]; /* rank 0: of all linears */
     records r;                       /* rank 0 */
     bool started;                    /* rank 0: there is a part file */
+    int fd;                          /* this rank's own handle of it, -1: none */
 } writing;
 
 /* ------------------------------------------------------------ preparing */
@@ -100,33 +101,23 @@ static espl_status start(writing *w, const char *dir) {
 }
 
 /* A rank that does not see the file would be missed inside the collective open. */
-static espl_status reachable(const writing *w) {
-    int fd = open(w->part.data, O_RDWR | O_CLOEXEC);
-    if (fd < 0 || espl_fault("checkpoint.open")) {
-        if (fd >= 0) close(fd);
-        return ESPL_FAIL(ESPL_IO, "%s: cannot be opened on rank %d: %s (is the directory on a shared file system?)",
-                         w->part.data, espl_comm_rank(w->c), fd < 0 ? strerror(errno) : "fault on demand");
-    }
-    close(fd);
-    return ESPL_OK;
-}
-
-static espl_status write_sets(writing *w, const h5file *f) {
-    for (int i = 0; i < w->n_sets; i++) ESPL_TRY(espl_slab_write(w->c, f, w->shape, &w->sets[i]));
-    espl_status st = ESPL_OK;
-    if (H5Fflush(f->id, H5F_SCOPE_GLOBAL) < 0) st = espl_h5_fail(ESPL_IO, f->path, "cannot be flushed");
-    return espl_comm_agree(w->c, st);
+static espl_status reach(writing *w) {
+    w->fd = open(w->part.data, O_RDWR | O_CLOEXEC);
+    bool fault = espl_fault("checkpoint.open");
+    if (w->fd >= 0 && !fault) return ESPL_OK;
+    return ESPL_FAIL(ESPL_IO, "%s: cannot be opened on rank %d: %s (is the directory on a shared file system?)",
+                     w->part.data, espl_comm_rank(w->c), fault ? "fault on demand" : strerror(errno));
 }
 
 static espl_status fill(writing *w) {
     h5file f = {.path = w->part.data};
     espl_status st = espl_comm_agree(w->c, espl_h5_open(&f, H5_SHARE, w->c));
-    if (st == ESPL_OK) st = write_sets(w, &f);
+    for (int i = 0; st == ESPL_OK && i < w->n_sets; i++) st = espl_slab_write(w->c, &f, w->fd, w->shape, &w->sets[i]);
     espl_status closed = espl_comm_agree(w->c, espl_h5_close(&f));
     return st != ESPL_OK ? st : closed;
 }
 
-/* What came to lie in the file, read as a later run will read it. */
+/* What came to lie in the file, read as a later run will read it, while the disk is still busy with it. */
 static espl_status verify(const writing *w) {
     h5file f = {.path = w->part.data};
     ESPL_TRY(espl_h5_open(&f, H5_READ, NULL));
@@ -146,9 +137,10 @@ static espl_status verify(const writing *w) {
     return st;
 }
 
-static espl_status sync_file(const writing *w) {
-    int fd = open(w->part.data, O_RDWR | O_CLOEXEC);
-    if (fd < 0) return io_error(w, "opened");
+/* What this rank wrote: on cluster file systems only its own node can force it out. */
+static espl_status flush(writing *w) {
+    int fd = w->fd;
+    w->fd = -1;
     bool synced = fsync(fd) == 0;
     int error = errno;
     bool closed = close(fd) == 0;
@@ -159,7 +151,9 @@ static espl_status sync_file(const writing *w) {
 static espl_status finish(writing *w) {
     if (espl_comm_rank(w->c) != 0) return ESPL_OK;
     ESPL_TRY(espl_skeleton_seal(w->part.data));
-    ESPL_TRY(sync_file(w));
+    w->fd = open(w->part.data, O_RDWR | O_CLOEXEC);
+    if (w->fd < 0) return io_error(w, "opened");
+    ESPL_TRY(flush(w));
     if (espl_fault("checkpoint.rename") || rename(w->part.data, w->path.data) != 0) return io_error(w, "renamed");
     w->started = false;
     espl_file_sync_directory(w->path.data);
@@ -173,9 +167,10 @@ static espl_status write_phases(writing *w, const char *dir) {
     ESPL_TRY(espl_comm_agree(w->c, prepare(w, dir)));
     ESPL_TRY(gather(w));
     ESPL_TRY(espl_comm_agree(w->c, start(w, dir)));
-    ESPL_TRY(espl_comm_agree(w->c, reachable(w)));
+    ESPL_TRY(espl_comm_agree(w->c, reach(w)));
     ESPL_TRY(fill(w));
     ESPL_TRY(espl_comm_agree(w->c, verify(w)));
+    ESPL_TRY(espl_comm_agree(w->c, flush(w)));
     return espl_comm_agree(w->c, finish(w));
 }
 
@@ -184,6 +179,7 @@ espl_status espl_checkpoint_write(espl_comm *c, const char *dir, const espl_chec
     writing w = {.c = c,
                  .shape = shape,
                  .content = k,
+                 .fd = -1,
                  .top = {.iteration = k->iteration,
                          .revision = k->revision,
                          .layers = shape->layers,
@@ -191,6 +187,7 @@ espl_status espl_checkpoint_write(espl_comm *c, const char *dir, const espl_chec
                          .update_dtype = k->update_dtype}};
     if (!w.top.has_updates) w.top.update_dtype = ESPL_DTYPE_F32;
     espl_status st = write_phases(&w, dir);
+    if (w.fd >= 0) close(w.fd);
     if (w.started) unlink(w.part.data);
     for (int i = 0; i < SLAB_KINDS; i++) {
         espl_mem_free(&w.sets[i].checksums);

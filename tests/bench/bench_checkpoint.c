@@ -1,0 +1,219 @@
+/* How fast a checkpoint is written, next to the same bytes by plain pwrite and fsync.
+ *
+ * usage: mpirun -n N bench_checkpoint DIR [--layers 28] [--hidden 1024] [--heads 2048] [--kv 1024] [--ffn 3072]
+ *                                     [--rounds 9]
+ * The shape is Qwen3-0.6B's unless told otherwise; heads and kv are features. DIR is the directory to write in. Each
+ * round times, in turns, a checkpoint (checksums, skeleton, hyperslabs, fsync, verification, rename, fsync) and plain
+ * files of as many bytes (every rank writes its own masks at its offset, then fsync, rename, fsync of the directory),
+ * first the one, then the other, and reads the checkpoint back. Prints one JSON line: medians, the median of the
+ * rounds' ratios plain / checkpoint, bytes of file, masks and of the linears in bf16. */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "espalier/checkpoint.h"
+
+enum { MOST_ROUNDS = 99 };
+
+typedef struct bench {
+    espl_comm *c;
+    const char *dir;
+    char plain[4096], part[4096], file[4096];
+    int64_t layers, hidden, heads, kv, ffn, rounds;
+    espl_checkpoint_shape shape;
+    espl_checkpoint content;
+    uint64_t **masks, **back;
+    int64_t n, total; /* linears of this rank; bytes of all masks */
+    double checkpoint[MOST_ROUNDS], pwrite[MOST_ROUNDS], ratio[MOST_ROUNDS], read[MOST_ROUNDS];
+} bench;
+
+static int64_t mask_bytes(const bench *b, int k) { return b->shape.out[k] * espl_mask_words(b->shape.in[k]) * 8; }
+
+static espl_status make_shape(bench *b) {
+    espl_range slices[1024];
+    double cost[1024];
+    const int64_t out[] = {b->heads, b->kv, b->kv, b->hidden, b->ffn, b->ffn, b->hidden};
+    const int64_t in[] = {b->hidden, b->hidden, b->hidden, b->heads, b->hidden, b->hidden, b->ffn};
+    b->shape.layers = b->layers;
+    memcpy(b->shape.out, out, sizeof out);
+    memcpy(b->shape.in, in, sizeof in);
+    for (int i = 0; i < 1024; i++) cost[i] = 1;
+    if (b->layers > 1024) return ESPL_FAIL(ESPL_USAGE, "too many layers");
+    ESPL_TRY(espl_plan_partition(cost, b->layers, 0, espl_comm_size(b->c), slices));
+    b->shape.slice = slices[espl_comm_rank(b->c)];
+    b->n = espl_range_count(b->shape.slice) * ESPL_LINEAR_KINDS;
+    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) b->total += b->layers * mask_bytes(b, k);
+    return ESPL_OK;
+}
+
+static espl_status make_masks(bench *b) {
+    espl_rng rng;
+    espl_rng_seed(&rng, 1, (uint64_t)b->shape.slice.first, 0);
+    ESPL_TRY(espl_mem_alloc(&b->masks, b->n, sizeof *b->masks, "masks"));
+    ESPL_TRY(espl_mem_alloc(&b->back, b->n, sizeof *b->back, "masks"));
+    for (int64_t i = 0; i < b->n; i++) {
+        int k = (int)(i % ESPL_LINEAR_KINDS);
+        int64_t words = mask_bytes(b, k) / 8;
+        ESPL_TRY(espl_mem_alloc(&b->masks[i], words, 8, "mask"));
+        ESPL_TRY(espl_mem_alloc(&b->back[i], words, 8, "mask"));
+        for (int64_t j = 0; b->shape.in[k] % 64 == 0 && j < words; j++) b->masks[i][j] = espl_rng_next(&rng);
+    }
+    return ESPL_OK;
+}
+
+static espl_status make_content(bench *b) {
+    ESPL_TRY(make_shape(b));
+    ESPL_TRY(make_masks(b));
+    ESPL_TRY(espl_file_make_directory(b->dir));
+    b->content = (espl_checkpoint){.masks = b->masks, .iteration = 1};
+    snprintf(b->plain, sizeof b->plain, "%s/plain", b->dir);
+    snprintf(b->part, sizeof b->part, "%s/plain.part", b->dir);
+    snprintf(b->file, sizeof b->file, "%s/iteration-000001.h5", b->dir);
+    espl_str_puts(&b->content.config, "{}");
+    return espl_str_status(&b->content.config);
+}
+
+/* A new file, like a checkpoint's: neither method profits from the blocks of the last round. */
+static espl_status begin(bench *b) {
+    if (espl_comm_rank(b->c) != 0) return ESPL_OK;
+    int fd = open(b->part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    return fd < 0 || close(fd) != 0 ? ESPL_FAIL(ESPL_IO, "%s: cannot be created", b->part) : ESPL_OK;
+}
+
+static espl_status write_slice(bench *b) {
+    int fd = open(b->part, O_WRONLY | O_CLOEXEC);
+    bool ok = fd >= 0;
+    int64_t start = 0; /* of this kind in the file */
+    for (int k = 0; ok && k < ESPL_LINEAR_KINDS; k++) {
+        int64_t bytes = mask_bytes(b, k), at = start + b->shape.slice.first * bytes;
+        for (int64_t i = k; ok && i < b->n; i += ESPL_LINEAR_KINDS, at += bytes)
+            ok = pwrite(fd, b->masks[i], (size_t)bytes, (off_t)at) == (ssize_t)bytes;
+        start += b->layers * bytes;
+    }
+    ok = ok && fsync(fd) == 0;
+    if (fd >= 0) ok = close(fd) == 0 && ok;
+    return ok ? ESPL_OK : ESPL_FAIL(ESPL_IO, "%s: cannot be written", b->part);
+}
+
+static espl_status end(bench *b) {
+    if (espl_comm_rank(b->c) != 0) return ESPL_OK;
+    if (rename(b->part, b->plain) != 0) return ESPL_FAIL(ESPL_IO, "%s: cannot be renamed", b->part);
+    espl_file_sync_directory(b->plain);
+    return ESPL_OK;
+}
+
+static espl_status time_plain(bench *b, double *seconds) {
+    double start = espl_clock_now();
+    ESPL_TRY(espl_comm_agree(b->c, begin(b)));
+    ESPL_TRY(espl_comm_agree(b->c, write_slice(b)));
+    ESPL_TRY(espl_comm_agree(b->c, end(b)));
+    *seconds = espl_clock_now() - start;
+    return ESPL_OK;
+}
+
+static espl_status time_checkpoint(bench *b, double *seconds) {
+    double start = espl_clock_now();
+    ESPL_TRY(espl_checkpoint_write(b->c, b->dir, &b->shape, &b->content));
+    *seconds = espl_clock_now() - start;
+    return ESPL_OK;
+}
+
+static espl_status time_read(bench *b, double *seconds) {
+    espl_checkpoint k = {.masks = b->back};
+    double start = espl_clock_now();
+    ESPL_TRY(espl_checkpoint_read(b->c, b->file, &b->shape, &k));
+    *seconds = espl_clock_now() - start;
+    espl_checkpoint_free(&k);
+    return ESPL_OK;
+}
+
+static espl_status remove_files(bench *b) {
+    espl_status st = espl_comm_agree(b->c, ESPL_OK); /* nobody reads any more */
+    if (espl_comm_rank(b->c) == 0) {
+        unlink(b->plain);
+        unlink(b->file);
+    }
+    return st == ESPL_OK ? espl_comm_agree(b->c, ESPL_OK) : st;
+}
+
+static espl_status one_round(bench *b, int64_t i) {
+    bool first = i % 2 == 0; /* who writes first takes turns, too */
+    if (first) ESPL_TRY(time_checkpoint(b, &b->checkpoint[i]));
+    ESPL_TRY(time_plain(b, &b->pwrite[i]));
+    if (!first) ESPL_TRY(time_checkpoint(b, &b->checkpoint[i]));
+    b->ratio[i] = b->pwrite[i] / b->checkpoint[i];
+    return time_read(b, &b->read[i]);
+}
+
+static int ascending(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *v, int64_t n) {
+    qsort(v, (size_t)n, sizeof *v, ascending);
+    return v[n / 2];
+}
+
+static int64_t file_bytes(const bench *b) {
+    int fd = open(b->file, O_RDONLY | O_CLOEXEC);
+    int64_t bytes = fd < 0 ? -1 : (int64_t)lseek(fd, 0, SEEK_END);
+    if (fd >= 0) close(fd);
+    return bytes;
+}
+
+static void report(bench *b, int64_t bytes) {
+    double mib = (double)b->total / 1048576, ratio = median(b->ratio, b->rounds);
+    double ours = median(b->checkpoint, b->rounds), plain = median(b->pwrite, b->rounds);
+    int64_t weights = 0;
+    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) weights += b->layers * b->shape.out[k] * b->shape.in[k];
+    printf("{\"ranks\":%d,\"file_bytes\":%lld,\"planned_bytes\":%lld,\"mask_bytes\":%lld,\"bf16_bytes\":%lld,"
+           "\"checkpoint_s\":%.3f,\"plain_s\":%.3f,\"checkpoint_mib_s\":%.0f,\"plain_mib_s\":%.0f,"
+           "\"ratio\":%.3f,\"ratio_lowest\":%.3f,\"ratio_highest\":%.3f,\"read_s\":%.3f,\"rounds\":%lld}\n",
+           espl_comm_size(b->c), (long long)bytes, (long long)espl_checkpoint_bytes(&b->shape), (long long)b->total,
+           (long long)(2 * weights), ours, plain, mib / ours, mib / plain, ratio, b->ratio[0], b->ratio[b->rounds - 1],
+           median(b->read, b->rounds), (long long)b->rounds);
+}
+
+static espl_status measure(bench *b) {
+    int64_t bytes = 0;
+    ESPL_TRY(espl_comm_agree(b->c, make_content(b)));
+    ESPL_TRY(one_round(b, 0)); /* warm-up */
+    for (int64_t i = 0; i < b->rounds; i++) {
+        ESPL_TRY(remove_files(b));
+        ESPL_TRY(one_round(b, i));
+    }
+    bytes = file_bytes(b);
+    ESPL_TRY(remove_files(b));
+    if (espl_comm_rank(b->c) == 0) report(b, bytes);
+    return ESPL_OK;
+}
+
+static bool parse(int argc, char **argv, bench *b) {
+    const struct {
+        const char *name;
+        int64_t *value;
+    } options[] = {{"--layers", &b->layers}, {"--hidden", &b->hidden}, {"--heads", &b->heads},
+                   {"--kv", &b->kv},         {"--ffn", &b->ffn},       {"--rounds", &b->rounds}};
+    for (int i = 2; i + 1 < argc; i += 2)
+        for (size_t k = 0; k < sizeof options / sizeof *options; k++)
+            if (strcmp(argv[i], options[k].name) == 0) *options[k].value = strtoll(argv[i + 1], NULL, 10);
+    for (size_t k = 0; k < sizeof options / sizeof *options; k++)
+        if (*options[k].value < 1) return false;
+    return argc >= 2 && argc % 2 == 0 && b->rounds <= MOST_ROUNDS;
+}
+
+int main(int argc, char **argv) {
+    static bench b = {.layers = 28, .hidden = 1024, .heads = 2048, .kv = 1024, .ffn = 3072, .rounds = 9};
+    if (espl_comm_create(&argc, &argv, &b.c) != ESPL_OK) return 1;
+    espl_log_init(ESPL_LOG_INFO, espl_comm_rank(b.c));
+    espl_status st = ESPL_USAGE;
+    if (parse(argc, argv, &b)) {
+        b.dir = argv[1];
+        st = measure(&b);
+    }
+    if (st != ESPL_OK && espl_comm_rank(b.c) == 0) fprintf(stderr, "bench_checkpoint: %s\n", espl_base_error_text());
+    espl_comm_destroy(&b.c);
+    return espl_status_exit_code(st);
+}
