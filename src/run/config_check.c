@@ -8,12 +8,9 @@
 #include "espalier/prune.h"
 
 /* Does this score need activations? */
-static bool needs_activations(const char *score) {
-#define X(name, text, activations)                                                                                     \
-    if (strcmp(score, text) == 0) return activations;
-    ESPL_SCORE_LIST(X)
-#undef X
-    return true;
+static bool needs_activations(const char *name) {
+    espl_score score;
+    return espl_score_parse(name, &score) && espl_score_needs_activations(score);
 }
 
 static espl_status check_given(const char *value, const char *key, const char *why) {
