@@ -29,8 +29,8 @@ typedef struct espl_checkpoint {
     /* [slice linears], from espl_linear_index(slice.first, 0) on: each mask is [out, espl_mask_words(in)], bits beyond
      * `in` clear. Borrowed when writing; when reading, the caller's buffers are filled. */
     uint64_t *const *masks;
-    /* [slice linears] or NULL: weights that replace the source's (an updating method), [out, in] of update_dtype, NULL
-     * for a linear that has none. All linears of a model have one or none has. */
+    /* [slice linears] or NULL: weights that replace the source's (an updating method), [out, in] of update_dtype. All
+     * linears of a model have one or none has. */
     const void *const *updates;
     espl_dtype update_dtype;
     /* Rank 0 only from here on; ignored elsewhere when writing, empty there after reading. */
@@ -38,13 +38,14 @@ typedef struct espl_checkpoint {
     espl_outcome *history;  /* [n_history], oldest first */
     int64_t n_history;
     espl_probe dense, last; /* the unpruned model; the accepted state these masks are */
-    espl_str agent, config,
-        identity; /* agent's memory; effective configuration; what model and data are (JSON texts) */
+    /* JSON texts: the agent's memory; the effective configuration; what model and data are. */
+    espl_str agent, config, identity;
 } espl_checkpoint;
 
 /* Collective. Writes dir/iteration-NNNNNN.h5 (creating dir): skeleton by rank 0 into ....h5.part, hyperslabs by all
- * ranks, checksums verified from the file, fsync, rename, fsync of the directory. Nothing half-written ever bears the
- * final name; after a failure the part file is gone. ESPL_IO naming the file (a full disk included), on every rank. */
+ * ranks, checksums and tables verified from the file, fsync, rename, fsync of the directory. Nothing half-written ever
+ * bears the final name; after a failure the part file is gone. ESPL_IO naming the file (a full disk included), on every
+ * rank. */
 espl_status espl_checkpoint_write(espl_comm *c, const char *dir, const espl_checkpoint_shape *shape,
                                   const espl_checkpoint *content);
 

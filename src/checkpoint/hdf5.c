@@ -11,28 +11,34 @@ static const H5F_libver_t VERSION_LOW = H5F_LIBVER_V18, VERSION_HIGH = H5F_LIBVE
 
 /* --------------------------------------------------------------- errors */
 
-typedef struct reason {
-    char text[256];
-} reason;
+static char reason[256]; /* of the first failed call since the last report; "": none */
 
 /* The innermost record says what happened; of a failed system call only its error message is of use to a reader. */
-static herr_t take_innermost(unsigned n, const H5E_error2_t *e, void *context) {
-    reason *r = context;
+static herr_t take_innermost(unsigned n, const H5E_error2_t *e, void *unused) {
+    (void)unused;
     if (n != 0 || !e->desc) return 0;
     static const char mark[] = "error message = '";
     const char *system = strstr(e->desc, mark), *end;
     if (system && (end = strchr(system + sizeof mark - 1, '\'')) != NULL)
-        snprintf(r->text, sizeof r->text, "%.*s", (int)(end - system - (int)sizeof mark + 1), system + sizeof mark - 1);
+        snprintf(reason, sizeof reason, "%.*s", (int)(end - system - (int)sizeof mark + 1), system + sizeof mark - 1);
     else
-        snprintf(r->text, sizeof r->text, "HDF5: %s", e->desc);
+        snprintf(reason, sizeof reason, "HDF5: %s", e->desc);
     return 0;
 }
 
+/* HDF5 calls this where it would print its error stack, which the next call, if only one that closes, empties. */
+static herr_t remember(hid_t stack, void *unused) {
+    if (!reason[0]) H5Ewalk2(stack, H5E_WALK_UPWARD, take_innermost, unused);
+    return 0;
+}
+
+/* For calls that may fail: what they said is not what a later failure means. */
+static void forget(void) { reason[0] = '\0'; }
+
 espl_status espl_h5_fail(espl_status code, const char *path, const char *what) {
-    reason r = {"HDF5 gives no reason"};
-    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, take_innermost, &r);
-    H5Eclear2(H5E_DEFAULT);
-    return ESPL_FAIL(code, "%s: %s: %s", path, what, r.text);
+    espl_status st = ESPL_FAIL(code, "%s: %s: %s", path, what, reason[0] ? reason : "HDF5 gives no reason");
+    forget();
+    return st;
 }
 
 /* ---------------------------------------------------------------- files */
@@ -40,7 +46,8 @@ espl_status espl_h5_fail(espl_status code, const char *path, const char *what) {
 static hid_t access_list(h5mode mode, const espl_comm *c) {
     hid_t fapl = H5Pcreate(H5P_FILE_ACCESS);
     bool ok = fapl >= 0 && H5Pset_libver_bounds(fapl, VERSION_LOW, VERSION_HIGH) >= 0 &&
-              H5Pset_file_locking(fapl, 0, 1) >= 0; /* cluster file systems often have no locks */
+              H5Pset_file_locking(fapl, 0, 1) >= 0;                 /* cluster file systems often have no locks */
+    if (ok && mode == H5_CREATE) ok = H5Pset_fapl_stdio(fapl) >= 0; /* the default one refuses files in memory */
     if (ok && mode == H5_SHARE) {
         MPI_Comm world;
         espl_comm_mpi(c, &world);
@@ -71,13 +78,14 @@ static espl_status look_at(h5file *f, h5mode mode) {
 }
 
 static hid_t open_with(const h5file *f, h5mode mode, hid_t fapl) {
-    if (mode == H5_CREATE) return create_file(f->path, fapl);
+    if (mode == H5_CREATE) return create_file(f->opened ? f->opened : f->path, fapl);
     return H5Fopen(f->path, mode == H5_READ ? H5F_ACC_RDONLY : H5F_ACC_RDWR, fapl);
 }
 
 espl_status espl_h5_open(h5file *f, h5mode mode, const espl_comm *c) {
     f->id = -1;
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+    H5Eset_auto2(H5E_DEFAULT, remember, NULL);
+    forget();
     if (mode != H5_SHARE) ESPL_TRY(look_at(f, mode)); /* else the caller looked, and all ranks agreed */
     hid_t fapl = access_list(mode, c);
     if (fapl >= 0) f->id = open_with(f, mode, fapl);
@@ -160,7 +168,7 @@ espl_status espl_h5_get_number(const h5file *f, hid_t object, const char *name, 
     hid_t attribute = open_attribute(object, key);
     bool ok = attribute >= 0 && get_number(attribute, type, value);
     if (attribute >= 0) H5Aclose(attribute);
-    H5Eclear2(H5E_DEFAULT);
+    forget();
     if (ok) return ESPL_OK;
     return ESPL_FAIL(ESPL_FORMAT, "%s: %s: attribute \"%s\" is %s, expected one 64-bit integer", f->path, name, key,
                      attribute < 0 ? "missing" : "something else");
@@ -170,7 +178,7 @@ espl_status espl_h5_get_text(const h5file *f, hid_t object, const char *name, co
     hid_t attribute = open_attribute(object, key);
     bool ok = attribute >= 0 && get_text(attribute, buf, size);
     if (attribute >= 0) H5Aclose(attribute);
-    H5Eclear2(H5E_DEFAULT);
+    forget();
     if (ok) return ESPL_OK;
     return ESPL_FAIL(ESPL_FORMAT, "%s: %s: attribute \"%s\" is %s, expected a string of less than %zu bytes", f->path,
                      name, key, attribute < 0 ? "missing" : "something else", size);
@@ -217,7 +225,7 @@ bool espl_h5_exists(const h5file *f, const char *path) {
         snprintf(prefix, sizeof prefix, "%.*s", p ? (int)(p - path) : (int)strlen(path), path);
         bool hard = H5Lexists(f->id, prefix, H5P_DEFAULT) > 0 && H5Lget_info(f->id, prefix, &info, H5P_DEFAULT) >= 0 &&
                     info.type == H5L_TYPE_HARD;
-        H5Eclear2(H5E_DEFAULT);
+        forget();
         if (!hard) return false;
         if (!p) return true;
     }
@@ -316,7 +324,7 @@ espl_status espl_h5_require(const h5file *f, h5spec *s, hid_t *out) {
     *out = -1;
     ESPL_TRY(open_object(f, s, out));
     espl_status st = hold_against(f, s, *out);
-    H5Eclear2(H5E_DEFAULT);
+    forget();
     if (st == ESPL_OK) return ESPL_OK;
     H5Oclose(*out);
     *out = -1;

@@ -8,9 +8,10 @@
 
 /* A file that HDF5 holds open. */
 typedef struct h5file {
-    hid_t id;         /* < 0: closed */
-    const char *path; /* borrowed */
-    int64_t bytes;    /* size of the file, when read */
+    hid_t id;           /* < 0: closed */
+    const char *path;   /* for messages; borrowed */
+    const char *opened; /* what is opened, NULL: path */
+    int64_t bytes;      /* size of the file, when read */
 } h5file;
 
 /* ------------------------------------------------------------- hdf5.c: the library as this room uses it */
@@ -191,10 +192,11 @@ typedef struct root {
     espl_dtype update_dtype;
 } root;
 
-/* Local, on rank 0. Creates `part` with everything but masks and updates, their space reserved. checksums[kind] [layers
- * * ESPL_LINEAR_KINDS]; that of updates is NULL without them. */
-espl_status espl_skeleton_write(const char *part, const espl_checkpoint_shape *shape, const root *top, records *r,
-                                uint64_t *const checksums[SLAB_KINDS]);
+/* Local, on rank 0. Writes everything but masks and updates into the file `image`, which stays open; their space is
+ * holes. `part` is named in messages. checksums[kind] [layers * ESPL_LINEAR_KINDS]; that of updates is NULL without
+ * them. */
+espl_status espl_skeleton_write(const char *part, int image, const espl_checkpoint_shape *shape, const root *top,
+                                records *r, uint64_t *const checksums[SLAB_KINDS]);
 /* Local. Marks the verified file as complete. */
 espl_status espl_skeleton_seal(const char *part);
 /* Local. Reads and checks the root's attributes. */

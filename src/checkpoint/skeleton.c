@@ -246,9 +246,11 @@ static espl_status write_all(const h5file *f, const espl_checkpoint_shape *shape
     return write_slabs(f, shape, SLAB_UPDATES, top->update_dtype, checksums[SLAB_UPDATES]);
 }
 
-espl_status espl_skeleton_write(const char *part, const espl_checkpoint_shape *shape, const root *top, records *r,
-                                uint64_t *const checksums[SLAB_KINDS]) {
-    h5file f = {.path = part};
+espl_status espl_skeleton_write(const char *part, int image, const espl_checkpoint_shape *shape, const root *top,
+                                records *r, uint64_t *const checksums[SLAB_KINDS]) {
+    char name[32];
+    snprintf(name, sizeof name, "/proc/self/fd/%d", image);
+    h5file f = {.path = part, .opened = name};
     ESPL_TRY(espl_h5_open(&f, H5_CREATE, NULL));
     espl_status st = write_all(&f, shape, top, r, checksums), closed = espl_h5_close(&f);
     return st != ESPL_OK ? st : closed;

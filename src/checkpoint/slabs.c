@@ -1,9 +1,11 @@
 /* Masks and updates: one dataset per kind of linear, [layers, ...]; every rank owns the hyperslab of its layers. */
 #include "internal.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
 
 const char *espl_slab_group(slab_kind kind) { return kind == SLAB_MASKS ? "/masks" : "/updates"; }
 
@@ -100,18 +102,11 @@ static void close_all(open_set *o) {
         if (o->ids[k] >= 0) H5Dclose(o->ids[k]);
 }
 
-/* Selects one layer of a dataset and of memory; layer < 0: nothing, for ranks that have no more layers. */
-static bool select_layer(const slab *s, int64_t layer, hid_t file, hid_t memory) {
-    if (layer < 0) return H5Sselect_none(file) >= 0 && H5Sselect_none(memory) >= 0;
-    hsize_t at[3] = {(hsize_t)layer}, count[3] = {1, s->spec.dims[1], s->spec.dims[2]};
-    return H5Sselect_hyperslab(file, H5S_SELECT_SET, at, NULL, count, NULL) >= 0 && H5Sselect_all(memory) >= 0;
-}
-
-/* Collective: every rank writes or reads one layer, or none. */
+/* Writes or reads (`to`) one layer of a dataset. */
 static bool transfer_layer(const slab *s, hid_t dataset, hid_t dxpl, int64_t layer, const void *from, void *to) {
-    hsize_t count[3] = {1, s->spec.dims[1], s->spec.dims[2]};
+    hsize_t at[3] = {(hsize_t)layer}, count[3] = {1, s->spec.dims[1], s->spec.dims[2]};
     hid_t file = H5Screate_simple(3, s->spec.dims, NULL), memory = H5Screate_simple(3, count, NULL);
-    bool ok = file >= 0 && memory >= 0 && select_layer(s, layer, file, memory);
+    bool ok = file >= 0 && memory >= 0 && H5Sselect_hyperslab(file, H5S_SELECT_SET, at, NULL, count, NULL) >= 0;
     if (ok && to) ok = H5Dread(dataset, s->spec.type, memory, file, dxpl, to) >= 0;
     if (ok && !to) ok = H5Dwrite(dataset, s->spec.type, memory, file, dxpl, from) >= 0;
     if (memory >= 0) H5Sclose(memory);
@@ -119,60 +114,54 @@ static bool transfer_layer(const slab *s, hid_t dataset, hid_t dxpl, int64_t lay
     return ok;
 }
 
-/* No early return: a rank that cannot write still takes part in every collective call. */
+/* MPI-IO says that fewer bytes were written, not why. Asked for the file's space, the system does. */
+static espl_status write_error(const h5file *f, int fd) {
+    off_t size = lseek(fd, 0, SEEK_END);
+    int reason = size > 0 ? posix_fallocate(fd, 0, size) : 0;
+    if (reason != ENOSPC && reason != EDQUOT && reason != EFBIG)
+        return espl_h5_fail(ESPL_IO, f->path, "cannot be written");
+    return ESPL_FAIL(ESPL_IO, "%s: cannot be written: %s", f->path, strerror(reason));
+}
+
+static espl_status write_kind(const h5file *f, int fd, const espl_checkpoint_shape *shape, const slab_set *set,
+                              hid_t dxpl, hid_t dataset, int linear) {
+    slab s;
+    espl_slab_describe(shape, set->kind, set->dtype, (espl_linear_kind)linear, &s);
+    for (int64_t layer = shape->slice.first; layer < shape->slice.last; layer++) {
+        const void *from = set->items[local_index(shape, layer, linear)];
+        if (espl_fault("checkpoint.slab")) return ESPL_FAIL(ESPL_IO, "%s: cannot be written: fault on demand", f->path);
+        if (!transfer_layer(&s, dataset, dxpl, layer, from, NULL)) return write_error(f, fd);
+    }
+    return ESPL_OK;
+}
+
 static espl_status write_all(const h5file *f, int fd, const espl_checkpoint_shape *shape, const slab_set *set,
-                             hid_t dxpl, const open_set *o, int64_t steps) {
-    static const uint64_t nothing[1];
-    espl_status st = ESPL_OK;
+                             hid_t dxpl, const open_set *o) {
     for (int linear = 0; linear < ESPL_LINEAR_KINDS; linear++) {
-        slab s;
-        espl_slab_describe(shape, set->kind, set->dtype, (espl_linear_kind)linear, &s);
-        for (int64_t step = 0; step < steps; step++) {
-            int64_t layer = shape->slice.first + step;
-            bool mine = layer < shape->slice.last;
-            const void *from = mine ? set->items[local_index(shape, layer, linear)] : nothing;
-            if (!transfer_layer(&s, o->ids[linear], dxpl, mine ? layer : -1, from, NULL))
-                st = espl_h5_fail(ESPL_IO, f->path, "cannot be written");
-            if (mine && espl_fault("checkpoint.slab"))
-                st = ESPL_FAIL(ESPL_IO, "%s: cannot be written: fault on demand", f->path);
-        }
+        ESPL_TRY(write_kind(f, fd, shape, set, dxpl, o->ids[linear], linear));
         (void)sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* a hint: the disk may begin */
     }
-    return st;
+    return ESPL_OK;
 }
 
-/* Collective in HDF5's sense, but each rank's bytes go to the file directly: a layer is one contiguous piece already,
- * there is nothing for MPI-IO to gather. */
+/* Opening and closing are collective, the transfers are each rank's own: a layer is one contiguous piece of the file,
+ * so there is nothing to gather, and a rank that fails keeps nobody waiting (docs/checkpoint-format.md has the times).
+ */
 static hid_t transfer_list(void) {
     hid_t dxpl = H5Pcreate(H5P_DATASET_XFER);
-    bool ok = dxpl >= 0 && H5Pset_dxpl_mpio(dxpl, H5FD_MPIO_COLLECTIVE) >= 0 &&
-              H5Pset_dxpl_mpio_collective_opt(dxpl, H5FD_MPIO_INDIVIDUAL_IO) >= 0;
-    if (ok || dxpl < 0) return dxpl;
+    if (dxpl < 0 || H5Pset_dxpl_mpio(dxpl, H5FD_MPIO_INDEPENDENT) >= 0) return dxpl;
     H5Pclose(dxpl);
     return -1;
-}
-
-/* The largest number of layers on a rank. */
-static espl_status most_layers(espl_comm *c, const espl_checkpoint_shape *shape, int64_t *out) {
-    double *counts;
-    ESPL_TRY(espl_comm_agree(c, espl_mem_alloc(&counts, espl_comm_size(c), sizeof *counts, "layer counts")));
-    espl_comm_gather_f64(c, (double)espl_range_count(shape->slice), counts);
-    *out = 0;
-    for (int r = 0; r < espl_comm_size(c); r++) *out = counts[r] > (double)*out ? (int64_t)counts[r] : *out;
-    espl_mem_free(&counts);
-    return ESPL_OK;
 }
 
 espl_status espl_slab_write(espl_comm *c, const h5file *f, int fd, const espl_checkpoint_shape *shape,
                             const slab_set *set) {
     open_set o;
-    int64_t steps;
-    ESPL_TRY(most_layers(c, shape, &steps));
     espl_status st = open_all(f, set, &o);
     hid_t dxpl = transfer_list();
     if (dxpl < 0) st = espl_h5_fail(ESPL_INTERNAL, f->path, "cannot be written");
     st = espl_comm_agree(c, st);
-    if (st == ESPL_OK) st = espl_comm_agree(c, write_all(f, fd, shape, set, dxpl, &o, steps));
+    if (st == ESPL_OK) st = espl_comm_agree(c, write_all(f, fd, shape, set, dxpl, &o));
     if (dxpl >= 0) H5Pclose(dxpl);
     close_all(&o);
     return st;

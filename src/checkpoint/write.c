@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 typedef struct writing {
@@ -64,45 +65,68 @@ static espl_status io_error(const writing *w, const char *verb) {
     return ESPL_FAIL(ESPL_IO, "%s: cannot be %s: %s", w->part.data, verb, strerror(errno));
 }
 
-/* Takes the space where the file system can promise it: a full disk then shows here, on one rank and before HDF5, whose
- * collective calls cope badly with it. bytes 0: the size that the file has. */
-static espl_status reserve(const writing *w, int64_t bytes, int flags) {
-    int fd = open(w->part.data, O_RDWR | O_CLOEXEC | flags, 0666);
-    if (fd < 0) return io_error(w, "created");
-    if (bytes == 0) bytes = (int64_t)lseek(fd, 0, SEEK_END);
-    bool refused = fallocate(fd, 0, 0, (off_t)bytes) != 0 && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG);
+/* The file at its full size, its space taken where the file system can promise it: a full disk then shows here, on one
+ * rank. */
+static espl_status reserve(const writing *w, off_t bytes) {
+    bool able = !espl_fault("checkpoint.no_promise"); /* as where fallocate is not supported */
+    bool full = able && fallocate(w->fd, 0, 0, bytes) != 0 && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG);
     if (espl_fault("checkpoint.reserve")) {
-        refused = true;
+        full = true;
         errno = ENOSPC;
     }
-    espl_status st = refused ? io_error(w, "given its full size") : ESPL_OK;
-    close(fd);
-    return st;
+    return full || ftruncate(w->fd, bytes) != 0 ? io_error(w, "given its full size") : ESPL_OK;
 }
 
-static int64_t bytes_needed(const writing *w) {
-    const records *r = &w->r;
-    int64_t bytes = espl_checkpoint_bytes(w->shape);
-    for (int k = 0; w->top.has_updates && k < ESPL_LINEAR_KINDS; k++)
-        bytes += w->shape->layers * w->shape->out[k] * w->shape->in[k] * (int64_t)espl_dtype_size(w->top.update_dtype);
-    return bytes + r->n_history * (int64_t)sizeof *r->history + r->n_items * (int64_t)sizeof *r->items +
-           r->history_text.len + r->agent.len + r->config.len + r->identity.len;
+static bool copy_range(int from, int to, off_t at, off_t end) {
+    char buf[65536];
+    while (at < end) {
+        size_t want = end - at < (off_t)sizeof buf ? (size_t)(end - at) : sizeof buf;
+        ssize_t n = pread(from, buf, want, at);
+        for (ssize_t done = 0, put; done < n; done += put)
+            if ((put = pwrite(to, buf + done, (size_t)(n - done), at + done)) <= 0) return false;
+        if (n <= 0) return false;
+        at += n;
+    }
+    return true;
 }
 
+/* All but the holes of a sparse file. */
+static bool copy_data(int from, int to, off_t bytes) {
+    for (off_t at = 0, end; (at = lseek(from, at, SEEK_DATA)) >= 0; at = end) {
+        end = lseek(from, at, SEEK_HOLE);
+        if (end < 0 || !copy_range(from, to, at, end < bytes ? end : bytes)) return false;
+    }
+    return errno == ENXIO; /* no more data */
+}
+
+static espl_status create(writing *w, int image) {
+    off_t bytes = lseek(image, 0, SEEK_END);
+    w->fd = open(w->part.data, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (w->fd < 0 || bytes < 0) return io_error(w, "created");
+    w->started = true;
+    ESPL_TRY(reserve(w, bytes));
+    if (espl_fault("checkpoint.skeleton"))
+        return ESPL_FAIL(ESPL_IO, "%s: cannot be written: fault on demand", w->part.data);
+    errno = ENOSPC; /* what a short write means */
+    return copy_data(image, w->fd, bytes) ? ESPL_OK : io_error(w, "written");
+}
+
+/* HDF5 makes the skeleton in memory, where masks are holes that take no space, and plain writes bring it to the disk:
+ * HDF5 1.10 does not survive a file that it cannot close because the disk is full. */
 static espl_status start(writing *w, const char *dir) {
     if (espl_comm_rank(w->c) != 0) return ESPL_OK;
     ESPL_TRY(espl_file_make_directory(dir));
-    w->started = true;
-    ESPL_TRY(reserve(w, bytes_needed(w), O_CREAT | O_TRUNC));
-    ESPL_TRY(espl_skeleton_write(w->part.data, w->shape, &w->top, &w->r, w->checksums));
-    if (espl_fault("checkpoint.skeleton"))
-        return ESPL_FAIL(ESPL_IO, "%s: cannot be written: fault on demand", w->part.data);
-    return reserve(w, 0, 0);
+    int image = memfd_create("skeleton", MFD_CLOEXEC);
+    if (image < 0) return ESPL_FAIL(ESPL_IO, "%s: no file in memory: %s", w->part.data, strerror(errno));
+    espl_status st = espl_skeleton_write(w->part.data, image, w->shape, &w->top, &w->r, w->checksums);
+    if (st == ESPL_OK) st = create(w, image);
+    close(image);
+    return st;
 }
 
 /* A rank that does not see the file would be missed inside the collective open. */
 static espl_status reach(writing *w) {
-    w->fd = open(w->part.data, O_RDWR | O_CLOEXEC);
+    if (w->fd < 0) w->fd = open(w->part.data, O_RDWR | O_CLOEXEC);
     bool fault = espl_fault("checkpoint.open");
     if (w->fd >= 0 && !fault) return ESPL_OK;
     return ESPL_FAIL(ESPL_IO, "%s: cannot be opened on rank %d: %s (is the directory on a shared file system?)",
@@ -189,6 +213,7 @@ espl_status espl_checkpoint_write(espl_comm *c, const char *dir, const espl_chec
     espl_status st = write_phases(&w, dir);
     if (w.fd >= 0) close(w.fd);
     if (w.started) unlink(w.part.data);
+    if (st != ESPL_OK) st = espl_comm_agree(c, st); /* gone on return, for every rank */
     for (int i = 0; i < SLAB_KINDS; i++) {
         espl_mem_free(&w.sets[i].checksums);
         espl_mem_free(&w.checksums[i]);

@@ -1,9 +1,11 @@
 /* Checkpoints: written on some number of ranks, read on another.
  *
- * usage: mpirun -n N test_checkpoint write|read DIR
+ * usage: mpirun -n N test_checkpoint write|read|retain|first|fail|again|succeed DIR
  * `write` makes three checkpoints in DIR; `read` finds the newest, reads all three and compares every bit with what was
- * to be written, then tries wrong shapes. tests/mpi/test_checkpoint.sh compares the files of different N byte for byte.
- * Exit 0: all hold. Failures are collected, never asserted between collectives. */
+ * to be written, then tries wrong shapes; `retain` deletes. tests/mpi/test_checkpoint.sh compares the files of
+ * different N byte for byte. tests/fault/test_checkpoint.sh: `first` writes one checkpoint; `fail` must fail to write
+ * the largest; `again` must fail, then `succeed`. Exit 0: all hold. Failures are collected, never asserted between
+ * collectives. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -261,6 +263,27 @@ static void retain(run *r) {
           "no spare");
 }
 
+/* ---------------------------------------------------------------- failing */
+
+/* The same status on every rank, a message that names the file, and nothing left but what was there. */
+static void fail(run *r) {
+    espl_str path;
+    espl_base_error_clear();
+    espl_status st = espl_checkpoint_write(r->c, r->dir, &r->shape, &r->content[2]);
+    check(r, st == ESPL_IO && strstr(espl_base_error_text(), r->dir), "fails alike");
+    check(r, missing(r->dir, "iteration-1234567.h5") && missing(r->dir, "iteration-1234567.h5.part"), "nothing left");
+    if (espl_comm_rank(r->c) == 0) printf("%s\n", espl_base_error_text());
+    st = espl_checkpoint_newest(r->c, r->dir, &path);
+    bool found = st == ESPL_OK && path.len > 0 && strstr(path.data, "iteration-000000.h5");
+    check(r, found || missing(r->dir, "iteration-000000.h5"), "the old one stands");
+    espl_str_free(&path);
+}
+
+static void succeed(run *r) {
+    check(r, espl_checkpoint_write(r->c, r->dir, &r->shape, &r->content[2]) == ESPL_OK, "succeeds after a failure");
+    read_one(r, 2);
+}
+
 int main(int argc, char **argv) {
     static run r;
     if (espl_comm_create(&argc, &argv, &r.c) != ESPL_OK || argc != 3) return 2;
@@ -275,6 +298,10 @@ int main(int argc, char **argv) {
         wrong_shapes(&r);
     }
     if (strcmp(argv[1], "retain") == 0) retain(&r);
+    if (strcmp(argv[1], "first") == 0)
+        check(&r, espl_checkpoint_write(r.c, r.dir, &r.shape, &r.content[0]) == ESPL_OK, "first");
+    if (strcmp(argv[1], "fail") == 0 || strcmp(argv[1], "again") == 0) fail(&r);
+    if (strcmp(argv[1], "again") == 0 || strcmp(argv[1], "succeed") == 0) succeed(&r);
     espl_status st = espl_comm_agree(r.c, r.failures ? ESPL_FAILED : ESPL_OK);
     espl_comm_destroy(&r.c);
     return st == ESPL_OK ? 0 : 1;
