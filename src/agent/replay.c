@@ -15,6 +15,29 @@ struct espl_replay {
     char *path;
 };
 
+/* cJSON prints 15 digits: here all that the double needs. */
+static bool keep_digits(cJSON *steps) {
+    bool done = true;
+    for (cJSON *step = steps ? steps->child : NULL, *next; step && done; step = next) {
+        char digits[40];
+        next = step->next;
+        if (!cJSON_IsNumber(step)) continue;
+        snprintf(digits, sizeof digits, "%.17g", step->valuedouble);
+        cJSON *raw = cJSON_CreateRaw(digits);
+        done = raw && cJSON_ReplaceItemInObjectCaseSensitive(steps, step->string, raw);
+    }
+    return done;
+}
+
+/* NULL: no memory. cJSON's memory. */
+static char *print_exactly(const cJSON *decision) {
+    cJSON *copy = cJSON_Duplicate(decision, true);
+    char *text =
+        copy && keep_digits(cJSON_GetObjectItemCaseSensitive(copy, "prune")) ? cJSON_PrintUnformatted(copy) : NULL;
+    cJSON_Delete(copy);
+    return text;
+}
+
 static espl_status add_record(espl_replay *r, const cJSON *decision, int64_t iteration) {
     if (r->n > 0 && r->records[r->n - 1].iteration >= iteration)
         return ESPL_FAIL(ESPL_FORMAT, "%s: the decision of iteration %lld stands behind that of iteration %lld",
@@ -23,7 +46,7 @@ static espl_status add_record(espl_replay *r, const cJSON *decision, int64_t ite
         r->cap = r->cap ? 2 * r->cap : 64;
         ESPL_TRY(espl_mem_resize(&r->records, r->cap, sizeof *r->records, "replay"));
     }
-    char *text = cJSON_PrintUnformatted(decision);
+    char *text = print_exactly(decision);
     if (!text) return ESPL_FAIL(ESPL_NOMEM, "no memory to replay %s", r->path);
     r->records[r->n++] = (record){iteration, text};
     return ESPL_OK;
