@@ -75,7 +75,18 @@
     X(REAL, prune, threshold, 0.1, 0, 1e6,                                                                             \
       "perplexity increase over the last accepted state, relative, that is rolled back")                               \
     X(INTEGER, prune, max_iterations, 100, 1, 1000000, "iterations at most, rolled back ones included")                \
-    X(TEXT, prune, score, "wanda", "wanda|magnitude|ria", 0, "score that orders a linear's weights")                   \
+    X(TEXT, prune, score, "wanda", "wanda|magnitude|ria|gblm|rgs", 0,                                                  \
+      "score that orders a linear's weights; gblm and rgs (Wanda++) in one shot only")                                 \
+    X(TEXT, prune, allocation, "agent", "agent|uniform|owl|lsa|lsa-linear|search", 0,                                  \
+      "who says how much each linear loses: the agent, step by step, or a baseline, in one shot")                      \
+    X(TEXT, prune, pattern, "unstructured", NULL, 0,                                                                   \
+      "unstructured, row, layer, or N:M such as 2:4 (N of M stay; the target is then not read); agent: unstructured")  \
+    X(TEXT, prune, update, "none", "none|sparsegpt", 0, "what becomes of the weights that stay; in one shot only")     \
+    X(REAL, prune, damping, 0.01, 0, 1e6, "SparseGPT: share of the Hessian's mean diagonal that is added to it")       \
+    X(REAL, prune, owl_outlier, 5, 0, 1e9, "OWL: a score so many times the mean is an outlier (M)")                    \
+    X(REAL, prune, owl_lambda, 0.08, 0, 1, "OWL: how far a block's sparsity may lie from the target")                  \
+    X(REAL, prune, lsa_beta, -1, -1, 1, "LSA: the same; below 0: the published value for the target")                  \
+    X(INTEGER, prune, search_evaluations, 400, 1, 100000000, "search: allocations that are tried")                     \
     X(TEXT, agent, backend, "policy", "policy|openai|replay", 0, "who decides")                                        \
     X(TEXT, agent, fallback, "policy", "policy|stop|fail", 0, "who decides when the endpoint does not")                \
     X(INTEGER, agent, max_invalid, 2, 0, 100, "how often an invalid reply is answered with its problems")              \

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "espalier/prune.h"
+#include "internal.h"
 
 /* Does this score need activations? */
 static bool needs_activations(const char *name) {
@@ -27,7 +27,29 @@ static espl_status check_calibration(const espl_run_config *o) {
     return ESPL_OK;
 }
 
+/* The agent removes weights step by step, by scores that one calibration pass gives. */
+static espl_status check_method(const espl_run_config *o) {
+    espl_prune_options p;
+    ESPL_TRY(espl_run_method(o, &p));
+    if (espl_run_is_oneshot(o)) {
+        if (o->calibration_forward < 1)
+            return ESPL_FAIL(ESPL_CONFIG,
+                             "calibration.forward is 0, but prune.allocation \"%s\" needs windows to go "
+                             "through the blocks: at least 1",
+                             o->prune_allocation);
+        return ESPL_OK;
+    }
+    if (p.update != ESPL_UPDATE_NONE || strcmp(o->prune_pattern, "unstructured") != 0 ||
+        espl_score_needs_gradients(p.score))
+        return ESPL_FAIL(ESPL_CONFIG,
+                         "prune.allocation \"agent\" goes with prune.update none, prune.pattern unstructured "
+                         "and prune.score wanda, magnitude or ria: not %s, %s, %s",
+                         o->prune_update, o->prune_pattern, o->prune_score);
+    return ESPL_OK;
+}
+
 static espl_status check_goal(const espl_run_config *o) {
+    ESPL_TRY(check_method(o));
     if (o->prune_target > o->prune_cap)
         return ESPL_FAIL(ESPL_CONFIG, "prune.target is %g, but no linear may be pruned beyond prune.cap, %g",
                          o->prune_target, o->prune_cap);

@@ -36,10 +36,12 @@ typedef struct mask_store {
     uint64_t **bits;    /* [n], in one allocation */
     uint64_t **before;  /* [n], NULL: untouched by the newest step */
     uint64_t *all_bits; /* owned */
+    void **updates;     /* [n] weights that replace the source's, in one allocation; NULL: the method has none */
+    char *all_updates;  /* owned */
 } mask_store;
 
-/* Local. Dense masks for the model's slice. */
-espl_status espl_masks_create(mask_store *s, espl_model *m);
+/* Local. Dense masks for the model's slice, and room for updated weights if there will be any. */
+espl_status espl_masks_create(mask_store *s, espl_model *m, bool updating);
 void espl_masks_free(mask_store *s);
 /* Local. From now on the model is as the masks say, or dense. */
 espl_status espl_masks_apply(const mask_store *s, bool dense);
@@ -84,6 +86,8 @@ typedef struct job {
 
 /* Rank 0's path inside the run directory, into s. Local. */
 espl_status espl_job_path(const job *j, const char *name, espl_str *s);
+/* Rank 0 only. The history takes over the outcome and its decision. */
+espl_status espl_job_remember(job *j, espl_outcome *o);
 /* Collective. Reads config.json, tokenizer, texts and questions. */
 espl_status espl_job_inputs(job *j);
 void espl_job_free(job *j);
@@ -114,6 +118,18 @@ espl_status espl_measure_knowledge(job *j, espl_probe *out);
 /* Collective. All that the report wants of the model as it is masked now. */
 espl_status espl_measure_all(job *j, measures *out);
 void espl_measures_free(measures *m);
+
+/* Collective. Perplexity of any corpus. */
+espl_status espl_measure_corpus(job *j, const espl_corpus *corpus, int64_t window, int64_t limit, espl_perplexity *out);
+
+/* ------------------------------------------------------------ oneshot.c */
+
+/* Local. Is it a baseline that prunes in one go, without an agent? */
+bool espl_run_is_oneshot(const espl_run_config *o);
+/* Local. The method that section prune describes. ESPL_CONFIG. */
+espl_status espl_run_method(const espl_run_config *o, espl_prune_options *p);
+/* Collective. The whole of it, as iteration 1; nothing if the job was resumed behind it. */
+espl_status espl_run_oneshot(job *j);
 
 /* --------------------------------------------------------------- stop.c */
 

@@ -187,14 +187,6 @@ static void settle(job *j, const espl_outcome *o, int64_t pruned) {
     j->has_profile = false;
 }
 
-/* The history takes the decision over. Rank 0 only. */
-static espl_status remember(job *j, espl_outcome *o) {
-    ESPL_TRY(espl_mem_resize(&j->history, j->n_history + 1, sizeof *j->history, "history"));
-    j->history[j->n_history++] = *o;
-    o->decision = (espl_decision){0};
-    return ESPL_OK;
-}
-
 /* Carries the decision out and keeps or undoes it. The outcome is known before anything is recorded; what is recorded
  * counts only once the checkpoint stands. */
 static espl_status carry_out(job *j, espl_outcome *o, double start) {
@@ -211,7 +203,7 @@ static espl_status carry_out(job *j, espl_outcome *o, double start) {
     j->longest = fmax(j->longest, seconds);
     espl_show_outcome(j, o, seconds);
     espl_status st = j->root ? espl_event_outcome(j, o, seconds) : ESPL_OK;
-    if (st == ESPL_OK && j->root) st = remember(j, o);
+    if (st == ESPL_OK && j->root) st = espl_job_remember(j, o);
     ESPL_TRY(espl_comm_agree(j->c, st));
     return espl_store_write(j);
 }

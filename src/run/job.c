@@ -68,8 +68,8 @@ static void set_shape(job *j) {
 
 static espl_status open_masks(job *j) {
     ESPL_TRY(espl_mem_alloc(&j->rows, j->linears, sizeof *j->rows, "profile"));
-    ESPL_TRY(espl_masks_create(&j->masks, j->m));
-    return espl_masks_apply(&j->masks, false);
+    ESPL_TRY(espl_masks_create(&j->masks, j->m, strcmp(j->o->prune_update, "none") != 0));
+    return espl_masks_apply(&j->masks, true);
 }
 
 static espl_status open_model(job *j) {
@@ -77,6 +77,13 @@ static espl_status open_model(job *j) {
     ESPL_TRY(espl_model_open(j->c, j->o->model_path, &mo, &j->m));
     set_shape(j);
     return espl_comm_agree(j->c, open_masks(j));
+}
+
+espl_status espl_job_remember(job *j, espl_outcome *o) {
+    ESPL_TRY(espl_mem_resize(&j->history, j->n_history + 1, sizeof *j->history, "history"));
+    j->history[j->n_history++] = *o;
+    o->decision = (espl_decision){0};
+    return ESPL_OK;
 }
 
 espl_status espl_job_inputs(job *j) {
@@ -161,7 +168,7 @@ static espl_status measure_dense(job *j) {
     ESPL_TRY(espl_measure_perplexity(j, &j->dense));
     ESPL_TRY(espl_measure_knowledge(j, &j->dense));
     j->last = j->dense;
-    return espl_stop_check(j, false);
+    return ESPL_OK;
 }
 
 /* Before the first iteration of this process. A run that was killed before its first checkpoint starts anew. */
@@ -173,11 +180,13 @@ static espl_status prepare(job *j, bool resume) {
     ESPL_TRY(espl_comm_agree(j->c, j->root ? open_journal(j) : ESPL_OK));
     ESPL_TRY(espl_manifest_write(j));
     if (!found) ESPL_TRY(measure_dense(j));
+    if (j->iteration > 0 || !j->masks.updates) ESPL_TRY(espl_comm_agree(j->c, espl_masks_apply(&j->masks, false)));
     j->first_iteration = j->iteration;
     j->first_sparsity = espl_job_sparsity(j, j->pruned);
     espl_show_start(j, found);
     ESPL_TRY(espl_comm_agree(j->c, espl_event_start(j, found)));
-    return found ? ESPL_OK : espl_store_write(j);
+    if (!found) ESPL_TRY(espl_store_write(j));
+    return espl_stop_check(j, false);
 }
 
 static espl_status run(job *j, bool resume) {
@@ -192,6 +201,7 @@ static espl_status run(job *j, bool resume) {
     ESPL_TRY(open_model(j));
     ESPL_TRY(espl_store_identify(j));
     ESPL_TRY(prepare(j, resume));
+    if (espl_run_is_oneshot(j->o)) ESPL_TRY(espl_run_oneshot(j));
     while (!j->end) ESPL_TRY(espl_iterate(j));
     return espl_report(j);
 }

@@ -5,6 +5,8 @@
 
 static int64_t mask_words(const espl_linear *l) { return l->out * espl_mask_words(l->in); }
 
+static int64_t weight_bytes(const espl_linear *l) { return l->out * l->in * (int64_t)espl_dtype_size(l->dtype); }
+
 int64_t espl_masks_bytes(const espl_model_config *c, espl_range slice) {
     int64_t words = 0;
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
@@ -15,14 +17,20 @@ int64_t espl_masks_bytes(const espl_model_config *c, espl_range slice) {
     return espl_range_count(slice) * words * (int64_t)sizeof(uint64_t);
 }
 
-/* All weights survive; bits past the last column stay clear. */
-static void fill_dense(const espl_linear *l, uint64_t *bits) {
-    int64_t words = espl_mask_words(l->in), tail = l->in % 64;
-    memset(bits, 0xFF, (size_t)mask_words(l) * sizeof *bits);
-    for (int64_t r = 0; tail && r < l->out; r++) bits[(r + 1) * words - 1] = (UINT64_C(1) << tail) - 1;
+/* In the dtype of each linear's source. */
+static espl_status make_updates(mask_store *s) {
+    int64_t bytes = 0, at = 0;
+    for (int64_t i = 0; i < s->n; i++) bytes += weight_bytes(espl_model_linear(s->m, s->first + i));
+    ESPL_TRY(espl_mem_alloc(&s->updates, s->n, sizeof *s->updates, "updated weights"));
+    ESPL_TRY(espl_mem_alloc(&s->all_updates, bytes, 1, "updated weights"));
+    for (int64_t i = 0; i < s->n; i++) {
+        s->updates[i] = s->all_updates + at;
+        at += weight_bytes(espl_model_linear(s->m, s->first + i));
+    }
+    return ESPL_OK;
 }
 
-espl_status espl_masks_create(mask_store *s, espl_model *m) {
+espl_status espl_masks_create(mask_store *s, espl_model *m, bool updating) {
     espl_range slice = espl_model_slice(m);
     int64_t bytes = espl_masks_bytes(espl_model_config_of(m), slice), at = 0;
     *s = (mask_store){.m = m, .first = espl_linear_index(slice.first, ESPL_Q_PROJ)};
@@ -33,10 +41,10 @@ espl_status espl_masks_create(mask_store *s, espl_model *m) {
     for (int64_t i = 0; i < s->n; i++) {
         const espl_linear *l = espl_model_linear(m, s->first + i);
         s->bits[i] = s->all_bits + at;
-        fill_dense(l, s->bits[i]);
+        espl_mask_fill(s->bits[i], l->out, l->in);
         at += mask_words(l);
     }
-    return ESPL_OK;
+    return updating ? make_updates(s) : ESPL_OK;
 }
 
 void espl_masks_free(mask_store *s) {
@@ -44,10 +52,15 @@ void espl_masks_free(mask_store *s) {
     espl_mem_free(&s->bits);
     espl_mem_free(&s->before);
     espl_mem_free(&s->all_bits);
+    espl_mem_free(&s->updates);
+    espl_mem_free(&s->all_updates);
 }
 
 espl_status espl_masks_apply(const mask_store *s, bool dense) {
-    for (int64_t i = 0; i < s->n; i++) ESPL_TRY(espl_model_set_mask(s->m, s->first + i, dense ? NULL : s->bits[i]));
+    for (int64_t i = 0; i < s->n; i++) {
+        ESPL_TRY(espl_model_set_mask(s->m, s->first + i, dense ? NULL : s->bits[i]));
+        ESPL_TRY(espl_model_set_weight(s->m, s->first + i, dense || !s->updates ? NULL : s->updates[i]));
+    }
     return ESPL_OK;
 }
 

@@ -3,7 +3,8 @@
 
 #include <math.h>
 
-static espl_status perplexity(job *j, const espl_corpus *corpus, int64_t window, int64_t limit, espl_perplexity *out) {
+espl_status espl_measure_corpus(job *j, const espl_corpus *corpus, int64_t window, int64_t limit,
+                                espl_perplexity *out) {
     double *window_nll;
     ESPL_TRY(espl_comm_agree(
         j->c, espl_mem_alloc(&window_nll, corpus->n / window + 1, sizeof *window_nll, "window results")));
@@ -22,7 +23,7 @@ espl_status espl_measure_perplexity(job *j, espl_probe *out) {
     espl_perplexity p = {0};
     double start = espl_clock_now();
     *out = (espl_probe){0};
-    ESPL_TRY(perplexity(j, &j->data.validation, j->o->validation_window, 0, &p));
+    ESPL_TRY(espl_measure_corpus(j, &j->data.validation, j->o->validation_window, 0, &p));
     *out = (espl_probe){.perplexity = p.perplexity, .nll = p.nll, .nll_stderr = p.nll_stderr};
     espl_region_add(ESPL_REGION_JUDGE, espl_clock_now() - start);
     return ESPL_OK;
@@ -45,9 +46,9 @@ espl_status espl_measure_knowledge(job *j, espl_probe *out) {
 
 espl_status espl_measure_all(job *j, measures *out) {
     *out = (measures){0};
-    ESPL_TRY(perplexity(j, &j->data.validation, j->o->validation_window, 0, &out->validation));
+    ESPL_TRY(espl_measure_corpus(j, &j->data.validation, j->o->validation_window, 0, &out->validation));
     if (j->data.report.n > 0)
-        ESPL_TRY(perplexity(j, &j->data.report, j->o->report_window, j->o->report_limit, &out->test));
+        ESPL_TRY(espl_measure_corpus(j, &j->data.report, j->o->report_window, j->o->report_limit, &out->test));
     return questions(j, &j->data.final, &out->mmlu, &out->freebaseqa);
 }
 

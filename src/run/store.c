@@ -16,8 +16,12 @@ static espl_status print_config(const job *j, espl_str *out) {
 
 static espl_status fill(job *j, espl_checkpoint *k) {
     *k = (espl_checkpoint){.iteration = j->iteration, .revision = j->revision, .masks = j->masks.bits};
+    if (j->masks.updates && j->iteration > 0) {
+        k->updates = (const void *const *)j->masks.updates;
+        k->update_dtype = espl_model_linear(j->m, j->masks.first)->dtype;
+    }
     if (!j->root) return ESPL_OK;
-    k->rows = j->iteration > 0 ? j->rows : NULL;
+    k->rows = j->iteration > 0 && !espl_run_is_oneshot(j->o) ? j->rows : NULL;
     k->history = j->history;
     k->n_history = j->n_history;
     k->dense = j->dense;
@@ -88,6 +92,8 @@ static espl_status read_newest(job *j, const char *path) {
     espl_status st = espl_comm_agree(j->c, j->root ? take_up(j, path, &k) : ESPL_OK);
     espl_checkpoint_free(&k);
     ESPL_TRY(st);
+    if (j->masks.updates && j->iteration > 0)
+        ESPL_TRY(espl_checkpoint_read_updates(j->c, path, &j->shape, j->masks.updates));
     espl_comm_broadcast(j->c, &j->dense, sizeof j->dense, 0);
     espl_comm_broadcast(j->c, &j->last, sizeof j->last, 0);
     espl_comm_broadcast(j->c, &j->rollbacks, sizeof j->rollbacks, 0);

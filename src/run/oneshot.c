@@ -1,0 +1,116 @@
+/* The one-shot baselines: all that the loop does in many iterations, in one. */
+#include "internal.h"
+
+#include <string.h>
+
+bool espl_run_is_oneshot(const espl_run_config *o) { return strcmp(o->prune_allocation, "agent") != 0; }
+
+espl_status espl_run_method(const espl_run_config *o, espl_prune_options *p) {
+    *p = espl_prune_defaults();
+    if (!espl_score_parse(o->prune_score, &p->score))
+        return ESPL_FAIL(ESPL_CONFIG, "prune.score: \"%s\" is not known", o->prune_score);
+    if (!espl_update_parse(o->prune_update, &p->update))
+        return ESPL_FAIL(ESPL_CONFIG, "prune.update: \"%s\" is not known", o->prune_update);
+    if (espl_run_is_oneshot(o) && !espl_allocation_parse(o->prune_allocation, &p->allocation))
+        return ESPL_FAIL(ESPL_CONFIG, "prune.allocation: \"%s\" is not known", o->prune_allocation);
+    if (!espl_pattern_parse(o->prune_pattern, p->score, p->update, &p->pattern))
+        return ESPL_FAIL(ESPL_CONFIG,
+                         "prune.pattern: \"%s\" is none of unstructured, row, layer, N:M with 1 <= N < M <= 64",
+                         o->prune_pattern);
+    p->target = o->prune_target;
+    p->cap = o->prune_cap;
+    p->samples = o->calibration_forward;
+    p->window = o->calibration_window;
+    p->damping = o->prune_damping;
+    p->owl_outlier = o->prune_owl_outlier;
+    p->owl_lambda = o->prune_owl_lambda;
+    p->lsa_beta = o->prune_lsa_beta;
+    p->search.evaluations = o->prune_search_evaluations;
+    p->search.seed = (uint64_t)o->run_seed;
+    return ESPL_OK;
+}
+
+/* -------------------------------------------------------------- fitness */
+
+/* Perplexity on calibration windows, four times as many from stage to stage: what a search looks at must be neither
+ * what iterations are judged by nor what is reported. */
+static espl_status fitness(void *context, int64_t stage, double *value) {
+    job *j = context;
+    int64_t stages = espl_prune_defaults().search.stages, windows = j->o->calibration_forward;
+    for (int64_t s = stage + 1; s < stages && windows >= 4; s++) windows /= 4;
+    espl_corpus part = {.ids = j->data.calibration, .n = windows * j->o->calibration_window};
+    espl_perplexity p = {0};
+    ESPL_TRY(espl_measure_corpus(j, &part, j->o->calibration_window, 0, &p));
+    *value = p.nll;
+    return ESPL_OK;
+}
+
+static void show_blocks(void *context, int64_t done, int64_t n) {
+    (void)context;
+    espl_log_progress(done == n, "pruning: block %lld of %lld", (long long)done, (long long)n);
+}
+
+/* -------------------------------------------------------------- outcome */
+
+/* As if an agent had asked for it at once. Rank 0 only. */
+static espl_status describe(job *j, const int64_t *counts, espl_outcome *o) {
+    espl_str reason = {0};
+    ESPL_TRY(espl_decision_init(&o->decision, j->linears));
+    for (int64_t i = 0; i < j->linears; i++) {
+        int64_t out = j->shape.out[espl_linear_kind_of(i)], in = j->shape.in[espl_linear_kind_of(i)];
+        if (counts[i] > 0)
+            o->decision.items[o->decision.n++] =
+                (espl_decision_item){.linear = i, .step = (double)counts[i] / (double)(out * in)};
+    }
+    espl_str_printf(&reason, "one shot: score %s, allocation %s, pattern %s, update %s", j->o->prune_score,
+                    j->o->prune_allocation, j->o->prune_pattern, j->o->prune_update);
+    ESPL_TRY(espl_str_status(&reason));
+    espl_mem_free(&o->decision.reason);
+    o->decision.reason = reason.data;
+    return ESPL_OK;
+}
+
+static espl_status prune_all(job *j, const espl_prune_options *p, espl_outcome *o) {
+    int64_t *counts = NULL;
+    double start = espl_clock_now();
+    espl_status st = espl_comm_agree(j->c, espl_mem_alloc(&counts, j->linears, sizeof *counts, "counts"));
+    if (st == ESPL_OK)
+        st = espl_prune_oneshot(j->c, j->m, p, j->data.calibration, j->masks.bits, j->masks.updates, counts);
+    espl_region_add(ESPL_REGION_PRUNE, espl_clock_now() - start);
+    if (st == ESPL_OK) st = espl_comm_agree(j->c, j->root ? describe(j, counts, o) : ESPL_OK);
+    espl_mem_free(&counts);
+    return st;
+}
+
+/* Whatever the perplexity, it is accepted: a baseline does not look back. */
+static espl_status settle(job *j, espl_outcome *o, double start) {
+    ESPL_TRY(espl_count_pruned(j, NULL, &j->pruned));
+    o->sparsity_after = espl_job_sparsity(j, j->pruned);
+    ESPL_TRY(espl_measure_perplexity(j, &o->after));
+    ESPL_TRY(espl_measure_knowledge(j, &o->after));
+    j->last = o->after;
+    j->iteration = o->iteration;
+    j->revision++;
+    double seconds = espl_clock_now() - start;
+    espl_show_outcome(j, o, seconds);
+    espl_status st = j->root ? espl_event_outcome(j, o, seconds) : ESPL_OK;
+    if (st == ESPL_OK && j->root) st = espl_job_remember(j, o);
+    ESPL_TRY(espl_comm_agree(j->c, st));
+    return espl_store_write(j);
+}
+
+espl_status espl_run_oneshot(job *j) {
+    espl_prune_options p;
+    espl_outcome o = {.iteration = 1, .accepted = true, .before = j->last};
+    double start = espl_clock_now();
+    j->end = "one shot";
+    if (j->iteration > 0) return ESPL_OK; /* resumed behind it */
+    ESPL_TRY(espl_run_method(j->o, &p));
+    p.fitness = fitness;
+    p.progress = show_blocks;
+    p.context = j;
+    espl_status st = prune_all(j, &p, &o);
+    if (st == ESPL_OK) st = settle(j, &o, start);
+    espl_decision_free(&o.decision);
+    return st;
+}
