@@ -174,6 +174,8 @@ refuses 1 '"Questions" must be a list' 2 eval --model "$m" --freebaseqa "$m/conf
 [ $? -eq 74 ] && grep -q 'standard input' "$dir/err" && ok || bad "standard input closed: $(cat "$dir/err")"
 "$espalier" tokenize --model "$m" <"$dir/input" >&- 2>"$dir/err"
 [ $? -eq 74 ] && grep -q 'standard output' "$dir/err" && ok || bad "standard output closed: $(cat "$dir/err")"
+cp -r "$m" "$dir/pipe" && rm "$dir/pipe/model.safetensors" && mkfifo "$dir/pipe/model.safetensors"
+refuses 74 'pipe/model.safetensors: not a regular file' 2 eval --model "$dir/pipe" --text "$dir/input" --window 128
 if [ -e /dev/full ]; then
   "$espalier" tokenize --model "$m" <"$dir/input" >/dev/full 2>"$dir/err"
   [ $? -eq 74 ] && ok || bad "a full disk: $(cat "$dir/err")"
