@@ -53,7 +53,7 @@ static espl_status map_fd(int fd, const char *path, espl_mapping *out) {
 
 espl_status espl_file_map(const char *path, espl_mapping *out) {
     *out = (espl_mapping){0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not make it wait for a writer */
     if (fd < 0) return ESPL_FAIL(ESPL_IO, "%s: cannot be opened: %s", path, strerror(errno));
     espl_status st = map_fd(fd, path, out);
     close(fd);

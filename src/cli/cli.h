@@ -40,6 +40,9 @@ espl_status cli_parse(int argc, char **argv, const cli_command **command, cli_op
 void cli_print_help(const cli_command *command);
 void cli_print_version(void);
 
+/* Before MPI starts: a closed standard stream's number would go to one of MPI's own files, and results into that. It is
+ * taken by a descriptor on which reading, or writing, fails. Local. */
+void cli_hold_streams(void);
 /* Opens the tokenizer of a model directory on rank 0 (elsewhere *t stays NULL). Collective. */
 espl_status cli_open_tokenizer(espl_comm *c, const char *dir, espl_tokenizer **t);
 /* A warning when the machine's cores are not used, for instance because mpirun bound this rank to one. Local. */

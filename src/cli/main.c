@@ -31,6 +31,7 @@ int main(int argc, char **argv) {
     espl_comm *c;
     cli_options o;
     const cli_command *command = NULL;
+    cli_hold_streams();
     espl_status st = espl_comm_create(&argc, &argv, &c);
     if (!c) return espl_status_exit_code(st);
     if (st == ESPL_OK) st = start(c, argc, argv, &command, &o);

@@ -1,7 +1,13 @@
 #include "cli.h"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <unistd.h>
+
+void cli_hold_streams(void) {
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0) return;
+}
 
 espl_status cli_open_tokenizer(espl_comm *c, const char *dir, espl_tokenizer **t) {
     *t = NULL;

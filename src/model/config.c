@@ -57,9 +57,16 @@ static bool is_off(const cJSON *v) {
            ((cJSON_IsObject(v) || cJSON_IsArray(v)) && !v->child);
 }
 
+/* A field given twice: cJSON would take the first, Python the last. v is a field of doc. */
+static espl_status check_once(const cJSON *doc, const cJSON *v, const char *name) {
+    if (cJSON_GetObjectItemCaseSensitive(doc, v->string) == v) return ESPL_OK;
+    return ESPL_FAIL(ESPL_FORMAT, "%s: field \"%s\" is there twice", name, v->string);
+}
+
 static espl_status check_keys(const cJSON *doc, const char *name) {
     const cJSON *v;
     cJSON_ArrayForEach(v, doc) {
+        if (v->string[0] != '_') ESPL_TRY(check_once(doc, v, name));
         if (LISTED(v->string, must_be_off)) {
             if (!is_off(v)) return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: \"%s\" is not supported", name, v->string);
         } else if (v->string[0] != '_' && !LISTED(v->string, known_keys)) {
@@ -200,8 +207,10 @@ static espl_status check_rope_dict(const cJSON *rope, const char *where) {
     const cJSON *v;
     double rotary = 1;
     if (!cJSON_IsObject(rope)) return ESPL_FAIL(ESPL_FORMAT, "%s: must be an object", where);
-    cJSON_ArrayForEach(v, rope) if (!LISTED(v->string, rope_keys)) {
-        return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: field \"%s\" is not supported", where, v->string);
+    cJSON_ArrayForEach(v, rope) {
+        if (!LISTED(v->string, rope_keys))
+            return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: field \"%s\" is not supported", where, v->string);
+        ESPL_TRY(check_once(rope, v, where));
     }
     ESPL_TRY(espl_json_get_f64(rope, "partial_rotary_factor", where, false, -DBL_MAX, DBL_MAX, &rotary));
     if (rotary != 1) return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: partial_rotary_factor %g is not supported", where, rotary);

@@ -6,15 +6,16 @@
 static int32_t greatest(const float *logits, int64_t vocab) {
     int64_t best = 0;
     for (int64_t i = 1; i < vocab; i++)
-        if (logits[i] > logits[best]) best = i;
+        if (logits[i] > logits[best] || isnan(logits[best])) best = i;
     return (int32_t)best;
 }
 
-/* Descending logit, ascending id among equals. */
+/* Descending logit, ascending id among equals; NaN last, so that the order is a total one. */
 static int by_logit(const void *a, const void *b, void *logits) {
     int32_t i = *(const int32_t *)a, j = *(const int32_t *)b;
     float x = ((const float *)logits)[i], y = ((const float *)logits)[j];
-    if (x != y) return x > y ? -1 : 1;
+    if (isnan(x) != isnan(y)) return isnan(x) ? 1 : -1;
+    if (x < y || x > y) return x > y ? -1 : 1;
     return i < j ? -1 : i > j;
 }
 

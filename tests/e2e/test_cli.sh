@@ -170,6 +170,12 @@ rm "$dir/mmlu/dev/abstract_algebra_dev.csv"
 refuses 74 'dev/abstract_algebra_dev.csv' 2 eval --model "$m" --mmlu "$dir/mmlu"
 refuses 1 'freebaseqa.json: line 1: not valid JSON' 2 eval --model "$m" --choices "$golden/freebaseqa.json"
 refuses 1 '"Questions" must be a list' 2 eval --model "$m" --freebaseqa "$m/config.json"
+"$espalier" tokenize --model "$m" <&- >"$dir/out" 2>"$dir/err"
+[ $? -eq 74 ] && grep -q 'standard input' "$dir/err" && ok || bad "standard input closed: $(cat "$dir/err")"
+"$espalier" tokenize --model "$m" <"$dir/input" >&- 2>"$dir/err"
+[ $? -eq 74 ] && grep -q 'standard output' "$dir/err" && ok || bad "standard output closed: $(cat "$dir/err")"
+cp -r "$m" "$dir/pipe" && rm "$dir/pipe/model.safetensors" && mkfifo "$dir/pipe/model.safetensors"
+refuses 74 'pipe/model.safetensors: not a regular file' 2 eval --model "$dir/pipe" --text "$dir/input" --window 128
 if [ -e /dev/full ]; then
   "$espalier" tokenize --model "$m" <"$dir/input" >/dev/full 2>"$dir/err"
   [ $? -eq 74 ] && ok || bad "a full disk: $(cat "$dir/err")"
