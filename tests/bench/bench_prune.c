@@ -49,22 +49,21 @@ static espl_status prune(const espl_linear *l, espl_score score, const float *no
     return ESPL_OK;
 }
 
-enum { MAX_ROUNDS = 101 };
+enum { MAX_ROUNDS = 101, SCORES = ESPL_SCORE_GBLM }; /* scores without gradients come first */
 
 static espl_status measure(const char *name, const espl_linear *l, const float *norm, uint64_t *mask, int rounds) {
-    double seconds[ESPL_SCORE_COUNT + 1][MAX_ROUNDS];
+    double seconds[SCORES + 1][MAX_ROUNDS];
     espl_workspace *ws;
     ESPL_TRY(espl_workspace_create(&ws));
     espl_status st = ESPL_OK;
     for (int i = 0; i < rounds && st == ESPL_OK; i++) {
-        seconds[ESPL_SCORE_COUNT][i] = read_all(l);
-        for (int s = 0; s < ESPL_SCORE_COUNT && st == ESPL_OK; s++)
-            st = prune(l, (espl_score)s, norm, mask, ws, &seconds[s][i]);
+        seconds[SCORES][i] = read_all(l);
+        for (int s = 0; s < SCORES && st == ESPL_OK; s++) st = prune(l, (espl_score)s, norm, mask, ws, &seconds[s][i]);
     }
     espl_workspace_destroy(&ws);
     double n = (double)(l->out * l->in) * 1e-9;
-    printf("%-16s read %.2f ns per weight", name, median(seconds[ESPL_SCORE_COUNT], rounds) / n);
-    for (int s = 0; s < ESPL_SCORE_COUNT && st == ESPL_OK; s++)
+    printf("%-16s read %.2f ns per weight", name, median(seconds[SCORES], rounds) / n);
+    for (int s = 0; s < SCORES && st == ESPL_OK; s++)
         printf(", %s %.2f", espl_score_name((espl_score)s), median(seconds[s], rounds) / n);
     printf("\n");
     return st;

@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""The masks of <model>.safetensors against those of llmcompressor's modifiers, on the same models and samples.
+
+llmcompressor 0.14.0.1, transformers 5.17, torch 2.13 (the CPU build is enough), safetensors, numpy.
+usage: against_llmcompressor.py [MODEL...]
+"""
+import os
+import pathlib
+import sys
+
+os.environ |= {"LLM_COMPRESSOR_LOG_DISABLED": "true", "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+import numpy as np
+import torch
+from llmcompressor import oneshot
+from llmcompressor.modifiers.pruning import SparseGPTModifier, WandaPruningModifier
+from safetensors.torch import load_file
+from torch.utils.data import DataLoader, default_collate
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+HERE = pathlib.Path(__file__).resolve().parent
+MODELS = ("qwen3-tied-bf16", "smollm-tied-bf16", "llama-bias")
+PATHS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+         "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+SPARSITY = 0.5
+
+
+def recipe(method):
+    name, group = method.rsplit("-", 1)
+    structure = group if ":" in group else "0:0"
+    common = {"sparsity": SPARSITY, "mask_structure": structure, "ignore": ["re:.*lm_head"]}
+    return {"wanda": lambda: WandaPruningModifier(**common),
+            "sparsegpt": lambda: SparseGPTModifier(block_size=128, dampening_frac=0.01, **common)}[name]()
+
+
+METHODS = ("wanda-row", "wanda-2:4", "wanda-4:8", "sparsegpt-layer", "sparsegpt-2:4")
+
+
+def linears(model):
+    return [layer.get_submodule(path) for layer in model.model.layers for path in PATHS]
+
+
+def samples(ids):
+    rows = [{"input_ids": row, "attention_mask": torch.ones_like(row)} for row in ids.long()]
+    return DataLoader(rows, batch_size=1, shuffle=False, collate_fn=default_collate)
+
+
+def any_tokenizer():
+    """llmcompressor wants one, though the samples are ids."""
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"a": 0}, unk_token="a")), pad_token="a")
+
+
+def compress(model, method, ids):
+    if method != "magnitude-layer":
+        oneshot(model=model, dataset=samples(ids), recipe=recipe(method), pipeline="sequential",
+                processor=any_tokenizer(), num_calibration_samples=len(ids), shuffle_calibration_samples=False)
+        return
+    # The modifier is written for training: its mask creator is what one shot comes to.
+    from llmcompressor.modifiers.pruning.utils.pytorch import PruningMaskCreatorArgs, PruningMaskFactory
+    create = PruningMaskFactory.create_mask_creator("unstructured")
+    for linear in linears(model):
+        w = linear.weight
+        mask = create(PruningMaskCreatorArgs(parameter=w, sparsity=SPARSITY, scores=w.data.abs()))
+        w.data *= mask
+
+
+def ties(method, before, differs):
+    """Bits that differ in magnitudes equal to the threshold: llmcompressor prunes all of those or none."""
+    if method != "magnitude-layer" or not differs.any():
+        return 0
+    at = before[torch.from_numpy(differs)].abs()
+    return int(differs.sum()) if (at == at[0]).all() else 0
+
+
+def compare(name, method, golden):
+    """Bits that differ, those among them that are ties, all."""
+    model = AutoModelForCausalLM.from_pretrained(HERE.parent / "models" / name, dtype=torch.float32)
+    was = [linear.weight.detach().clone() for linear in linears(model)]
+    compress(model.eval(), method, golden["ids"])
+    bits = differing = tied = 0
+    for i, (linear, before) in enumerate(zip(linears(model), was)):
+        other = np.unpackbits(golden[f"mask.{method}.{i}"].numpy(), axis=1, bitorder="little")[:, :before.shape[1]]
+        differs = ((linear.weight != 0).numpy() != other.astype(bool)) & (before != 0).numpy()  # a 0 shows no mask
+        differing += int(differs.sum())
+        tied += ties(method, before, differs)
+        bits += differs.size
+    return differing, tied, bits
+
+
+def main():
+    rows, wrong = [], False
+    for name in sys.argv[1:] or MODELS:
+        golden = load_file(HERE / f"{name}.safetensors")
+        for method in ("magnitude-layer", *METHODS):
+            differing, tied, bits = compare(name, method, golden)
+            rows.append(f"{name:18} {method:16} {differing:4} of {bits} bits differ, {tied} of them ties")
+            allowed = bits // 500 if method.startswith("sparsegpt") else tied
+            wrong |= differing > allowed
+    print("\n".join(rows))
+    return int(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,324 @@
+/* One-shot pruning against transcriptions of the published methods on transformers models (tests/golden/prune), on any
+ * number of ranks.
+ *
+ * usage: mpirun -n N test_oneshot GOLDEN_DIR MODEL_DIR...
+ * For each model: every method whose masks GOLDEN_DIR/<model>.safetensors has is run and compared; without such a file
+ * (a trained model) the methods are only run. Prints, per method and linear, a hash of mask and weights for
+ * tests/mpi/compare_np.sh. A model with fewer layers than ranks is passed over. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "espalier/prune.h"
+
+enum { FREE_SAMPLES = 9, FREE_WINDOW = 48 };
+/* Activations differ by rounding: scores closer than that may change places, one pair in a linear, and with SparseGPT,
+ * where weights depend on those before them, one bit in a thousand. Updated weights, by norm; sparsities. */
+static const double SURGEON_TOLERANCE = 0.001, WEIGHT_TOLERANCE = 0.02, SPARSITY_TOLERANCE = 1e-3;
+
+typedef struct run {
+    espl_comm *c;
+    espl_model *m;
+    espl_weights *golden; /* or NULL */
+    const char *name;
+    int32_t *ids;
+    int64_t samples, window, mine, first, linears; /* linears of this rank, the first of them, of the model */
+    uint64_t **masks;
+    void **updates;
+    int64_t *counts;
+    int calls; /* of the fitness */
+    int failures;
+    int64_t bits, differing;
+} run;
+
+static espl_str lines;
+
+static void check(run *r, bool ok, const char *what) {
+    if (ok) return;
+    r->failures++;
+    fprintf(stderr, "rank %d: %s: %s (%s)\n", espl_comm_rank(r->c), r->name, what, espl_base_error_text());
+}
+
+static const espl_tensor_info *golden(const run *r, const char *part, const char *method, int64_t linear) {
+    char name[96];
+    snprintf(name, sizeof name, "%s.%s.%lld", part, method, (long long)linear);
+    return r->golden ? espl_weights_find(r->golden, name) : NULL;
+}
+
+static int64_t mask_bytes(const espl_linear *l) { return l->out * espl_mask_words(l->in) * 8; }
+
+/* Bits that may differ from the transcription's. */
+static int64_t allowance(const char *method, const espl_linear *l) {
+    if (strncmp(method, "sparsegpt", 9) == 0) return 2 + (int64_t)(SURGEON_TOLERANCE * (double)(l->out * l->in));
+    return strncmp(method, "magnitude", 9) == 0 ? 0 : 2;
+}
+
+static void compare_mask(run *r, const char *method, int64_t i) {
+    const espl_linear *l = espl_model_linear(r->m, r->first + i);
+    const espl_tensor_info *want = golden(r, "mask", method, r->first + i);
+    int64_t differing = 0;
+    if (!want) return;
+    check(r, want->bytes == mask_bytes(l), "size of a golden mask");
+    const uint8_t *a = (const uint8_t *)r->masks[i], *b = want->data;
+    for (int64_t k = 0; k < mask_bytes(l) && k < want->bytes; k++)
+        differing += __builtin_popcount((unsigned)(a[k] ^ b[k]));
+    r->bits += l->out * l->in;
+    r->differing += differing;
+    if (differing <= allowance(method, l)) return;
+    r->failures++;
+    fprintf(stderr, "%s: %s: %lld of %lld bits of linear %lld differ\n", r->name, method, (long long)differing,
+            (long long)(l->out * l->in), (long long)(r->first + i));
+}
+
+static void compare_weights(run *r, const char *method, int64_t i) {
+    const espl_linear *l = espl_model_linear(r->m, r->first + i);
+    const espl_tensor_info *want = golden(r, "weight", method, r->first + i);
+    int64_t n = l->out * l->in;
+    if (!want) return;
+    float *a = malloc((size_t)n * sizeof *a), *b = malloc((size_t)n * sizeof *b);
+    espl_tensor_widen(r->updates[i], l->dtype, n, a);
+    espl_tensor_widen(want->data, want->dtype, n, b);
+    double diff = 0, size = 0;
+    for (int64_t k = 0; k < n; k++) {
+        diff += ((double)a[k] - (double)b[k]) * ((double)a[k] - (double)b[k]);
+        size += (double)b[k] * (double)b[k];
+    }
+    if (!(sqrt(diff) <= WEIGHT_TOLERANCE * sqrt(size))) {
+        r->failures++;
+        fprintf(stderr, "%s: %s: weights of linear %lld differ by %g\n", r->name, method, (long long)(r->first + i),
+                sqrt(diff / size));
+    }
+    free(a);
+    free(b);
+}
+
+static void print_linear(run *r, const char *method, int64_t i, bool updated) {
+    const espl_linear *l = espl_model_linear(r->m, r->first + i);
+    uint64_t hash = espl_hash64(r->masks[i], mask_bytes(l), 0);
+    int64_t weight_bytes = l->out * l->in * (int64_t)espl_dtype_size(l->dtype);
+    if (updated) hash = espl_hash64(r->updates[i], weight_bytes, hash);
+    espl_str_printf(&lines, "%s %s %lld %016llx\n", r->name, method, (long long)(r->first + i),
+                    (unsigned long long)hash);
+}
+
+/* The masks in effect, the counts, and zeros where an updated weight is masked. */
+static void check_effect(run *r, int64_t i, bool updated) {
+    const espl_linear *l = espl_model_linear(r->m, r->first + i);
+    check(r, l->mask == r->masks[i] && (l->weight == r->updates[i]) == updated, "in effect in the model");
+    check(r, l->out * l->in - espl_tensor_surviving(l) == r->counts[r->first + i], "count");
+    for (int64_t k = 0; updated && k < l->out * l->in; k++) {
+        float w;
+        espl_tensor_widen((const char *)l->weight + (size_t)k * espl_dtype_size(l->dtype), l->dtype, 1, &w);
+        if (!(l->mask[k / l->in * espl_mask_words(l->in) + k % l->in / 64] >> (k % l->in % 64) & 1) && w != 0)
+            check(r, false, "a pruned weight is not 0");
+    }
+}
+
+static espl_prune_options options_of(const run *r) {
+    espl_prune_options o = espl_prune_defaults();
+    o.samples = r->samples;
+    o.window = r->window;
+    o.target = 0.5;
+    return o;
+}
+
+static void one_shot(run *r, const char *method, const espl_prune_options *o) {
+    bool updated = o->update == ESPL_UPDATE_SPARSEGPT;
+    espl_status st = espl_prune_oneshot(r->c, r->m, o, r->ids, r->masks, updated ? r->updates : NULL, r->counts);
+    check(r, st == ESPL_OK, method);
+    for (int64_t i = 0; i < r->mine && st == ESPL_OK; i++) {
+        compare_mask(r, method, i);
+        if (updated) compare_weights(r, method, i);
+        check_effect(r, i, updated);
+        print_linear(r, method, i, updated);
+    }
+}
+
+static const struct {
+    const char *name, *score, *pattern;
+    espl_update update;
+} methods[] = {{"magnitude-layer", "magnitude", "unstructured", ESPL_UPDATE_NONE},
+               {"wanda-row", "wanda", "unstructured", ESPL_UPDATE_NONE},
+               {"wanda-2:4", "wanda", "2:4", ESPL_UPDATE_NONE},
+               {"wanda-4:8", "wanda", "4:8", ESPL_UPDATE_NONE},
+               {"ria-layer", "ria", "unstructured", ESPL_UPDATE_NONE},
+               {"gblm-row", "gblm", "unstructured", ESPL_UPDATE_NONE},
+               {"rgs-row", "rgs", "unstructured", ESPL_UPDATE_NONE},
+               {"sparsegpt-layer", "wanda", "unstructured", ESPL_UPDATE_SPARSEGPT},
+               {"sparsegpt-2:4", "wanda", "2:4", ESPL_UPDATE_SPARSEGPT},
+               {"sparsegpt-row", "wanda", "row", ESPL_UPDATE_SPARSEGPT}};
+
+static void all_methods(run *r) {
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
+        espl_prune_options o = options_of(r);
+        o.update = methods[i].update;
+        check(r, espl_score_parse(methods[i].score, &o.score), "score");
+        check(r, espl_pattern_parse(methods[i].pattern, o.score, o.update, &o.pattern), "pattern");
+        one_shot(r, methods[i].name, &o);
+    }
+}
+
+/* Sum of counts is exact; the sparsities are those of the transcription. */
+static void compare_counts(run *r, const char *name, bool per_linear) {
+    const espl_tensor_info *want = r->golden ? espl_weights_find(r->golden, name) : NULL;
+    const float *sparsity = want ? want->data : NULL;
+    int64_t sum = 0, all = 0;
+    for (int64_t i = 0; i < r->linears; i++) {
+        int64_t out, in;
+        espl_model_linear_shape(espl_model_config_of(r->m), espl_linear_kind_of(i), &out, &in);
+        double got = (double)r->counts[i] / (double)(out * in);
+        sum += r->counts[i], all += out * in;
+        if (sparsity && fabs(got - (double)sparsity[per_linear ? i : espl_linear_layer(i)]) > SPARSITY_TOLERANCE)
+            check(r, false, name);
+    }
+    check(r, sum == llround(0.5 * (double)all), "the budget is met exactly");
+}
+
+static void allocations(run *r) {
+    static const espl_allocation kinds[] = {ESPL_ALLOCATION_OWL, ESPL_ALLOCATION_LSA, ESPL_ALLOCATION_LSA_LINEAR};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        espl_prune_options o = options_of(r);
+        o.allocation = kinds[i];
+        one_shot(r, espl_allocation_name(kinds[i]), &o);
+        compare_counts(r, espl_allocation_name(kinds[i]), kinds[i] == ESPL_ALLOCATION_LSA_LINEAR);
+    }
+}
+
+/* The fewer weights layer 0 has left, the better: what the search must then find. */
+static espl_status survivors_of_layer_0(void *context, int64_t stage, double *value) {
+    run *r = context;
+    r->calls++;
+    *value = (double)stage;
+    for (int64_t i = 0; i < r->mine; i++)
+        if (espl_linear_layer(r->first + i) == 0)
+            *value += (double)espl_tensor_surviving(espl_model_linear(r->m, r->first + i));
+    espl_comm_broadcast(r->c, value, sizeof *value, 0); /* layer 0 is rank 0's */
+    return ESPL_OK;
+}
+
+static void searches(run *r) {
+    espl_prune_options o = options_of(r);
+    int64_t weights = espl_model_layer_linear_weights(espl_model_config_of(r->m)), pruned = 0;
+    o.allocation = ESPL_ALLOCATION_SEARCH;
+    o.fitness = survivors_of_layer_0;
+    o.context = r;
+    o.search.evaluations = 300;
+    o.search.seed = 3;
+    one_shot(r, "search", &o);
+    compare_counts(r, "search", true);
+    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) pruned += r->counts[k];
+    check(r, r->calls >= 300 && pruned > weights * 6 / 10, "the search finds what its fitness wants");
+}
+
+static void refusals(run *r) {
+    espl_prune_options o = options_of(r);
+    o.allocation = ESPL_ALLOCATION_GIVEN;
+    check(r, espl_prune_oneshot(r->c, r->m, &o, r->ids, r->masks, NULL, NULL) == ESPL_CONFIG, "given, without");
+    o = options_of(r);
+    o.allocation = ESPL_ALLOCATION_SEARCH;
+    check(r, espl_prune_oneshot(r->c, r->m, &o, r->ids, r->masks, NULL, NULL) == ESPL_CONFIG, "search, without");
+    o = options_of(r);
+    o.update = ESPL_UPDATE_SPARSEGPT;
+    check(r, espl_prune_oneshot(r->c, r->m, &o, r->ids, r->masks, NULL, NULL) == ESPL_USAGE, "no room for updates");
+    o = options_of(r);
+    o.target = 0.97;
+    check(r, espl_prune_oneshot(r->c, r->m, &o, r->ids, r->masks, NULL, NULL) == ESPL_CONFIG, "beyond the cap");
+    int32_t keep = r->ids[3];
+    o = options_of(r);
+    r->ids[3] = -1;
+    check(r, espl_prune_oneshot(r->c, r->m, &o, r->ids, r->masks, NULL, NULL) == ESPL_USAGE, "token refused");
+    r->ids[3] = keep;
+}
+
+/* --------------------------------------------------------------- set-up */
+
+static void make_room(run *r) {
+    espl_range slice = espl_model_slice(r->m);
+    r->first = espl_linear_index(slice.first, ESPL_Q_PROJ);
+    r->mine = espl_range_count(slice) * ESPL_LINEAR_KINDS;
+    r->linears = espl_model_config_of(r->m)->layers * ESPL_LINEAR_KINDS;
+    r->masks = calloc((size_t)r->mine, sizeof *r->masks);
+    r->updates = calloc((size_t)r->mine, sizeof *r->updates);
+    r->counts = calloc((size_t)r->linears, sizeof *r->counts);
+    for (int64_t i = 0; i < r->mine; i++) {
+        const espl_linear *l = espl_model_linear(r->m, r->first + i);
+        r->masks[i] = calloc((size_t)mask_bytes(l), 1);
+        r->updates[i] = calloc((size_t)(l->out * l->in), espl_dtype_size(l->dtype));
+    }
+}
+
+static void clear_room(run *r) {
+    for (int64_t i = 0; i < r->mine; i++) {
+        free(r->masks[i]);
+        free(r->updates[i]);
+    }
+    free(r->masks);
+    free(r->updates);
+    free(r->counts);
+}
+
+static void take_ids(run *r, int64_t vocab) {
+    const espl_tensor_info *t = r->golden ? espl_weights_find(r->golden, "ids") : NULL;
+    espl_rng rng;
+    espl_rng_seed(&rng, 5, 0, 0);
+    r->samples = t ? t->dims[0] : FREE_SAMPLES;
+    r->window = t ? t->dims[1] : FREE_WINDOW;
+    r->ids = malloc((size_t)(r->samples * r->window) * sizeof *r->ids);
+    for (int64_t i = 0; i < r->samples * r->window; i++) r->ids[i] = (int32_t)espl_rng_below(&rng, vocab);
+    if (t) memcpy(r->ids, t->data, (size_t)t->bytes);
+}
+
+static void test_opened(run *r) {
+    take_ids(r, espl_model_config_of(r->m)->vocab);
+    make_room(r);
+    all_methods(r);
+    allocations(r);
+    searches(r);
+    refusals(r);
+    clear_room(r);
+    free(r->ids);
+}
+
+static int test_model(espl_comm *c, const char *goldens, const char *dir) {
+    const char *slash = strrchr(dir, '/');
+    run r = {.c = c, .name = slash ? slash + 1 : dir};
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s.safetensors", goldens, r.name);
+    if (espl_file_exists(path)) check(&r, espl_weights_open_file(path, &r.golden) == ESPL_OK, path);
+    espl_model_options o = {.context = 64, .batch_tokens = 4, .slots = 1};
+    espl_status st = espl_model_open(c, dir, &o, &r.m);
+    check(&r, st == ESPL_OK || st == ESPL_CONFIG, "open"); /* fewer layers than ranks: nothing to do */
+    if (st == ESPL_OK) test_opened(&r);
+    espl_model_close(&r.m);
+    espl_weights_close(&r.golden);
+    if (r.bits && espl_comm_rank(c) == 0)
+        fprintf(stderr, "%s: %lld of %lld mask bits differ on rank 0\n", r.name, (long long)r.differing,
+                (long long)r.bits);
+    return r.failures;
+}
+
+static espl_status print_lines(espl_comm *c) {
+    espl_status st = espl_comm_agree(c, espl_str_status(&lines));
+    for (int root = 0; st == ESPL_OK && root < espl_comm_size(c); root++) {
+        espl_str s = {0};
+        if (espl_comm_rank(c) == root) espl_str_put(&s, lines.data ? lines.data : "", lines.len);
+        st = espl_comm_broadcast_str(c, &s, root);
+        if (st == ESPL_OK && espl_comm_rank(c) == 0 && s.len) fputs(s.data, stdout);
+        espl_str_free(&s);
+    }
+    espl_str_free(&lines);
+    return st;
+}
+
+int main(int argc, char **argv) {
+    espl_comm *c;
+    int failures = 0;
+    if (espl_comm_create(&argc, &argv, &c) != ESPL_OK) return 1;
+    espl_log_init(ESPL_LOG_QUIET, espl_comm_rank(c));
+    espl_tensor_blas_init();
+    for (int i = 2; i < argc; i++) failures += test_model(c, argv[1], argv[i]);
+    if (print_lines(c) != ESPL_OK) failures++;
+    espl_status st = espl_comm_agree(c, failures ? ESPL_FAIL(ESPL_FAILED, "%d failures", failures) : ESPL_OK);
+    espl_comm_destroy(&c);
+    return st == ESPL_OK && argc > 2 && espl_mem_balance() == 0 ? 0 : 1;
+}

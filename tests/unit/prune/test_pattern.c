@@ -1,0 +1,200 @@
+/* Patterns against sorting, on scores of which many tie. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "espalier/prune.h"
+
+static espl_workspace *ws;
+static espl_rng rng;
+
+enum { MOST = 64 * 300 }; /* weights of a test's linear */
+
+typedef struct made {
+    espl_linear l;
+    float weight[MOST], norm[300];
+    uint64_t mask[64 * 5], want[64 * 5];
+} made;
+
+static made m;
+
+static int64_t words(void) { return espl_mask_words(m.l.in); }
+
+static bool kept(const uint64_t *mask, int64_t r, int64_t c) { return mask[r * words() + c / 64] >> (c % 64) & 1; }
+
+static void drop(uint64_t *mask, int64_t r, int64_t c) { mask[r * words() + c / 64] &= ~(UINT64_C(1) << (c % 64)); }
+
+/* Scores are small integers: exact, and often equal. */
+static void make(int64_t out, int64_t in, double pruned) {
+    m.l = (espl_linear){.weight = m.weight, .dtype = ESPL_DTYPE_F32, .out = out, .in = in};
+    for (int64_t i = 0; i < out * in; i++) m.weight[i] = (float)espl_rng_below(&rng, 9) - 4;
+    for (int64_t i = 0; i < in; i++) m.norm[i] = (float)(1 + espl_rng_below(&rng, 3));
+    espl_mask_fill(m.mask, out, in);
+    for (int64_t r = 0; r < out; r++)
+        for (int64_t c = 0; c < in; c++)
+            if (espl_rng_uniform(&rng) < pruned) drop(m.mask, r, c);
+    memcpy(m.want, m.mask, sizeof m.mask);
+}
+
+static float score(int64_t r, int64_t c) {
+    float w = m.weight[r * m.l.in + c];
+    return (w < 0 ? -w : w) * m.norm[c];
+}
+
+/* The survivor of least score among rows r0 .. r1 and columns c0 .. c1, the first among equals, goes from `want`. */
+static void drop_least(int64_t r0, int64_t r1, int64_t c0, int64_t c1) {
+    int64_t row = -1, column = -1;
+    for (int64_t r = r0; r < r1; r++)
+        for (int64_t c = c0; c < c1; c++)
+            if (kept(m.want, r, c) && (row < 0 || score(r, c) < score(row, column))) row = r, column = c;
+    assert_true(row >= 0);
+    drop(m.want, row, column);
+}
+
+static int64_t lost(const uint64_t *mask) {
+    espl_linear l = m.l;
+    l.mask = mask;
+    return l.out * l.in - espl_tensor_surviving(&l);
+}
+
+static void prune(const char *pattern, int64_t count) {
+    espl_pattern p;
+    espl_scoring s = {.score = ESPL_SCORE_WANDA, .norm = m.norm};
+    assert_true(espl_pattern_parse(pattern, s.score, ESPL_UPDATE_NONE, &p));
+    assert_int_equal(espl_prune_linear(&m.l, &s, &p, count, m.mask, ws), ESPL_OK);
+    assert_memory_equal(m.mask, m.want, (size_t)(m.l.out * words()) * 8);
+}
+
+static void the_least_of_a_layer_go(void **state) {
+    (void)state;
+    for (int trial = 0; trial < 40; trial++) {
+        make(1 + espl_rng_below(&rng, 16), 1 + espl_rng_below(&rng, 140), trial % 2 ? 0.3 : 0);
+        int64_t count = espl_rng_below(&rng, m.l.out * m.l.in - lost(m.mask) + 1);
+        for (int64_t i = 0; i < count; i++) drop_least(0, m.l.out, 0, m.l.in);
+        prune("layer", count);
+    }
+}
+
+static void every_group_keeps_n_of_m(void **state) {
+    static const int64_t of[][2] = {{2, 4}, {4, 8}, {1, 2}, {3, 7}, {1, 64}, {33, 64}, {5, 9}};
+    (void)state;
+    for (size_t k = 0; k < sizeof of / sizeof *of; k++) {
+        int64_t keep = of[k][0], group = of[k][1];
+        char name[16];
+        make(1 + espl_rng_below(&rng, 40), 1 + espl_rng_below(&rng, 299), 0);
+        for (int64_t r = 0; r < m.l.out; r++)
+            for (int64_t c = 0; c < m.l.in; c += group) {
+                int64_t width = group < m.l.in - c ? group : m.l.in - c;
+                for (int64_t i = 0; i < width * (group - keep) / group; i++) drop_least(r, r + 1, c, c + width);
+            }
+        espl_pattern p = {.group = ESPL_GROUP_N_M, .n = keep, .m = group};
+        snprintf(name, sizeof name, "%lld:%lld", (long long)keep, (long long)group);
+        assert_int_equal(espl_pattern_count(&p, m.l.out, m.l.in), lost(m.want));
+        prune(name, 0);
+    }
+}
+
+/* What is gone stays gone, and counts. */
+static void a_pattern_after_pruning_takes_no_more_than_it_must(void **state) {
+    (void)state;
+    make(8, 256, 0.6);
+    for (int64_t r = 0; r < m.l.out; r++)
+        for (int64_t c = 0; c < m.l.in; c += 4) {
+            int64_t alive = 0;
+            for (int i = 0; i < 4; i++) alive += kept(m.want, r, c + i);
+            for (; alive > 2; alive--) drop_least(r, r + 1, c, c + 4);
+        }
+    prune("2:4", 0);
+}
+
+static void threads_do_not_matter(void **state) {
+    (void)state;
+#ifdef _OPENMP
+    make(30, 150, 0);
+    int threads = omp_get_max_threads();
+    for (int i = 0; i < 1777; i++) drop_least(0, 30, 0, 150);
+    omp_set_num_threads(1);
+    prune("layer", 1777);
+    omp_set_num_threads(4);
+    espl_mask_fill(m.mask, m.l.out, m.l.in);
+    espl_workspace_destroy(&ws);
+    assert_int_equal(espl_workspace_create(&ws), ESPL_OK);
+    prune("layer", 1777);
+    omp_set_num_threads(threads);
+#endif
+}
+
+static void names_of_patterns(void **state) {
+    static const char *const bad[] = {"", "4:2", "4:4", "0:4", "2:", ":4", "2:65", "-1:4", "2:4x", "rows", "2:4:8"};
+    espl_pattern p;
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_false(espl_pattern_parse(bad[i], ESPL_SCORE_WANDA, ESPL_UPDATE_NONE, &p));
+    assert_true(espl_pattern_parse("4:8", ESPL_SCORE_WANDA, ESPL_UPDATE_NONE, &p));
+    assert_true(p.group == ESPL_GROUP_N_M && p.n == 4 && p.m == 8);
+    static const espl_group own[ESPL_SCORE_COUNT] = {ESPL_GROUP_LAYER, ESPL_GROUP_ROW, ESPL_GROUP_LAYER, ESPL_GROUP_ROW,
+                                                     ESPL_GROUP_ROW};
+    for (int s = 0; s < ESPL_SCORE_COUNT; s++) {
+        assert_true(espl_pattern_parse("unstructured", (espl_score)s, ESPL_UPDATE_NONE, &p));
+        assert_int_equal(p.group, own[s]);
+        assert_true(espl_pattern_parse("unstructured", (espl_score)s, ESPL_UPDATE_SPARSEGPT, &p));
+        assert_int_equal(p.group, ESPL_GROUP_LAYER);
+    }
+}
+
+static void refusals(void **state) {
+    espl_pattern layer = {.group = ESPL_GROUP_LAYER};
+    espl_scoring s = {.score = ESPL_SCORE_GBLM, .norm = m.norm};
+    (void)state;
+    make(3, 10, 0);
+    assert_int_equal(espl_prune_linear(&m.l, &s, &layer, 3, m.mask, ws), ESPL_USAGE); /* no gradient */
+    s.score = ESPL_SCORE_WANDA;
+    assert_int_equal(espl_prune_linear(&m.l, &s, &layer, 31, m.mask, ws), ESPL_USAGE);
+    assert_int_equal(espl_prune_linear(&m.l, &s, &layer, -1, m.mask, ws), ESPL_USAGE);
+    assert_int_equal(lost(m.mask), 0);
+}
+
+/* |W| (norm + gradient), by hand. */
+static void gradients_are_added_to_the_norm(void **state) {
+    float gradient[] = {0, 5, 0, 0};
+    espl_pattern row = {.group = ESPL_GROUP_ROW};
+    espl_scoring s = {.score = ESPL_SCORE_GBLM, .norm = m.norm, .gradient = gradient};
+    (void)state;
+    make(1, 4, 0);
+    for (int c = 0; c < 4; c++) m.weight[c] = (float)(c == 1 ? -1 : 2), m.norm[c] = 1; /* scores 2, 6, 2, 2 */
+    assert_int_equal(espl_prune_linear(&m.l, &s, &row, 3, m.mask, ws), ESPL_OK);
+    assert_int_equal(m.mask[0], 2);
+}
+
+static int setup(void **state) {
+    (void)state;
+    espl_rng_seed(&rng, 11, 0, 0);
+    return espl_workspace_create(&ws) == ESPL_OK ? 0 : 1;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    espl_workspace_destroy(&ws);
+    return espl_mem_balance() == 0 ? 0 : 1;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_least_of_a_layer_go),
+        cmocka_unit_test(every_group_keeps_n_of_m),
+        cmocka_unit_test(a_pattern_after_pruning_takes_no_more_than_it_must),
+        cmocka_unit_test(threads_do_not_matter),
+        cmocka_unit_test(names_of_patterns),
+        cmocka_unit_test(refusals),
+        cmocka_unit_test(gradients_are_added_to_the_norm),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
