@@ -107,6 +107,8 @@ espl_status espl_model_open(espl_comm *comm, const char *dir, const espl_model_o
 void espl_model_close(espl_model **m);
 /* Local. Borrowed. */
 const espl_model_config *espl_model_config_of(const espl_model *m);
+/* Local. The source's tensors, all of the model's. Borrowed. */
+const espl_weights *espl_model_weights(const espl_model *m);
 /* Local. Most tokens in one micro-batch. */
 int64_t espl_model_batch_tokens(const espl_model *m);
 /* Local. This rank's slice and memory. */

@@ -16,6 +16,7 @@
 typedef struct espl_tensor_info {
     const char *name;
     const char *file; /* shard's path, for messages */
+    int64_t shard;    /* its number */
     espl_dtype dtype;
     int n_dims;
     int64_t dims[ESPL_WEIGHTS_MAX_DIMS];
@@ -52,6 +53,9 @@ espl_status espl_weights_require(const espl_weights *w, const char *name, int n_
                                  const espl_tensor_info **out);
 /* Total data bytes of the tensors, for reports. */
 int64_t espl_weights_bytes(const espl_weights *w);
+/* Files that hold the tensors, and the path of one of them: "DIR/model-00001-of-00003.safetensors". Borrowed. */
+int64_t espl_weights_shards(const espl_weights *w);
+const char *espl_weights_shard_path(const espl_weights *w, int64_t shard);
 
 /* ---------------------------------------------------------------- writing
  *
@@ -79,6 +83,10 @@ typedef struct espl_weights_writer espl_weights_writer;
  * Owned by the caller. */
 espl_status espl_weights_writer_create(const char *path, const espl_tensor_spec *specs, int64_t n,
                                        espl_weights_writer **out);
+/* Lays out `path` as that shard of `like` is laid out: the same header to the byte, so the same order, metadata and
+ * padding. specs[i] is espl_weights_at(like, i); a tensor of another shard has no bytes here. */
+espl_status espl_weights_writer_create_like(const char *path, const espl_weights *like, int64_t shard,
+                                            espl_weights_writer **out);
 espl_status espl_weights_writer_start(espl_weights_writer *w);
 /* Writes data[0..bytes) at byte `at` of the tensor specs[i]; beyond its end is ESPL_INTERNAL. Not for two threads with
  * one writer. */

@@ -227,6 +227,8 @@ void espl_model_close(espl_model **mp) {
 
 const espl_model_config *espl_model_config_of(const espl_model *m) { return &m->config; }
 
+const espl_weights *espl_model_weights(const espl_model *m) { return m->weights; }
+
 int64_t espl_model_batch_tokens(const espl_model *m) { return m->options.batch_tokens; }
 
 espl_range espl_model_slice(const espl_model *m) { return m->slice; }

@@ -97,9 +97,9 @@ static espl_status read_shape(const cJSON *item, espl_tensor_info *t) {
     return ESPL_OK;
 }
 
-/* data_offsets count from the end of the header at `start`. */
-static espl_status read_offsets(const cJSON *item, const shard *s, int64_t start, espl_tensor_info *t) {
-    int64_t begin, end, room = s->map.len - start;
+/* data_offsets count from the end of the header. */
+static espl_status read_offsets(const cJSON *item, const shard *s, espl_tensor_info *t) {
+    int64_t begin, end, room = s->map.len - s->data_start;
     if (!cJSON_IsArray(item) || cJSON_GetArraySize(item) != 2 || !as_integer(cJSON_GetArrayItem(item, 0), &begin) ||
         !as_integer(cJSON_GetArrayItem(item, 1), &end))
         return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\": data_offsets are not two whole numbers >= 0", t->file,
@@ -115,7 +115,7 @@ static espl_status read_offsets(const cJSON *item, const shard *s, int64_t start
     if (end - begin != t->bytes)
         return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\": %" PRId64 " data bytes, its shape and dtype need %" PRId64,
                          t->file, t->name, end - begin, t->bytes);
-    t->offset = start + begin;
+    t->offset = s->data_start + begin;
     t->data = s->map.data + t->offset;
     return ESPL_OK;
 }
@@ -138,15 +138,15 @@ static espl_status find_members(const cJSON *entry, const espl_tensor_info *t, c
     return ESPL_OK;
 }
 
-static espl_status read_entry(const cJSON *entry, const shard *s, int64_t start, espl_tensor_info *t) {
+static espl_status read_entry(const cJSON *entry, const shard *s, int64_t number, espl_tensor_info *t) {
     const cJSON *found[3] = {0};
-    *t = (espl_tensor_info){.name = entry->string, .file = s->path};
+    *t = (espl_tensor_info){.name = entry->string, .file = s->path, .shard = number};
     if (!espl_weights_name_is_clean(t->name) || !*t->name)
         return ESPL_FAIL(ESPL_FORMAT, "%s: header with an empty tensor name or control characters in one", s->path);
     ESPL_TRY(find_members(entry, t, found));
     ESPL_TRY(read_dtype(found[0], t));
     ESPL_TRY(read_shape(found[1], t));
-    return read_offsets(found[2], s, start, t);
+    return read_offsets(found[2], s, t);
 }
 
 static espl_status make_room(espl_weights *w, int64_t extra) {
@@ -156,12 +156,12 @@ static espl_status make_room(espl_weights *w, int64_t extra) {
     return ESPL_OK;
 }
 
-static espl_status read_entries(espl_weights *w, const shard *s, int64_t start) {
+static espl_status read_entries(espl_weights *w, const shard *s) {
     const cJSON *entry;
     ESPL_TRY(make_room(w, cJSON_GetArraySize(s->header)));
     cJSON_ArrayForEach(entry, s->header) {
         if (strcmp(entry->string, "__metadata__") != 0)
-            ESPL_TRY(read_entry(entry, s, start, &w->tensors[w->count++]));
+            ESPL_TRY(read_entry(entry, s, s - w->shards, &w->tensors[w->count++]));
         else if (!cJSON_IsObject(entry))
             return ESPL_FAIL(ESPL_FORMAT, "%s: __metadata__ is not an object", s->path);
     }
@@ -196,7 +196,8 @@ espl_status espl_weights_read_header(espl_weights *w, shard *s) {
     ESPL_TRY(check_text(s, text, size));
     snprintf(where, sizeof where, "%s: header", s->path);
     ESPL_TRY(espl_json_parse(text, size, where, &s->header));
-    ESPL_TRY(read_entries(w, s, 8 + size));
+    s->data_start = 8 + size;
+    ESPL_TRY(read_entries(w, s));
     if (w->count > first) qsort(w->tensors + first, (size_t)(w->count - first), sizeof *w->tensors, by_offset);
-    return check_coverage(s, w->tensors + first, w->count - first, 8 + size);
+    return check_coverage(s, w->tensors + first, w->count - first, s->data_start);
 }

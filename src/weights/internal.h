@@ -11,6 +11,7 @@ typedef struct shard {
     espl_mapping map;     /* its bytes */
     bool mapped;          /* map is ours to unmap; else borrowed memory */
     struct cJSON *header; /* owns the names of the shard's tensors */
+    int64_t data_start;   /* where the tensors begin: bytes of the header and of its size */
 } shard;
 
 struct espl_weights {

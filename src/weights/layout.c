@@ -27,6 +27,13 @@ static bool is_utf8(const char *s) {
     return true;
 }
 
+static espl_status copy_name(const char *name, planned *p) {
+    espl_str copy = {0};
+    espl_str_puts(&copy, name);
+    p->name = copy.data;
+    return espl_str_status(&copy);
+}
+
 static espl_status plan_one(const espl_tensor_spec *spec, int64_t i, const char *path, planned *p) {
     const char *name = spec->name;
     if (!*name || strcmp(name, "__metadata__") == 0 || !espl_weights_name_is_clean(name) || !is_utf8(name))
@@ -39,10 +46,7 @@ static espl_status plan_one(const espl_tensor_spec *spec, int64_t i, const char 
         ok = espl_mul_i64(p->bytes, spec->dims[d], &p->bytes);
     }
     if (!ok) return ESPL_FAIL(ESPL_INTERNAL, "%s: tensor \"%s\" has an impossible shape", path, name);
-    espl_str copy = {0};
-    espl_str_puts(&copy, name);
-    p->name = copy.data;
-    return espl_str_status(&copy);
+    return copy_name(name, p);
 }
 
 /* Sorted tensors end to end, offsets from the start of the data. */
@@ -103,4 +107,20 @@ espl_status espl_weights_plan(espl_weights_writer *w, const espl_tensor_spec *sp
     for (int64_t k = 0; k < n; k++) w->place[w->tensors[k].spec] = k;
     ESPL_TRY(assign_offsets(w));
     return write_header(w);
+}
+
+espl_status espl_weights_plan_like(espl_weights_writer *w, const espl_weights *like, int64_t number) {
+    const shard *s = &like->shards[number];
+    ESPL_TRY(espl_mem_alloc(&w->tensors, like->count, sizeof *w->tensors, "tensor plan"));
+    ESPL_TRY(espl_mem_alloc(&w->place, like->count, sizeof *w->place, "tensor plan"));
+    for (; w->n < like->count; w->n++) {
+        const espl_tensor_info *t = &like->tensors[w->n];
+        planned *p = &w->tensors[w->n];
+        w->place[w->n] = w->n;
+        if (t->shard == number) *p = (planned){.bytes = t->bytes, .offset = t->offset - s->data_start};
+        ESPL_TRY(copy_name(t->name, p));
+    }
+    espl_str_put(&w->header, s->map.data, s->data_start);
+    w->file_bytes = s->map.len;
+    return espl_str_status(&w->header);
 }

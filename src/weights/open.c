@@ -155,6 +155,10 @@ const espl_tensor_info *espl_weights_find(const espl_weights *w, const char *nam
 
 int64_t espl_weights_bytes(const espl_weights *w) { return w->bytes; }
 
+int64_t espl_weights_shards(const espl_weights *w) { return w->n_shards; }
+
+const char *espl_weights_shard_path(const espl_weights *w, int64_t number) { return w->shards[number].path; }
+
 static const char *shape_text(int n_dims, const int64_t *dims, char *buf, size_t size) {
     size_t at = (size_t)snprintf(buf, size, "[");
     for (int i = 0; i < n_dims && at < size; i++)

@@ -21,16 +21,26 @@ static espl_status make_paths(espl_weights_writer *w, const char *path) {
     return espl_str_status(&part);
 }
 
+static espl_status begin(const char *path, espl_weights_writer **w) {
+    *w = NULL;
+    ESPL_TRY(espl_mem_alloc(w, 1, sizeof **w, "weights writer"));
+    (*w)->fd = -1;
+    return make_paths(*w, path);
+}
+
 espl_status espl_weights_writer_create(const char *path, const espl_tensor_spec *specs, int64_t n,
                                        espl_weights_writer **out) {
-    espl_weights_writer *w;
-    *out = NULL;
-    ESPL_TRY(espl_mem_alloc(&w, 1, sizeof *w, "weights writer"));
-    w->fd = -1;
-    espl_status st = make_paths(w, path);
-    if (st == ESPL_OK) st = espl_weights_plan(w, specs, n);
-    if (st != ESPL_OK) espl_weights_writer_destroy(&w);
-    *out = w;
+    espl_status st = begin(path, out);
+    if (st == ESPL_OK) st = espl_weights_plan(*out, specs, n);
+    if (st != ESPL_OK) espl_weights_writer_destroy(out);
+    return st;
+}
+
+espl_status espl_weights_writer_create_like(const char *path, const espl_weights *like, int64_t number,
+                                            espl_weights_writer **out) {
+    espl_status st = begin(path, out);
+    if (st == ESPL_OK) st = espl_weights_plan_like(*out, like, number);
+    if (st != ESPL_OK) espl_weights_writer_destroy(out);
     return st;
 }
 

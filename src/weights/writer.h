@@ -27,5 +27,7 @@ struct espl_weights_writer {
 
 /* Fills tensors, place, header and file_bytes. */
 espl_status espl_weights_plan(espl_weights_writer *w, const espl_tensor_spec *specs, int64_t n);
+/* The same, with the header of shard `number` of `like`; dtypes and shapes stay empty. */
+espl_status espl_weights_plan_like(espl_weights_writer *w, const espl_weights *like, int64_t number);
 
 #endif

@@ -1,0 +1,177 @@
+/* A pruned model as a Hugging Face directory.
+ *
+ * usage: mpirun -n N test_export good|bad|again MODEL DIR
+ * `good` masks MODEL, gives one of its linears other weights, exports it to DIR, and compares DIR's tensors bit for bit
+ * with what they should be, and what both models compute. `bad`: the export must fail, in the same way on every rank;
+ * rank 0 prints the message. `again`: first bad, then good. tests/mpi/test_export.sh and tests/fault/test_export.sh
+ * look at the files. Exit 0: all hold. Failures are collected, never asserted between collectives. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "espalier/model.h"
+#include "espalier/run.h"
+
+enum { TOKENS = 20, UPDATED = 1, DENSE = 3 }; /* linears with other weights, without a mask */
+
+typedef struct run {
+    espl_comm *c;
+    const char *source, *dir;
+    int failures;
+    espl_model *m;
+    espl_weights *before;
+    int64_t linears;
+    uint64_t **masks; /* [linears] of the whole model, NULL: dense */
+    void *updated;
+} run;
+
+static void check(run *r, bool ok, const char *what) {
+    if (ok) return;
+    r->failures++;
+    fprintf(stderr, "rank %d: %s: %s (%s)\n", espl_comm_rank(r->c), r->dir, what, espl_base_error_text());
+}
+
+/* ----------------------------------------------------------- what is exported */
+
+/* The pattern of tests/golden/gradients.py. */
+static bool pruned(int64_t linear, int64_t row, int64_t column) {
+    return linear != DENSE && (31 * row + 17 * column + 5 * linear) % 10 < 3;
+}
+
+static uint64_t *make_mask(const espl_tensor_info *t, int64_t linear) {
+    int64_t words = espl_mask_words(t->dims[1]);
+    uint64_t *mask = calloc((size_t)(t->dims[0] * words), sizeof *mask);
+    for (int64_t row = 0; row < t->dims[0]; row++)
+        for (int64_t c = 0; c < t->dims[1]; c++)
+            if (!pruned(linear, row, c)) mask[row * words + c / 64] |= (uint64_t)1 << c % 64;
+    return mask;
+}
+
+/* Other weights: the last bit of each is turned, and some are minus zero. */
+static void *make_update(const espl_tensor_info *t) {
+    size_t size = espl_dtype_size(t->dtype);
+    uint8_t *v = malloc((size_t)t->bytes);
+    memcpy(v, t->data, (size_t)t->bytes);
+    for (int64_t i = 0; i < t->count; i++) {
+        v[(size_t)i * size] ^= 1; /* little-endian */
+        if (i % 11 == 0) memset(v + (size_t)i * size, 0, size - 1), v[((size_t)i + 1) * size - 1] = 0x80;
+    }
+    return v;
+}
+
+static const espl_tensor_info *weight_of(const espl_weights *w, int64_t linear) {
+    char name[128];
+    snprintf(name, sizeof name, "model.layers.%lld.%s.weight", (long long)espl_linear_layer(linear),
+             espl_linear_path(espl_linear_kind_of(linear)));
+    return espl_weights_find(w, name);
+}
+
+static void prune(run *r) {
+    espl_range slice = espl_model_slice(r->m);
+    r->linears = espl_linear_index(espl_model_config_of(r->m)->layers, 0);
+    r->masks = calloc((size_t)r->linears, sizeof *r->masks);
+    r->updated = make_update(weight_of(r->before, UPDATED));
+    for (int64_t i = 0; i < r->linears; i++) {
+        if (i != DENSE) r->masks[i] = make_mask(weight_of(r->before, i), i);
+        if (espl_linear_layer(i) < slice.first || espl_linear_layer(i) >= slice.last) continue;
+        check(r, espl_model_set_mask(r->m, i, r->masks[i]) == ESPL_OK, "set mask");
+        if (i == UPDATED) check(r, espl_model_set_weight(r->m, i, r->updated) == ESPL_OK, "set weight");
+    }
+}
+
+/* ------------------------------------------------------------ what is there */
+
+static bool same_bits(const espl_tensor_info *t, const espl_tensor_info *u, const void *want, int64_t linear) {
+    static const uint8_t zero[8];
+    size_t size = espl_dtype_size(t->dtype);
+    if (u->bytes != t->bytes || u->offset != t->offset || u->dtype != t->dtype || u->n_dims != t->n_dims) return false;
+    for (int64_t i = 0; i < t->count; i++) {
+        bool gone = linear >= 0 && pruned(linear, i / t->dims[1], i % t->dims[1]);
+        if (memcmp((const uint8_t *)u->data + (size_t)i * size, gone ? zero : (const uint8_t *)want + (size_t)i * size,
+                   size) != 0)
+            return false;
+    }
+    return true;
+}
+
+static void compare_tensors(run *r) {
+    espl_weights *after;
+    check(r, espl_weights_open(r->dir, &after) == ESPL_OK, "exported weights open");
+    if (!after) return;
+    check(r, espl_weights_count(after) == espl_weights_count(r->before), "as many tensors");
+    for (int64_t i = 0; i < espl_weights_count(r->before); i++) {
+        const espl_tensor_info *t = espl_weights_at(r->before, i), *u = espl_weights_find(after, t->name);
+        int64_t linear = r->linears - 1;
+        while (linear >= 0 && weight_of(r->before, linear) != t) linear--;
+        bool same = u && strcmp(strrchr(t->file, '/'), strrchr(u->file, '/')) == 0 &&
+                    same_bits(t, u, linear == UPDATED ? r->updated : t->data, linear);
+        check(r, same, t->name);
+    }
+    espl_weights_close(&after);
+}
+
+static void compute(run *r, espl_model *m, double *logprob) {
+    int32_t ids[TOKENS + 1];
+    for (int i = 0; i <= TOKENS; i++) ids[i] = (int32_t)((7 * i + 3) % espl_model_config_of(m)->vocab);
+    espl_segment s = {.n = TOKENS, .ids = ids, .targets = ids + 1, .logprob = logprob};
+    espl_batch batch = {.segments = &s, .n = 1};
+    check(r, espl_model_run(m, &batch, 1, NULL, NULL) == ESPL_OK, "run");
+}
+
+/* The exported model computes what the masked one does. */
+static void compare_models(run *r, const espl_model_options *o) {
+    espl_model *again;
+    double masked[TOKENS] = {0}, exported[TOKENS] = {0};
+    check(r, espl_model_open(r->c, r->dir, o, &again) == ESPL_OK, "exported model opens");
+    if (!again) return;
+    compute(r, r->m, masked);
+    compute(r, again, exported);
+    bool last = espl_comm_rank(r->c) == espl_comm_size(r->c) - 1;
+    check(r, !last || masked[TOKENS - 1] < 0, "something is computed");
+    check(r, memcmp(masked, exported, sizeof masked) == 0, "the same log-probabilities");
+    espl_model_close(&again);
+}
+
+/* ------------------------------------------------------------------ exports */
+
+static void good(run *r, const espl_model_options *o) {
+    espl_status st = espl_run_export(r->c, r->m, r->source, r->dir);
+    check(r, st == ESPL_OK, "export");
+    if (st != ESPL_OK) return;
+    compare_tensors(r);
+    compare_models(r, o);
+}
+
+static void bad(run *r) {
+    espl_status st = espl_run_export(r->c, r->m, r->source, r->dir);
+    check(r, st == ESPL_IO, "the export fails");
+    check(r, espl_comm_max(r->c, (int)st) == (int)st && -espl_comm_max(r->c, -(int)st) == (int)st, "everywhere");
+    if (espl_comm_rank(r->c) == 0) printf("%s\n", espl_base_error_text());
+}
+
+static void test(run *r, const char *mode) {
+    espl_model_options o = {.context = TOKENS, .batch_tokens = TOKENS, .slots = 1};
+    check(r, espl_model_open(r->c, r->source, &o, &r->m) == ESPL_OK, "open");
+    if (!r->m) return;
+    check(r, espl_weights_open(r->source, &r->before) == ESPL_OK, "weights open");
+    prune(r);
+    if (strcmp(mode, "good") != 0) bad(r);
+    if (strcmp(mode, "bad") != 0) good(r, &o);
+    for (int64_t i = 0; i < r->linears; i++) free(r->masks[i]);
+    free(r->masks);
+    free(r->updated);
+    espl_weights_close(&r->before);
+    espl_model_close(&r->m);
+}
+
+int main(int argc, char **argv) {
+    run r = {0};
+    if (espl_comm_create(&argc, &argv, &r.c) != ESPL_OK || argc != 4) return 2;
+    espl_log_init(ESPL_LOG_INFO, espl_comm_rank(r.c));
+    espl_tensor_blas_init();
+    r.source = argv[2];
+    r.dir = argv[3];
+    test(&r, argv[1]);
+    espl_status st = espl_comm_agree(r.c, r.failures ? ESPL_FAILED : ESPL_OK);
+    espl_comm_destroy(&r.c);
+    return st == ESPL_OK && espl_mem_balance() == 0 ? 0 : 1;
+}

@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# usage: test_export.sh TEST_EXPORT MAKE_RANDOM_MODEL GOLDEN_MODELS_DIR
+# Exports made on 1 to 4 ranks are the same bytes: the right tensors, the source's headers, and its other files. What may
+# be replaced is replaced, everything else is refused.
+set -euo pipefail
+test=$1 models=$3
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+export LC_ALL=C OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none OMP_NUM_THREADS=1
+
+# run NP MODE SOURCE DIR: prints rank 0's message; notes go to $dir/notes.
+run() { timeout 60 mpirun -n "$1" "$test" "$2" "$3" "$4" 2>"$dir/notes" || { cat "$dir/notes" >&2; return 1; }; }
+die() { printf '%s\n' "$*" >&2; exit 1; }
+refused() { # TEXT SOURCE DIR
+  local before out
+  before=$(find "$dir" | sort)
+  out=$(run 2 bad "$2" "$3")
+  [[ $out == *"$1"* ]] || die "expected a message with \"$1\", got: $out"
+  [ "$(find "$dir" | sort)" = "$before" ] || die "a refused export left something: $(find "$dir" | sort)"
+}
+
+# Models of each dtype; the last one as a hub's cache keeps it: links, and files that are not the model's.
+for m in qwen3-untied-f32-sharded qwen2-untied-f16 mistral-sliding qwen3-sliding; do
+  mkdir -p "$dir/src"
+  cp -r "$models/$m" "$dir/src/$m"
+done
+"$2" --layers 5 --hidden 64 --heads 4 --kv-heads 2 --head-dim 32 --ffn 96 --vocab 300 --byte-tokenizer \
+  "$dir/src/random-bf16" >/dev/null
+sed -i 's/"tie_word_embeddings": false/"tie_word_embeddings": true/' "$dir/src/qwen2-untied-f16/config.json" # a head in the file all the same
+mkdir "$dir/blobs" "$dir/src/hub" "$dir/src/hub/onnx"
+for f in "$dir/src/random-bf16"/*; do
+  cp "$f" "$dir/blobs/"
+  ln -s "../../blobs/$(basename "$f")" "$dir/src/hub/"
+done
+echo 'tokens "all"' >"$dir/src/hub/vocab.txt"
+touch "$dir/src/hub/pytorch_model.bin" "$dir/src/hub/consolidated.safetensors" "$dir/src/hub/model.safetensors.index.json" \
+  "$dir/src/hub/model.Q4.GGUF" "$dir/src/hub/onnx/model.onnx" "$dir/src/hub/.gitattributes"
+mkfifo "$dir/src/hub/pipe"
+truncate -s 1073741825 "$dir/src/hub/large.txt"
+
+for src in "$dir"/src/*; do
+  m=$(basename "$src")
+  layers=$(grep -o '"num_hidden_layers": *[0-9]*' "$src/config.json" | grep -o '[0-9]*$')
+  for np in 1 2 3 4; do
+    [ "$np" -le "$layers" ] || continue
+    run "$np" good "$src" "$dir/of$np/$m"
+    diff -r "$dir/of1/$m" "$dir/of$np/$m" || die "$m: $np ranks write other bytes than one"
+  done
+  # all that is not weights is as in the source
+  while IFS= read -r f; do
+    case $f in
+    espalier_export.json) continue ;;
+    model*.safetensors) [ "$(stat -Lc %s "$src/$f")" = "$(stat -c %s "$dir/of1/$m/$f")" ] || die "$m: $f has another size" ;;
+    *) cmp "$src/$f" "$dir/of1/$m/$f" ;;
+    esac
+  done < <(ls -A "$dir/of1/$m")
+done
+
+# from the hub's cache: what is the model's, and a note of all else
+run 1 good "$dir/src/hub" "$dir/hub"
+[ "$(ls -A "$dir/hub")" = "$( (ls "$dir/blobs" && printf '%s\n' .gitattributes espalier_export.json vocab.txt) | sort)" ] ||
+  die "the export of a hub's cache holds: $(ls -A "$dir/hub")"
+[ -z "$(find "$dir/hub" -type l)" ] || die "the export of a hub's cache has links"
+for f in pytorch_model.bin consolidated.safetensors model.safetensors.index.json model.Q4.GGUF onnx pipe large.txt; do
+  grep -q "\"$f\" of .* is left out" "$dir/notes" || die "nothing said of $f: $(cat "$dir/notes")"
+done
+[ -e "$dir/of1/qwen3-untied-f32-sharded/model.safetensors.index.json" ] || die "no index"
+
+src=$dir/src/qwen3-sliding
+out=$dir/of4/qwen3-sliding
+# an earlier export, an empty directory, what a killed export leaves, and a link are taken over
+rm "$out/config.json"
+mkdir "$dir/empty" "$out.part" "$out.old"
+cp "$out"/* "$out.part"
+cp "$out/espalier_export.json" "$out.old"
+touch "$out.part/model.safetensors.part"
+ln -s "$out" "$dir/link"
+for to in "$out/" "$dir/empty" "$dir/link" "$src/inside"; do
+  run 3 good "$src" "$to"
+  diff -r "$dir/of1/qwen3-sliding" "$to"
+done
+rm -r "$src/inside"
+[ -L "$dir/link" ] || die "the link was replaced"
+[ "$(echo "$out"*)" = "$out" ] || die "leftovers: $(echo "$out"*)"
+# an export of an export is one, too
+run 2 good "$out" "$dir/second"
+cmp -s "$dir/of1/qwen3-sliding/model.safetensors" "$dir/second/model.safetensors" && die "the second export is the first"
+
+# everything else is refused
+refused "would overwrite the model" "$src" "$src"
+cp -r "$src" "$src.part"
+refused "would overwrite the model" "$src.part" "$src"
+rm -r "$src.part"
+rm "$dir/second/espalier_export.json"
+refused "no espalier_export.json" "$src" "$dir/second" # a model whose files have the same names
+touch "$out/mine.txt"
+refused "mine.txt" "$src" "$out"
+rm "$out/mine.txt"
+mkdir "$out.old"
+touch "$out.old/theirs.txt"
+refused "theirs.txt" "$src" "$out"
+rm -r "$out.old"
+mkdir "$out/deep"
+refused '"deep"' "$src" "$out"
+rmdir "$out/deep"
+touch "$dir/file"
+refused "Not a directory" "$src" "$dir/file"
+refused "Not a directory" "$src" "$dir/file/x"
+ln -s nowhere "$dir/dangling"
+refused "cannot be reached" "$src" "$dir/dangling"
+echo "exports equal on 1 to 4 ranks"
