@@ -15,7 +15,7 @@ typedef struct cli_options {
     const char *positional; /* the command's operand, or NULL */
     const char *model, *text, *prompt;
     const char *mmlu, *mmlu_split, *mmlu_style;
-    const char *freebaseqa, *freebaseqa_mode, *freebaseqa_shots;
+    const char *freebaseqa, *freebaseqa_mode, *freebaseqa_examples;
     const char *choices, *details;
     cli_list set;
     int64_t window, limit, batch, ranks, plan_ranks, max_tokens, seed, shots, questions, context;
