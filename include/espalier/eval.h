@@ -161,8 +161,7 @@ void espl_mmlu_free(espl_mmlu *m); /* Local */
 
 typedef struct espl_mmlu_answer {
     float logits[4]; /* of the four letters */
-    int32_t
-        choice; /* the largest, the first among equals; -1: one of them is not a number, the question counts as wrong */
+    int32_t choice;  /* the largest, the first among equals; -1: one of them is not a number, which counts as wrong */
 } espl_mmlu_answer;
 
 typedef struct espl_mmlu_result {

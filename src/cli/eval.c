@@ -16,6 +16,7 @@ typedef struct evaluation {
     espl_model_config config;
     espl_corpus corpus;
     espl_model *m;
+    cli_mask mask;
     FILE *details; /* rank 0 */
     cli_results r;
 } evaluation;
@@ -161,7 +162,7 @@ static espl_status open_model(evaluation *e) {
     ESPL_TRY(espl_model_open(e->c, o->model, &mo, &e->m));
     ESPL_INFO("%s: %d rank(s) x %d thread(s)", o->model, espl_comm_size(e->c), espl_tensor_threads());
     cli_warn_threads(e->c);
-    return ESPL_OK;
+    return cli_mask_apply(e->c, o, e->m, &e->mask);
 }
 
 static espl_status measure_text(evaluation *e) {
@@ -211,6 +212,7 @@ static espl_status report(evaluation *e) {
 static void evaluation_free(evaluation *e) {
     if (e->details) fclose(e->details);
     espl_model_close(&e->m);
+    cli_mask_free(&e->mask);
     espl_corpus_free(&e->corpus);
     espl_mmlu_free(&e->r.mmlu);
     espl_mmlu_result_free(&e->r.mmlu_result);

@@ -176,6 +176,8 @@ static void put_all(espl_str *s, const espl_comm *c, const cli_options *o, const
     bool benchmark = o->mmlu || o->freebaseqa || o->choices;
     espl_str_puts(s, "{");
     put_text(s, "model", o->model);
+    if (o->mask) espl_str_puts(s, ", ");
+    if (o->mask) put_text(s, "mask", o->mask);
     if (o->text) {
         espl_str_puts(s, benchmark ? ", \"perplexity\": {" : ", ");
         put_perplexity(s, o, &r->text);

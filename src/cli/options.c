@@ -43,6 +43,8 @@ static const struct option {
      "print the effective configuration with every option's meaning, and end; without CONFIG.json: the defaults"},
     {"model", TEXT, AT(model), EVAL | SCORE | TOKENIZE | GENERATE, EVAL | SCORE | TOKENIZE | GENERATE, 0, 0, "DIR",
      "Hugging Face model directory (config.json, tokenizer.json, *.safetensors)"},
+    {"mask", TEXT, AT(mask), EVAL | SCORE | GENERATE, 0, 0, 0, "CHECKPOINT.h5",
+     "as pruned: with the masks, and updated weights, of a run's checkpoint for this model"},
     {"text", TEXT, AT(text), EVAL, 0, 0, 0, "FILE", "text whose perplexity is measured; - is standard input"},
     {"mmlu", TEXT, AT(mmlu), EVAL, 0, 0, 0, "DIR", "MMLU's directory: dev/, val/ and test/ with a CSV per subject"},
     {"mmlu-split", TEXT, AT(mmlu_split), EVAL, 0, 0, 0, "NAME", "test, val or dev (test)"},
