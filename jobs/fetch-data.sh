@@ -4,21 +4,35 @@
 #
 # DIR/wikitext2/wiki.{valid,test}.raw   DIR/c4/c4.jsonl (2000 documents)
 # DIR/mmlu/{dev,val,test}/<subject>_*.csv   DIR/freebaseqa/FreebaseQA-{train,dev,eval}.json   DIR/choices/<task>.jsonl
-# Nothing is downloaded twice. Checksums: where one is known, it is checked; otherwise the checksum seen is appended to
-# DIR/SHA256SUMS on the first download, and checked from then on. Without a network: exit code 69, and what to copy where.
+# Nothing is downloaded twice. Checksums: MMLU's and FreebaseQA's are in this script. The other sets come row by row from
+# the hub: the numbers of questions are checked, and the checksum seen first is kept in DIR/SHA256SUMS and checked from then on.
+# Environment: MMLU_URL, FREEBASEQA_URL, HUB_ROWS (mirrors), proxies.
+# Exit status: 0 done, 1 refused or other content than expected, 2 usage, 69 a host cannot be reached (and what to copy
+# where), 74 disk.
 set -uo pipefail
 
-MMLU_URLS=(https://people.eecs.berkeley.edu/~hendrycks/data.tar
-  https://huggingface.co/datasets/cais/mmlu/resolve/main/data.tar)
+readonly EXIT_FAILED=1 EXIT_USAGE=2 EXIT_UNREACHABLE=69 EXIT_IO=74
+readonly MMLU_URLS=("${MMLU_URL:-https://people.eecs.berkeley.edu/~hendrycks/data.tar}"
+  https://huggingface.co/datasets/cais/mmlu/resolve/c30699e8356da336a370243923dbaf21066bb9fe/data.tar)
+readonly MMLU_TAR_SHA256=bec563ba4bac1d6aaf04141cd7d1605d7a5ca833e38f994051e818489592989b
 # Of the files inside, sorted by name: `cat dev/* val/* test/* | sha256sum` with LC_ALL=C.
-MMLU_SHA256=f18226f7e2a136c29fb346133266ddc4bc304f5cf682cd1c301e0f4eb711d85b
-FREEBASEQA_URL=https://raw.githubusercontent.com/kelvin-jiang/FreebaseQA/master
-HUB_ROWS=https://datasets-server.huggingface.co/rows
+readonly MMLU_SHA256=f18226f7e2a136c29fb346133266ddc4bc304f5cf682cd1c301e0f4eb711d85b
+readonly FREEBASEQA=${FREEBASEQA_URL:-https://raw.githubusercontent.com/kelvin-jiang/FreebaseQA/d16aae5149aaa25e43ff2a7bd00a06f280ca19b9}
+# Git's names of the files' contents (`git hash-object FILE`), in that commit.
+readonly FREEBASEQA_BLOBS="\
+eval d7d06ae721aedca26a0838d0113cddc1aa6774a8
+dev 2e16ac381efb7b9e362cbf9bd0cee90006244ea8
+train 24dc4b13a9c4a0ad734732db094c124d086b7d67"
+readonly ROWS=${HUB_ROWS:-https://datasets-server.huggingface.co/rows}
 
 say() { printf 'fetch-data: %s\n' "$*" >&2; }
+die() {
+  say "$2"
+  exit "$1"
+}
 usage() {
-  sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
-  exit 2
+  sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "$0" >&2
+  exit $EXIT_USAGE
 }
 
 no_network() {
@@ -29,25 +43,28 @@ This machine has no way to that host. On one that has, run the same command, the
 By hand, these are the files that espalier wants:
     MMLU         ${MMLU_URLS[0]}
                  unpacked as $dir/mmlu/dev, val and test
-    FreebaseQA   $FREEBASEQA_URL/FreebaseQA-eval.json (and -dev.json for the examples)
+    FreebaseQA   $FREEBASEQA/FreebaseQA-eval.json (and -dev.json for the examples)
                  as $dir/freebaseqa/
     WikiText-2   the raw version's wiki.valid.raw and wiki.test.raw, in $dir/wikitext2/
     C4           any JSON Lines file with a "text" a line, as $dir/c4/c4.jsonl
     ARC, HellaSwag, PIQA, WinoGrande, BoolQ: any JSON Lines file as docs/evaluation.md describes
 EOF
-  exit 69
+  exit $EXIT_UNREACHABLE
 }
 
-# download URL FILE: 0 done, 1 not there
+# download URL FILE: 0 done, 1 cannot be reached, 2 refused
 download() {
+  local status
   say "$1"
-  if curl --fail --location --silent --show-error --retry "${ESPL_FETCH_RETRIES:-3}" --connect-timeout 20 \
-    --output "$2.part" "$1"; then
-    mv "$2.part" "$2"
-  else
-    rm -f "$2.part"
-    return 1
-  fi
+  curl --fail --location --silent --show-error --retry "${ESPL_FETCH_RETRIES:-3}" --connect-timeout 20 \
+    --output "$2.part" "$1"
+  status=$?
+  case $status in
+    0) mv "$2.part" "$2" || exit $EXIT_IO ;;
+    22) return 2 ;;
+    23) die $EXIT_IO "$2.part: cannot be written" ;;
+    *) return 1 ;;
+  esac
 }
 
 # remember FILE: its checksum must be the recorded one, if there is one
@@ -58,55 +75,80 @@ remember() {
   if [ -z "$known" ]; then
     printf '%s  %s\n' "$seen" "$name" >>"$dir/SHA256SUMS"
   elif [ "$known" != "$seen" ]; then
-    say "$1: checksum $seen, but $known was recorded in $dir/SHA256SUMS: delete the file and its line to accept it"
-    exit 1
+    die $EXIT_FAILED "$1: checksum $seen, but $known was recorded in $dir/SHA256SUMS: delete the file and its line to accept it"
   fi
 }
 
+fetch_mmlu_tar() {
+  local url status=1
+  for url in "${MMLU_URLS[@]}"; do
+    download "$url" "$1"
+    status=$?
+    [ $status -ne 0 ] || break
+  done
+  case $status in
+    0) ;;
+    1) no_network "${MMLU_URLS[0]}" ;;
+    *) die $EXIT_FAILED "MMLU: the hosts refuse data.tar" ;;
+  esac
+  echo "$MMLU_TAR_SHA256  $1" | sha256sum --check --status || {
+    rm -f "$1"
+    die $EXIT_FAILED "MMLU: data.tar is not the published one (SHA-256 $MMLU_TAR_SHA256)"
+  }
+}
+
 fetch_mmlu() {
-  local url tar=$dir/mmlu.tar seen
+  local tar=$dir/mmlu.tar seen
   if [ ! -d "$dir/mmlu/test" ]; then
-    for url in "${MMLU_URLS[@]}"; do download "$url" "$tar" && break; done
-    [ -f "$tar" ] || no_network "${MMLU_URLS[0]}"
-    rm -rf "$dir/mmlu.part" && mkdir -p "$dir/mmlu.part"
-    tar -xf "$tar" -C "$dir/mmlu.part" --strip-components=1 || { say "$tar: not a tar file"; exit 1; }
-    mv "$dir/mmlu.part" "$dir/mmlu" && rm -f "$tar"
+    fetch_mmlu_tar "$tar"
+    rm -rf "$dir/mmlu.part" && mkdir -p "$dir/mmlu.part" || exit $EXIT_IO
+    tar -xf "$tar" -C "$dir/mmlu.part" --strip-components=1 || die $EXIT_IO "$tar: cannot be unpacked"
+    mv "$dir/mmlu.part" "$dir/mmlu" && rm -f "$tar" || exit $EXIT_IO
   fi
   seen=$(cd "$dir/mmlu" && LC_ALL=C && cat dev/*.csv val/*.csv test/*.csv | sha256sum | cut -d' ' -f1)
   if [ "$seen" = "$MMLU_SHA256" ]; then
     say "MMLU: the files that espalier was checked with"
   else
-    say "MMLU: checksum $seen differs from that of the files espalier was checked with ($MMLU_SHA256)"
+    say "warning: $dir/mmlu: checksum $seen, but $MMLU_SHA256 is that of the files espalier was checked with"
   fi
 }
 
+git_blob() { { printf 'blob %d\0' "$(stat -c %s "$1")" && cat "$1"; } | sha1sum | cut -d' ' -f1; }
+
 fetch_freebaseqa() {
-  local split
-  mkdir -p "$dir/freebaseqa"
-  for split in eval dev train; do
-    local file=$dir/freebaseqa/FreebaseQA-$split.json
-    [ -f "$file" ] || download "$FREEBASEQA_URL/FreebaseQA-$split.json" "$file" || no_network "$FREEBASEQA_URL"
-    remember "$file"
-  done
+  local split blob file
+  mkdir -p "$dir/freebaseqa" || exit $EXIT_IO
+  while read -r split blob; do
+    file=$dir/freebaseqa/FreebaseQA-$split.json
+    if [ ! -f "$file" ]; then
+      download "$FREEBASEQA/FreebaseQA-$split.json" "$file"
+      case $? in
+        0) ;;
+        1) no_network "$FREEBASEQA" ;;
+        *) die $EXIT_FAILED "FreebaseQA: $FREEBASEQA refuses FreebaseQA-$split.json" ;;
+      esac
+    fi
+    [ "$(git_blob "$file")" = "$blob" ] || die $EXIT_FAILED "$file is not version 1.0's (git blob $blob): delete it to fetch it anew"
+  done <<<"$FREEBASEQA_BLOBS"
 }
 
 fetch_choices() {
-  mkdir -p "$dir/choices"
-  HUB_ROWS=$HUB_ROWS python3 "$(dirname "$0")/fetch_data/choices.py" "$dir/choices"
+  mkdir -p "$dir/choices" || exit $EXIT_IO
+  HUB_ROWS=$ROWS python3 -B "$(dirname "$0")/fetch_data/choices.py" "$dir/choices"
   case $? in
     0) ;;
-    69) no_network "$HUB_ROWS" ;;
-    *) exit 1 ;;
+    69) no_network "$ROWS" ;;
+    *) exit $EXIT_FAILED ;;
   esac
   for file in "$dir"/choices/*.jsonl; do remember "$file"; done
 }
 
 fetch_text() {
-  HUB_ROWS=$HUB_ROWS python3 -B "$(dirname "$0")/fetch_data/text.py" "$dir"
+  HUB_ROWS=$ROWS python3 -B "$(dirname "$0")/fetch_data/text.py" "$dir"
   case $? in
     0) ;;
-    69) no_network "$HUB_ROWS" ;;
-    *) exit 1 ;;
+    69) no_network "$ROWS" ;;
+    *) exit $EXIT_FAILED ;;
   esac
   for file in "$dir"/wikitext2/wiki.{valid,test}.raw "$dir/c4/c4.jsonl"; do remember "$file"; done
 }
@@ -116,8 +158,8 @@ case ${1:-} in
 esac
 dir=$1
 shift
-mkdir -p "$dir" || exit 74
-command -v curl >/dev/null || { say "curl is not installed"; exit 1; }
+mkdir -p "$dir" || exit $EXIT_IO
+command -v curl >/dev/null || die $EXIT_FAILED "curl is not installed"
 [ $# -gt 0 ] || set -- mmlu freebaseqa choices text
 for what in "$@"; do
   case $what in

@@ -130,7 +130,7 @@ typedef struct espl_mmlu_options {
     uint64_t seed;
 } espl_mmlu_options;
 
-enum { ESPL_MMLU_SUBJECT_MAX = 96 };
+enum { ESPL_MMLU_SUBJECT_MAX = 256 }; /* a file name fits */
 
 typedef struct espl_mmlu_subject {
     char name[ESPL_MMLU_SUBJECT_MAX];
@@ -161,7 +161,7 @@ void espl_mmlu_free(espl_mmlu *m); /* Local */
 
 typedef struct espl_mmlu_answer {
     float logits[4]; /* of the four letters */
-    int32_t choice;  /* the largest, the first among equals */
+    int32_t choice;  /* the largest, the first among equals; -1: one of them is not a number, which counts as wrong */
 } espl_mmlu_answer;
 
 typedef struct espl_mmlu_result {
@@ -171,6 +171,7 @@ typedef struct espl_mmlu_result {
     double macro, macro_low, macro_high; /* mean over subjects; 95 % normal interval of that mean */
     int64_t near_ties;                   /* questions whose two largest logits differ by less than 1e-4 */
     int64_t dropped_shots, cut;          /* questions whose examples did not all fit; with tokens cut off */
+    int64_t unanswered;                  /* questions with a logit that is not a number */
     espl_mmlu_answer *answers;           /* [n], owned */
     double seconds;
 } espl_mmlu_result;
@@ -293,7 +294,8 @@ void espl_choices_free(espl_choices *s); /* Local */
 typedef struct espl_choices_result {
     espl_share acc, acc_norm;      /* most likely choice; most likely per character */
     double *logprob;               /* [prompts.n] of each choice, owned */
-    int32_t *choice, *choice_norm; /* [n], owned */
+    int32_t *choice, *choice_norm; /* [n], owned; -1: a log-probability is not a number, the question counts as wrong */
+    int64_t unanswered;            /* such questions */
     double seconds;
 } espl_choices_result;
 

@@ -7,6 +7,7 @@
 
 #include "espalier/agent.h"
 #include "espalier/comm.h"
+#include "espalier/model.h"
 #include "espalier/plan.h"
 
 /* ---------------------------------------------------------- configuration
@@ -144,6 +145,10 @@ espl_status espl_run_config_print(const espl_run_config *o, bool comments, espl_
 
 /* Collective. Runs (or, with `resume`, continues) the job. ESPL_STOPPED (75): stopped early, can be resumed. */
 espl_status espl_run_prune(espl_comm *c, const espl_run_config *o, bool resume);
+
+/* Collective. A hash of the weights of all linears as the source has them, on rank 0 (elsewhere 0): "weights" in a
+ * checkpoint's identity. The model must not have been given other weights. */
+espl_status espl_run_hash_weights(espl_comm *c, const espl_model *m, uint64_t *hash);
 
 /* Collective. Prints on rank 0 what the job would take: layer-to-rank map, bytes per rank, time per iteration. ranks: 0
  * for the number that is running. */

@@ -46,13 +46,14 @@ def boolq(row):
                 answer=int(row["label"]))
 
 
+# data set, configuration, split, questions in it, conversion
 TASKS = {
-    "arc_easy": ("allenai/ai2_arc", "ARC-Easy", "test", arc),
-    "arc_challenge": ("allenai/ai2_arc", "ARC-Challenge", "test", arc),
-    "hellaswag": ("Rowan/hellaswag", "default", "validation", hellaswag),
-    "piqa": ("baber/piqa", "default", "validation", piqa),
-    "winogrande": ("allenai/winogrande", "winogrande_xl", "validation", winogrande),
-    "boolq": ("aps/super_glue", "boolq", "validation", boolq),
+    "arc_easy": ("allenai/ai2_arc", "ARC-Easy", "test", 2376, arc),
+    "arc_challenge": ("allenai/ai2_arc", "ARC-Challenge", "test", 1172, arc),
+    "hellaswag": ("Rowan/hellaswag", "default", "validation", 10042, hellaswag),
+    "piqa": ("baber/piqa", "default", "validation", 1838, piqa),
+    "winogrande": ("allenai/winogrande", "winogrande_xl", "validation", 1267, winogrande),
+    "boolq": ("aps/super_glue", "boolq", "validation", 3270, boolq),
 }
 
 
@@ -76,13 +77,17 @@ def rows(service, dataset, config, split):
 
 
 def fetch(service, folder, task):
-    dataset, config, split, convert = TASKS[task]
+    dataset, config, split, expected, convert = TASKS[task]
     path = os.path.join(folder, task + ".jsonl")
     if os.path.exists(path):
         return
     with open(path + ".part", "w", encoding="utf-8") as f:
+        n = 0
         for row in rows(service, dataset, config, split):
             f.write(json.dumps(convert(row), ensure_ascii=False) + "\n")
+            n += 1
+    if n != expected:
+        sys.exit(f"fetch-data: {task}: {n} questions in {dataset}, expected {expected}: the data set has changed")
     os.replace(path + ".part", path)
 
 
@@ -96,6 +101,8 @@ def main():
         except (urllib.error.URLError, TimeoutError, ConnectionError) as e:
             print(f"fetch-data: {task}: {e}", file=sys.stderr)
             sys.exit(69)
+        except (ValueError, KeyError) as e:
+            sys.exit(f"fetch-data: {task}: not as expected: {e}")
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ typedef struct cli_list {
 
 typedef struct cli_options {
     const char *positional; /* the command's operand, or NULL */
-    const char *model, *text, *prompt;
+    const char *model, *mask, *text, *prompt;
     const char *mmlu, *mmlu_split, *mmlu_style;
-    const char *freebaseqa, *freebaseqa_mode, *freebaseqa_shots;
+    const char *freebaseqa, *freebaseqa_mode, *freebaseqa_examples;
     const char *choices, *details;
     cli_list set;
     int64_t window, limit, batch, ranks, plan_ranks, max_tokens, seed, shots, questions, context;
@@ -49,6 +49,17 @@ espl_status cli_open_tokenizer(espl_comm *c, const char *dir, espl_tokenizer **t
 void cli_warn_threads(espl_comm *c);
 /* "123.4 MiB" into buf (at least 32 bytes); returns buf. */
 const char *cli_bytes(int64_t bytes, char *buf);
+
+/* A checkpoint's masks and updated weights for this rank's linears, from number `first` on. */
+typedef struct cli_mask {
+    int64_t first, n;
+    uint64_t **masks; /* [n] */
+    void **updates;   /* [n], or NULL: none */
+} cli_mask;
+/* Collective. With --mask: the model is from now on as the checkpoint has it; *k holds what m borrows, to be freed
+ * after m, also after a failure. ESPL_IO, ESPL_FORMAT; ESPL_CONFIG: the checkpoint was made for other weights. */
+espl_status cli_mask_apply(espl_comm *c, const cli_options *o, espl_model *m, cli_mask *k);
+void cli_mask_free(cli_mask *k); /* Local */
 
 /* What `eval` has measured; the parts not asked for are zero. */
 typedef struct cli_results {

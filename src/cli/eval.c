@@ -16,6 +16,7 @@ typedef struct evaluation {
     espl_model_config config;
     espl_corpus corpus;
     espl_model *m;
+    cli_mask mask;
     FILE *details; /* rank 0 */
     cli_results r;
 } evaluation;
@@ -72,8 +73,6 @@ static espl_status check_options(const cli_options *o) {
     bool benchmark = o->mmlu || o->freebaseqa || o->choices;
     if (!benchmark && !o->text)
         return ESPL_FAIL(ESPL_USAGE, "eval: nothing to evaluate: one of --text, --mmlu, --freebaseqa, --choices");
-    if (o->limit && !o->text)
-        return ESPL_FAIL(ESPL_USAGE, "--limit counts tokens of --text; for a sample of questions use --questions");
     if (!benchmark && (o->questions || o->details))
         return ESPL_FAIL(ESPL_USAGE, "--questions and --details belong to --mmlu, --freebaseqa and --choices");
     return ESPL_OK;
@@ -101,7 +100,7 @@ static espl_status read_mmlu(evaluation *e) {
 static espl_status read_freebaseqa(evaluation *e) {
     const cli_options *o = e->o;
     espl_freebaseqa_options q = {.path = o->freebaseqa,
-                                 .shots_path = o->freebaseqa_shots,
+                                 .shots_path = o->freebaseqa_examples,
                                  .shots = o->shots,
                                  .max_tokens = FREEBASEQA_TOKENS,
                                  .context = context_of(e),
@@ -163,7 +162,7 @@ static espl_status open_model(evaluation *e) {
     ESPL_TRY(espl_model_open(e->c, o->model, &mo, &e->m));
     ESPL_INFO("%s: %d rank(s) x %d thread(s)", o->model, espl_comm_size(e->c), espl_tensor_threads());
     cli_warn_threads(e->c);
-    return ESPL_OK;
+    return cli_mask_apply(e->c, o, e->m, &e->mask);
 }
 
 static espl_status measure_text(evaluation *e) {
@@ -213,6 +212,7 @@ static espl_status report(evaluation *e) {
 static void evaluation_free(evaluation *e) {
     if (e->details) fclose(e->details);
     espl_model_close(&e->m);
+    cli_mask_free(&e->mask);
     espl_corpus_free(&e->corpus);
     espl_mmlu_free(&e->r.mmlu);
     espl_mmlu_result_free(&e->r.mmlu_result);
@@ -224,9 +224,12 @@ static void evaluation_free(evaluation *e) {
     espl_tokenizer_close(&e->t);
 }
 
+/* --limit counts what there is: tokens of a text or, without one, questions. */
 espl_status cli_eval(espl_comm *c, const cli_options *o) {
-    evaluation e = {.c = c, .o = o};
-    ESPL_TRY(check_options(o));
+    cli_options meant = *o;
+    evaluation e = {.c = c, .o = &meant};
+    if (!o->text && !o->questions) meant.questions = o->limit;
+    ESPL_TRY(check_options(&meant));
     espl_status st = read_all(&e);
     if (st == ESPL_OK) st = open_model(&e);
     if (st == ESPL_OK) st = measure_all(&e);

@@ -50,6 +50,10 @@ static void print_perplexity(const espl_perplexity *r) {
     printf("; %.1f tokens/s)\n", r->tokens_per_second);
 }
 
+static void print_count(int64_t n, const char *what) {
+    if (n) printf("  %lld %s\n", (long long)n, what);
+}
+
 /* ----------------------------------------------------------------- MMLU */
 
 static void put_mmlu_shares(espl_str *s, const espl_mmlu *m, const espl_mmlu_result *r) {
@@ -85,8 +89,8 @@ static void put_mmlu(espl_str *s, const cli_options *o, const cli_results *all) 
                     o->mmlu_split ? o->mmlu_split : "test", o->mmlu_style ? o->mmlu_style : "hendrycks",
                     (long long)o->shots);
     put_mmlu_shares(s, &all->mmlu, r);
-    espl_str_printf(s, ", \"near_ties\": %lld, \"dropped_shots\": %lld, \"cut\": %lld", (long long)r->near_ties,
-                    (long long)r->dropped_shots, (long long)r->cut);
+    espl_str_printf(s, ", \"near_ties\": %lld, \"dropped_shots\": %lld, \"cut\": %lld, \"unanswered\": %lld",
+                    (long long)r->near_ties, (long long)r->dropped_shots, (long long)r->cut, (long long)r->unanswered);
     put_number(s, "seconds", r->seconds);
     espl_str_puts(s, "}");
 }
@@ -108,9 +112,10 @@ static void print_mmlu(const cli_options *o, const cli_results *all) {
     print_share("all questions (micro average)", &r->micro);
     printf("  %-38s %6.2f %%  [%5.2f, %5.2f]\n", "mean of subjects (macro average)", 100 * r->macro, 100 * r->macro_low,
            100 * r->macro_high);
-    if (r->dropped_shots) printf("  %lld questions had no room for all examples\n", (long long)r->dropped_shots);
-    if (r->cut) printf("  %lld questions were cut from the left to fit the context\n", (long long)r->cut);
-    if (r->near_ties) printf("  %lld near ties: two best letters within 1e-4\n", (long long)r->near_ties);
+    print_count(r->dropped_shots, "questions had no room for all examples");
+    print_count(r->cut, "questions were cut from the left to fit the context");
+    print_count(r->near_ties, "near ties: two best letters within 1e-4");
+    print_count(r->unanswered, "questions without an answer: the model's logits are not numbers");
 }
 
 /* ----------------------------------------------------------- FreebaseQA */
@@ -152,6 +157,7 @@ static void put_choices(espl_str *s, const cli_options *o, const espl_choices_re
     put_share(s, &r->acc);
     espl_str_puts(s, ", \"acc_norm\": ");
     put_share(s, &r->acc_norm);
+    espl_str_printf(s, ", \"unanswered\": %lld", (long long)r->unanswered);
     put_number(s, "seconds", r->seconds);
     espl_str_puts(s, "}");
 }
@@ -160,6 +166,7 @@ static void print_choices(const espl_choices_result *r) {
     puts("multiple choice by likelihood (95 % Wilson intervals)");
     print_share("acc", &r->acc);
     print_share("acc_norm", &r->acc_norm);
+    print_count(r->unanswered, "questions without an answer: the model's logits are not numbers");
 }
 
 /* ------------------------------------------------------------------ all */
@@ -169,6 +176,8 @@ static void put_all(espl_str *s, const espl_comm *c, const cli_options *o, const
     bool benchmark = o->mmlu || o->freebaseqa || o->choices;
     espl_str_puts(s, "{");
     put_text(s, "model", o->model);
+    if (o->mask) espl_str_puts(s, ", ");
+    if (o->mask) put_text(s, "mask", o->mask);
     if (o->text) {
         espl_str_puts(s, benchmark ? ", \"perplexity\": {" : ", ");
         put_perplexity(s, o, &r->text);

@@ -2,6 +2,8 @@
  * per character (lm-evaluation-harness's acc and acc_norm). */
 #include "internal.h"
 
+#include <math.h>
+
 void espl_choices_result_free(espl_choices_result *r) {
     espl_mem_free(&r->logprob);
     espl_mem_free(&r->choice);
@@ -38,12 +40,13 @@ static void sum_choices(const espl_choices *set, const double *by_id, double *lo
     }
 }
 
-/* The first among equals, as numpy's argmax. */
+/* The first among equals, as numpy's argmax; -1 if one is not a number: a ruined model gives no answer. */
 static int32_t best(const espl_choices *set, const espl_choice_question *q, const double *logprob, bool per_character) {
     int32_t at = 0;
     double most = 0;
     for (int64_t k = 0; k < q->count; k++) {
         double v = logprob[q->first + k];
+        if (isnan(v)) return -1;
         if (per_character) v /= (double)set->characters[q->first + k];
         if (k > 0 && v <= most) continue;
         most = v;
@@ -58,6 +61,7 @@ static void summarise(const espl_choices *set, espl_choices_result *r) {
         const espl_choice_question *q = &set->questions[i];
         r->choice[i] = best(set, q, r->logprob, false);
         r->choice_norm[i] = best(set, q, r->logprob, true);
+        r->unanswered += r->choice[i] < 0;
         hits += r->choice[i] == q->answer;
         hits_norm += r->choice_norm[i] == q->answer;
     }
@@ -85,14 +89,18 @@ espl_status espl_eval_choices(espl_comm *c, espl_model *m, const espl_choices *s
     return st;
 }
 
+static void put_choice(const char *before, int32_t choice, espl_str *out) {
+    text_put_number(before, choice < 0 ? NAN : (double)choice, 9, out);
+}
+
 void espl_choices_details(const espl_choices *set, const espl_choices_result *r, espl_str *out) {
     for (int64_t i = 0; i < set->n; i++) {
         const espl_choice_question *q = &set->questions[i];
-        espl_str_printf(out,
-                        "{\"task\": \"choices\", \"line\": %lld, \"answer\": %d, \"choice\": %d, \"choice_norm\": %d, "
-                        "\"cut\": %d, \"logprob\": [",
-                        (long long)q->line, q->answer, r->choice[i], r->choice_norm[i], q->cut);
-        for (int64_t k = 0; k < q->count; k++) espl_str_printf(out, "%s%.12g", k ? ", " : "", r->logprob[q->first + k]);
+        espl_str_printf(out, "{\"task\": \"choices\", \"line\": %lld, \"answer\": %d", (long long)q->line, q->answer);
+        put_choice(", \"choice\": ", r->choice[i], out);
+        put_choice(", \"choice_norm\": ", r->choice_norm[i], out);
+        espl_str_printf(out, ", \"cut\": %d, \"logprob\": [", q->cut);
+        for (int64_t k = 0; k < q->count; k++) text_put_number(k ? ", " : "", r->logprob[q->first + k], 12, out);
         espl_str_puts(out, "]}\n");
     }
 }

@@ -118,32 +118,38 @@ void choices_source_free(choices_source *s) {
 
 /* ---------------------------------------------------------------- tokens */
 
+/* out: the context's ids; then also those that the whole text has beyond them. */
+static espl_status join(espl_ids *out, const espl_ids *whole, int32_t start, int64_t *scored) {
+    int64_t before = out->len, cap = before + whole->len + 1;
+    ESPL_TRY(espl_mem_resize(&out->data, cap, sizeof *out->data, "choice ids"));
+    out->cap = cap;
+    if (before == 0 && whole->len > 0) {
+        out->data[out->len++] = start;
+        before = whole->data[0] == start;
+    }
+    for (int64_t i = before; i < whole->len; i++) out->data[out->len++] = whole->data[i];
+    *scored = whole->len - before;
+    return ESPL_OK;
+}
+
 /* lm-evaluation-harness's _encode_pair: white space at the context's end moves to the continuation; the continuation's
  * ids are what the whole text has beyond as many ids as the context has alone. An empty context is the model's BOS or
- * EOS token. */
+ * EOS token, unless the text begins with it. */
 espl_status choices_encode(const espl_tokenizer *t, const choices_source *s, const choice_pair *p, int32_t start,
                            espl_ids *out, int64_t *scored) {
     const char *context = s->text.data + p->context;
     int64_t len = (int64_t)strlen(context), kept = text_rstrip(context, len);
-    espl_str whole = {0};
-    espl_ids ids = {0};
+    espl_str text = {0};
+    espl_ids whole = {0};
     out->len = 0;
-    espl_str_put(&whole, context, len);
-    espl_str_puts(&whole, s->text.data + p->delimiter);
-    espl_str_puts(&whole, s->text.data + p->choice);
-    if (len == 0) kept = 0;
-    espl_status st = espl_str_status(&whole);
+    espl_str_put(&text, context, len);
+    espl_str_puts(&text, s->text.data + p->delimiter);
+    espl_str_puts(&text, s->text.data + p->choice);
+    espl_status st = espl_str_status(&text);
     if (st == ESPL_OK && kept > 0) st = espl_tokenizer_encode(t, context, kept, true, out);
-    if (st == ESPL_OK) st = espl_tokenizer_encode(t, whole.data, whole.len, kept > 0, &ids);
-    int64_t before = kept > 0 ? out->len : 0;
-    *scored = ids.len - before;
-    if (st == ESPL_OK) st = espl_mem_resize(&out->data, before + ids.len + 1, sizeof *out->data, "choice ids");
-    if (st == ESPL_OK) {
-        if (before == 0) out->data[out->len++] = start;
-        for (int64_t i = before; i < ids.len; i++) out->data[out->len++] = ids.data[i];
-        out->cap = before + ids.len + 1;
-    }
-    espl_ids_free(&ids);
-    espl_str_free(&whole);
+    if (st == ESPL_OK) st = espl_tokenizer_encode(t, text.data, text.len, kept > 0, &whole);
+    if (st == ESPL_OK) st = join(out, &whole, start, scored);
+    espl_ids_free(&whole);
+    espl_str_free(&text);
     return st;
 }

@@ -14,8 +14,7 @@ void espl_choices_free(espl_choices *s) {
 typedef struct encoder {
     const espl_tokenizer *t;
     const choices_source *source;
-    int64_t context;
-    int32_t start;
+    const espl_choices_options *o;
     prompt_builder prompts;
     espl_ids last, scored; /* of each choice: its final id, which is only a target; how many ids are scored */
     espl_ids ids;
@@ -34,11 +33,14 @@ static espl_status push(espl_ids *ids, int64_t value) {
 /* One choice: all its ids but the last are read, from the left cut to the context. */
 static espl_status encode_choice(encoder *e, const choice_pair *p, int64_t group, espl_choice_question *q) {
     int64_t scored = 0;
-    ESPL_TRY(choices_encode(e->t, e->source, p, e->start, &e->ids, &scored));
-    int64_t n = e->ids.len - 1, cut = n > e->context ? n - e->context : 0;
-    if (scored < 1 || scored > e->context || n < 1)
-        return ESPL_FAIL(ESPL_CONFIG, "line %lld: a choice of %lld tokens does not fit a context of %lld",
-                         (long long)q->line, (long long)scored, (long long)e->context);
+    ESPL_TRY(choices_encode(e->t, e->source, p, e->o->start, &e->ids, &scored));
+    int64_t n = e->ids.len - 1, cut = n > e->o->context ? n - e->o->context : 0;
+    if (scored < 1 || n < 1)
+        return ESPL_FAIL(ESPL_FORMAT, "%s: line %lld: a choice adds no token to its context", e->o->path,
+                         (long long)q->line);
+    if (scored > e->o->context)
+        return ESPL_FAIL(ESPL_CONFIG, "%s: line %lld: a choice of %lld tokens does not fit a context of %lld",
+                         e->o->path, (long long)q->line, (long long)scored, (long long)e->o->context);
     if (cut > q->cut) q->cut = (int32_t)cut;
     ESPL_TRY(push(&e->last, e->ids.data[n]));
     ESPL_TRY(push(&e->scored, scored));
@@ -70,10 +72,10 @@ static espl_status make_targets(const encoder *e, espl_choices *out) {
     return ESPL_OK;
 }
 
-static espl_status choose(const encoder *e, const espl_choices_options *o, espl_choices *out) {
+static espl_status choose(const encoder *e, espl_choices *out) {
     int64_t *chosen;
     ESPL_TRY(espl_mem_alloc(&chosen, e->source->n, sizeof *chosen, "questions"));
-    out->n = espl_eval_sample(e->source->n, o->questions, o->seed, chosen);
+    out->n = espl_eval_sample(e->source->n, e->o->questions, e->o->seed, chosen);
     espl_status st = espl_mem_alloc(&out->questions, out->n, sizeof *out->questions, "questions");
     for (int64_t i = 0; i < out->n && st == ESPL_OK; i++) out->questions[i] = e->source->questions[chosen[i]];
     espl_mem_free(&chosen);
@@ -93,8 +95,8 @@ static espl_status count_characters(const encoder *e, espl_choices *out) {
     return ESPL_OK;
 }
 
-static espl_status encode_set(encoder *e, const espl_choices_options *o, espl_choices *out) {
-    ESPL_TRY(choose(e, o, out));
+static espl_status encode_set(encoder *e, espl_choices *out) {
+    ESPL_TRY(choose(e, out));
     ESPL_TRY(count_characters(e, out));
     ESPL_TRY(encode_questions(e, out));
     ESPL_TRY(builder_finish(&e->prompts, &out->prompts));
@@ -103,9 +105,9 @@ static espl_status encode_set(encoder *e, const espl_choices_options *o, espl_ch
 
 static espl_status read_set(const espl_tokenizer *t, const espl_choices_options *o, espl_choices *out) {
     choices_source source = {0};
-    encoder e = {.t = t, .source = &source, .context = o->context, .start = o->start};
+    encoder e = {.t = t, .source = &source, .o = o};
     espl_status st = choices_source_read(o->path, &source);
-    if (st == ESPL_OK) st = encode_set(&e, o, out);
+    if (st == ESPL_OK) st = encode_set(&e, out);
     builder_free(&e.prompts);
     espl_ids_free(&e.last);
     espl_ids_free(&e.scored);

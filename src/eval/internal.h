@@ -38,6 +38,8 @@ int64_t text_rstrip(const char *text, int64_t len);
 int64_t text_characters(const char *text, int64_t len);
 /* Lower case without spaces (0x20), nor white space at the ends: llm-kick's comparison. Appended to *out. */
 void text_squeeze(const char *text, int64_t len, espl_str *out);
+/* Appends `before` and v with so many digits, or JSON's null if v is not finite. */
+void text_put_number(const char *before, double v, int digits, espl_str *out);
 
 /* ------------------------------------------------------ building prompts */
 

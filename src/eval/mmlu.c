@@ -11,15 +11,18 @@ void espl_mmlu_result_free(espl_mmlu_result *r) {
     espl_mem_free(&r->answers);
 }
 
+/* A ruined model's logits may be no numbers: then there is no answer, not even a lucky one. */
 static int32_t largest(const float logits[4]) {
     int32_t best = 0;
-    for (int32_t k = 1; k < 4; k++)
+    for (int32_t k = 0; k < 4; k++) {
+        if (isnan(logits[k])) return -1;
         if (logits[k] > logits[best]) best = k;
+    }
     return best;
 }
 
 static bool near_tie(const float logits[4], int32_t best) {
-    for (int k = 0; k < 4; k++)
+    for (int k = 0; k < 4 && best >= 0; k++)
         if (k != best && logits[best] - logits[k] < NEAR_TIE) return true;
     return false;
 }
@@ -78,6 +81,7 @@ static void summarise(const espl_mmlu *set, espl_mmlu_result *r) {
         count(&r->micro, hit);
         count(&r->categories[set->subjects[q->subject].category], hit);
         count(&r->subjects[q->subject], hit);
+        r->unanswered += a->choice < 0;
         r->near_ties += near_tie(a->logits, a->choice);
         r->dropped_shots += q->dropped > 0;
         r->cut += q->cut > 0;
@@ -108,11 +112,11 @@ void espl_mmlu_details(const espl_mmlu *set, const espl_mmlu_result *r, espl_str
         const char *subject = set->subjects[q->subject].name;
         espl_str_puts(out, "{\"task\": \"mmlu\", \"subject\": ");
         espl_str_put_json(out, subject, (int64_t)strlen(subject));
-        espl_str_printf(out,
-                        ", \"row\": %lld, \"answer\": \"%c\", \"choice\": \"%c\", \"correct\": %s, \"shots\": %d, "
-                        "\"cut\": %d, \"logits\": [%.9g, %.9g, %.9g, %.9g]}\n",
-                        (long long)q->row, 'A' + q->answer, 'A' + a->choice, a->choice == q->answer ? "true" : "false",
-                        q->shots, q->cut, (double)a->logits[0], (double)a->logits[1], (double)a->logits[2],
-                        (double)a->logits[3]);
+        espl_str_printf(out, ", \"row\": %lld, \"answer\": \"%c\", \"choice\": ", (long long)q->row, 'A' + q->answer);
+        espl_str_printf(out, a->choice < 0 ? "null" : "\"%c\"", 'A' + a->choice);
+        espl_str_printf(out, ", \"correct\": %s, \"shots\": %d, \"cut\": %d, \"logits\": [",
+                        a->choice == q->answer ? "true" : "false", q->shots, q->cut);
+        for (int k = 0; k < 4; k++) text_put_number(k ? ", " : "", (double)a->logits[k], 9, out);
+        espl_str_puts(out, "]}\n");
     }
 }

@@ -24,13 +24,13 @@ static espl_status read_file(const char *path, csv *out) {
     return ESPL_OK;
 }
 
-/* "anatomy" of "anatomy_test.csv"; false for other files. */
+/* "anatomy" of "anatomy_test.csv"; false for other files, and for the "._anatomy_test.csv" that some archivers leave.
+ */
 static bool subject_of(const char *file, const char *split, char *name) {
     char suffix[32];
     int n = snprintf(suffix, sizeof suffix, "_%s.csv", split);
     size_t len = strlen(file);
-    if (n < 0 || len <= (size_t)n || strcmp(file + len - (size_t)n, suffix) != 0) return false;
-    if (len - (size_t)n >= ESPL_MMLU_SUBJECT_MAX) return false;
+    if (n < 0 || len <= (size_t)n || strcmp(file + len - (size_t)n, suffix) != 0 || file[0] == '.') return false;
     snprintf(name, ESPL_MMLU_SUBJECT_MAX, "%.*s", (int)(len - (size_t)n), file);
     return true;
 }
@@ -114,6 +114,12 @@ void mmlu_prompt(const mmlu_source *s, int64_t subject, int64_t row, int64_t sho
     put_question(out, s->style, &u->asked, row);
 }
 
+static bool begins_with(const espl_ids *a, const espl_ids *b) {
+    for (int64_t i = 0; i < b->len; i++)
+        if (i >= a->len || a->data[i] != b->data[i]) return false;
+    return true;
+}
+
 /* What a letter adds to the ids of a prompt, as lm-evaluation-harness finds a continuation's tokens. */
 static espl_status letter_ids(const espl_tokenizer *t, char letter, espl_ids *out, int64_t *start) {
     static const char probe[] = "Question\nAnswer:";
@@ -123,8 +129,7 @@ static espl_status letter_ids(const espl_tokenizer *t, char letter, espl_ids *ou
     espl_status st = espl_tokenizer_encode(t, probe, (int64_t)sizeof probe - 1, true, &bare);
     if (st == ESPL_OK) st = espl_tokenizer_encode(t, text, n, true, out);
     *start = bare.len;
-    bool begins = out->len > bare.len && memcmp(out->data, bare.data, (size_t)bare.len * sizeof *bare.data) == 0;
-    if (st == ESPL_OK && !begins)
+    if (st == ESPL_OK && (out->len == bare.len || !begins_with(out, &bare)))
         st = ESPL_FAIL(ESPL_UNSUPPORTED, "the tokenizer joins \" %c\" with the colon before it: no letter to score",
                        letter);
     espl_ids_free(&bare);

@@ -18,7 +18,7 @@ int64_t espl_prompts_tokens(const espl_prompts *p, bool recomputed) {
 }
 
 static espl_status put_ids(espl_ids *to, const int32_t *ids, int64_t n) {
-    if (to->len + n > to->cap) {
+    if (!to->data || to->len + n > to->cap) {
         int64_t cap = to->len + n + to->cap / 2;
         ESPL_TRY(espl_mem_resize(&to->data, cap, sizeof *to->data, "prompt ids"));
         to->cap = cap;

@@ -1,6 +1,7 @@
 /* Comparing answers: strip, lower case, SQuAD's normalisation. */
 #include "internal.h"
 
+#include <math.h>
 #include <string.h>
 
 /* The code point at p[0..n) and its length; a byte that is no UTF-8 stands for itself, above all code points. */
@@ -119,6 +120,14 @@ void text_squeeze(const char *text, int64_t len, espl_str *out) {
         if (cp != ' ') put_lower(out, text + i, n, cp);
     }
     espl_str_put(out, "", 0);
+}
+
+void text_put_number(const char *before, double v, int digits, espl_str *out) {
+    espl_str_puts(out, before);
+    if (isfinite(v))
+        espl_str_printf(out, "%.*g", digits, v);
+    else
+        espl_str_puts(out, "null");
 }
 
 /* ---------------------------------------------------------------- SQuAD */

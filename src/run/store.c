@@ -127,19 +127,32 @@ static uint64_t hash_knowledge(const knowledge *k) {
     return h;
 }
 
-/* Hashes of the weights of this rank's linears, as they are in the files. */
-static espl_status hash_linears(const job *j, uint64_t **hashes) {
-    ESPL_TRY(espl_mem_alloc(hashes, j->masks.n, sizeof **hashes, "weight hashes"));
-    for (int64_t i = 0; i < j->masks.n; i++) {
-        const espl_linear *l = espl_model_linear(j->m, j->masks.first + i);
-        (*hashes)[i] = espl_hash64(l->weight, l->out * l->in * (int64_t)espl_dtype_size(l->dtype), 0);
+static void hash_slice(const espl_model *m, int64_t first, int64_t n, uint64_t *hashes) {
+    for (int64_t i = 0; i < n; i++) {
+        const espl_linear *l = espl_model_linear(m, first + i);
+        hashes[i] = espl_hash64(l->weight, l->out * l->in * (int64_t)espl_dtype_size(l->dtype), 0);
     }
-    return ESPL_OK;
 }
 
-static void write_identity(job *j, const uint64_t *hashes) {
+espl_status espl_run_hash_weights(espl_comm *c, const espl_model *m, uint64_t *hash) {
+    espl_range slice = espl_model_slice(m);
+    int64_t n = espl_range_count(slice) * ESPL_LINEAR_KINDS;
+    int64_t linears = espl_model_config_of(m)->layers * ESPL_LINEAR_KINDS;
+    uint64_t *mine = NULL, *all = NULL;
+    *hash = 0;
+    espl_status st = espl_mem_alloc(&mine, n, sizeof *mine, "weight hashes");
+    if (st == ESPL_OK) hash_slice(m, espl_linear_index(slice.first, ESPL_Q_PROJ), n, mine);
+    if (st == ESPL_OK && espl_comm_rank(c) == 0) st = espl_mem_alloc(&all, linears, sizeof *all, "weight hashes");
+    st = espl_comm_agree(c, st);
+    if (st == ESPL_OK) st = espl_comm_gather_records(c, mine, n, sizeof *mine, linears, all);
+    if (st == ESPL_OK && espl_comm_rank(c) == 0) *hash = hash_text(0, all, linears * (int64_t)sizeof *all);
+    espl_mem_free(&mine);
+    espl_mem_free(&all);
+    return st;
+}
+
+static espl_status write_identity(job *j, uint64_t weights) {
     const job_data *d = &j->data;
-    uint64_t weights = hash_text(0, hashes, j->linears * (int64_t)sizeof *hashes);
     int64_t windows = d->windows * j->o->calibration_window * (int64_t)sizeof *d->calibration;
     espl_str_printf(&j->identity,
                     "{\"model_type\":\"%s\",\"layers\":%lld,\"hidden\":%lld,\"vocab\":%lld,\"weights\":\"%016llx\","
@@ -148,19 +161,11 @@ static void write_identity(job *j, const uint64_t *hashes) {
                     (long long)j->config.vocab, (unsigned long long)weights,
                     (unsigned long long)hash_text(0, d->calibration, windows),
                     (unsigned long long)hash_corpus(&d->validation), (unsigned long long)hash_knowledge(&d->probe));
+    return espl_str_status(&j->identity);
 }
 
 espl_status espl_store_identify(job *j) {
-    uint64_t *mine = NULL, *all = NULL;
-    espl_status st = hash_linears(j, &mine);
-    if (st == ESPL_OK && j->root) st = espl_mem_alloc(&all, j->linears, sizeof *all, "weight hashes");
-    st = espl_comm_agree(j->c, st);
-    if (st == ESPL_OK) st = espl_comm_gather_records(j->c, mine, j->masks.n, sizeof *mine, j->linears, all);
-    if (st == ESPL_OK && j->root) {
-        write_identity(j, all);
-        st = espl_str_status(&j->identity);
-    }
-    espl_mem_free(&mine);
-    espl_mem_free(&all);
-    return espl_comm_agree(j->c, st);
+    uint64_t weights;
+    ESPL_TRY(espl_run_hash_weights(j->c, j->m, &weights));
+    return espl_comm_agree(j->c, j->root ? write_identity(j, weights) : ESPL_OK);
 }

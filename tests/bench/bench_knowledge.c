@@ -1,17 +1,18 @@
 /* What prefix reuse and batching save in knowledge benchmarks.
  *
- * usage: [mpirun -n N] bench_knowledge MODEL_DIR [--subjects 2] [--questions 20] [--prefix 600] [--own 90]
- *        [--qa 256] [--qa-prefix 130] [--qa-own 22] [--tokens 8] [--alone 8] [--batch 1024] [--rounds 3]
- * Random token ids in the shape of the benchmarks. Alternates, per round,
- *   MMLU     (a) `subjects` x `questions` prompts of `prefix` + `own` tokens, the prefix of a subject computed once
- *            (b) the same micro-batches with every prompt computed whole: "tokens recomputed"
- *   decode   (a) `qa` continuations of `tokens` tokens behind one prefix, batched
- *            (b) one after the other, each prompt computed whole, as `generate` does
- *            (c) one after the other behind the cached prefix
- * The (b) and (c) take `alone` of the prompts: their time per prompt is what counts. Prints one JSON line: medians over
- * rounds of milliseconds per prompt, and of the ratios within a round. */
+ * usage: [mpirun -n N] bench_knowledge MODEL_DIR [--subjects 2] [--questions 100] [--prefix 600] [--own 110]
+ *        [--qa 256] [--qa-prefix 130] [--qa-own 22] [--tokens 8] [--width 0] [--alone 8] [--batch 1024] [--rounds 3]
+ * [--cpu 0] Random token ids in the shape of the benchmarks. Alternates, per round, MMLU     (a) `subjects` x
+ * `questions` prompts of `prefix` + `own` tokens, the prefix of a subject computed once (b) the same micro-batches with
+ * every prompt computed whole: "tokens recomputed" decode   (a) `qa` continuations of `tokens` tokens behind one
+ * prefix, batched (b) one after the other, each prompt computed whole, as `generate` does (c) one after the other
+ * behind the cached prefix The (b) and (c) take `alone` of the prompts: their time per prompt is what counts. Prints
+ * one JSON line: medians over rounds of milliseconds per prompt, and of the ratios within a round. On a machine whose
+ * other processes share the cores, take one rank, one thread and --cpu 1: CPU seconds of this process instead of the
+ * clock's. */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "espalier/eval.h"
 
@@ -20,12 +21,18 @@ enum { MOST_ROUNDS = 32 };
 typedef struct bench {
     espl_comm *c;
     espl_model *m;
-    int64_t subjects, questions, prefix, own, qa, qa_prefix, qa_own, tokens, alone, batch, rounds;
+    int64_t subjects, questions, prefix, own, qa, qa_prefix, qa_own, tokens, width, alone, batch, rounds, cpu;
     espl_mmlu shared, whole;
     espl_prompts qa_prompts;
     int64_t *most, *n_out;
     int32_t *out;
 } bench;
+
+static double now(const bench *b) {
+    struct timespec t;
+    clock_gettime(b->cpu ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
 
 /* families x count prompts of prefix + own random ids; with `whole`, each prompt is a family of one. */
 static espl_status make_prompts(int64_t vocab, int64_t families, int64_t count, int64_t prefix, int64_t own, bool whole,
@@ -72,58 +79,46 @@ static espl_status open_all(bench *b, const char *dir) {
     for (int64_t i = 0; i < b->qa; i++) b->most[i] = b->tokens;
     espl_prompts_need(&b->shared.prompts, &o);
     espl_prompts_need(&b->whole.prompts, &o);
-    espl_decode_need(&b->qa_prompts, &(espl_decoding){.most = b->most}, &config, espl_comm_size(b->c), &o);
+    espl_decode_need(&b->qa_prompts, &(espl_decoding){.most = b->most, .width = b->width}, &config,
+                     espl_comm_size(b->c), &o);
     espl_model_config_free(&config);
     return espl_model_open(b->c, dir, &o, &b->m);
 }
 
 static double time_mmlu(bench *b, const espl_mmlu *set) {
     espl_mmlu_result r;
-    double start = espl_clock_now();
+    double start = now(b);
     if (espl_eval_mmlu(b->c, b->m, set, &r) == ESPL_OK) espl_mmlu_result_free(&r);
-    return (espl_clock_now() - start) / (double)set->n;
+    return (now(b) - start) / (double)set->n;
 }
 
 static double time_batched(bench *b) {
-    double start = espl_clock_now();
-    espl_decoding d = {.most = b->most};
+    double start = now(b);
+    espl_decoding d = {.most = b->most, .width = b->width};
     espl_eval_decode(b->c, b->m, &b->qa_prompts, &d, b->out, b->n_out);
-    return (espl_clock_now() - start) / (double)b->qa;
+    return (now(b) - start) / (double)b->qa;
 }
 
-/* `generate` on each prompt in turn. A model's end-of-sequence token would end one early: unlikely, and in our favour.
- */
-static double time_generate(bench *b) {
-    espl_corpus prompt = {.n = b->qa_prefix + b->qa_own};
-    espl_sampling s = {.top_p = 1};
-    const espl_prompts *p = &b->qa_prompts;
-    if (espl_mem_alloc(&prompt.ids, prompt.n, sizeof *prompt.ids, "prompt") != ESPL_OK) return 0;
-    double start = espl_clock_now();
-    memcpy(prompt.ids, p->ids, (size_t)b->qa_prefix * sizeof *p->ids);
-    for (int64_t i = 0; i < b->alone; i++) {
-        memcpy(prompt.ids + b->qa_prefix, p->ids + p->prompts[i].at, (size_t)b->qa_own * sizeof *p->ids);
-        espl_eval_generate(b->c, b->m, &prompt, b->tokens, &s, 0, NULL, NULL, b->out, b->n_out);
-    }
-    double seconds = espl_clock_now() - start;
-    espl_mem_free(&prompt.ids);
-    return seconds / (double)b->alone;
+static void feed(bench *b, espl_segment s) {
+    espl_batch batch = {.segments = &s, .n = 1};
+    espl_model_run(b->m, &batch, 1, NULL, NULL);
 }
 
-/* The prefix once, then each question alone: its prompt, then token by token. */
-static double time_one_by_one(bench *b) {
+/* Each question alone, as `generate` does it: its prompt, whole or behind the prefix computed once, then token by
+ * token; an end-of-sequence token does not end it, as in the batched runs. */
+static double time_alone(bench *b, bool whole) {
     const espl_prompts *p = &b->qa_prompts;
     int last = espl_comm_size(b->c) - 1;
-    espl_segment prefix = {.n = b->qa_prefix, .ids = p->ids};
-    espl_batch batch = {.segments = &prefix, .n = 1};
-    espl_model_run(b->m, &batch, 1, NULL, NULL);
-    double start = espl_clock_now();
+    const espl_segment prefix = {.n = b->qa_prefix, .ids = p->ids};
+    if (!whole) feed(b, prefix);
+    double start = now(b);
     for (int64_t i = 0; i < b->alone; i++) {
         int32_t id = 0, fed;
         espl_segment s = {.slot = 1, .pos = b->qa_prefix, .prefix_n = b->qa_prefix, .n = b->qa_own, .greedy = &id};
         s.ids = p->ids + p->prompts[i].at;
+        if (whole) feed(b, prefix);
         for (int64_t t = 0; t < b->tokens; t++) {
-            batch.segments = &s;
-            espl_model_run(b->m, &batch, 1, NULL, NULL);
+            feed(b, s);
             espl_comm_broadcast(b->c, &id, sizeof id, last);
             fed = id;
             s.pos += s.n;
@@ -131,7 +126,7 @@ static double time_one_by_one(bench *b) {
             s.ids = &fed;
         }
     }
-    return (espl_clock_now() - start) / (double)b->alone;
+    return (now(b) - start) / (double)b->alone;
 }
 
 static int ascending(const void *a, const void *b) {
@@ -156,13 +151,13 @@ static espl_status run(bench *b, const char *dir) {
         t[SHARED][r] = time_mmlu(b, &b->shared);
         t[WHOLE][r] = time_mmlu(b, &b->whole);
         t[BATCHED][r] = time_batched(b);
-        t[GENERATE][r] = time_generate(b);
-        t[ONE][r] = time_one_by_one(b);
+        t[GENERATE][r] = time_alone(b, true);
+        t[ONE][r] = time_alone(b, false);
         for (int k = 0; k < 3; k++) ratio[k][r] = t[pairs[k][1]][r] / t[pairs[k][0]][r];
     }
     if (espl_comm_rank(b->c) != 0) return ESPL_OK;
-    printf("{\"model\": \"%s\", \"ranks\": %d, \"threads\": %d, \"rounds\": %lld, ", dir, espl_comm_size(b->c),
-           espl_tensor_threads(), (long long)b->rounds);
+    printf("{\"model\": \"%s\", \"ranks\": %d, \"threads\": %d, \"clock\": \"%s\", \"rounds\": %lld, ", dir,
+           espl_comm_size(b->c), espl_tensor_threads(), b->cpu ? "cpu" : "wall", (long long)b->rounds);
     printf("\"mmlu\": {\"prompts\": %lld, \"prefix\": %lld, \"own\": %lld, \"ms\": %.3f, \"recomputed_ms\": %.3f, "
            "\"token_ratio\": %.2f, \"ratio\": %.2f}, ",
            (long long)b->shared.n, (long long)b->prefix, (long long)b->own, 1e3 * median(t[SHARED], b->rounds),
@@ -201,14 +196,17 @@ static void take_option(bench *b, const char *name, const char *value) {
                  {"--qa-prefix", &b->qa_prefix},
                  {"--qa-own", &b->qa_own},
                  {"--tokens", &b->tokens},
+                 {"--alone", &b->alone},
                  {"--batch", &b->batch},
-                 {"--rounds", &b->rounds}};
+                 {"--width", &b->width},
+                 {"--rounds", &b->rounds},
+                 {"--cpu", &b->cpu}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (strcmp(table[i].name, name) == 0) *table[i].at = strtoll(value, NULL, 10);
 }
 
 int main(int argc, char **argv) {
-    bench b = {.subjects = 2, .questions = 20, .prefix = 600, .own = 90, .qa = 256};
+    bench b = {.subjects = 2, .questions = 100, .prefix = 600, .own = 110, .qa = 256};
     b.qa_prefix = 130;
     b.qa_own = 22;
     b.tokens = 8;

@@ -98,6 +98,8 @@ same knowledge eval --model "$m" --mmlu "$golden/mmlu" --freebaseqa "$golden/fre
 same knowledge_details eval --model "$m" --mmlu "$golden/mmlu" --mmlu-style lm-eval --choices "$golden/choices.jsonl" \
   --freebaseqa "$golden/freebaseqa.json" --freebaseqa-mode llm-kick --context 300 --details "$dir/details"
 same knowledge_sample eval --model "$m" --mmlu "$golden/mmlu" --questions 3 --seed 5
+"$espalier" eval --model "$m" --mmlu "$golden/mmlu" --limit 3 --seed 5 --quiet >"$dir/limit" &&
+  cmp -s "$dir/limit" "$dir/knowledge_sample.1" && ok || bad "--limit without --text is --questions"
 python3 - "$dir" <<'PY' && ok || bad "the knowledge report"
 import json, sys
 r = json.load(open(sys.argv[1] + "/knowledge.1"))
@@ -134,7 +136,6 @@ refuses 2 'nothing to evaluate' 2 eval --model "$m"
 refuses 2 '--mmlu-style: "x" is not one of' 2 eval --model "$m" --mmlu "$golden/mmlu" --mmlu-style x
 refuses 2 '--mmlu-split: "all" is not one of' 1 eval --model "$m" --mmlu "$golden/mmlu" --mmlu-split all
 refuses 2 '--freebaseqa-mode: "x" is not one of' 1 eval --model "$m" --freebaseqa f --freebaseqa-mode x
-refuses 2 'use --questions' 1 eval --model "$m" --mmlu "$golden/mmlu" --limit 10
 refuses 2 'belong to --mmlu' 1 eval --model "$m" --text "$dir/input" --questions 10
 
 # --- errors: files

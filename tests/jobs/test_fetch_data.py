@@ -38,6 +38,8 @@ TOTAL = 150  # two pages
 
 class Hub(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
+        if not self.path.startswith(("/rows", "/cut")):
+            return self.reply(404 if self.path.startswith("/refuse") else 200, b"not the published file")
         q = {k: v[0] for k, v in urllib.parse.parse_qs(urllib.parse.urlparse(self.path).query).items()}
         total = 10 ** 8 if q["dataset"] == "allenai/c4" else TOTAL
         n = min(int(q["length"]), total - int(q["offset"]))
@@ -47,7 +49,10 @@ class Hub(http.server.BaseHTTPRequestHandler):
         if self.path.startswith("/cut"):
             rows = [dict(row=rows[0]["row"], truncated_cells=["text"])] + rows[1:]
         body = json.dumps(dict(rows=rows, num_rows_total=total)).encode()
-        self.send_response(200)
+        self.reply(200, body)
+
+    def reply(self, status, body):
+        self.send_response(status)
         self.end_headers()
         self.wfile.write(body)
 
@@ -79,6 +84,20 @@ def check_text(hub, d):
         check("cuts long rows off" in str(e), str(e))
 
 
+def check_checksums(hub, d, offline):
+    """What is downloaded, or was there before, must be the published file."""
+    env = dict(offline, no_proxy="127.0.0.1", MMLU_URL=f"{hub}/data.tar", FREEBASEQA_URL=hub)
+    p = subprocess.run([SCRIPT, d, "mmlu"], capture_output=True, text=True, env=env)
+    check(p.returncode == 1 and "not the published one" in p.stderr and not os.path.exists(f"{d}/mmlu.tar"), f"data.tar: {p}")
+    p = subprocess.run([SCRIPT, d, "freebaseqa"], capture_output=True, text=True, env=env)
+    check(p.returncode == 1 and "is not version 1.0's" in p.stderr, f"FreebaseQA: {p}")
+    os.remove(f"{d}/freebaseqa/FreebaseQA-eval.json")
+    p = subprocess.run([SCRIPT, d, "freebaseqa"], capture_output=True, text=True, env=dict(env, FREEBASEQA_URL=f"{hub}/refuse"))
+    check(p.returncode == 1 and "refuses FreebaseQA-eval.json" in p.stderr, f"a refusal: {p}")
+    p = subprocess.run([SCRIPT, d, "choices"], capture_output=True, text=True, env=dict(env, HUB_ROWS=f"{hub}/rows"))
+    check(p.returncode == 1 and f"{TOTAL} questions in allenai/ai2_arc, expected 2376" in p.stderr, f"questions: {p}")
+
+
 def main():
     check(subprocess.run([SCRIPT], capture_output=True).returncode == 2, "no argument: exit 2")
     with tempfile.TemporaryDirectory() as d:
@@ -89,7 +108,9 @@ def main():
             check(p.returncode == 69 and "On one that has, run the same command" in p.stderr, f"{what} offline: {p}")
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
         threading.Thread(target=server.serve_forever, daemon=True).start()
+        check_checksums(f"http://127.0.0.1:{server.server_port}", d, offline)
         for task, want in WANT.items():
+            choices.TASKS[task] = (*choices.TASKS[task][:3], TOTAL, choices.TASKS[task][4])
             choices.fetch(f"http://127.0.0.1:{server.server_port}/rows", d, task)
             with open(f"{d}/{task}.jsonl", encoding="utf-8") as f:
                 lines = [json.loads(line) for line in f]
