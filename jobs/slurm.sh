@@ -147,13 +147,14 @@ espl_requeue() {
   fi
 }
 
-# espl_resumable RUN_DIR ARG...: runs what continues by itself, and ends this job.
+# espl_resumable RUN_DIR VERB ARG...: runs what continues by itself, and ends this job. A run.max_minutes among the
+# arguments comes later, and so counts more than the deadline.
 espl_resumable() {
-  local run=$1 newest rc=0
-  shift
+  local run=$1 verb=$2 newest rc=0
+  shift 2
   newest=$(espl_newest_checkpoint "$run")
   espl_deadline
-  espl_launch "$espl_ranks" "$@" "${espl_limit[@]}" || rc=$?
+  espl_launch "$espl_ranks" "$verb" "${espl_limit[@]}" "$@" || rc=$?
   espl_note "exit code $rc"
   [ $rc -ne 75 ] || espl_requeue "$run" "$newest"
   exit $rc

@@ -52,16 +52,26 @@ static espl_status fail_named(const espl_reader *r, int64_t at, const char *name
     return espl_reader_fail(r, at, &s);
 }
 
-/* The option that "section.key" names. */
-static espl_status find_option(const espl_reader *r, const char *name, int64_t at, const espl_option **row) {
+static void section_of(const char *name, char *section, size_t size) {
+    const char *dot = strchr(name, '.');
+    snprintf(section, size, "%.*s", dot ? (int)(dot - name) : 0, name);
+}
+
+/* The option that "section.key" names; NULL: none that a sweep may set. */
+static const espl_option *find_option(const char *name) {
     char section[64];
     const char *dot = strchr(name, '.');
-    if (!dot || dot - name >= (ptrdiff_t)sizeof section)
-        return fail_named(r, at, name, ": expected an option, such as prune.target");
-    snprintf(section, sizeof section, "%.*s", (int)(dot - name), name);
-    *row = espl_option_find(section, dot + 1);
-    if (!*row) return espl_option_fail_unknown(r, at, section, dot + 1);
-    if (*row != &espl_option_table[ESPL_OPTION_OF_run_dir]) return ESPL_OK;
+    section_of(name, section, sizeof section);
+    const espl_option *row = dot ? espl_option_find(section, dot + 1) : NULL;
+    return row == &espl_option_table[ESPL_OPTION_OF_run_dir] ? NULL : row;
+}
+
+static espl_status fail_option(const espl_reader *r, const char *name, int64_t at) {
+    char section[64];
+    const char *dot = strchr(name, '.');
+    section_of(name, section, sizeof section);
+    if (!dot) return fail_named(r, at, name, ": expected an option, such as prune.target");
+    if (!espl_option_find(section, dot + 1)) return espl_option_fail_unknown(r, at, section, dot + 1);
     return espl_reader_fail_with(r, at, "run.dir: every run has a directory of its own, in the sweep's \"dir\"");
 }
 
@@ -87,8 +97,8 @@ static espl_status take_assignment(espl_reader *r, const espl_option *row, sweep
 /* "prune.target": 0.45, of the object whose assignments begin at t->first. */
 static espl_status take_member(espl_reader *r, const char *key, int64_t at, void *ctx) {
     sweep_text *t = ctx;
-    const espl_option *row;
-    ESPL_TRY(find_option(r, key, at, &row));
+    const espl_option *row = find_option(key);
+    if (!row) return fail_option(r, key, at);
     for (int64_t i = t->first; i < t->s->n_assignments; i++)
         if (t->s->assignments[i].row == row) return fail_named(r, at, key, " is given twice here");
     return take_assignment(r, row, t);
@@ -169,10 +179,10 @@ static espl_status take_grid_value(espl_reader *r, const espl_option *row, sweep
 static espl_status take_grid(espl_reader *r, const char *key, int64_t at, void *ctx) {
     sweep_text *t = ctx;
     espl_sweep *s = t->s;
-    const espl_option *row;
+    const espl_option *row = find_option(key);
     int64_t first = s->n_entries;
     bool more = true, done;
-    ESPL_TRY(find_option(r, key, at, &row));
+    if (!row) return fail_option(r, key, at);
     for (int64_t i = 0; i < s->n_axes; i++)
         if (strcmp(s->axes[i].name, key) == 0) return fail_named(r, at, key, " is given twice here");
     ESPL_TRY(espl_reader_take(r, '[', "a list of values, [ ... ]"));
