@@ -19,10 +19,24 @@ run_preset() {
   ctest --test-dir "build/$1" --output-on-failure --no-tests=error -j 2 -R "$2"
 }
 
+# The batch scripts on a Slurm of our own, where there can be one.
+run_slurm() {
+  local rc=0
+  espl_say "tests (Slurm)"
+  if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null ||
+    ! espl_install slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge; then
+    echo "skipped: a Slurm of our own needs root and Debian's packages slurmctld, slurmd, slurm-client, munge" >&2
+    return 0
+  fi
+  tests/slurm/test_slurm.py build/release/espalier || rc=$?
+  [ $rc -eq 0 ] || [ $rc -eq 77 ] # 77: not possible here, and it has said why
+}
+
 espl_install "${ESPL_BUILD_PACKAGES[@]}" python3 curl ca-certificates
 espl_mpi_environment
 run_preset release .
 if ! $quick; then
+  run_slurm
   run_preset sanitize '^(unit|fuzz)/' # rooms without MPI: its stack leaks
   espl_install clang-format clang-tidy shellcheck universal-ctags
   espl_say "lint"

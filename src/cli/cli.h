@@ -18,9 +18,9 @@ typedef struct cli_options {
     const char *freebaseqa, *freebaseqa_mode, *freebaseqa_examples;
     const char *choices, *details;
     cli_list set;
-    int64_t window, limit, batch, ranks, plan_ranks, max_tokens, seed, shots, questions, context;
+    int64_t window, limit, batch, ranks, plan_ranks, only, max_tokens, seed, shots, questions, context;
     double temperature, top_p;
-    bool json, decode, no_special, resume, dry_run, print_config, quiet, verbose, help;
+    bool json, decode, no_special, resume, dry_run, print_config, list, slurm, quiet, verbose, help;
 } cli_options;
 
 typedef struct cli_command {
@@ -80,5 +80,6 @@ espl_status cli_tokenize(espl_comm *c, const cli_options *o);
 espl_status cli_generate(espl_comm *c, const cli_options *o);
 espl_status cli_inspect(espl_comm *c, const cli_options *o);
 espl_status cli_prune(espl_comm *c, const cli_options *o);
+espl_status cli_sweep(espl_comm *c, const cli_options *o);
 
 #endif

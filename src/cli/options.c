@@ -8,12 +8,15 @@
 #include "espl_revision.h"
 
 #include "espalier/checkpoint.h"
+#include "espalier/run.h"
 
-enum { EVAL = 1, SCORE = 2, TOKENIZE = 4, GENERATE = 8, INSPECT = 16, PRUNE = 32, ALL = 63 };
+enum { EVAL = 1, SCORE = 2, TOKENIZE = 4, GENERATE = 8, INSPECT = 16, PRUNE = 32, SWEEP = 64, ALL = 127 };
 
 const cli_command cli_commands[] = {
     {"prune", "CONFIG.json", "the pruning job: profile, ask the agent, prune, judge, roll back or keep", cli_prune,
      PRUNE},
+    {"sweep", "SWEEP.json", "a grid of pruning runs: one after another, or as an array of Slurm jobs", cli_sweep,
+     SWEEP},
     {"eval", NULL, "perplexity of a text (WikiText-2 convention), MMLU, FreebaseQA, multiple choice", cli_eval, EVAL},
     {"score", NULL, "log-probability of every token of standard input, one JSON line each", cli_score, SCORE},
     {"tokenize", NULL, "standard input to token ids, one per line, or back", cli_tokenize, TOKENIZE},
@@ -32,15 +35,20 @@ static const struct option {
     const char *metavar, *help;
 } options[] = {
 #define AT(field) offsetof(cli_options, field)
-    {"set", LIST, AT(set), PRUNE, 0, 0, 0, "SECTION.KEY=VALUE",
+    {"set", LIST, AT(set), PRUNE | SWEEP, 0, 0, 0, "SECTION.KEY=VALUE",
      "replace a value of the configuration; may be given several times"},
     {"resume", FLAG, AT(resume), PRUNE, 0, 0, 0, NULL,
      "continue from the newest complete checkpoint of run.dir; without one, start anew"},
     {"dry-run", FLAG, AT(dry_run), PRUNE, 0, 0, 0, NULL,
      "check everything, print layer-to-rank map, memory and time per iteration, and end"},
     {"ranks", INTEGER, AT(plan_ranks), PRUNE, 0, 1, 1 << 20, "N", "with --dry-run: for N ranks (those running)"},
-    {"print-config", FLAG, AT(print_config), PRUNE, 0, 0, 0, NULL,
-     "print the effective configuration with every option's meaning, and end; without CONFIG.json: the defaults"},
+    {"list", FLAG, AT(list), SWEEP, 0, 0, 0, NULL, "print the runs, numbered, and how far they are, and end"},
+    {"only", INTEGER, AT(only), SWEEP, 0, 1, ESPL_SWEEP_MAX, "N", "only run N, as of --list"},
+    {"slurm", FLAG, AT(slurm), SWEEP, 0, 0, 0, NULL,
+     "print the sbatch command that submits what is still to be done, and end"},
+    {"print-config", FLAG, AT(print_config), PRUNE | SWEEP, 0, 0, 0, NULL,
+     "print the effective configuration with every option's meaning, and end (prune without CONFIG.json: the "
+     "defaults; sweep: of run --only)"},
     {"model", TEXT, AT(model), EVAL | SCORE | TOKENIZE | GENERATE, EVAL | SCORE | TOKENIZE | GENERATE, 0, 0, "DIR",
      "Hugging Face model directory (config.json, tokenizer.json, *.safetensors)"},
     {"mask", TEXT, AT(mask), EVAL | SCORE | GENERATE, 0, 0, 0, "CHECKPOINT.h5",

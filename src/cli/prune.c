@@ -19,18 +19,6 @@ static espl_status read_config(const cli_options *o, espl_run_config *config) {
     return espl_run_config_files(config);
 }
 
-/* Rank 0's configuration on every rank, as the text that reads back as itself: files may differ between machines. */
-static espl_status share_config(espl_comm *c, espl_run_config *config) {
-    espl_str text = {0};
-    espl_status st = espl_comm_rank(c) == 0 ? espl_run_config_print(config, false, &text) : ESPL_OK;
-    st = espl_comm_agree(c, st);
-    if (st == ESPL_OK) st = espl_comm_broadcast_str(c, &text, 0);
-    if (st == ESPL_OK && espl_comm_rank(c) != 0)
-        st = espl_run_config_parse(text.data, text.len, "configuration of rank 0", config);
-    espl_str_free(&text);
-    return espl_comm_agree(c, st);
-}
-
 static espl_status print_config(const espl_run_config *config) {
     espl_str text = {0};
     espl_status st = espl_run_config_print(config, true, &text);
@@ -43,7 +31,7 @@ static espl_status prune(espl_comm *c, const cli_options *o, espl_run_config *co
     bool root = espl_comm_rank(c) == 0;
     ESPL_TRY(espl_comm_agree(c, root ? read_config(o, config) : ESPL_OK));
     if (o->print_config) return espl_comm_agree(c, root ? print_config(config) : ESPL_OK);
-    ESPL_TRY(share_config(c, config));
+    ESPL_TRY(espl_run_config_share(c, config));
     return o->dry_run ? espl_run_dry(c, config, o->plan_ranks) : espl_run_prune(c, config, o->resume);
 }
 

@@ -4,6 +4,8 @@
 
 #include "espalier/run.h"
 
+#include "reader.h"
+
 typedef enum espl_option_type {
     ESPL_OPTION_TEXT,
     ESPL_OPTION_INTEGER,
@@ -63,5 +65,10 @@ void espl_option_put_real(espl_str *s, double v);
 /* Appends what somebody may have meant who wrote section.key, of which there is none, or, with key "", such a section:
  * the nearest known name, or a list of those there are. */
 void espl_option_suggest(espl_str *s, const char *section, const char *key);
+
+/* Takes the option's value at r->at into *o: ESPL_CONFIG if it does not fit. */
+espl_status espl_option_take(espl_reader *r, const espl_option *row, espl_run_config *o);
+/* ESPL_CONFIG: there is no such option, or, with key "", no such section. */
+espl_status espl_option_fail_unknown(const espl_reader *r, int64_t at, const char *section, const char *key);
 
 #endif

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Submits a chain of jobs to Slurm:
+#   jobs/chain.sh CONFIG.json [--set section.key=value]...          prune, then eval, then report
+#   jobs/chain.sh --sweep SWEEP.json [--set section.key=value]...   what is still to be done of a sweep, then report
+# and prints their numbers, one line each. eval waits for the run to succeed; the report comes in any case.
+# NOTE: in the environment, besides jobs/slurm.sh's and sbatch's own (SBATCH_PARTITION, SBATCH_TIMELIMIT, ...):
+#   ESPL_SBATCH_PRUNE   sbatch options of the pruning job or array, "--nodes=2 --ntasks=8" (none)
+#   ESPL_SBATCH_EVAL    sbatch options of the evaluation (none)
+#   ESPL_SBATCH_REPORT  sbatch options of the report (none)
+#   ESPL_EVAL           options of espalier eval (--text, the configuration's report.text or validation.text)
+set -euo pipefail
+ESPL_ROOT=${ESPL_ROOT:-$(cd "$(dirname "$0")/.." && pwd)}
+export ESPL_ROOT
+. "$ESPL_ROOT/jobs/slurm.sh"
+
+submit() { # NAME SBATCH_OPTIONS DEPENDENCY JOB ARG...: the job's number
+  local name=$1 options dependency=() id
+  # shellcheck disable=SC2206 # options, split on purpose
+  options=($2)
+  # without kill-on-invalid-dep a job whose forerunner failed would wait for ever
+  [ -z "$3" ] || dependency=("--dependency=$3" --kill-on-invalid-dep=yes)
+  shift 3
+  id=$(sbatch --parsable "${dependency[@]}" "${options[@]}" "$@") || exit 1
+  printf '%-6s %s\n' "$name" "${id%%;*}" >&2
+  printf '%s\n' "${id%%;*}"
+}
+
+chain_sweep() {
+  local numbers run id
+  run=$(espl_config run dir sweep "$@" --only 1)
+  numbers=$("$ESPL_PROGRAM" sweep "$@" --slurm | sed -n 's/^sbatch --array=\([0-9,-]*\) .*/\1/p')
+  [ -n "$numbers" ] || espl_refuse "$1: nothing to submit"
+  id=$(submit sweep "--array=$numbers ${ESPL_SBATCH_PRUNE:-}" "" "$ESPL_ROOT/jobs/sweep.sbatch" "$@")
+  submit report "${ESPL_SBATCH_REPORT:-}" "afterany:$id" "$ESPL_ROOT/jobs/report.sbatch" "$(dirname "$run")" >/dev/null
+}
+
+chain_run() {
+  local run text options id
+  run=$(espl_config run dir prune "$@")
+  text=$(espl_config report text prune "$@")
+  [ -n "$text" ] || text=$(espl_config validation text prune "$@")
+  options=(--text "$text")
+  # shellcheck disable=SC2206 # options, split on purpose
+  [ -z "${ESPL_EVAL:-}" ] || options=($ESPL_EVAL)
+  id=$(submit prune "${ESPL_SBATCH_PRUNE:-}" "" "$ESPL_ROOT/jobs/prune.sbatch" "$@")
+  id=$(submit eval "${ESPL_SBATCH_EVAL:-}" "afterok:$id" "$ESPL_ROOT/jobs/eval.sbatch" "$run" "${options[@]}")
+  submit report "${ESPL_SBATCH_REPORT:-}" "afterany:$id" "$ESPL_ROOT/jobs/report.sbatch" "$run" >/dev/null
+}
+
+[ $# -ge 1 ] || espl_refuse "usage: jobs/chain.sh CONFIG.json [--set ...]... | --sweep SWEEP.json [--set ...]..."
+if [ "$1" = --sweep ]; then
+  shift
+  chain_sweep "$@"
+else
+  chain_run "$@"
+fi

@@ -1,0 +1,294 @@
+#!/usr/bin/env python3
+"""jobs/*.sbatch on a real Slurm: two nodes, an array, jobs that run out of time or are cancelled, a chain.
+
+usage: test_slurm.py ESPALIER [unittest arguments]
+Exit code 77: there cannot be a Slurm here, and why.
+
+The runs are decided by a scripted endpoint that can hold its answers back, so that a job is interrupted where the test
+wants it on a machine of any speed, and without work for the cores meanwhile."""
+import filecmp
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import cluster
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DATA = ROOT / "tests" / "sapling" / "data"
+PROGRAM = ""
+
+# Small, so that a run takes a second or two.
+CONFIG = {
+    "model": {"path": str(ROOT / "tests" / "sapling" / "model")},
+    "run": {"export": False, "keep": 3},
+    "calibration": {"text": str(DATA / "calibration.txt"), "window": 64, "forward": 2, "backward": 1},
+    "validation": {"text": str(DATA / "validation.txt"), "window": 64, "windows": 4},
+    "prune": {"target": 0.06, "max_step": 0.1, "max_linears": 56, "threshold": 0.5},
+    "policy": {"horizon": 2},
+    "agent": {"model": "scripted", "api_key_env": "ESPL_TEST_KEY", "retries": 0},
+}
+DECISION = {"reasoning": "up", "reflection": "", "stop": False,
+            "prune": {f"layers.{i}.mlp.up_proj": 0.05 for i in range(8)}}
+
+
+class Endpoint(BaseHTTPRequestHandler):
+    """The same answer to every request. Who comes with the key "held" gets two quick ones; then each waits, 3 s with the
+    key "slow", until `release` is set."""
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        key = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        with self.server.lock:
+            self.server.asked[key] = self.server.asked.get(key, 0) + 1
+            number = self.server.asked[key]
+        if key.startswith("slow"):
+            self.server.release.wait(3)
+        elif key.startswith("held") and number > 2:
+            self.server.release.wait(200)
+        message = {"role": "assistant", "content": json.dumps(DECISION)}
+        text = json.dumps({"choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+                           "usage": {"prompt_tokens": 1, "completion_tokens": 1}}).encode()
+        try:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+
+
+def start_endpoint():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
+    server.daemon_threads = True
+    server.lock, server.asked, server.release = threading.Lock(), {}, threading.Event()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    return server
+
+
+class Slurm(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.work = pathlib.Path(tempfile.mkdtemp(prefix="espalier-slurm-"))
+        cls.addClassCleanup(shutil.rmtree, cls.work)
+        cls.endpoint = start_endpoint()
+        cls.addClassCleanup(cls.endpoint.shutdown)
+        CONFIG["agent"]["base_url"] = f"http://127.0.0.1:{cls.endpoint.server_port}/v1"
+        cls.config = cls.work / "config.json"
+        cls.config.write_text(json.dumps(CONFIG))
+        cls.cluster = cluster.Cluster(cls.work / "slurm")
+        cls.cluster.dir.mkdir()
+        cls.addClassCleanup(cls.cluster.stop)
+        cls.cluster.start()
+        # ESPL_BIND: the virtual nodes share this machine's cores
+        cls.environment = dict(cls.cluster.environment, ESPL_ROOT=str(ROOT), ESPL_PROGRAM=PROGRAM, ESPL_BIND="none",
+                               ESPL_TEST_KEY="quick", SBATCH_TIMELIMIT="10", OMPI_MCA_rmaps_base_oversubscribe="1")
+        cls.whole = cls.work / "whole"
+        cls.first = cls.submit("prune", "--nodes=2", "--ntasks=2", run=cls.whole)
+        cls.start_interrupted()
+
+    # ------------------------------------------------------------- helpers
+
+    @classmethod
+    def shell(cls, *command, code=0, **environment):
+        done = subprocess.run(command, env=dict(cls.environment, **environment), cwd=cls.work, capture_output=True,
+                              text=True, timeout=120)
+        if done.returncode != code:
+            raise AssertionError(f"{command}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done
+
+    @classmethod
+    def submit(cls, job, *options, run=None, arguments=(), **environment):
+        """Submits jobs/JOB.sbatch; the number of the job. The tests' cores are few: one thread per rank."""
+        if run:
+            arguments = (str(cls.config), "--set", f"run.dir={run}", "--set", "agent.backend=openai", *arguments)
+        return int(cls.shell("sbatch", "--parsable", "--cpus-per-task=1", *options, str(ROOT / "jobs" / f"{job}.sbatch"),
+                             *arguments, **environment).stdout)
+
+    @classmethod
+    def log(cls, job):
+        return "\n".join(p.read_text(errors="replace")[-4000:] for p in cls.work.glob(f"espalier-*-{job}.out"))
+
+    def wait_for(self, job, condition, what, seconds=150):
+        deadline = time.monotonic() + seconds
+        while True:
+            state = self.cluster.job(job)
+            if condition(state):
+                return state
+            if time.monotonic() > deadline:
+                self.fail(f"job {job} is not {what}: {state}\n{self.log(job)}\n{self.cluster.logs()}")
+            time.sleep(0.2)
+
+    def wait_for_state(self, job, wanted):
+        ended = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
+        state = self.wait_for(job, lambda s: s.get("JobState") in ended, "at its end")
+        self.assertEqual(state["JobState"], wanted, f"{state}\n{self.log(job)}")
+        return state
+
+    def assert_same_run(self, one, other):
+        self.assertEqual((one / "summary.json").read_text(), (other / "summary.json").read_text())
+        names = sorted(p.name for p in (one / "checkpoints").iterdir())
+        self.assertEqual(names, sorted(p.name for p in (other / "checkpoints").iterdir()))
+        for name in names:
+            self.assertTrue(filecmp.cmp(one / "checkpoints" / name, other / "checkpoints" / name, shallow=False), name)
+
+    def summary(self, run):
+        return json.loads((run / "summary.json").read_text())
+
+    # ------------------------------------------------- one run, on two nodes
+
+    def test_two_nodes(self):
+        self.wait_for_state(self.first, "COMPLETED")
+        manifest = json.loads((self.whole / "manifest.json").read_text())
+        self.assertEqual([r["host"] for r in manifest["ranks"]], ["n1", "n2"])
+        self.assertEqual(manifest["slurm"]["SLURM_JOB_ID"], str(self.first))
+        self.assertGreater(manifest["config"]["run"]["max_minutes"], 5) # the job's end, less the margin
+        self.assertLess(manifest["config"]["run"]["max_minutes"], 8.01)
+        self.assertEqual(self.summary(self.whole)["end"], "target reached")
+
+    # --------------------------------------------------------- interruptions
+
+    @classmethod
+    def start_interrupted(cls):
+        """Runs that will not end by themselves before the endpoint is released: one is told by Slurm that its time is up,
+        one sees its deadline coming, one is cancelled."""
+        def start(name, *options, **environment):
+            return cls.submit("prune", "--ntasks=2", *options, run=cls.work / name, **environment)
+        cls.warned = start("warned", "--time=1", "--signal=B:USR1@45", ESPL_TEST_KEY="held-warned", ESPL_MARGIN="0")
+        cls.late = start("late", "--time=1", ESPL_TEST_KEY="slow", ESPL_MARGIN="46", ESPL_LAUNCHER="mpirun")
+        cls.cancelled = start("cancelled", ESPL_TEST_KEY="held-cancelled")
+
+    def wait_for_requeue(self, job):
+        self.wait_for(job, lambda s: s.get("JobState") == "PENDING" and s.get("Restarts") == "1", "requeued")
+        # Slurm holds a requeued job back for two minutes; told at once, it trips over the old one
+        time.sleep(2.5)
+        return job
+
+    def test_interrupted(self):
+        self.wait_for_state(self.first, "COMPLETED")
+        checkpoints = self.work / "cancelled" / "checkpoints"
+        self.wait_for(self.cancelled, lambda _: (checkpoints / "iteration-000002.h5").exists(), "at iteration 2")
+        self.shell("scancel", str(self.cancelled))
+        self.wait_for_state(self.cancelled, "CANCELLED")
+        self.assertFalse((self.work / "cancelled" / "summary.json").exists())
+        requeued = [self.wait_for_requeue(self.late), self.wait_for_requeue(self.warned)]
+        for name in ("late", "warned"):
+            self.assertFalse((self.work / name / "summary.json").exists(), name)
+        self.assertIn("signal USR1", self.log(self.warned))
+        self.assertIn("run.max_minutes", self.log(self.late))
+        self.endpoint.release.set()
+        for job in requeued:
+            self.shell("scontrol", "update", f"jobid={job}", "StartTime=now")
+        again = self.submit("prune", "--nodes=2", "--ntasks=3", run=self.work / "cancelled")
+        for job in (*requeued, again):
+            self.wait_for_state(job, "COMPLETED")
+        for name in ("late", "warned", "cancelled"):
+            with self.subTest(name):
+                self.assert_same_run(self.whole, self.work / name)
+                self.assertIn('"resume"', (self.work / name / "events.jsonl").read_text())
+
+    def test_no_progress_is_not_repeated(self):
+        """A job whose time does not suffice for one checkpoint would be repeated for ever."""
+        short = {"run": self.work / "hopeless", "arguments": ("--set", "run.max_minutes=0.0001")}
+        job = self.submit("prune", **short)
+        self.wait_for(job, lambda s: s.get("JobState") == "PENDING" and s.get("Restarts") == "1", "requeued")
+        self.shell("scancel", str(job)) # the dense model's checkpoint was progress; now there is none
+        job = self.submit("prune", **short)
+        state = self.wait_for_state(job, "FAILED")
+        self.assertEqual(state["ExitCode"], "75:0")
+        self.assertIn("no checkpoint was reached", self.log(job))
+
+    # ---------------------------------------------------------------- sweep
+
+    def array(self, sweep):
+        """Submits what `espalier sweep --slurm` prints; the states of its tasks by number."""
+        words = self.shell(PROGRAM, "sweep", str(sweep), "--slurm").stdout.split(" ", 1)
+        self.assertEqual(words[0], "sbatch")
+        command = f"sbatch --parsable --cpus-per-task=1 {words[1]}".replace("jobs/", f"{ROOT}/jobs/", 1)
+        job = self.shell("bash", "-c", command).stdout.strip()
+        count = len(self.cluster.tell("squeue", "-h", "-r", "-j", job).splitlines())
+        states = {}
+        for number in range(1, 10):
+            if self.cluster.job(f"{job}_{number}"):
+                ended = ("COMPLETED", "FAILED")
+                state = self.wait_for(f"{job}_{number}", lambda s: s.get("JobState") in ended, "at its end")
+                states[number] = state["JobState"]
+        self.assertGreaterEqual(len(states), count)
+        return states
+
+    def test_array(self):
+        gone = self.work / "gone"
+        sweep = self.work / "sweep.json"
+        sweep.write_text(json.dumps({
+            "dir": str(self.work / "sweep"), "base": str(self.config),
+            "models": {"sapling": {}, "gone": {"model.path": str(gone), "run.seed": 1, "prune.target": 0.03}},
+            "grid": {"prune.target": [0.03, 0.05], "run.seed": [1, 2]}}))
+        self.assertEqual(self.array(sweep), {1: "COMPLETED", 2: "COMPLETED", 3: "COMPLETED", 4: "COMPLETED", 5: "FAILED"})
+        listed = self.shell(PROGRAM, "sweep", str(sweep), "--list").stdout
+        self.assertIn("5 runs: 4 finished, 1 failed", listed)
+        self.assertIn("gone: model.path:", listed)
+        self.assertEqual(self.summary(self.work / "sweep" / "sapling-target0.05-seed2")["end"], "target reached")
+        gone.symlink_to(CONFIG["model"]["path"])
+        self.assertEqual(self.array(sweep), {5: "COMPLETED"})
+        self.assertEqual(self.shell(PROGRAM, "sweep", str(sweep), "--slurm").stdout, "")
+
+    # ---------------------------------------------------------------- chain
+
+    def test_chain(self):
+        run = self.work / "chain"
+        done = self.shell(str(ROOT / "jobs" / "chain.sh"), str(self.config), "--set", f"run.dir={run}", "--set",
+                          "run.export=true", ESPL_LAUNCHER="mpirun", ESPL_SBATCH_PRUNE="--cpus-per-task=1",
+                          ESPL_SBATCH_EVAL="--cpus-per-task=1", ESPL_PYTHON="nowhere",
+                          ESPL_EVAL=f"--text {CONFIG['validation']['text']} --window 64 --limit 256")
+        jobs = dict(line.split() for line in done.stderr.splitlines())
+        self.assertEqual(list(jobs), ["prune", "eval", "report"])
+        for name in jobs:
+            self.wait_for_state(jobs[name], "COMPLETED")
+        evaluated = json.loads((run / "eval.json").read_text())
+        self.assertEqual(evaluated["perplexity"], self.summary(run)["pruned"]["validation"]["perplexity"])
+        self.assertIn("no report", self.log(jobs["report"]))
+
+    def test_chain_after_a_failure(self):
+        done = self.shell(str(ROOT / "jobs" / "chain.sh"), str(self.config), "--set", f"run.dir={self.work}/broken", "--set",
+                          "model.path=nowhere", ESPL_SBATCH_PRUNE="--cpus-per-task=1", ESPL_PYTHON="nowhere")
+        jobs = dict(line.split() for line in done.stderr.splitlines())
+        self.wait_for_state(jobs["prune"], "FAILED")
+        self.wait_for_state(jobs["eval"], "CANCELLED")
+        self.wait_for_state(jobs["report"], "COMPLETED")
+
+    # -------------------------------------------------------------- scaling
+
+    def test_scaling(self):
+        job = self.submit("scaling", "--ntasks=2", arguments=(str(self.config), "--set", f"run.dir={self.work}/scaling"),
+                          ESPL_SCALING_ITERATIONS="1")
+        self.wait_for_state(job, "COMPLETED")
+        rows = (self.work / "scaling" / "scaling.md").read_text().splitlines()
+        self.assertEqual([r.split("|")[1].strip() for r in rows[2:4]], ["1", "2"])
+        for row in rows[2:4]:
+            self.assertTrue(all(float(cell) > 0 for cell in row.split("|")[2:8]), row)
+
+
+def main():
+    global PROGRAM
+    why = cluster.missing()
+    if why:
+        print(f"skipped: {why}", file=sys.stderr)
+        sys.exit(77)
+    PROGRAM = os.path.abspath(sys.argv.pop(1))
+    unittest.main(verbosity=2)
+
+
+if __name__ == "__main__":
+    main()
