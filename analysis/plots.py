@@ -13,7 +13,7 @@ from rundata.run import find_runs
 def arguments():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("runs", nargs="+", help="run directories, or folders of them (a sweep)")
-    p.add_argument("--out", type=Path, required=True, help="folder for the pictures; those of a run go below, by its name")
+    p.add_argument("--out", type=Path, required=True, help="folder for the pictures; below it one for each run")
     p.add_argument("--format", default="png", help="png (default), svg, pdf; several with commas")
     p.add_argument("--point", type=float, default=build.POINT, help="sparsity at which methods are compared (0.45)")
     p.add_argument("--facts", type=Path, help="facts.jsonl with tiers; by default sought beside the run's questions")

@@ -44,8 +44,8 @@ def run_part(run, o):
     """One run inside a sweep's page."""
     body = sections.result(run) + drawn(p for p in collect.run_pictures(run, o.facts) if p.name != "tradeoff")
     said = dialogue.iterations(run)
-    return page.details(f"{run.name} · {run.method} · {run.state}",
-                        body + (page.details("dialogue and outcomes", said) if said else "") + sections.configuration(run))
+    body += page.details("dialogue and outcomes", said) if said else ""
+    return page.details(f"{run.name} · {run.method} · {run.state}", body + sections.configuration(run))
 
 
 def sweep_page(runs, title, o):

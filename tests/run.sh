@@ -19,7 +19,7 @@ run_preset() {
   ctest --test-dir "build/$1" --output-on-failure --no-tests=error -j 2 -R "$2"
 }
 
-espl_install "${ESPL_BUILD_PACKAGES[@]}" python3 curl ca-certificates
+espl_install "${ESPL_BUILD_PACKAGES[@]}" python3 curl ca-certificates python3-h5py python3-pandas python3-matplotlib
 espl_mpi_environment
 run_preset release .
 if ! $quick; then

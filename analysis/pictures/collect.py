@@ -9,18 +9,20 @@ from . import heat, strength, style, timeline, tradeoff
 Picture = namedtuple("Picture", "name title caption figure")
 
 RUN = (
-    ("timeline", "Iterations and rollbacks", "Perplexity of the accepted state, what was tried and rolled back, and the "
-     "bound that decided; below, the sparsity and the knowledge probes.", timeline.timeline),
+    ("timeline", "Iterations and rollbacks",
+     "Perplexity of the accepted state, what was tried and rolled back, and the limit that decided; below, the sparsity "
+     "and the knowledge probes.", timeline.timeline),
     ("tradeoff", "What sparsity cost", "Accepted states of this run.", tradeoff.run_tradeoff),
-    ("sparsity", "Sparsity of every linear over the iterations", "A row per linear, by kind and then by layer; a column "
-     "per iteration.", heat.sparsity_over_iterations),
-    ("final", "Where the cuts went", "Sparsity of every linear at the end, counted in the masks of the checkpoint (from "
-     "the events where there is none).", heat.final_sparsity),
-    ("z-scores", "Sensitivity", "z-scores of the profile, first and newest: high means that the linear is sensitive.",
-     heat.z_scores),
+    ("sparsity", "Sparsity of every linear over the iterations",
+     "A row per linear, by kind and then by layer; a column per iteration.", heat.sparsity_over_iterations),
+    ("final", "Where the cuts went",
+     "Sparsity of every linear at the end, counted in the masks of the checkpoint (from the events where there is none).",
+     heat.final_sparsity),
+    ("z-scores", "Sensitivity",
+     "z-scores of the profile, first and newest: high means that the linear is sensitive.", heat.z_scores),
 )
-LOST = ("lost-knowledge", "Knowledge lost by fact strength", "Questions that the dense model answers and the pruned one "
-        "does not, by how strongly their facts were taught.")
+LOST = ("lost-knowledge", "Knowledge lost by fact strength",
+        "Questions that the dense model answers and the pruned one does not, by how strongly their facts were taught.")
 
 
 def lost_table(run, facts):
@@ -59,8 +61,8 @@ def sweep_pictures(groups, point, facts=None):
                       "beside each other.", tradeoff.sweep_tradeoff(own))
         figure = tradeoff.at_point(own, point)
         if figure:
-            yield Picture("methods" + end, of + "All methods at one sparsity", "Best perplexity first; N:M baselines, which "
-                          "are sparser and bound to a pattern, below the line.", figure)
+            yield Picture("methods" + end, of + "All methods at one sparsity", "Best perplexity first; N:M baselines, "
+                          "which are sparser and bound to a pattern, below the line.", figure)
         for target in sorted({g.target for g in own if not g.structured}):
             looks = style.look_of([g for g in own if g.structured or g.target == target])
             figure = strength.lost_by_strength(lost_of_groups(own, target, facts), looks)

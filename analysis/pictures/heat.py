@@ -32,7 +32,8 @@ def mark_rollbacks(ax, outcomes):
     """A triangle above every column whose iteration was rolled back."""
     for at, accepted in enumerate(outcomes.accepted, 1):
         if not accepted:
-            ax.plot(at, 1.02, marker="v", color=style.RED, markersize=5, clip_on=False, transform=ax.get_xaxis_transform())
+            ax.plot(at, 1.02, marker="v", color=style.RED, markersize=5, clip_on=False,
+                    transform=ax.get_xaxis_transform())
 
 
 def sparsity_over_iterations(run):
@@ -91,20 +92,22 @@ def final_sparsity(run):
     return fig
 
 
+SCORES = (("z_s", "z(s), weights × activations"), ("z_g", "z(g), gradients"))
+
+
 def z_scores(run):
-    """z(s) and z(g) of the first and of the newest profile."""
+    """z(s) and z(g) of the first and of the newest profile; a score that was not computed has no row."""
     profiles = [(i, p) for i, p in run.profiles() if len(p["z_s"]) == len(p["sparsity"]) == len(p["z_g"])]
-    if not profiles:
-        return None
     chosen = profiles[:1] + (profiles[-1:] if len(profiles) > 1 else [])
-    scores = [p[key] for _, p in chosen for key in ("z_s", "z_g")]
-    top = max([3.0] + [float(np.nanmax(np.abs(z))) for z in scores if np.isfinite(z).any()])
-    fig, axes = style.figure(2, len(chosen), height=4.4, sharex=True, sharey=True)
-    for c, (iteration, profile) in enumerate(chosen):
-        for r, (key, name) in enumerate((("z_s", "z(s), weights × activations"), ("z_g", "z(g), gradients"))):
-            ax = axes[r, c]
-            drawn = kind_by_layer(ax, profile[key], cmap=style.DIVERGING, vmin=-min(top, 6), vmax=min(top, 6))
-            ax.set_title(f"{name}, iteration {iteration}")
+    scores = [s for s in SCORES if any(np.isfinite(p[s[0]]).any() for _, p in chosen)]
+    if not scores:
+        return None
+    top = max(float(np.nanmax(np.abs(p[key]), initial=3.0)) for _, p in chosen for key, _ in scores)
+    fig, axes = style.figure(len(scores), len(chosen), height=0.4 + 2 * len(scores), sharex=True, sharey=True)
+    for r, (key, name) in enumerate(scores):
+        for c, (iteration, profile) in enumerate(chosen):
+            drawn = kind_by_layer(axes[r, c], profile[key], cmap=style.DIVERGING, vmin=-min(top, 6), vmax=min(top, 6))
+            axes[r, c].set_title(f"{name}, iteration {iteration}")
     for ax in axes[-1]:
         ax.set_xlabel("layer")
     fig.colorbar(drawn, ax=axes, label="z-score over all linears", pad=0.02, shrink=0.8,

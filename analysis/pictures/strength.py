@@ -15,7 +15,8 @@ def draw(ax, part, order, i, n, label, look):
     bounds = np.array([wilson(lost, known) for lost, known in zip(part.lost, part.known)]).reshape(-1, 2)
     share = part.share.to_numpy(dtype=float)
     errors = np.nan_to_num(np.maximum(0, [share - bounds[:, 0], bounds[:, 1] - share]))
-    ax.errorbar(x, 100 * share, yerr=100 * errors, label=label, elinewidth=1, capsize=2.5, **{**look, "linestyle": "none"})
+    ax.errorbar(x, 100 * share, yerr=100 * errors, label=label, elinewidth=1, capsize=2.5,
+                **{**look, "linestyle": "none"})
 
 
 def tier_labels(part):

@@ -16,25 +16,34 @@ def accepted_line(outcomes, start, column):
     return np.array(values, dtype=float)
 
 
+def highest(state, threshold):
+    """Where the picture ends: one step that ruined everything must not hide all the others."""
+    return 1.25 * max((v for v in (*state * (1 + np.nan_to_num(threshold)), *state) if np.isfinite(v)), default=1.0)
+
+
+def draw_rollbacks(ax, tried, top):
+    """What was tried and rolled back; what lies beyond the picture is drawn at its top with its value."""
+    if tried.empty:
+        return
+    values = tried.after.to_numpy(dtype=float)
+    inside = np.isfinite(values) & (values <= top)
+    ax.plot(tried.iteration, np.where(inside, values, top), linestyle="none", marker="X", markersize=7, color=style.RED,
+            label="rolled back", zorder=4)
+    for i, value in zip(tried.iteration[~inside], values[~inside]):
+        ax.annotate(f"{value:.3g}" if np.isfinite(value) else "not finite", (i, top), xytext=(0, 6),
+                    textcoords="offset points", ha="center", fontsize=7)
+
+
 def draw_perplexity(ax, run):
     o = run.outcomes
     state = accepted_line(o, run.dense_perplexity, "after")
     ax.axhline(run.dense_perplexity, color=style.FAINT, linewidth=0.9, linestyle=":", label="dense")
     ax.step(np.arange(len(state)), state, where="post", color=style.INK, label="accepted state")
     if np.isfinite(run.threshold):
-        ax.step(np.arange(1, len(state)), state[:-1] * (1 + run.threshold), where="mid", color=style.FAINT, linewidth=0.9,
-                linestyle="--", label=f"limit: +{100 * run.threshold:g} %")
-    tried = o[~o.accepted]
-    good = np.isfinite(tried.after.to_numpy(dtype=float))
-    top = np.nanmax(np.append(state, tried.after[good])) if len(o) else np.nan
-    shown = np.where(good, tried.after, top)
-    if len(tried):
-        ax.plot(tried.iteration, shown, linestyle="none", marker="X", markersize=7, color=style.RED, label="rolled back",
-                zorder=4)
-        for i, value, finite in zip(tried.iteration, shown, good):
-            if not finite:
-                ax.annotate("not finite", (i, value), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=7)
-    style.perplexity_scale(ax, np.append(state, shown))
+        ax.step(np.arange(1, len(state)), state[:-1] * (1 + run.threshold), where="mid", color=style.FAINT,
+                linewidth=0.9, linestyle="--", label=f"limit: +{100 * run.threshold:g} %")
+    draw_rollbacks(ax, o[~o.accepted], highest(state, run.threshold))
+    style.perplexity_scale(ax, state)
     ax.set_ylabel("perplexity,\nvalidation windows")
     ax.legend(ncol=4, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2)
 
@@ -58,8 +67,9 @@ def probe_points(run, task):
     """iteration, rate, low, high in percent; the dense model as iteration 0."""
     right, total = run.dense_probe(task)
     points = [(0, right, total)] if total else []
-    points += [(r.iteration, getattr(r, task + "_right"), getattr(r, task + "_total")) for r in run.outcomes.itertuples()
-               if getattr(r, task + "_total")]
+    for row in run.outcomes.itertuples():
+        if getattr(row, task + "_total"):
+            points.append((row.iteration, getattr(row, task + "_right"), getattr(row, task + "_total")))
     return np.array([(i, 100 * r / n, *(100 * b for b in wilson(r, n))) for i, r, n in points]).reshape(-1, 4)
 
 

@@ -96,8 +96,8 @@ def draw_curves(fig, ax, groups, looks, value):
 
 def dense_line(ax, value, axis="h"):
     if math.isfinite(value):
-        (ax.axhline if axis == "h" else ax.axvline)(value, color=style.FAINT, linestyle=":", linewidth=1.1, label="dense",
-                                                    zorder=1)
+        draw = ax.axhline if axis == "h" else ax.axvline
+        draw(value, color=style.FAINT, linestyle=":", linewidth=1.1, label="dense", zorder=1)
 
 
 def yardstick(groups):
@@ -179,7 +179,8 @@ def draw_point_knowledge(ax, rows, looks, task):
         middle, low, high = knowledge_of(task)(g)
         if math.isfinite(middle):
             look = {**looks[g.label], "linestyle": "none"}
-            ax.errorbar(middle, y, xerr=[[max(0, middle - low)], [max(0, high - middle)]], elinewidth=1.1, capsize=2, **look)
+            ax.errorbar(middle, y, xerr=[[max(0, middle - low)], [max(0, high - middle)]], elinewidth=1.1, capsize=2,
+                        **look)
     dense_line(ax, 100 * rate(*proportion([m for g in rows for m in g.members], task, dense=True))[0], "v")
     ax.set_xlabel(f"{NAMES[task]},\n% (95 % Wilson)")
 

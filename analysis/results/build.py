@@ -13,8 +13,8 @@ from .layout import rate as show_rate
 
 TASK_NAMES = {"mmlu": "MMLU, %", "freebaseqa": "FreebaseQA, %"}
 POINT = 0.45  # the paper's sparsity
-INTERVALS = ("Mean ± standard deviation over n seeds; [ ] 95 % intervals: Wilson for proportions, with the questions of "
-             "one run, Student's t over seeds for differences.")
+INTERVALS = ("Mean ± standard deviation over n seeds; [ ] 95 % intervals: Wilson for proportions, with the questions "
+             "of one run, Student's t over seeds for differences.")
 
 
 def whole_range(values):
@@ -62,8 +62,8 @@ def measured(rows):
 def cells(row, tasks):
     """Columns that all tables share: method, n, sparsity, perplexity, rise, knowledge."""
     r = full(row)
-    return [r["method"], str(r["n"]) if r["method"] != "dense" else "", percent(r["sparsity"]), perplexity(r["perplexity"], r["perplexity_sd"]),
-            percent(r["rise"], 1, sign=True),
+    return [r["method"], str(r["n"]) if r["method"] != "dense" else "", percent(r["sparsity"]),
+            perplexity(r["perplexity"], r["perplexity_sd"]), percent(r["rise"], 1, sign=True),
             *(show_rate(r[t], r[t + "_low"], r[t + "_high"]) for t in tasks)]
 
 
@@ -118,8 +118,8 @@ def comparison(model, groups, point, name):
     lines = [cells(r, tasks) + agent_cells(r) for r in rows]
     body = lines[:1] + [[]] + lines[1:1 + len(structured)] + ([[]] if structured and agents else []) + lines[
         1 + len(structured):]
-    notes = [INTERVALS, "N:M baselines are 50 % sparse and bound to a pattern, the agent is neither: most of the gap is "
-                        "the pattern's. The fair comparison is the table at equal sparsity."]
+    notes = [INTERVALS, "N:M baselines are 50 % sparse and bound to a pattern, the agent is neither: most of a gap can be "
+             "the pattern's. The fair comparison is the table at equal sparsity."]
     if not math.isclose(target, point, abs_tol=1e-9) and agents:
         notes.append(f"No run of the agent at {percent(point, 0)}: the nearest target is {percent(target, 0)}.")
     return Table(name, f"{model}: structured baselines and the agent", headers(tasks, text_name) +
@@ -157,7 +157,11 @@ def against_cell(difference):
 
 
 def order(groups):
-    return sorted(groups, key=lambda g: (not math.isfinite(g.spread("perplexity")[0]), g.spread("perplexity")[0], g.label))
+    """Best perplexity first."""
+    def key(g):
+        mean = g.spread("perplexity")[0]
+        return not math.isfinite(mean), mean, g.label
+    return sorted(groups, key=key)
 
 
 def equal_sparsity(model, groups, target, name):
@@ -175,8 +179,8 @@ def equal_sparsity(model, groups, target, name):
         line = cells(row, tasks)
         line[0] += " †" if g.missed else ""
         lines.append(line + [against_cell(against(reference, g))])
-    notes = [INTERVALS, f"Last column: perplexity relative to {reference.label}, paired by calibration seed; positive is "
-                        "worse than it."]
+    notes = [INTERVALS, f"Last column: perplexity relative to {reference.label}, paired by calibration seed; positive "
+             "is worse than it."]
     if any(g.missed for g in same):
         notes.append("† ended before the target: not comparable, left out of the last column.")
     return Table(name, f"{model}: unstructured methods at {percent(target, 0)} sparsity",
@@ -190,7 +194,7 @@ def claim_rows(a, s):
     mmlu = claims.relative_improvement(a, s)
     facts = claims.knowledge_ratio(a, s, "freebaseqa")
     ppl = claims.lower_degradation(a, s)
-    row = {"method": a.label, "target": a.target, "baseline": s.label}
+    row = {"method": a.label, "target": a.target, "baseline": s.label, "target_missed": a.missed}
     for key, c in (("mmlu_improvement", mmlu), ("factual_retention", facts), ("lower_degradation", ppl)):
         row.update({key: c.value, key + "_low": c.low, key + "_high": c.high, key + "_from": c.counts})
     return row
@@ -204,8 +208,9 @@ def claim_cells(row):
     def show(key, write):
         return with_interval(row[key], row[key + "_low"], row[key + "_high"], write)
 
-    return [row["method"], row["baseline"], show("mmlu_improvement", signed(1)), row["mmlu_improvement_from"],
-            show("factual_retention", ratio), row["factual_retention_from"], show("lower_degradation", signed(1))]
+    return [row["method"] + (" †" if row["target_missed"] else ""), row["baseline"],
+            show("mmlu_improvement", signed(1)), row["mmlu_improvement_from"], show("factual_retention", ratio),
+            row["factual_retention_from"], show("lower_degradation", signed(1))]
 
 
 def rollback_note(a):
@@ -221,10 +226,14 @@ def yardstick(structured):
     return min(structured, key=lambda g: ("Wanda" not in g.label, g.first.pattern[1], g.label))
 
 
-def claim_notes(agents, base, target):
-    return [rollback_note(g) for g in agents] + [
-        f"Below the line, what the other methods would claim against {base.label}: what an agent must beat is that, not "
-        "the baseline. The CSV has all pairs.",
+def claim_notes(methods, base, target):
+    notes = [rollback_note(g) for g in methods if g.agent]
+    if not all(g.agent for g in methods):
+        notes.append(f"What the other methods would claim against {base.label} is what an agent must beat. The CSV has "
+                     "all pairs.")
+    if any(g.missed for g in methods):
+        notes.append("† ended before the target: less was pruned.")
+    return notes + [
         "Relative MMLU improvement (a − s) / s, factual retention a / s on FreebaseQA (exact match), lower perplexity "
         "degradation 1 − (a − dense) / (s − dense). Intervals of ratios: MOVER-R from Wilson's, samples taken as "
         "independent; of degradation: Student's t over seeds. A ratio to a rate near zero means little.",
@@ -239,14 +248,13 @@ def claim_table(model, groups, point, name):
         return None
     base = yardstick(structured)
     rows = [claim_rows(a, s) for s in structured for a in order(methods)]
-    agents = [g for g in methods if g.agent]
-    named = {g.label for g in agents}
+    named = {g.label for g in methods if g.agent}
     first = [claim_cells(r) for r in rows if r["method"] in named]
     rest = [claim_cells(r) for r in rows if r["method"] not in named and r["baseline"] == base.label]
     lines = first + ([[]] if first and rest else []) + rest
     return Table(name, f"{model}: the paper's relative claims, for every method",
-                 ["method a", "baseline s", "MMLU improvement, %", "right a : s", "factual retention, ratio", "right a : s",
-                  "lower degradation, %"], lines, frame(model, rows), claim_notes(agents, base, target), left=2)
+                 ["method a", "baseline s", "MMLU improvement, %", "right a : s", "factual retention, ratio",
+                  "right a : s", "lower degradation, %"], lines, frame(model, rows), claim_notes(methods, base, target), left=2)
 
 
 # -------------------------------------------------------------------- runs
@@ -289,8 +297,8 @@ def run_table(runs, count=True):
     lines = []
     for r in rows:
         ppl = r["test_pruned"] if math.isfinite(r["test_pruned"]) else r["validation_pruned"]
-        lines.append([r["run"], r["model"], r["method"], percent(r["target"], 0), str(r["seed"]), percent(r["sparsity"]),
-                      perplexity(ppl), hit_cell(r, "mmlu"), hit_cell(r, "freebaseqa"), r["state"], r["check"]])
+        lines.append([r["run"], r["model"], r["method"], percent(r["target"], 0), str(r["seed"]),
+                      percent(r["sparsity"]), perplexity(ppl), hit_cell(r, "mmlu"), hit_cell(r, "freebaseqa"), r["state"], r["check"]])
     return Table("runs", "Runs", ["run", "model", "method", "target", "seed", "sparsity", "perplexity", "MMLU",
                                   "FreebaseQA", "state", "masks"], lines, pd.DataFrame(rows), left=11)
 

@@ -17,7 +17,8 @@ def wilson(hits, n):
 
 def ratio_of_proportions(hits_a, n_a, hits_b, n_b):
     """(low, high) of p_a / p_b from the two Wilson intervals: MOVER-R (Donner and Zou 2012). It holds with no hit in b
-    (then high is infinite) and takes the samples as independent; on the same questions it is too wide, not too narrow."""
+    (then high is infinite) and takes the samples as independent: on the same questions it is too wide rather than too
+    narrow."""
     if not (n_a > 0 and n_b > 0):
         return math.nan, math.nan
     a, b = hits_a / n_a, hits_b / n_b

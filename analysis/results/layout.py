@@ -62,7 +62,8 @@ def web(table):
         body.append(line.replace("<tr>", '<tr class="rule">', 1) if rule else line)
         rule = False
     notes = "".join(f"<p class=note>{html.escape(n)}</p>" for n in table.notes)
-    return (f"<figure class=table><figcaption>{html.escape(table.title)}</figcaption><div class=scroll><table><thead>"
+    return (f"<figure class=table><figcaption>{html.escape(table.title)}</figcaption><div class=scroll>"
+            f"<table{' class=tight' if table.left <= 2 else ''}><thead>"
             f"{row(table.headers, 'th')}</thead><tbody>{''.join(body)}</tbody></table></div>{notes}</figure>")
 
 

@@ -202,7 +202,7 @@ def outcome_row(event):
 
 
 def outcome_table(events):
-    """One row per iteration, the newest event of each."""
-    rows = {row["iteration"]: row for row in map(outcome_row, events)}
+    """One row per iteration (1, 2, ...), the newest event of each."""
+    rows = {row["iteration"]: row for row in map(outcome_row, events) if row["iteration"] > 0}
     frame = pd.DataFrame([rows[i] for i in sorted(rows)], columns=list(outcome_row({})))
     return frame.astype({"accepted": bool})

@@ -68,7 +68,8 @@ def headline(iteration, row):
 
 def from_outcome(row):
     """A decision line for iterations of which the dialogue has none."""
-    return {"type": "decision", "decision": {"reasoning": row.reasoning, "reflection": row.reflection, "prune": row.steps}}
+    return {"type": "decision",
+            "decision": {"reasoning": row.reasoning, "reflection": row.reflection, "prune": row.steps}}
 
 
 def iterations(run):

@@ -3,8 +3,8 @@ import math
 
 import pandas as pd
 
-from rundata.files import member, number, text
-from results.groups import flatten, share
+from rundata.files import member, number
+from results.groups import share
 from results.intervals import wilson
 from results.layout import Table, percent, perplexity, web
 from results.layout import rate as show_rate
@@ -41,7 +41,7 @@ def result(run):
     s = run.summary
     return (f"<p>{page.e(run.state)}: {percent(run.sparsity, 3)} of the linears' weights are zero "
             f"({percent(number(s.get('sparsity_with_embeddings')), 3)} of all parameters), after "
-            f"{page.e(s.get('iterations'))} iterations, {page.e(s.get('rollbacks'))} of them rolled back.</p>" + web(table))
+            f"{page.e(s.get('iterations'))} iterations, {page.e(s.get('rollbacks'))} of them rolled back.</p>{web(table)}")
 
 
 def timing(run):
@@ -49,8 +49,9 @@ def timing(run):
     if not isinstance(regions, dict):
         return ""
     rows = [[name] + [f"{number(member(r, key)):.1f}" for key in ("min", "mean", "max")] for name, r in regions.items()]
-    head = (f"The last start: {number(run.timing.get('seconds')):.0f} s on {page.e(run.timing.get('ranks'))} rank(s) of "
-            f"{page.e(run.timing.get('threads'))} thread(s), from iteration {page.e(run.timing.get('first_iteration'))} on.")
+    t = run.timing
+    head = (f"The last start: {number(t.get('seconds')):.0f} s on {page.e(t.get('ranks'))} rank(s) of "
+            f"{page.e(t.get('threads'))} thread(s), from iteration {page.e(t.get('first_iteration'))} on.")
     return f"<p>{head}</p>" + web(Table("time", "", ["seconds per rank", "least", "mean", "most"], rows))
 
 
@@ -60,7 +61,8 @@ def configuration(run):
 
 def provenance(run):
     rest = {k: v for k, v in run.manifest.items() if k != "config"}
-    return page.details("versions, hosts, layers per rank, hashes of model and data", page.as_json(rest)) if rest else ""
+    title = "versions, hosts, layers per rank, hashes of model and data"
+    return page.details(title, page.as_json(rest)) if rest else ""
 
 
 def notes(runs):
@@ -72,9 +74,11 @@ def notes(runs):
 
 
 def full_flat(run):
-    return {**{f"run.{k}": v for k, v in (member(run.config, "run") or {}).items() if k != "dir"}, **flatten(run.config),
-            **{f"report.{k}": v for k, v in (member(run.config, "report") or {}).items()},
-            "model.path": text(member(run.config, "model", "path"))}
+    """Every key but the run's own place."""
+    flat = {f"{section}.{key}": value for section, keys in run.config.items() if isinstance(keys, dict)
+            for key, value in keys.items()}
+    flat.pop("run.dir", None)
+    return flat
 
 
 def shared_configuration(runs):
