@@ -9,8 +9,13 @@ FEWEST = 10  # questions of a tier: with fewer, the interval says nothing and sp
 NAMES = {"mmlu": "MMLU format", "freebaseqa": "FreebaseQA format"}
 
 
+def fewest(part):
+    """Where no tier has so many, all are drawn."""
+    return FEWEST if (part.known >= FEWEST).any() else 1
+
+
 def draw(ax, part, order, i, n, label, look):
-    part = part[part.known >= FEWEST]
+    part = part[part.known >= fewest(part)]
     x = np.array([order.index(tier) for tier in part.tier]) + (0 if n < 2 else 0.5 * (i / (n - 1) - 0.5))
     bounds = np.array([wilson(lost, known) for lost, known in zip(part.lost, part.known)]).reshape(-1, 2)
     share = part.share.to_numpy(dtype=float)
@@ -29,7 +34,7 @@ def draw_task(ax, tables, looks, task):
     for i, (label, part) in enumerate(parts.items()):
         draw(ax, part, list(most.tier), i, len(parts), label, looks.get(label, {"color": style.RED, "marker": "o"}))
     for x, known in enumerate(most.known):
-        if known < FEWEST:
+        if known < fewest(most):
             ax.text(x, 0.02, "too few", transform=ax.get_xaxis_transform(), ha="center", color=style.FAINT, fontsize=8)
     ax.set_xticks(range(len(most)), tier_labels(most))
     ax.set_xlim(-0.5, len(most) - 0.5)

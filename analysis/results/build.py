@@ -130,8 +130,10 @@ def comparison(model, groups, point, name):
 
 
 def reference_of(groups):
-    """Whom the others are compared with: the agent of most seeds, else the first method."""
-    return max(groups, key=lambda g: (g.agent, len(g.members)), default=None)
+    """Whom the others are compared with: the agent that reached the target with most seeds, the plainest of these; else
+    the best method."""
+    return max(groups, key=lambda g: (g.agent, not g.missed, len(g.members), -len(g.label) if g.agent else 0),
+               default=None)
 
 
 def against(reference, g):
@@ -299,7 +301,7 @@ def run_table(runs, count=True):
         ppl = r["test_pruned"] if math.isfinite(r["test_pruned"]) else r["validation_pruned"]
         lines.append([r["run"], r["model"], r["method"], percent(r["target"], 0), str(r["seed"]),
                       percent(r["sparsity"]), perplexity(ppl), hit_cell(r, "mmlu"), hit_cell(r, "freebaseqa"), r["state"], r["check"]])
-    return Table("runs", "Runs", ["run", "model", "method", "target", "seed", "sparsity", "perplexity", "MMLU",
+    return Table("runs", "Every run directory", ["run", "model", "method", "target", "seed", "sparsity", "perplexity", "MMLU",
                                   "FreebaseQA", "state", "masks"], lines, pd.DataFrame(rows), left=11)
 
 

@@ -1,4 +1,6 @@
 """dialogue.jsonl and the outcomes, iteration by iteration."""
+import math
+
 from rundata.files import member, number, text, whole
 from results.layout import percent
 
@@ -59,11 +61,12 @@ WRITERS = {"request": request, "reply": reply, "decision": decision, "error": re
 def headline(iteration, row):
     if row is None:
         return f"{iteration}: no outcome"
-    change = row.after / row.before - 1
+    change = percent(row.after / row.before - 1, 2, sign=True) if row.before > 0 else "–"
+    value = f"{row.after:.4f} ({change})" if math.isfinite(row.after) else "not finite"
     verdict = "accepted" if row.accepted else "rolled back"
     source = f" · {row.source}" if row.source else ""
     return (f"{iteration}: {verdict} · {percent(row.sparsity_before)} → {percent(row.sparsity_after)} · perplexity "
-            f"{row.after:.4f} ({percent(change, 2, sign=True)}){source}")
+            f"{value}{source}")
 
 
 def from_outcome(row):
