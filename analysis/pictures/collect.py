@@ -1,0 +1,71 @@
+"""All pictures of a run and of a sweep, with what to say below them."""
+from collections import namedtuple
+
+from results.build import models_of
+from rundata import questions
+
+from . import heat, strength, style, timeline, tradeoff
+
+Picture = namedtuple("Picture", "name title caption figure")
+
+RUN = (
+    ("timeline", "Iterations and rollbacks",
+     "Perplexity of the accepted state, what was tried and rolled back, and the limit that decided; below, the sparsity "
+     "and the knowledge probes.", timeline.timeline),
+    ("tradeoff", "What sparsity cost", "Accepted states of this run.", tradeoff.run_tradeoff),
+    ("sparsity", "Sparsity of every linear over the iterations",
+     "A row per linear, by kind and then by layer; a column per iteration.", heat.sparsity_over_iterations),
+    ("final", "Where the cuts went",
+     "Sparsity of every linear at the end, counted in the masks of the checkpoint (from the events where there is none).",
+     heat.final_sparsity),
+    ("z-scores", "Sensitivity",
+     "z-scores of the profile, first and newest: high means that the linear is sensitive.", heat.z_scores),
+)
+LOST = ("lost-knowledge", "Knowledge lost by fact strength",
+        "Questions that the dense model answers and the pruned one does not, by how strongly their facts were taught.")
+
+
+def lost_table(run, facts):
+    frame = questions.strengths(run, facts)
+    return None if frame is None else questions.lost_by_tier(frame)
+
+
+def run_pictures(run, facts=None):
+    """Pictures, one at a time: close each figure before the next."""
+    for name, title, caption, draw in RUN:
+        figure = draw(run)
+        if figure:
+            yield Picture(name, title, caption, figure)
+    figure = strength.lost_by_strength({run.method: lost_table(run, facts)}, {})
+    if figure:
+        yield Picture(*LOST, figure)
+
+
+def lost_of_groups(groups, target, facts):
+    """{label: table} of the first run of each group at this target, and of N:M, that has answers per question."""
+    tables = {}
+    for g in groups:
+        if g.structured or g.target == target:
+            found = (lost_table(m.run, facts) for m in g.members)
+            tables[g.label] = next((t for t in found if t is not None), None)
+    return tables
+
+
+def sweep_pictures(groups, point, facts=None):
+    """Pictures of every model of a sweep."""
+    for model in models_of(groups):
+        own = [g for g in groups if g.model == model]
+        of = f"{model}: " if len(models_of(groups)) > 1 else ""
+        end = f"-{model.replace(' ', '-')}" if of else ""
+        yield Picture("tradeoff" + end, of + "What sparsity costs", "Mean over the seeds. Methods are drawn a little "
+                      "beside each other.", tradeoff.sweep_tradeoff(own))
+        figure = tradeoff.at_point(own, point)
+        if figure:
+            yield Picture("methods" + end, of + "All methods at one sparsity", "Best perplexity first; N:M baselines, "
+                          "which are sparser and bound to a pattern, below the line.", figure)
+        for target in sorted({g.target for g in own if not g.structured}):
+            looks = style.look_of([g for g in own if g.structured or g.target == target])
+            figure = strength.lost_by_strength(lost_of_groups(own, target, facts), looks)
+            if figure:
+                yield Picture(f"{LOST[0]}-{100 * target:g}{end}", f"{of}{LOST[1]}, {100 * target:g} % sparsity",
+                              LOST[2] + " The first seed that has answers per question.", figure)

@@ -1,0 +1,115 @@
+"""Heat maps over linears: sparsity by iteration, sparsity by layer, z-scores by layer."""
+import numpy as np
+
+from rundata.masks import KINDS
+
+from . import style
+
+SHORT = ("q", "k", "v", "o", "gate", "up", "down")
+
+
+def by_kind(values):
+    """[linears] in the order of layer * 7 + kind -> [kinds, layers]."""
+    return np.asarray(values, dtype=float).reshape(-1, len(KINDS)).T
+
+
+def layer_ticks(axis, layers):
+    step = 1 if layers <= 16 else 4 if layers <= 48 else 8
+    axis.set_ticks(range(0, layers, step))
+
+
+def kind_rows(ax, layers):
+    """Rows are 7 blocks of layers: a label and a line for each."""
+    for k, name in enumerate(SHORT):
+        ax.text(-0.012, (k + 0.5) * layers - 0.5, name, transform=ax.get_yaxis_transform(), ha="right", va="center",
+                fontsize=8)
+        if k:
+            ax.axhline(k * layers - 0.5, color="white", linewidth=1.6)
+    ax.set_yticks([])
+
+
+def mark_rollbacks(ax, outcomes):
+    """A triangle above every column whose iteration was rolled back."""
+    for at, accepted in enumerate(outcomes.accepted, 1):
+        if not accepted:
+            ax.plot(at, 1.02, marker="v", color=style.RED, markersize=5, clip_on=False,
+                    transform=ax.get_xaxis_transform())
+
+
+def sparsity_over_iterations(run):
+    states = run.states()
+    if states is None:
+        return None
+    layers = states.shape[1] // len(KINDS)
+    image = np.vstack([by_kind(row).reshape(1, -1) for row in states]).T
+    fig, axes = style.figure(height=min(8.5, 2.2 + 0.028 * max(image.shape[0], 90)))
+    ax = axes[0, 0]
+    drawn = ax.imshow(100 * image, aspect="auto", interpolation="nearest", cmap=style.SEQUENTIAL, vmin=0,
+                      vmax=max(1.0, 100 * np.nanmax(image)))
+    kind_rows(ax, layers)
+    mark_rollbacks(ax, run.outcomes)
+    ax.set_xlabel("iteration (state after it)" + ("   ▼ rolled back" if not run.outcomes.accepted.all() else ""))
+    ax.set_ylabel(f"linears: layers 0 (top) to {layers - 1} of each kind", labelpad=30)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    fig.colorbar(drawn, ax=ax, label="sparsity of the linear, %", pad=0.02)
+    return fig
+
+
+def kind_by_layer(ax, values, **image):
+    grid = by_kind(values)
+    drawn = ax.imshow(grid, aspect="auto", interpolation="nearest", **image)
+    ax.set_yticks(range(len(SHORT)), SHORT)
+    layer_ticks(ax.xaxis, grid.shape[1])
+    ax.tick_params(length=0)
+    if grid.shape[1] <= 12:
+        write_values(ax, grid, drawn)
+    return drawn
+
+
+def write_values(ax, grid, drawn):
+    """The numbers themselves where the cells have room, in the ink that can be read on each."""
+    span = max(drawn.norm.vmax - drawn.norm.vmin, 1e-12)
+    for (k, layer), value in np.ndenumerate(grid):
+        if np.isfinite(value):
+            shade = drawn.cmap((value - drawn.norm.vmin) / span)
+            dark = 0.299 * shade[0] + 0.587 * shade[1] + 0.114 * shade[2] < 0.55
+            text = f"{value:.0f}" if span > 20 else f"{round(value, 1) + 0.0:.1f}".replace("-", "−")
+            ax.text(layer, k, text, ha="center", va="center", fontsize=6.5, color="white" if dark else style.INK)
+
+
+def final_sparsity(run):
+    """Where the cuts went, from the masks, or from the events where there is no checkpoint."""
+    counted = run.count_masks()
+    states = run.states() if counted is None else None
+    if counted is None and states is None:
+        return None
+    sparsity = counted[1] / np.maximum(counted[0], 1) if counted else states[-1]
+    fig, axes = style.figure(height=2.6)
+    drawn = kind_by_layer(axes[0, 0], 100 * sparsity, cmap=style.SEQUENTIAL, vmin=0,
+                          vmax=max(1.0, 100 * np.nanmax(sparsity)))
+    axes[0, 0].set_xlabel("layer")
+    fig.colorbar(drawn, ax=axes[0, 0], label="sparsity, %", pad=0.02)
+    return fig
+
+
+SCORES = (("z_s", "z(s), weights × activations"), ("z_g", "z(g), gradients"))
+
+
+def z_scores(run):
+    """z(s) and z(g) of the first and of the newest profile; a score that was not computed has no row."""
+    profiles = [(i, p) for i, p in run.profiles() if len(p["z_s"]) == len(p["sparsity"]) == len(p["z_g"])]
+    chosen = profiles[:1] + (profiles[-1:] if len(profiles) > 1 else [])
+    scores = [s for s in SCORES if any(np.isfinite(p[s[0]]).any() for _, p in chosen)]
+    if not scores:
+        return None
+    top = max(float(np.nanmax(np.abs(p[key]), initial=3.0)) for _, p in chosen for key, _ in scores)
+    fig, axes = style.figure(len(scores), len(chosen), height=0.4 + 2 * len(scores), sharex=True, sharey=True)
+    for r, (key, name) in enumerate(scores):
+        for c, (iteration, profile) in enumerate(chosen):
+            drawn = kind_by_layer(axes[r, c], profile[key], cmap=style.DIVERGING, vmin=-min(top, 6), vmax=min(top, 6))
+            axes[r, c].set_title(f"{name}, iteration {iteration}")
+    for ax in axes[-1]:
+        ax.set_xlabel("layer")
+    fig.colorbar(drawn, ax=axes, label="z-score over all linears", pad=0.02, shrink=0.8,
+                 extend="both" if top > 6 else "neither")
+    return fig

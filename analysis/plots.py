@@ -1,0 +1,52 @@
+#!/usr/bin/env python3
+"""The pictures of run directories: of each run, and, if there are several, of the sweep. docs/analysis.md"""
+import argparse
+import sys
+from pathlib import Path
+
+from pictures import collect, style
+from results import build
+from results.groups import group_runs
+from rundata.run import find_runs
+
+
+def arguments():
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("runs", nargs="+", help="run directories, or folders of them (a sweep)")
+    p.add_argument("--out", type=Path, required=True, help="folder for the pictures; below it one for each run")
+    p.add_argument("--format", default="png", help="png (default), svg, pdf; several with commas")
+    p.add_argument("--point", type=float, default=build.POINT, help="sparsity at which methods are compared (0.45)")
+    p.add_argument("--facts", type=Path, help="facts.jsonl with tiers; by default sought beside the run's questions")
+    p.add_argument("--sweep-only", action="store_true", help="no pictures of single runs")
+    return p.parse_args()
+
+
+def save(pictures, folder, formats):
+    for picture in pictures:
+        folder.mkdir(parents=True, exist_ok=True)
+        for kind in formats:
+            path = folder / f"{picture.name}.{kind}"
+            picture.figure.savefig(path, dpi=200, metadata={"Date": None} if kind == "svg" else None)
+            print(path)
+        style.close(picture.figure)
+
+
+def main():
+    o = arguments()
+    runs, formats = find_runs(o.runs), o.format.split(",")
+    if not runs:
+        sys.exit(f"no run directory in {', '.join(o.runs)}")
+    if len(runs) > 1:
+        groups, notes = group_runs(runs)
+        save(collect.sweep_pictures(groups, o.point, o.facts), o.out, formats)
+        print("\n".join(notes), file=sys.stderr, end="\n" if notes else "")
+    if len(runs) == 1 or not o.sweep_only:
+        for run in runs:
+            save(collect.run_pictures(run, o.facts), o.out / run.name if len(runs) > 1 else o.out, formats)
+    for run in runs:
+        for note in run.notes:
+            print(f"{run.name}: {note}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

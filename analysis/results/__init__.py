@@ -1,0 +1,1 @@
+"""From runs to numbers: groups of equal runs, intervals, claims, tables."""
