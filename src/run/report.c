@@ -154,6 +154,21 @@ static void print_timing(const double *regions, double seconds) {
 
 /* ------------------------------------------------------------------ report */
 
+static espl_status export_model(job *j) {
+  espl_str dir = {0};
+  double start = espl_clock_now();
+  if (!j->o->run_export)
+    return ESPL_OK;
+  espl_status st = espl_comm_agree(j->c, espl_job_path(j, "model", &dir));
+  if (st == ESPL_OK)
+    st = espl_run_export(j->c, j->m, j->o->model_path, dir.data);
+  if (st == ESPL_OK)
+    ESPL_INFO("exported %s", dir.data);
+  espl_str_free(&dir);
+  espl_region_add(ESPL_REGION_EXPORT, espl_clock_now() - start);
+  return st;
+}
+
 static espl_status measure_both(job *j, measures *dense, measures *pruned) {
     ESPL_INFO("measuring the pruned and the dense model for the report");
     ESPL_TRY(espl_measure_all(j, pruned));
@@ -179,6 +194,7 @@ espl_status espl_report(job *j) {
     espl_status st = espl_stop_check(j, false);
     if (st == ESPL_OK) st = measure_both(j, &dense, &pruned);
     espl_region_add(ESPL_REGION_REPORT, espl_clock_now() - start);
+    if (st == ESPL_OK) st = export_model(j);
     if (st == ESPL_OK) st = gather_regions(j, regions);
     if (st == ESPL_OK) st = espl_comm_agree(j->c, j->root ? publish(j, &dense, &pruned, regions) : ESPL_OK);
     espl_measures_free(&dense);

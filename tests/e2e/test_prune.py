@@ -1,0 +1,243 @@
+#!/usr/bin/env python3
+"""The pruning job as a user runs it, on sapling: equal on 1 to 4 ranks, interrupted in every way and resumed, replayed,
+with an agent over HTTP, exported, refused where it must be.
+
+usage: test_prune.py ESPALIER [unittest arguments]"""
+import filecmp
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SAPLING = ROOT / "tests" / "sapling"
+PROGRAM = ""
+ENVIRONMENT = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
+                   OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_MCA_hwloc_base_binding_policy="none", OMP_WAIT_POLICY="passive")
+
+TARGET, THRESHOLD = 0.15, 0.004
+# Small, so that a run takes seconds; a narrow threshold, so that some iterations are rolled back.
+CONFIG = {
+    "model": {"path": str(SAPLING / "model")},
+    "calibration": {"text": str(SAPLING / "data" / "calibration.txt"), "window": 64, "forward": 8, "backward": 4},
+    "validation": {"text": str(SAPLING / "data" / "validation.txt"), "window": 64, "windows": 8},
+    "probes": {"every": 3, "mmlu": str(SAPLING / "data" / "mmlu"), "mmlu_questions": 6, "mmlu_shots": 1,
+               "freebaseqa": str(SAPLING / "data" / "freebaseqa-dev.json"), "freebaseqa_questions": 6,
+               "freebaseqa_shots": 1, "freebaseqa_tokens": 6},
+    "report": {"text": str(SAPLING / "data" / "test.txt"), "window": 64, "limit": 1024,
+               "mmlu": str(SAPLING / "data" / "mmlu"), "mmlu_questions": 10,
+               "freebaseqa": str(SAPLING / "data" / "freebaseqa-eval.json"), "freebaseqa_questions": 10},
+    "prune": {"target": TARGET, "max_linears": 20, "max_step": 0.15, "threshold": THRESHOLD, "max_iterations": 60},
+    "policy": {"horizon": 4, "safety": 1},
+}
+
+
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def decisions(run):
+    return [(line["iteration"], line["decision"]) for line in read_lines(run / "dialogue.jsonl")
+            if line["type"] == "decision"]
+
+
+def without_times(run):
+    """events.jsonl but for what differs between equal runs."""
+    out = []
+    for line in read_lines(run / "events.jsonl"):
+        if line["type"] in ("profile", "outcome"):
+            line.pop("time")
+            line.pop("seconds", None)
+            out.append(line)
+    return out
+
+
+class Case(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.work = pathlib.Path(tempfile.mkdtemp(prefix="espalier-prune-"))
+        cls.config = cls.work / "config.json"
+        cls.config.write_text(json.dumps(CONFIG))
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.work)
+
+    def command(self, run, np, *more):
+        threads = 2 if np == 1 else 1
+        return ["mpirun", "-n", str(np), "-x", f"OMP_NUM_THREADS={threads}", PROGRAM, "prune", str(self.config),
+                "--set", f"run.dir={run}", *more]
+
+    def prune(self, run, np=1, *more, code=0):
+        done = subprocess.run(self.command(run, np, *more), env=ENVIRONMENT, capture_output=True, text=True, timeout=280)
+        self.assertEqual(done.returncode, code, done.stderr[-3000:])
+        return done
+
+    def start(self, run, np, *more):
+        return subprocess.Popen(self.command(run, np, *more), env=ENVIRONMENT, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, text=True)
+
+    def wait_for_iteration(self, run, job, n):
+        """Until the checkpoint of iteration n stands; the job must still be running then."""
+        deadline = time.monotonic() + 200
+        while time.monotonic() < deadline:
+            if any(int(p.stem[-6:]) >= n for p in (run / "checkpoints").glob("iteration-*.h5")):
+                return
+            self.assertIsNone(job.poll(), "the job ended too early")
+            time.sleep(0.02)
+        self.fail("no checkpoint in time")
+
+    def assert_same_run(self, one, other):
+        self.assertEqual(decisions(one), decisions(other))
+        self.assertEqual(without_times(one), without_times(other))
+        self.assertEqual((one / "summary.json").read_text(), (other / "summary.json").read_text())
+        names = sorted(p.name for p in (one / "checkpoints").iterdir())
+        self.assertEqual(names, sorted(p.name for p in (other / "checkpoints").iterdir()))
+        for name in names:
+            self.assertTrue(filecmp.cmp(one / "checkpoints" / name, other / "checkpoints" / name, shallow=False), name)
+        for path in (one / "model").iterdir():
+            self.assertTrue(filecmp.cmp(path, other / "model" / path.name, shallow=False), path.name)
+
+
+class Whole(Case):
+    """One uninterrupted run, and everything that must equal it."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.whole = cls.work / "whole"
+        cls.done = subprocess.run(cls.command(cls, cls.whole, 1), env=ENVIRONMENT, capture_output=True, text=True,
+                                  timeout=280)
+
+    def setUp(self):
+        self.assertEqual(self.done.returncode, 0, self.done.stderr[-3000:])
+
+    def test_reaches_the_target_to_the_weight(self):
+        summary = json.loads((self.whole / "summary.json").read_text())
+        self.assertEqual(summary["end"], "target reached")
+        self.assertEqual(summary["pruned_weights"], round(TARGET * summary["prunable_weights"]))
+        self.assertGreater(summary["pruned"]["validation"]["perplexity"],
+                           0.9 * summary["dense"]["validation"]["perplexity"])
+
+    def test_some_iterations_are_rolled_back(self):
+        outcomes = [e for e in read_lines(self.whole / "events.jsonl") if e["type"] == "outcome"]
+        self.assertGreater(sum(not e["accepted"] for e in outcomes), 0)
+        for e in outcomes:
+            rise = e["after"]["perplexity"] / e["before"]["perplexity"] - 1
+            self.assertEqual(e["accepted"], rise <= THRESHOLD, e)
+
+    def test_equal_on_other_ranks(self):
+        for np in (2, 3, 4):
+            with self.subTest(np=np):
+                run = self.work / f"ranks{np}"
+                self.prune(run, np)
+                self.assert_same_run(self.whole, run)
+
+    def test_exported_model_has_the_printed_perplexity(self):
+        summary = json.loads((self.whole / "summary.json").read_text())
+        done = subprocess.run([PROGRAM, "eval", "--model", str(self.whole / "model"), "--text",
+                               str(SAPLING / "data" / "test.txt"), "--window", "64", "--limit", "1024", "--json"],
+                              env=ENVIRONMENT, capture_output=True, text=True, timeout=280, check=True)
+        perplexity = json.loads(done.stdout)["perplexity"]
+        if isinstance(perplexity, dict):
+            perplexity = perplexity["perplexity"]
+        self.assertAlmostEqual(perplexity / summary["pruned"]["test"]["perplexity"], 1, delta=1e-9)
+
+    def interrupted(self, name, np, resume_np, interrupt, code):
+        run = self.work / name
+        job = self.start(run, np)
+        self.wait_for_iteration(run, job, 2)
+        interrupt(job, run)
+        _, text = job.communicate(timeout=120)
+        if code is None:
+            self.assertNotEqual(job.returncode, 0)
+        else:
+            self.assertEqual(job.returncode, code, text[-3000:])
+        self.assertFalse((run / "summary.json").exists())
+        self.prune(run, resume_np, "--resume")
+        self.assert_same_run(self.whole, run)
+
+    def test_usr1_then_resumed_on_other_ranks(self):
+        self.interrupted("usr1", 2, 3, lambda job, run: job.send_signal(signal.SIGUSR1), 75)
+
+    def test_killed_rank(self):
+        def kill(job, run):
+            pids = json.loads((run / "manifest.json").read_text())["ranks"]
+            os.kill(pids[1]["pid"], signal.SIGKILL)
+        self.interrupted("kill", 3, 1, kill, None)
+
+    def test_term(self):
+        self.interrupted("term", 2, 2, lambda job, run: job.send_signal(signal.SIGTERM), None)
+
+    def test_stop_file(self):
+        self.interrupted("stop", 1, 2, lambda job, run: (run / "stop").touch(), 75)
+
+    def test_killed_twice(self):
+        """Killed, resumed, killed again early, resumed: the record must not grow double."""
+        run = self.work / "twice"
+        for n in (1, 3):
+            job = self.start(run, 2, "--resume")
+            self.wait_for_iteration(run, job, n)
+            job.kill()
+            job.communicate(timeout=60)
+            subprocess.run(["pkill", "-9", "-f", f"run.dir={run}"], check=False)
+            time.sleep(0.5)
+        self.prune(run, 1, "--resume")
+        self.assert_same_run(self.whole, run)
+
+    def test_replay(self):
+        run = self.work / "replay"
+        self.prune(run, 2, "--set", "agent.backend=replay", "--set", f"agent.replay={self.whole / 'dialogue.jsonl'}")
+        self.assertEqual(decisions(self.whole), decisions(run))
+        same = [json.loads((r / "summary.json").read_text())["pruned"] for r in (self.whole, run)]
+        self.assertEqual(*same)
+
+    def test_resume_of_a_finished_run_changes_nothing(self):
+        before = (self.whole / "summary.json").read_bytes()
+        self.prune(self.whole, 1, "--resume")
+        self.assertEqual(before, (self.whole / "summary.json").read_bytes())
+
+    def test_another_run_is_not_overwritten(self):
+        done = self.prune(self.whole, 1, code=2)
+        self.assertIn("holds a run already", done.stderr)
+
+    def test_other_model_is_not_resumed(self):
+        run = self.work / "other"
+        shutil.copytree(self.whole, run)
+        (run / "summary.json").unlink()
+        done = self.prune(run, 2, "--resume", "--set", "calibration.window=32", code=2)
+        self.assertIn("other data", done.stderr)
+
+
+class Refused(Case):
+    def test_messages(self):
+        cases = [
+            (["--set", "model.path=/nowhere"], 74, "/nowhere"),
+            (["--set", "calibration.text=/nowhere.txt"], 74, "/nowhere.txt"),
+            (["--set", "prune.target=1.5"], 2, "prune.target"),
+            (["--set", "prune.tarket=0.5"], 2, "prune.tarket"),
+            (["--set", "validation.windows=100000"], 2, "validation.text"),
+            (["--set", "agent.backend=openai"], 2, "base_url"),
+            (["--set", "agent.backend=openai", "--set", "agent.base_url=http://127.0.0.1:9/v1", "--set", "agent.model=m",
+              "--set", "agent.retries=0", "--set", "agent.fallback=fail"], 69, "127.0.0.1"),
+        ]
+        for i, (more, code, text) in enumerate(cases):
+            for np in (1, 2):
+                with self.subTest(more=more, np=np):
+                    done = self.prune(self.work / f"refused{i}-{np}", np, *more, code=code)
+                    self.assertIn(text, done.stderr)
+
+    def test_too_many_ranks(self):
+        done = self.prune(self.work / "ranks", 9, code=2)
+        self.assertIn("9 ranks for 8 layers", done.stderr)
+
+
+if __name__ == "__main__":
+    PROGRAM = sys.argv.pop(1)
+    unittest.main()
