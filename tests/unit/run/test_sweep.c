@@ -182,6 +182,23 @@ static void checks_every_run(void **state) {
     espl_sweep_free(&s);
 }
 
+/* Reads and is possible, from the repository's top, where the paths of its configurations begin. */
+static void shipped_sweep(void **state) {
+    (void)state;
+    char path[1024], before[1024];
+    const char *root = getenv("ESPL_TEST_ROOT");
+    assert_non_null(getcwd(before, sizeof before));
+    snprintf(path, sizeof path, "%s/..", root ? root : "tests");
+    assert_int_equal(chdir(path), 0);
+    espl_sweep *s;
+    if (espl_sweep_read("configs/sweeps/sapling.json", &s) != ESPL_OK || espl_sweep_check(s) != ESPL_OK)
+        fail_msg("%s", espl_base_error_text());
+    assert_int_equal(espl_sweep_count(s), 1 + 2 * 3 + 5 * 7 * 3);
+    assert_string_equal(espl_sweep_name(s, 0), "dense");
+    espl_sweep_free(&s);
+    assert_int_equal(chdir(before), 0);
+}
+
 /* ------------------------------------------------------------------ state */
 
 static char dir[64];
@@ -271,6 +288,7 @@ int main(void) {
         cmocka_unit_test(refuses_equal_names),
         cmocka_unit_test(refuses_too_many),
         cmocka_unit_test(checks_every_run),
+        cmocka_unit_test(shipped_sweep),
         cmocka_unit_test_setup_teardown(states_stand_in_directories, make_directory, remove_directory),
     };
     return cmocka_run_group_tests(tests, NULL, no_leak);
