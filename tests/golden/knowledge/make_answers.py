@@ -66,7 +66,7 @@ def make_model():
     t = make_tokenizer()
     end = t.token_to_id(END)
     model = LlamaForCausalLM(LlamaConfig(
-        vocab_size=t.get_vocab_size(), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        vocab_size=t.get_vocab_size(), hidden_size=64, intermediate_size=128, num_hidden_layers=4, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=True, bos_token_id=end, eos_token_id=end))
     sequences = [torch.tensor([[end] + t.encode(x).ids + [end]]) for x in texts()]
     optimiser = torch.optim.AdamW(model.parameters(), lr=4e-3)
@@ -76,7 +76,7 @@ def make_model():
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-    print(f"loss of the last text {float(loss):.3f}")
+    print(f"loss of the last text {loss.item():.3f}")
     model.to(torch.bfloat16).save_pretrained(MODEL)
 
 
