@@ -22,6 +22,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 MODEL, DATA = f"{HERE}/model", dict(mmlu=f"{HERE}/mmlu", freebaseqa=f"{HERE}/freebaseqa.json", choices=f"{HERE}/choices.jsonl")
 SUBJECTS = ("abstract_algebra", "odd")
 END = "<|endoftext|>"
+PASSES = 60
 MIN_GAP = 1e-2  # between the two best, wherever something is decided
 TOLERANCE = 1e-4
 
@@ -69,13 +70,15 @@ def make_model():
         vocab_size=t.get_vocab_size(), hidden_size=64, intermediate_size=128, num_hidden_layers=4, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=True, bos_token_id=end, eos_token_id=end))
     sequences = [torch.tensor([[end] + t.encode(x).ids + [end]]) for x in texts()]
-    optimiser = torch.optim.AdamW(model.parameters(), lr=4e-3)
-    for step in range(40):
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.02, PASSES)
+    for _ in range(PASSES):
         for ids in sequences:
             loss = model(input_ids=ids, labels=ids).loss
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
+        schedule.step()
     print(f"loss of the last text {loss.item():.3f}")
     model.to(torch.bfloat16).save_pretrained(MODEL)
 
