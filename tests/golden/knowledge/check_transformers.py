@@ -6,7 +6,7 @@ question at a time, the whole prompt computed anew, f32, nothing cached, batched
 
     espalier eval --model M --mmlu DIR --details d.jsonl --questions 300
     check_transformers.py --model M --details d.jsonl --mmlu DIR [--style lm-eval] [--split test] [--shots 5]
-    ... --freebaseqa FILE [--freebaseqa-shots FILE] [--mode llm-kick]      ... --choices FILE
+    ... --freebaseqa FILE [--freebaseqa-examples FILE] [--mode llm-kick]      ... --choices FILE
 
 Exit 0: every answer is the same, or differs where the two best are within TIE of each other (reported).
 """
@@ -24,7 +24,7 @@ TIE = 1e-3
 
 
 def read_csv(path):
-    with open(path, newline="", encoding="utf-8") as f:
+    with open(path, newline="", encoding="utf-8-sig") as f:
         return [row for row in csv.reader(f) if row]
 
 
@@ -32,7 +32,10 @@ class Reference:
     def __init__(self, path):
         self.tok = AutoTokenizer.from_pretrained(path)
         self.model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
-        self.limit = self.model.config.max_position_embeddings
+        config = self.model.config
+        self.limit = config.max_position_embeddings
+        eos = config.eos_token_id
+        self.start = config.bos_token_id if config.bos_token_id is not None else eos[0] if isinstance(eos, list) else eos
 
     @torch.no_grad()
     def logits(self, ids):
@@ -66,26 +69,39 @@ def mmlu_ids(ref, o, subject, dev, row):
     return ids[-ref.limit:], 0
 
 
-def check_mmlu(ref, o, lines):
+def letters_of(ref):
     probe = ref.ids("Q\nAnswer:")
     letters = [ref.ids(f"Q\nAnswer: {c}")[len(probe):] for c in "ABCD"]
     assert all(len(x) == 1 for x in letters), letters
-    letters = [x[0] for x in letters]
-    files, report = {}, Report("mmlu")
+    return [x[0] for x in letters]
+
+
+def gap_of(values):
+    return float(values.topk(2).values.diff().abs())
+
+
+def mmlu_answer(ref, o, letters, subject, dev, row):
+    """(what --details says, distance of the two best letters)"""
+    ids, shots = mmlu_ids(ref, o, subject, dev, row)
+    got = ref.logits(ids)[-1, letters].double()
+    return dict(answer=row[5], choice="ABCD"[int(got.argmax())], shots=shots, logits=got.tolist()), gap_of(got)
+
+
+def mmlu_files(o, subject):
+    return read_csv(f"{o.mmlu}/dev/{subject}_dev.csv"), read_csv(f"{o.mmlu}/{o.split}/{subject}_{o.split}.csv")
+
+
+def check_mmlu(ref, o, lines):
+    letters, files, report = letters_of(ref), {}, Report("mmlu")
     for line in lines:
         subject = line["subject"]
         if subject not in files:
-            files[subject] = (read_csv(f"{o.mmlu}/dev/{subject}_dev.csv"),
-                              read_csv(f"{o.mmlu}/{o.split}/{subject}_{o.split}.csv"))
+            files[subject] = mmlu_files(o, subject)
         dev, rows = files[subject]
-        row = rows[line["row"]]
-        ids, shots = mmlu_ids(ref, o, subject, dev, row)
-        got = ref.logits(ids)[-1, letters].double()
-        best = "ABCD"[int(got.argmax())]
-        gap = float(got.topk(2).values.diff().abs())
-        diff = float((got - torch.tensor(line["logits"], dtype=torch.float64)).abs().max())
-        same = shots == line["shots"] and row[5] == line["answer"]
-        report.add(best == line["choice"], gap, diff, f"{subject} {line['row']}: {best} {line}", same)
+        got, gap = mmlu_answer(ref, o, letters, subject, dev, rows[line["row"]])
+        diff = max(abs(x - y) for x, y in zip(got["logits"], line["logits"]))
+        same = got["shots"] == line["shots"] and got["answer"] == line["answer"]
+        report.add(got["choice"] == line["choice"], gap, diff, f"{subject} {line['row']}: {got} {line}", same)
     return report
 
 
@@ -144,27 +160,35 @@ def score(text, names):
     return exact, contains
 
 
+def examples_of(o):
+    if o.mode == "llm-kick":
+        return ""
+    shots = questions_of(o.freebaseqa_examples or o.freebaseqa)[:o.shots]
+    return "".join(f"Q: {q['RawQuestion']}\nA: {names_of(q)[0]}\n\n" for q in shots)
+
+
+def freebaseqa_answer(ref, o, examples, q):
+    """(what --details says, smallest distance of the two best tokens on the way)"""
+    if o.mode == "llm-kick":
+        ids = ref.ids(f"Please give answer to this question: {q['RawQuestion']}\nThe answer is ")
+        out, gap = continuation(ref, ids, 2 * len(ids), False)
+        whole = ref.tok.decode(ids + out, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        gold = [squeeze(n) for n in q["Parses"][0]["Answers"][0]["AnswersName"]]
+        return dict(continuation=ref.tok.decode(out, skip_special_tokens=True),
+                    contains=any(g in squeeze(whole) for g in gold)), gap
+    out, gap = continuation(ref, ref.ids(f"{examples}Q: {q['RawQuestion']}\nA:"), 32, True)
+    text = ref.tok.decode(out, skip_special_tokens=True).split("\n")[0].strip()
+    exact, contains = score(text, names_of(q))
+    return dict(continuation=text, exact=exact, contains=contains), gap
+
+
 def check_freebaseqa(ref, o, lines):
-    asked = questions_of(o.freebaseqa)
-    shots = [] if o.mode == "llm-kick" else (questions_of(o.freebaseqa_shots) if o.freebaseqa_shots else asked)[:o.shots]
-    examples = "".join(f"Q: {q['RawQuestion']}\nA: {names_of(q)[0]}\n\n" for q in shots)
-    by_id = {(q["Question-ID"], q["RawQuestion"]): q for q in asked}
-    report = Report(f"freebaseqa {o.mode}")
+    by_id = {(q["Question-ID"], q["RawQuestion"]): q for q in questions_of(o.freebaseqa)}
+    examples, report = examples_of(o), Report(f"freebaseqa {o.mode}")
     for line in lines:
-        q = by_id[line["id"], line["question"]]
-        if o.mode == "llm-kick":
-            ids = ref.ids(f"Please give answer to this question: {q['RawQuestion']}\nThe answer is ")
-            out, gap = continuation(ref, ids, 2 * len(ids), False)
-            text = ref.tok.decode(out, skip_special_tokens=True)
-            whole = ref.tok.decode(ids + out, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-            gold = [squeeze(n) for n in q["Parses"][0]["Answers"][0]["AnswersName"]]
-            ok = any(g in squeeze(whole) for g in gold) == line["contains"]
-        else:
-            out, gap = continuation(ref, ref.ids(f"{examples}Q: {q['RawQuestion']}\nA:"), 32, True)
-            text = ref.tok.decode(out, skip_special_tokens=True).split("\n")[0].strip()
-            exact, contains = score(text, names_of(q))
-            ok = exact == line["exact"] and contains == line["contains"]
-        report.add(text == line["continuation"], gap, 0, f"{q['RawQuestion']}: {text!r} {line}", ok or text != line["continuation"])
+        got, gap = freebaseqa_answer(ref, o, examples, by_id[line["id"], line["question"]])
+        same = got["continuation"] == line["continuation"]
+        report.add(same, gap, 0, f"{line['question']}: {got} {line}", not same or all(line[k] == v for k, v in got.items()))
     return report
 
 
@@ -172,6 +196,8 @@ def check_freebaseqa(ref, o, lines):
 
 
 def encode_pair(ref, context, rest):
+    if not context:
+        return [ref.start], ref.ids(rest)
     n = len(context) - len(context.rstrip())
     if n:
         context, rest = context[:-n], context[-n:] + rest
@@ -179,26 +205,30 @@ def encode_pair(ref, context, rest):
     return start, ref.ids(context + rest)[len(start):]
 
 
+def choices_answer(ref, doc):
+    """(what --details says, smaller of the two distances of the two best choices)"""
+    n, sums = len(doc["choices"]), []
+    contexts = doc["context"] if isinstance(doc["context"], list) else [doc["context"]] * n
+    for context, choice in zip(contexts, doc["choices"]):
+        a, b = encode_pair(ref, context, doc.get("delimiter", " ") + choice)
+        ids = (a + b)[-(ref.limit + 1):]
+        logprob = torch.log_softmax(ref.logits(ids[:-1]), -1)[-len(b):]
+        sums.append(float(logprob.gather(1, torch.tensor(b)[:, None]).double().sum()))
+    got = torch.tensor(sums, dtype=torch.float64)
+    norm = got / torch.tensor([float(len(c)) for c in doc["choices"]])
+    return dict(answer=doc["answer"], choice=int(got.argmax()), choice_norm=int(norm.argmax()),
+                logprob=sums), min(gap_of(got), gap_of(norm))
+
+
 def check_choices(ref, o, lines):
     with open(o.choices, encoding="utf-8") as f:
         docs = f.read().split("\n")
     report = Report("choices")
     for line in lines:
-        doc = json.loads(docs[line["line"] - 1])
-        n = len(doc["choices"])
-        contexts = doc["context"] if isinstance(doc["context"], list) else [doc["context"]] * n
-        sums = []
-        for context, choice in zip(contexts, doc["choices"]):
-            a, b = encode_pair(ref, context, doc.get("delimiter", " ") + choice)
-            ids = (a + b)[-(ref.limit + 1):]
-            logprob = torch.log_softmax(ref.logits(ids[:-1]), -1)[-len(b):]
-            sums.append(float(logprob.gather(1, torch.tensor(b)[:, None]).double().sum()))
-        got = torch.tensor(sums, dtype=torch.float64)
-        norm = got / torch.tensor([float(len(c)) for c in doc["choices"]])
-        diff = float((got - torch.tensor(line["logprob"], dtype=torch.float64)).abs().max())
-        same = int(got.argmax()) == line["choice"] and int(norm.argmax()) == line["choice_norm"]
-        gap = min(float(x.topk(2).values.diff().abs()) for x in (got, norm))
-        report.add(same, gap, diff, f"line {line['line']}: {sums} {line}", line["answer"] == doc["answer"])
+        got, gap = choices_answer(ref, json.loads(docs[line["line"] - 1]))
+        diff = max(abs(x - y) for x, y in zip(got["logprob"], line["logprob"]))
+        same = got["choice"] == line["choice"] and got["choice_norm"] == line["choice_norm"]
+        report.add(same, gap, diff, f"line {line['line']}: {got} {line}", line["answer"] == got["answer"])
     return report
 
 
@@ -232,7 +262,7 @@ def main():
     p.add_argument("--style", default="hendrycks")
     p.add_argument("--shots", type=int, default=5)
     p.add_argument("--freebaseqa")
-    p.add_argument("--freebaseqa-shots")
+    p.add_argument("--freebaseqa-examples")
     p.add_argument("--mode", default="standard")
     p.add_argument("--choices")
     o = p.parse_args()
