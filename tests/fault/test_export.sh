@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# usage: test_export.sh TEST_EXPORT MAKE_RANDOM_MODEL
+# An export that cannot be written, on 1 to 4 ranks: the same status everywhere, no hang, no DIR.part, an earlier export
+# untouched, and the next one succeeds. Faults on demand (ESPL_FAULT), a killed rank, and, where mounting is allowed, full
+# and read-only disks.
+set -euo pipefail
+test=$1
+dir=$(mktemp -d)
+disk=$dir/disk
+cleanup() {
+  umount "$disk" 2>/dev/null || true
+  rm -rf "$dir"
+}
+trap cleanup EXIT
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 LC_ALL=C
+export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none OMP_NUM_THREADS=1
+"$2" --layers 5 --hidden 64 --heads 4 --kv-heads 2 --head-dim 32 --ffn 96 --vocab 300 --byte-tokenizer "$dir/model" >/dev/null
+
+# run NP MODE DIR: prints rank 0's message. 60 s without an end is a hang.
+run() { timeout 60 mpirun -n "$1" "$test" "$2" "$dir/model" "$3"; }
+die() { printf '%s\n' "$*" >&2; exit 1; }
+expect() { # TEXT OUTPUT
+  [[ $2 == *"$1"* ]] || die "expected a message with \"$1\", got: $2"
+}
+only() { # DIR NAME...: the directory holds these and nothing else
+  local found=$1
+  shift
+  [ "$(ls -A "$found")" = "$(printf '%s\n' "$@")" ] || die "$found holds: $(ls -A "$found")"
+}
+
+run 1 good "$dir/reference/model"
+faults_of() { # NP: faults that rank 0 meets, and those that the last rank meets; nth: in the midst of things
+  echo copy:0:2 start:0:1 put:0:3 put:$(($1 - 1)):9 flush:$(($1 - 1)):1 rename:0:1
+}
+for fault in $(faults_of 2); do # nothing there before: nothing there after a failure
+  here=$dir/none-$fault
+  expect "fault on demand" "$(ESPL_FAULT=export.$fault run 2 bad "$here/model")"
+  only "$here"
+done
+for np in 1 2 3 4; do
+  # an earlier export: as it was after a failure, replaced by the next
+  here=$dir/of$np
+  run "$np" good "$here/model"
+  for fault in $(faults_of "$np") aside:0:1; do
+    echo earlier >"$here/model/config.json"
+    expect "fault on demand" "$(ESPL_FAULT=export.$fault run "$np" bad "$here/model")"
+    only "$here" model
+    [ "$(cat "$here/model/config.json")" = earlier ] || die "$fault: the earlier export was touched"
+  done
+  expect "fault on demand" "$(ESPL_FAULT=export.put:$((np - 1)):9 run "$np" again "$here/model")"
+  only "$here" model
+  diff -r "$dir/reference/model" "$here/model"
+done
+
+# A rank is killed: what is left has another name, never DIR's, and the next export removes it.
+for fault in copy:0:2 put:2:9 rename:0:1; do
+  here=$dir/killed-$fault
+  run 3 good "$here/model"
+  echo earlier >"$here/model/config.json"
+  if ESPL_FAULT=export.$fault:kill run 3 bad "$here/model" >/dev/null 2>&1; then die "a killed rank went unnoticed"; fi
+  case $fault in
+  rename*) only "$here" model.old model.part ;; # between the two renames: both are complete
+  *) only "$here" model model.part && [ "$(cat "$here/model/config.json")" = earlier ] ;;
+  esac
+  run 2 good "$here/model"
+  only "$here" model
+  diff -r "$dir/reference/model" "$here/model"
+done
+
+mkdir "$disk"
+if ! mount -t tmpfs -o size=476k none "$disk" 2>/dev/null; then
+  echo "no mounts allowed: full disks not tried"
+  exit 0
+fi
+expect "is a mount point" "$(run 2 bad "$disk")"
+for size in 476 400; do # some of the small files do not fit, the weights do not fit
+  mount -o remount,size=${size}k "$disk"
+  for np in 1 4; do
+    expect "No space left on device" "$(run "$np" bad "$disk/model")"
+    only "$disk"
+    # as on a file system that promises no space: then a rank finds out while it writes
+    expect "No space left on device" "$(ESPL_FAULT=weights.no_promise:0 run "$np" bad "$disk/model")"
+    only "$disk"
+  done
+done
+mount -o remount,size=100m "$disk"
+run 2 good "$disk/model"
+mount -o remount,ro "$disk"
+expect "Read-only file system" "$(run 2 bad "$disk/model")"
+diff -r "$dir/reference/model" "$disk/model"
+echo "faults: same status everywhere, nothing half-written"
