@@ -21,6 +21,7 @@ RUN = (
     ("z-scores", "Sensitivity",
      "z-scores of the profile, first and newest: high means that the linear is sensitive.", heat.z_scores),
 )
+LOOP = ("timeline", "tradeoff", "sparsity", "z-scores")  # say something of the agent's iterations only
 LOST = ("lost-knowledge", "Knowledge lost by fact strength",
         "Questions that the dense model answers and the pruned one does not, by how strongly their facts were taught.")
 
@@ -33,7 +34,7 @@ def lost_table(run, facts):
 def run_pictures(run, facts=None):
     """Pictures, one at a time: close each figure before the next."""
     for name, title, caption, draw in RUN:
-        figure = draw(run)
+        figure = draw(run) if run.agent or name not in LOOP else None
         if figure:
             yield Picture(name, title, caption, figure)
     figure = strength.lost_by_strength({run.method: lost_table(run, facts)}, {})
