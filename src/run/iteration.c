@@ -176,7 +176,9 @@ static espl_status judge(job *j, espl_outcome *o) {
 static void settle(job *j, const espl_outcome *o, int64_t pruned) {
     j->iteration = o->iteration;
     if (!o->accepted) {
+        double start = espl_clock_now();
         espl_masks_roll_back(&j->masks);
+        ESPL_DEBUG("masks put back in %.6f s", espl_clock_now() - start);
         j->rollbacks++;
         return;
     }
