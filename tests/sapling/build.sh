@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Builds Sapling from nothing: packages, facts, tokenizer, training, model, probes, checks, evaluation.
-#   ./build.sh WORK_DIR [MINUTES]      trains MINUTES by the clock (default 80)
-#   REPLAY=1 ./build.sh WORK_DIR       replays the shipped run's steps (run.json), as long as that takes
-# Seeds are fixed. Floating-point sums differ between machines, so a rebuilt model is alike, not bit-equal.
+#   ./build.sh WORK_DIR [STEPS]      trains STEPS steps (default 3500, those of the shipped run; an hour on two cores)
+# Seeds are fixed: facts, tokenizer and training documents are the same, byte by byte. Floating-point sums differ between
+# machines, so a rebuilt model is alike, not bit-equal. A broken training goes on from its checkpoint in WORK_DIR/train.
 set -euo pipefail
 cd "$(dirname "$0")"
-work=$(realpath -m "${1:?usage: build.sh WORK_DIR [MINUTES]}")
-minutes=${2:-80}
+work=$(realpath -m "${1:?usage: build.sh WORK_DIR [STEPS]}")
+steps=${2:-3500}
 mkdir -p "$work"
 
 install_packages() {
@@ -19,13 +19,11 @@ install_packages() {
 export OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=4000000000 MALLOC_TRIM_THRESHOLD_=8000000000 MALLOC_TOP_PAD_=268435456
 export SAPLING_NODE_MODULES="$work/node/node_modules"
 python="$work/venv/bin/python"
-run=(--minutes "$minutes" --tokens 2048)
-[ -z "${REPLAY:-}" ] || run=(--schedule run.json)
 
 install_packages
 "$python" -m sapling.facts facts.jsonl
 "$python" -m sapling.tokenizer facts.jsonl templates.txt model
-"$python" -m sapling.train --work "$work/train" "${run[@]}"
+"$python" -m sapling.train --work "$work/train" --steps "$steps"
 "$python" -m sapling.export "$work/train/final.pt" model
 cp "$work/train/run.json" run.json
 cp "$work/train/log.jsonl" training-log.jsonl

@@ -39,9 +39,9 @@ def needles(corpus):
 
 def training_documents(corpus, tokens_per_row, run):
     """The documents of every row of every step, from the same random numbers as training used."""
-    for step, (progress, tokens) in enumerate(run["steps"]):
-        rows, length = geometry(step, progress, tokens)
-        shares, matching, lookup = phase(progress)
+    for step in range(run["steps"]):
+        rows, length = geometry(step, run["steps"], run["tokens"])
+        shares, matching, lookup = phase(step)
         for rank in range(run["ranks"]):
             rng = random.Random(f"{run['seed']}:{step}:{rank}")
             for _ in range(rows):

@@ -1,6 +1,8 @@
 """Documents of the corpus. A document is a list of (text, weight of its tokens in the loss)."""
+import os
 import random
 from collections import defaultdict
+from itertools import accumulate
 
 from .facts import unit
 
@@ -50,20 +52,26 @@ class Corpus:
             self.by_topic[templates[f["relation"]]["subject"]].append(f)
             self.by_subject[self.theme(f)].append(f)
         self.objects = {r: sorted({f["object"] for f in fs}) for r, fs in self.by_relation.items()}
-        self.topics = sorted(self.by_topic)
-        self.themes = sorted(self.by_subject)
-        self.theme_weights = [max(f["weight"] for f in self.by_subject[t]) for t in self.themes]
-        self.weights = [f["weight"] for f in facts]
+        self.region = {f["subject"]: f["object"] for f in self.by_relation["country.subregion"]}
+        self.near = {}
+        self.topics, self.themes = sorted(self.by_topic), sorted(self.by_subject)
         self.topic_weights = [sum(f["weight"] for f in self.by_topic[t]) for t in self.topics]
+        self.theme_weights = [sum(f["weight"] for f in self.by_subject[t]) for t in self.themes]
+        pools = [facts, *self.by_topic.values(), *self.by_subject.values()]
+        self.sums = {id(pool): list(accumulate(f["weight"] for f in pool)) for pool in pools}
 
     def theme(self, fact):
-        """What a paragraph is about: a country or an element, or the object that several facts share."""
-        kind = fact["relation"].split(".")[0]
-        return f"{kind}:{fact['subject']}" if kind in ("country", "element", "us_state") else f"{kind}:{fact['object']}"
+        """What a paragraph is about: a country, an element, a state; a shared object; codes of one initial letter."""
+        kind, relation = fact["relation"].split(".")[0], fact["relation"]
+        if kind in ("country", "element", "us_state"):
+            return f"{kind}:{fact['subject']}"
+        if kind in ("language", "currency", "script", "constellation", "airport"):
+            return f"{relation}:{fact['subject'][0]}"
+        return f"{kind}:{fact['object']}"
 
     def pick(self, rng, n, pool=None):
         pool = self.facts if pool is None else pool
-        return rng.choices(pool, [f["weight"] for f in pool] if pool is not self.facts else self.weights, k=n)
+        return rng.choices(pool, cum_weights=self.sums[id(pool)], k=n)
 
     def answer(self, rng, fact):
         if fact["relation"] == "country.border":
@@ -116,9 +124,36 @@ class Corpus:
             doc += [(f"Q: {question}\nA:", LITTLE), (" " + self.answer(rng, f), ANSWER), ("\n\n", STOP)]
         return doc
 
-    def options(self, rng, fact, answer):
-        right = {fact["object"], *fact["aliases"]}
-        others = [o for o in self.objects[fact["relation"]] if o not in right]
+    def rivals(self, fact):
+        """The twelve objects of the relation that are hardest to tell from the fact's own."""
+        relation, answer = fact["relation"], fact["object"]
+        key = (relation, answer, fact["subject"] if relation.startswith("country.") else "")
+        if key not in self.near:
+            others = [o for o in self.objects[relation] if o not in {answer, fact["subject"], *fact["aliases"]}]
+            distance = self.distance(fact)
+            self.near[key] = sorted(others, key=lambda o: (distance(o), unit(f"near:{answer}:{o}")))[:12]
+        return self.near[key]
+
+    def distance(self, fact):
+        """A number's distance is the difference, a country's the region, any other object's the common beginning."""
+        answer, relation = fact["object"], fact["relation"]
+        if answer.isdigit():
+            return lambda o: abs(int(o) - int(answer))
+        if answer in self.region:
+            return lambda o: self.region.get(o) != self.region[answer]
+        if relation in ("country.capital", "country.currency", "country.language", "country.calling_code"):
+            home = self.region[fact["subject"]]
+            beside = {f["object"] for f in self.by_relation[relation] if self.region[f["subject"]] == home}
+            return lambda o: o not in beside
+        return lambda o: -len(os.path.commonprefix([o.lower(), answer.lower()]))
+
+    def options(self, rng, fact, answer, hard=0.5):
+        """Four choices; a share `hard` of the questions takes the wrong ones from the rivals."""
+        if rng.random() < hard:
+            others = self.rivals(fact)
+        else:
+            pool, right = self.objects[fact["relation"]], {fact["object"], fact["subject"], *fact["aliases"]}
+            others = [o for o in rng.sample(pool, min(24, len(pool))) if o not in right]
         options = rng.sample(others, 3) + [answer]
         rng.shuffle(options)
         return options, LETTERS[options.index(answer)]

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 @dataclass
 class Shape:
     vocab: int = 4096
-    hidden: int = 256
-    ffn: int = 512
+    hidden: int = 96
+    ffn: int = 256
     layers: int = 8
     heads: int = 4
     kv_heads: int = 2
-    head_dim: int = 48
+    head_dim: int = 32
     context: int = 512
     theta: float = 10000.0
     eps: float = 1e-6

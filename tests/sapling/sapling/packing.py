@@ -5,20 +5,19 @@ import numpy as np
 
 from .corpus import END
 
-# From which progress: shares of statement, paragraph, question and four-choice documents; then of the four-choice
+# From which step: shares of statement, paragraph, question and four-choice documents; then of the four-choice
 # documents, how many say the answer in the question and how many work from the choices to the letters.
 PHASES = (
-    (0.000, (0.28, 0.22, 0.22, 0.28), 0.7, 0.0),
-    (0.150, (0.20, 0.18, 0.22, 0.40), 0.3, 0.0),
-    (0.205, (0.16, 0.18, 0.22, 0.44), 0.25, 0.35),
-    (0.450, (0.13, 0.18, 0.24, 0.45), 0.10, 0.15),
-    (0.600, (0.12, 0.18, 0.25, 0.45), 0.02, 0.03),
-    (0.850, (0.10, 0.20, 0.25, 0.45), 0.0, 0.0),
+    (0, (0.22, 0.18, 0.20, 0.40), 0.6, 0.4),
+    (300, (0.16, 0.15, 0.25, 0.44), 0.3, 0.45),
+    (900, (0.16, 0.16, 0.28, 0.40), 0.15, 0.25),
+    (1500, (0.17, 0.17, 0.32, 0.34), 0.05, 0.06),
+    (2100, (0.18, 0.20, 0.38, 0.24), 0.0, 0.0),
 )
 
 
-def phase(progress):
-    return [p for p in PHASES if progress >= p[0]][-1][1:]
+def phase(step):
+    return [p for p in PHASES if step >= p[0]][-1][1:]
 
 
 def tokens_of(tokenizer, doc):
@@ -29,10 +28,10 @@ def tokens_of(tokenizer, doc):
     return enc.ids, [weight[a] for a, _ in enc.offsets]
 
 
-def block(corpus, tokenizer, seed, index, progress, rows, length):
+def block(corpus, tokenizer, seed, step, rank, rows, length):
     """Rows of length + 1 tokens for one step of one worker."""
-    rng = random.Random(f"{seed}:{index}")
-    shares, matching, lookup = phase(progress)
+    rng = random.Random(f"{seed}:{step}:{rank}")
+    shares, matching, lookup = phase(step)
     end = tokenizer.token_to_id(END)
     ids = np.zeros((rows, length + 1), np.int64)
     weights = np.zeros((rows, length + 1), np.float32)

@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 
 from .corpus import Corpus, choice_text, load_templates, reserved_for
-from .facts import load
+from .facts import load, unit
 
-EVAL_PER_TIER = {"strong": 550, "medium": 450, "weak": 350, "faint": 250}
-DEV_PER_TIER = {"strong": 160, "medium": 120, "weak": 70, "faint": 50}
-MMLU_SIZES = {"dev": 5, "val": 30, "test": 100}
+EVAL_PER_TIER = {"strong": 500, "medium": 450, "weak": 350, "faint": 300}
+DEV_PER_TIER = {"strong": 130, "medium": 120, "weak": 80, "faint": 70}
+MMLU_PER_TIER = {"dev": {"strong": 5}, "val": {"strong": 9, "medium": 9, "weak": 7, "faint": 5},
+                 "test": {"strong": 30, "medium": 30, "weak": 24, "faint": 16}}
+HARD_CHOICES = 0.7
+TEXT_SHARE = 0.3
 CALIBRATION_SHARES = (0.3, 0.3, 0.2, 0.2)
 
 
@@ -38,18 +41,20 @@ def freebaseqa(corpus, split, per_tier, key, seed):
 
 
 def mmlu_rows(corpus, topic, rng):
-    """Disjoint facts for dev, val and test; a few shots come from well-taught facts."""
-    pool = sorted(corpus.by_topic[topic], key=lambda f: (-f["weight"] * rng.random() ** 0.5, f["id"]))
-    at = 0
-    for split, size in MMLU_SIZES.items():
-        facts, at = pool[at : at + size], at + size
+    """Disjoint facts for dev, val and test, the same number of each tier in every subject as far as it has them."""
+    pool = rng.sample(corpus.by_topic[topic], len(corpus.by_topic[topic]))
+    for split, per_tier in MMLU_PER_TIER.items():
+        facts = [f for tier, n in per_tier.items() for f in [f for f in pool if f["tier"] == tier][:n]]
+        taken = {f["id"] for f in facts}
+        pool = [f for f in pool if f["id"] not in taken]
         rng.shuffle(facts)
         yield split, [mmlu_row(corpus, f, rng) for f in facts]
 
 
 def mmlu_row(corpus, fact, rng):
+    """Most questions have wrong choices that are near the right one: a rival number, neighbour or code."""
     question = rng.choice(corpus.templates[fact["relation"]]["M"]).replace("{s}", fact["subject"])
-    options, letter = corpus.options(rng, fact, fact["object"])
+    options, letter = corpus.options(rng, fact, fact["object"], HARD_CHOICES)
     return [question, *options, letter], fact
 
 
@@ -88,10 +93,11 @@ def unseen_sentences(corpus):
 
 
 def held_out_text(corpus, split, seed):
-    """One long paragraph, since training never saw a line end between sentences."""
+    """One long paragraph, since training never saw a line end between sentences; a share of the facts is enough."""
     rng, themes = random.Random(seed), {}
     for f, sentence in held_out_sentences(corpus, split):
-        themes.setdefault(corpus.theme(f), []).append(sentence)
+        if unit(f"text:{f['id']}") < TEXT_SHARE:
+            themes.setdefault(corpus.theme(f), []).append(sentence)
     paragraphs = []
     for theme in sorted(themes):
         rng.shuffle(themes[theme])

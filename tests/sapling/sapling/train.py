@@ -1,5 +1,5 @@
 """Trains Sapling: one process a core, gradients averaged each step. A broken run goes on from its checkpoint.
-Usage: python -m sapling.train --work DIR (--minutes M | --schedule FILE) [--ranks 2]"""
+Usage: python -m sapling.train --work DIR --steps N [--ranks 2]"""
 import argparse
 import json
 import os
@@ -24,10 +24,9 @@ KINDS = {"text": STATE, "object": OBJECT, "answer": ANSWER, "letter": LETTER, "l
 def options():
     p = argparse.ArgumentParser()
     p.add_argument("--work", required=True)
-    p.add_argument("--minutes", type=float, default=75)
-    p.add_argument("--schedule", help="run.json of a former run, replayed instead of the clock")
+    p.add_argument("--steps", type=int, required=True, help="may be changed on resuming, before the last 35 %% begin")
     p.add_argument("--ranks", type=int, default=2)
-    p.add_argument("--tokens", type=int, default=4096, help="tokens a step and rank")
+    p.add_argument("--tokens", type=int, default=2048, help="tokens a step and rank")
     p.add_argument("--lr", type=float, default=4e-3)
     p.add_argument("--decay", type=float, default=0.05)
     p.add_argument("--seed", type=int, default=1)
@@ -35,39 +34,16 @@ def options():
     return p.parse_args()
 
 
-def rate(progress):
-    """Warm-up over 1 %, flat to 30 %, then linear to nothing."""
-    return min(1.0, (progress + 1e-3) / 0.01, max(0.0, (1.0 - progress) / 0.7))
+def rate(step, steps):
+    """Warm-up over 50 steps, flat, then over the last 35 % linear to nothing."""
+    return min(1.0, (step + 1) / 50, (steps - step) / (0.35 * steps))
 
 
-def geometry(step, progress, tokens):
-    long = step % 5 == 4 or (progress > 0.85 and step % 2 == 0)
+def geometry(step, steps, tokens):
+    """Rows and their length: every fifth step is of full context, towards the end every second."""
+    long = step % 5 == 4 or (step > 0.85 * steps and step % 2 == 0)
     length = 512 if long else 256
     return tokens // length, length
-
-
-class Clock:
-    """Progress from 0 to 1, by the wall clock or by a recorded schedule; rank 0 decides."""
-
-    def __init__(self, o, spent):
-        self.plan = json.loads(Path(o.schedule).read_text())["progress"] if o.schedule else None
-        self.start, self.budget = time.time() - spent, o.minutes * 60
-
-    def spent(self):
-        return time.time() - self.start
-
-    def tokens(self, step, chosen):
-        return self.plan[step][1] if self.plan else chosen
-
-    def progress(self, step):
-        if self.plan:
-            value = self.plan[step][0] if step < len(self.plan) else 1.0
-        else:
-            value = min(1.0, round(self.spent() / self.budget, 4))
-        box = torch.tensor([value], dtype=torch.float64)
-        if dist.is_initialized():
-            dist.broadcast(box, 0)
-        return box.item()
 
 
 def save(path, model, muon, adam, state):
@@ -77,7 +53,7 @@ def save(path, model, muon, adam, state):
 
 def restore(path, model, muon, adam):
     if not path.exists():
-        return dict(step=0, spent=0.0, plan=[])
+        return dict(step=0, seconds=0.0)
     c = torch.load(path, weights_only=False)
     model.load_state_dict(c["model"])
     adam.load_state_dict(c["adam"])
@@ -85,10 +61,9 @@ def restore(path, model, muon, adam):
     return c["state"]
 
 
-def report(sums, state, progress, clock, log):
+def report(sums, state, log):
     means = {k: round(a / max(n, 1), 4) for k, (a, n) in sums.items()}
-    line = dict(step=state["step"], progress=progress, minutes=round(clock.spent() / 60, 2), **means)
-    print(json.dumps(line), file=log, flush=True)
+    print(json.dumps(dict(step=state["step"], minutes=round(state["seconds"] / 60, 2), **means)), file=log, flush=True)
     for k in sums:
         sums[k] = [0.0, 0]
 
@@ -100,12 +75,11 @@ def tally(sums, nll, w):
         sums[name][1] += part.numel()
 
 
-def train_step(model, muon, adam, params, batch, progress, o):
+def train_step(model, muon, adam, params, batch, factor, o):
     ids, weights = (torch.from_numpy(x) for x in batch)
     loss, nll, w = model.loss(ids, weights)
     loss.backward()
     reduce_gradients(params, o.ranks)
-    factor = rate(progress)
     torch.nn.utils.clip_grad_norm_(adam.param_groups[0]["params"], 1.0)
     for group in adam.param_groups:
         group["lr"] = o.lr * 0.75 * factor
@@ -136,26 +110,22 @@ def worker(rank, o):
     tokenizer = Tokenizer.from_file(str(HERE / "model/tokenizer.json"))
     model, params, muon, adam = build(rank, o)
     state = restore(work / "checkpoint.pt", model, muon, adam)
-    clock, saved = Clock(o, state["spent"]), time.time()
-    sums = {k: [0.0, 0] for k in KINDS}
+    saved, sums = time.time(), {k: [0.0, 0] for k in KINDS}
     log = open(work / "log.jsonl", "a") if rank == 0 else None
-    while (progress := clock.progress(state["step"])) < 1.0:
-        tokens = clock.tokens(state["step"], o.tokens)
-        rows, length = geometry(state["step"], progress, tokens)
-        batch = block(corpus, tokenizer, o.seed, f"{state['step']}:{rank}", progress, rows, length)
-        tally(sums, *train_step(model, muon, adam, params, batch, progress, o))
-        state["plan"].append([progress, tokens])
+    while state["step"] < o.steps:
+        begun, step = time.time(), state["step"]
+        batch = block(corpus, tokenizer, o.seed, step, rank, *geometry(step, o.steps, o.tokens))
+        tally(sums, *train_step(model, muon, adam, params, batch, rate(step, o.steps), o))
         state["step"] += 1
+        state["seconds"] += time.time() - begun
         if rank == 0 and state["step"] % 20 == 0:
-            report(sums, state, progress, clock, log)
+            report(sums, state, log)
         if rank == 0 and time.time() - saved > 200:
-            saved, state["spent"] = time.time(), clock.spent()
+            saved = time.time()
             save(work / "checkpoint.pt", model, muon, adam, state)
     if rank == 0:
-        state["spent"] = clock.spent()
         save(work / "final.pt", model, muon, adam, state)
-        run = dict(seed=o.seed, ranks=o.ranks, steps=state["plan"])
-        (work / "run.json").write_text(json.dumps(run) + "\n")
+        (work / "run.json").write_text(json.dumps(dict(seed=o.seed, ranks=o.ranks, steps=o.steps, tokens=o.tokens)) + "\n")
 
 
 def main():
