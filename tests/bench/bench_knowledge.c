@@ -1,15 +1,21 @@
 /* What prefix reuse and batching save in knowledge benchmarks.
  *
  * usage: [mpirun -n N] bench_knowledge MODEL_DIR [--subjects 2] [--questions 100] [--prefix 600] [--own 110]
- *        [--qa 256] [--qa-prefix 130] [--qa-own 22] [--tokens 8] [--width 0] [--alone 8] [--batch 1024] [--rounds 3]
- * [--cpu 0] Random token ids in the shape of the benchmarks. Alternates, per round, MMLU     (a) `subjects` x
- * `questions` prompts of `prefix` + `own` tokens, the prefix of a subject computed once (b) the same micro-batches with
- * every prompt computed whole: "tokens recomputed" decode   (a) `qa` continuations of `tokens` tokens behind one
- * prefix, batched (b) one after the other, each prompt computed whole, as `generate` does (c) one after the other
- * behind the cached prefix The (b) and (c) take `alone` of the prompts: their time per prompt is what counts. Prints
- * one JSON line: medians over rounds of milliseconds per prompt, and of the ratios within a round. On a machine whose
- * other processes share the cores, take one rank, one thread and --cpu 1: CPU seconds of this process instead of the
- * clock's. */
+ *            [--qa 256] [--qa-prefix 130] [--qa-own 22] [--tokens 8] [--width 0] [--alone 8] [--batch 1024]
+ *            [--rounds 3] [--cpu 0]
+ *
+ * Random token ids in the shape of the benchmarks (real MMLU, 5 shots: 613 shared tokens and 110 of its own a question,
+ * 246 questions a subject, so 6.5 times fewer tokens; by SmolLM2's tokenizer). Alternates, per round:
+ *
+ *   MMLU    (a) `subjects` x `questions` prompts of `prefix` + `own` tokens, the prefix of a subject computed once
+ *           (b) the same micro-batches with every prompt computed whole: "tokens recomputed"
+ *   decode  (a) `qa` continuations of `tokens` tokens behind one prefix, batched
+ *           (b) one after the other, each prompt computed whole, as `generate` does
+ *           (c) one after the other behind the cached prefix
+ *
+ * The (b) and (c) take `alone` of the prompts: their time per prompt is what counts. Prints one JSON line: medians over
+ * rounds of milliseconds per prompt, and of the ratios within a round. On a machine whose other processes share the
+ * cores, take one rank, one thread and --cpu 1: CPU seconds of this process instead of the clock's. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>

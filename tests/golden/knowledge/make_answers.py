@@ -19,7 +19,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import check_transformers as reference
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-MODEL, DATA = f"{HERE}/model", dict(mmlu=f"{HERE}/mmlu", freebaseqa=f"{HERE}/freebaseqa.json", choices=f"{HERE}/choices.jsonl")
+MODEL = f"{HERE}/model"
+DATA = dict(mmlu=f"{HERE}/mmlu", freebaseqa=f"{HERE}/freebaseqa.json", choices=f"{HERE}/choices.jsonl")
 SUBJECTS = ("abstract_algebra", "odd")
 END = "<|endoftext|>"
 PASSES = 60
