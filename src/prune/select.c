@@ -82,10 +82,10 @@ void espl_select_smallest(const int32_t *keys, int64_t n, int64_t k, uint64_t *r
 }
 
 /* The lowest column of the least key among those of a group whose bit is still in `left`. */
-static int64_t least(const int32_t *keys, int64_t width, uint64_t left) {
-    int64_t best = -1;
-    for (int64_t c = 0; c < width; c++)
-        if (left >> c & 1 && (best < 0 || keys[c] < keys[best])) best = c;
+static int64_t least(const int32_t *keys, int64_t n, uint64_t left) {
+    int64_t best = __builtin_ctzll(left);
+    for (int64_t c = best + 1; c < n; c++)
+        if (left >> c & 1 && keys[c] < keys[best]) best = c;
     return best;
 }
 
@@ -98,7 +98,7 @@ void espl_select_n_m(const int32_t *keys, int64_t in, const espl_pattern *p, uin
             left &= ~(UINT64_C(1) << c);
             go--;
         }
-        for (; go > 0; go--) {
+        for (; go > 0 && left; go--) {
             int64_t c = least(keys + c0, width, left);
             left &= ~(UINT64_C(1) << c);
             row[(c0 + c) / 64] &= ~(UINT64_C(1) << ((c0 + c) % 64));

@@ -207,23 +207,23 @@ static espl_status allocate(oneshot *p, double *values, double *blocks, double *
     return o->allocation == ESPL_ALLOCATION_SEARCH ? search(p) : ESPL_OK;
 }
 
+static void count_pattern(oneshot *p) {
+    for (int64_t i = 0; i < p->linears; i++) {
+        int64_t out, in;
+        espl_oneshot_shape(p, espl_linear_kind_of(i), &out, &in);
+        p->counts[i] = espl_pattern_count(&p->o->pattern, out, in);
+    }
+}
+
 espl_status espl_oneshot_allocate(oneshot *p) {
-    double *values = NULL, *blocks = NULL, *sparsity = NULL;
+    double *room;
     if (p->o->pattern.group == ESPL_GROUP_N_M) {
-        for (int64_t i = 0; i < p->linears; i++) {
-            int64_t out, in;
-            espl_oneshot_shape(p, espl_linear_kind_of(i), &out, &in);
-            p->counts[i] = espl_pattern_count(&p->o->pattern, out, in);
-        }
+        count_pattern(p);
         return ESPL_OK;
     }
-    espl_status st = espl_mem_alloc(&values, p->linears, sizeof *values, "allocation");
-    if (st == ESPL_OK) st = espl_mem_alloc(&blocks, p->config->layers, sizeof *blocks, "allocation");
-    if (st == ESPL_OK) st = espl_mem_alloc(&sparsity, p->linears, sizeof *sparsity, "allocation");
+    espl_status st = espl_mem_alloc(&room, 2 * p->linears + p->config->layers, sizeof *room, "allocation");
     st = espl_comm_agree(p->comm, st);
-    if (st == ESPL_OK) st = allocate(p, values, blocks, sparsity);
-    espl_mem_free(&values);
-    espl_mem_free(&blocks);
-    espl_mem_free(&sparsity);
+    if (st == ESPL_OK && room) st = allocate(p, room, room + 2 * p->linears, room + p->linears);
+    espl_mem_free(&room);
     return st;
 }

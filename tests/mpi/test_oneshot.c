@@ -56,24 +56,24 @@ static int64_t allowance(const char *method, const espl_linear *l) {
 static void compare_mask(run *r, const char *method, int64_t i) {
     const espl_linear *l = espl_model_linear(r->m, r->first + i);
     const espl_tensor_info *want = golden(r, "mask", method, r->first + i);
-    int64_t differing = 0;
+    int64_t differing = 0, index = r->first + i, bits = l->out * l->in;
     if (!want) return;
     check(r, want->bytes == mask_bytes(l), "size of a golden mask");
     const uint8_t *a = (const uint8_t *)r->masks[i], *b = want->data;
     for (int64_t k = 0; k < mask_bytes(l) && k < want->bytes; k++)
         differing += __builtin_popcount((unsigned)(a[k] ^ b[k]));
-    r->bits += l->out * l->in;
+    r->bits += bits;
     r->differing += differing;
     if (differing <= allowance(method, l)) return;
     r->failures++;
     fprintf(stderr, "%s: %s: %lld of %lld bits of linear %lld differ\n", r->name, method, (long long)differing,
-            (long long)(l->out * l->in), (long long)(r->first + i));
+            (long long)bits, (long long)index);
 }
 
 static void compare_weights(run *r, const char *method, int64_t i) {
     const espl_linear *l = espl_model_linear(r->m, r->first + i);
     const espl_tensor_info *want = golden(r, "weight", method, r->first + i);
-    int64_t n = l->out * l->in;
+    int64_t n = l->out * l->in, index = r->first + i;
     if (!want) return;
     float *a = malloc((size_t)n * sizeof *a), *b = malloc((size_t)n * sizeof *b);
     espl_tensor_widen(r->updates[i], l->dtype, n, a);
@@ -85,7 +85,7 @@ static void compare_weights(run *r, const char *method, int64_t i) {
     }
     if (!(sqrt(diff) <= WEIGHT_TOLERANCE * sqrt(size))) {
         r->failures++;
-        fprintf(stderr, "%s: %s: weights of linear %lld differ by %g\n", r->name, method, (long long)(r->first + i),
+        fprintf(stderr, "%s: %s: weights of linear %lld differ by %g\n", r->name, method, (long long)index,
                 sqrt(diff / size));
     }
     free(a);
@@ -95,10 +95,9 @@ static void compare_weights(run *r, const char *method, int64_t i) {
 static void print_linear(run *r, const char *method, int64_t i, bool updated) {
     const espl_linear *l = espl_model_linear(r->m, r->first + i);
     uint64_t hash = espl_hash64(r->masks[i], mask_bytes(l), 0);
-    int64_t weight_bytes = l->out * l->in * (int64_t)espl_dtype_size(l->dtype);
+    int64_t weight_bytes = l->out * l->in * (int64_t)espl_dtype_size(l->dtype), index = r->first + i;
     if (updated) hash = espl_hash64(r->updates[i], weight_bytes, hash);
-    espl_str_printf(&lines, "%s %s %lld %016llx\n", r->name, method, (long long)(r->first + i),
-                    (unsigned long long)hash);
+    espl_str_printf(&lines, "%s %s %lld %016llx\n", r->name, method, (long long)index, (unsigned long long)hash);
 }
 
 /* The masks in effect, the counts, and zeros where an updated weight is masked. */

@@ -91,7 +91,7 @@ static void no_factor_of_what_is_not_positive_definite(void **state) {
 
 /* inverse [n, n] of h, by Gauss-Jordan. */
 static void invert(const double *h, int64_t n, double *inverse) {
-    double a[IN * 2 * IN];
+    double a[IN * 2 * IN] = {0};
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j < 2 * n; j++) a[i * 2 * n + j] = j < n ? h[i * n + j] : i == j - n;
     for (int64_t k = 0; k < n; k++) {
