@@ -34,7 +34,7 @@ def run_page(run, o):
     pictures = drawn(collect.run_pictures(run, o.facts))
     subtitle = f"{run.model} · {run.method} · seed {run.seed} · {run.state}"
     return page.page(f"espalier: {run.name}", subtitle, [
-        page.section("Result", sections.result(run)), page.section("Pictures", pictures),
+        page.section("Result", sections.result(run)), page.section("Evaluations", sections.evaluations(run)), page.section("Pictures", pictures),
         page.section("Dialogue and outcomes", dialogue.iterations(run)), page.section("Time", sections.timing(run)),
         page.section("Configuration and origin", sections.configuration(run) + sections.provenance(run)),
         page.section("Remarks on the files", sections.notes([run]))])
@@ -42,7 +42,7 @@ def run_page(run, o):
 
 def run_part(run, o):
     """One run inside a sweep's page."""
-    body = sections.result(run) + drawn(p for p in collect.run_pictures(run, o.facts) if p.name != "tradeoff")
+    body = sections.result(run) + sections.evaluations(run) + drawn(p for p in collect.run_pictures(run, o.facts) if p.name != "tradeoff")
     said = dialogue.iterations(run)
     body += page.details("dialogue and outcomes", said) if said else ""
     return page.details(f"{run.name} · {run.method} · {run.state}", body + sections.configuration(run))

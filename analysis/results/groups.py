@@ -3,19 +3,22 @@ import math
 from dataclasses import dataclass, field
 
 from rundata.files import member, number, text, whole
+from rundata.methods import is_agent
 
 from .intervals import seed_interval, spread, wilson
 
 # What does not make another method: where, how long, which seed, what is measured at the end.
 NOT_THE_METHOD_SECTIONS = {"run", "report"}
+NOT_OF_ONE_SHOT = {"agent", "policy", "probes"}  # sections that only the agent's loop reads
 NOT_THE_METHOD = {"model.path", "agent.seed", "agent.replay", "agent.base_url", "agent.api_key_env", "agent.ca_file"}
 TASKS = ("mmlu", "freebaseqa")
 
 
 def flatten(config):
     """{"section.key": value} of what makes the method."""
+    left_out = NOT_THE_METHOD_SECTIONS | (set() if is_agent(config) else NOT_OF_ONE_SHOT)
     flat = {f"{section}.{key}": value for section, keys in config.items() if isinstance(keys, dict)
-            and section not in NOT_THE_METHOD_SECTIONS for key, value in keys.items()}
+            and section not in left_out for key, value in keys.items()}
     return {key: value for key, value in flat.items() if key not in NOT_THE_METHOD}
 
 
@@ -168,7 +171,7 @@ def variants(runs, notes):
 def group_runs(runs):
     """(groups, notes) of the finished runs; models and methods in order of name, targets ascending."""
     notes, groups, split = [], [], {}
-    finished = [r for r in runs if r.finished]
+    finished = [r for r in runs if r.finished and not r.dense]
     names = model_names(finished)
     for run in finished:
         split.setdefault((names[run], run.method, round(run.target, 6)), []).append(run)

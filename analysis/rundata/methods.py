@@ -2,7 +2,7 @@
 import os
 import re
 
-from .files import member, text
+from .files import member, number, text
 
 SCORES = {"magnitude": "magnitude", "wanda": "Wanda", "ria": "RIA", "gblm": "GBLM", "rgs": "Wanda++ RGS",
           "wanda++": "Wanda++ RGS"}
@@ -53,6 +53,8 @@ def base_name(config):
 
 def method_name(config):
     """"uniform Wanda", "SparseGPT 2:4", "OWL Wanda", "agent (policy)", "agent (policy) magnitude", ..."""
+    if number(member(config, "prune", "target")) == 0 and not pattern_of(config):
+        return "dense"
     pattern = prune_key(config, "pattern")
     plain = pattern_of(config) or pattern == DEFAULTS["pattern"]
     return base_name(config) + ("" if plain else f", pattern {pattern}")

@@ -10,7 +10,7 @@ from . import masks
 from .files import member, number, read_json, read_lines, text, whole
 from .methods import is_agent, method_name, pattern_of
 
-MARKS = ("manifest.json", "events.jsonl", "summary.json")
+MARKS = ("manifest.json", "events.jsonl", "summary.json", "sweep.json")
 PROFILE_COLUMNS = ("sparsity", "s", "g", "z_s", "z_g")
 
 
@@ -42,6 +42,7 @@ class Run:
         self.notes = []
         self.manifest = read_json(self.path / "manifest.json", self.notes)
         self.summary = read_json(self.path / "summary.json", self.notes)
+        self.sweep = read_json(self.path / "sweep.json", self.notes)
         self.timing = read_json(self.path / "timing.json", self.notes)
         self.events = read_lines(self.path / "events.jsonl", self.notes)
         self.dialogue = read_lines(self.path / "dialogue.jsonl", self.notes)
@@ -57,7 +58,7 @@ class Run:
 
     @property
     def method(self):
-        return method_name(self.config)
+        return method_name(self.config) if self.config else "–"
 
     @property
     def pattern(self):
@@ -65,7 +66,7 @@ class Run:
 
     @property
     def agent(self):
-        return is_agent(self.config)
+        return bool(self.config) and is_agent(self.config)
 
     @property
     def seed(self):
@@ -85,6 +86,11 @@ class Run:
         return value if math.isfinite(value) else number(self.summary.get("target"))
 
     @property
+    def dense(self):
+        """Nothing was to be pruned: a run that a sweep makes of the model as it is."""
+        return self.target == 0
+
+    @property
     def identity(self):
         found = member(self.summary, "identity") or member(self.manifest, "identity")
         return found if isinstance(found, dict) else {}
@@ -102,6 +108,8 @@ class Run:
         """In words, for lists of runs."""
         if self.finished:
             return text(self.summary.get("end"), "finished")
+        if self.sweep.get("state") == "failed":
+            return f"failed: {text(self.sweep.get('message'))}"
         if self.outcomes.empty:
             return "unfinished, no iteration yet"
         last = self.outcomes.iloc[-1]

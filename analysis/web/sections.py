@@ -3,7 +3,7 @@ import math
 
 import pandas as pd
 
-from rundata.files import member, number
+from rundata.files import member, number, read_json
 from results.groups import share
 from results.intervals import wilson
 from results.layout import Table, percent, perplexity, web
@@ -42,6 +42,35 @@ def result(run):
     return (f"<p>{page.e(run.state)}: {percent(run.sparsity, 3)} of the linears' weights are zero "
             f"({percent(number(s.get('sparsity_with_embeddings')), 3)} of all parameters), after "
             f"{page.e(s.get('iterations'))} iterations, {page.e(s.get('rollbacks'))} of them rolled back.</p>{web(table)}")
+
+
+def evaluation_rows(found):
+    """Rows of one object of espalier eval --json."""
+    ppl = found.get("perplexity")
+    flat = ppl if isinstance(ppl, dict) else found
+    rows = []
+    if math.isfinite(number(flat.get("perplexity"))):
+        rows.append([f"perplexity, {flat.get('text')}",
+                     perplexity(number(flat.get("perplexity")), number(flat.get("perplexity_stderr")))])
+    for task, key, name in (("mmlu", "micro", "MMLU"), ("freebaseqa", "exact", "FreebaseQA, exact match"),
+                            ("freebaseqa", "contains", "FreebaseQA, contains an answer"),
+                            ("freebaseqa", "match", "FreebaseQA, llm-kick"), ("choices", "acc", "choices, acc"),
+                            ("choices", "acc_norm", "choices, acc_norm")):
+        hits, n = number(member(found, task, key, "hits")), number(member(found, task, key, "questions"))
+        if n > 0:
+            rows.append([f"{name}, % of {n:.0f}", show_rate(hits / n, *wilson(hits, n))])
+    return rows
+
+
+def evaluations(run):
+    """What jobs/eval.sbatch left beside the run: of the exported model."""
+    parts = []
+    for path in sorted(run.path.glob("eval*.json")):
+        found = read_json(path, run.notes)
+        rows = evaluation_rows(found)
+        if rows:
+            parts.append(web(Table("eval", f"{path.name}: {found.get('model')}", ["", "value"], rows)))
+    return "".join(parts)
 
 
 def timing(run):

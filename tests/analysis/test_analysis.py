@@ -77,6 +77,10 @@ class Methods(unittest.TestCase):
         c = {"prune": {}, "agent": {"backend": "openai", "model": "org/Qwen3-8B"}}
         self.assertEqual(methods.method_name(c), "agent (Qwen3-8B)")
 
+    def test_a_target_of_nothing_is_the_dense_model(self):
+        self.named("dense", target=0)
+        self.named("Wanda 2:4", target=0, allocation="uniform", pattern="2:4")
+
     def test_patterns(self):
         self.assertEqual(methods.pattern_of(config(pattern="4:8")), (4, 8))
         for text in ("4:4", "0:4", "4:2", "row", "2:4x"):
@@ -183,6 +187,13 @@ class Reading(unittest.TestCase):
         self.assertEqual(len(run.outcomes), 2)
         self.assertIn("last line is incomplete", run.notes[0])
 
+    def test_failed_in_a_sweep(self):
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "sweep.json").write_text('{"state": "failed", "message": "no disk"}', encoding="utf-8")
+            run = find_runs([folder])[0]
+            self.assertEqual((run.state, run.method), ("failed: no disk", "–"))
+            self.assertEqual(build.run_table([run]).rows[0][9], "failed: no disk")
+
     def test_damaged(self):
         run = Run(SWEEP / "0009-damaged")
         self.assertTrue(run.outcomes.empty)
@@ -205,6 +216,17 @@ class Groups(unittest.TestCase):
         runs[1].config["prune"]["threshold"] = 0.2
         found, _ = groups.group_runs(runs)
         self.assertEqual([g.label for g in found], ["agent (policy) [threshold 0.1]", "agent (policy) [threshold 0.2]"])
+
+    def test_a_baseline_does_not_depend_on_the_agent(self):
+        runs = [r for r in find_runs([SWEEP]) if r.method == "uniform Wanda"]
+        runs[1].config["agent"]["backend"] = "openai"
+        found, _ = groups.group_runs(runs)
+        self.assertEqual([(g.label, len(g.members)) for g in found], [("uniform Wanda", 2)])
+
+    def test_dense_runs_are_no_method(self):
+        runs = find_runs([SWEEP / "0001-agent-s0"])
+        runs[0].config["prune"]["target"] = 0
+        self.assertEqual(groups.group_runs(runs), ([], []))
 
     def test_the_same_seed_again_counts_once(self):
         runs = find_runs([SWEEP / "0001-agent-s0"]) + find_runs([SWEEP / "0002-agent-s1"])
@@ -397,6 +419,17 @@ class Commands(unittest.TestCase):
         self.assertIn("9 runs, 7 finished", text)
         self.assertIn("unfinished after iteration 2", text)
         self.assertEqual(text.count("<details"), text.count("</details>"))
+
+    def test_evaluations_are_shown(self):
+        share = {"hits": 8, "questions": 10, "rate": 0.8}
+        found = {"model": "m", "perplexity": {"text": "wiki", "perplexity": 12.5, "perplexity_stderr": 0.25},
+                 "mmlu": {"micro": share}, "freebaseqa": {"exact": share}}
+        (self.out / "eval.json").write_text(json.dumps(found), encoding="utf-8")
+        (self.out / "summary.json").write_text("{}", encoding="utf-8")
+        self.call("report.py", self.out)
+        text = (self.out / "report.html").read_text(encoding="utf-8")
+        for expected in ("perplexity, wiki", "12.50 ± 0.25", "MMLU, % of 10", "80.0 [49.0, 94.3]"):
+            self.assertIn(expected, text)
 
     def test_no_run(self):
         self.assertIn("no run directory", self.call("tables.py", self.out, code=1).stderr)
