@@ -1,9 +1,10 @@
-"""Perplexity of a model directory by transformers, in float32 on the CPU: the reference for `espalier eval`.
+"""Perplexity of a model directory by transformers, on the CPU: the reference for `espalier eval`.
 
 Protocol: the text is tokenised once with the tokenizer's defaults; ids are cut into windows of W, the tail is dropped;
 each window is independent and predicts its W-1 last tokens; perplexity = exp(mean of the windows' mean NLL).
 
 usage: wikitext_reference.py MODEL_DIR TEXT [--window W] [--limit TOKENS] [--threads N] [--attention eager|sdpa]
+                             [--dtype float32|float64]
 Prints one JSON object. "seconds" is the time of the forward passes and the NLL, without loading and tokenising.
 """
 
@@ -28,6 +29,7 @@ def parse_arguments():
     parser.add_argument("--limit", type=int, help="use only the first TOKENS tokens")
     parser.add_argument("--threads", type=int, help="of PyTorch; default: PyTorch's own choice")
     parser.add_argument("--attention", choices=("eager", "sdpa"), default="sdpa")
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     return parser.parse_args()
 
 
@@ -42,9 +44,9 @@ def token_windows(directory, text_path, window, limit):
     return torch.tensor(ids[: count * window]).view(count, window)
 
 
-def load_model(directory, attention):
+def load_model(directory, attention, dtype):
     return transformers.AutoModelForCausalLM.from_pretrained(
-        directory, dtype=torch.float32, attn_implementation=attention).eval()
+        directory, dtype=dtype, attn_implementation=attention).eval()
 
 
 def window_nll(model, ids):
@@ -74,12 +76,13 @@ def main():
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     windows = token_windows(arguments.model, arguments.text, arguments.window, arguments.limit)
-    model = load_model(arguments.model, arguments.attention)
+    model = load_model(arguments.model, arguments.attention, getattr(torch, arguments.dtype))
     nll, seconds = measure(model, windows)
     print(json.dumps({
         "ppl": math.exp(sum(nll) / len(nll)), "nll": nll, "window": arguments.window, "windows": len(nll),
         "tokens": windows.numel(), "seconds": seconds, "tokens_per_second": windows.numel() / seconds,
-        "threads": torch.get_num_threads(), "attention": arguments.attention, "text": Path(arguments.text).name,
+        "threads": torch.get_num_threads(), "attention": arguments.attention, "dtype": arguments.dtype,
+        "text": Path(arguments.text).name,
         "torch": torch.__version__, "transformers": transformers.__version__,
     }))
 
