@@ -211,6 +211,13 @@ static void take_option(bench *b, const char *name, const char *value) {
         if (strcmp(table[i].name, name) == 0) *table[i].at = strtoll(value, NULL, 10);
 }
 
+static espl_status check_options(const bench *b) {
+    if (b->rounds < 1 || b->rounds > MOST_ROUNDS)
+        return ESPL_FAIL(ESPL_USAGE, "--rounds: from 1 to %d", (int)MOST_ROUNDS);
+    if (b->alone < 2 || b->alone > b->qa) return ESPL_FAIL(ESPL_USAGE, "--alone: from 2 to what --qa says");
+    return ESPL_OK;
+}
+
 int main(int argc, char **argv) {
     bench b = {.subjects = 2, .questions = 100, .prefix = 600, .own = 110, .qa = 256};
     b.qa_prefix = 130;
@@ -223,8 +230,8 @@ int main(int argc, char **argv) {
     espl_log_init(ESPL_LOG_QUIET, espl_comm_rank(b.c));
     espl_tensor_blas_init();
     for (int i = 2; i + 1 < argc; i += 2) take_option(&b, argv[i], argv[i + 1]);
-    if (b.rounds < 1 || b.rounds > MOST_ROUNDS || argc < 2 || b.alone < 2 || b.alone > b.qa) return 2;
-    espl_status st = espl_comm_agree(b.c, run(&b, argv[1]));
+    espl_status st = argc < 2 ? ESPL_FAIL(ESPL_USAGE, "bench_knowledge MODEL_DIR [options]") : check_options(&b);
+    if (st == ESPL_OK) st = espl_comm_agree(b.c, run(&b, argv[1]));
     if (st != ESPL_OK && espl_comm_rank(b.c) == 0) fprintf(stderr, "%s\n", espl_base_error_text());
     bench_free(&b);
     espl_comm_destroy(&b.c);
