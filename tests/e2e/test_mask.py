@@ -95,6 +95,20 @@ class Mask(unittest.TestCase):
             for ranks in (1, 2, 3):
                 self.assertEqual(want, run(ranks, *args, "--model", self.model, "--mask", mask, stdin=stdin))
 
+    def test_sparsegpts_weights(self):
+        """A method that updates weights: the checkpoint says what the run measured and what it exported."""
+        folder = f"{self.dir}/sparsegpt"
+        run(2, "prune", f"{self.dir}/run.json", "--set", f"run.dir={folder}", "--set", "run.export=true", "--set",
+            "prune.allocation=uniform", "--set", "prune.update=sparsegpt")
+        with open(f"{folder}/summary.json", encoding="utf-8") as f:
+            summary = json.load(f)
+        mask = f"{folder}/{summary['masks']}"
+        want = run(1, "score", "--model", f"{folder}/model", stdin=TEXT[:300])
+        for ranks in (1, 3):
+            self.assertAlmostEqual(self.eval(ranks, self.model, "--mask", mask)["nll"],
+                                   summary["pruned"]["validation"]["nll"], places=6)
+            self.assertEqual(want, run(ranks, "score", "--model", self.model, "--mask", mask, stdin=TEXT[:300]))
+
     def test_refusals(self):
         text = run(2, "score", "--model", self.other, "--mask", self.mask, stdin="x", code=2)
         self.assertIn("is of another model", text)
