@@ -216,10 +216,13 @@ espl_status espl_sweep_run(espl_comm *c, const espl_sweep *s, int64_t only);
 /* ----------------------------------------------------------------- export */
 
 struct espl_model;
-/* Collective. Writes the current, masked model as a Hugging Face directory: same tensor names, dtypes and shards, zeros
- * in place, every other file of source (config.json, tokenizer files, ...) copied. Tensors are written in parallel by
- * the ranks that hold them. dir must not be the source. It appears under its name only when complete (dir.part before).
- * ESPL_IO naming the file. */
+/* Collective. Writes the current, masked model as a Hugging Face directory: the source's shards with their headers to
+ * the byte, pruned weights +0, all other bits as the model has them (espl_model_set_weight) or as in the source, and
+ * the other files of `source` (config.json, tokenizer files, ...) but for directories, other weights and what is larger
+ * than 1 GiB. Each rank writes the tensors of its slice; the result does not depend on how many there are. It grows as
+ * DIR.part and appears under its name, on the disk, only when complete. An empty directory and an earlier export of
+ * this model are replaced. On failure DIR is as it was, and DIR.part is gone. dir is read on rank 0. ESPL_IO naming the
+ * file: also if dir is the source or holds anything else. */
 espl_status espl_run_export(espl_comm *c, const struct espl_model *m, const char *source, const char *dir);
 
 #endif

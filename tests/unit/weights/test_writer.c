@@ -156,6 +156,33 @@ static void an_empty_plan_is_a_valid_file(void **state) {
     espl_weights_close(&r);
 }
 
+static void a_shard_is_laid_out_as_its_source(void **state) {
+    (void)state;
+    char golden[4096];
+    espl_weights *r;
+    espl_weights_writer *w;
+    snprintf(golden, sizeof golden, "%s/unit/weights/golden_sharded", getenv("ESPL_TEST_ROOT"));
+    assert_int_equal(espl_weights_open(golden, &r), ESPL_OK);
+    assert_int_equal(espl_weights_shards(r), 2);
+    for (int64_t s = 0; s < 2; s++) {
+        int64_t elsewhere = 0;
+        assert_int_equal(espl_weights_writer_create_like(path, r, s, &w), ESPL_OK);
+        assert_int_equal(espl_weights_writer_start(w), ESPL_OK);
+        for (int64_t i = 0; i < espl_weights_count(r); i++) {
+            const espl_tensor_info *t = espl_weights_at(r, i);
+            bool here = strcmp(t->file, espl_weights_shard_path(r, s)) == 0;
+            assert_int_equal(espl_weights_writer_tensor_bytes(w, i), here ? t->bytes : 0);
+            assert_int_equal(espl_weights_writer_put(w, i, 0, t->data, t->bytes), here ? ESPL_OK : ESPL_INTERNAL);
+            elsewhere += !here;
+        }
+        assert_in_range(elsewhere, 1, espl_weights_count(r) - 1);
+        assert_int_equal(espl_weights_writer_finish(w), ESPL_OK);
+        same_bytes(path, espl_weights_shard_path(r, s));
+        espl_weights_writer_destroy(&w);
+    }
+    espl_weights_close(&r);
+}
+
 static void ranges_outside_a_tensor_are_refused(void **state) {
     (void)state;
     static const int64_t bad[][3] = {{0, 0, 5}, {0, 4, 1},  {0, 5, 0},         {0, -1, 2},       {0, 0, -1},
@@ -222,6 +249,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(processes_fill_one_file, make_dir, remove_dir),
         cmocka_unit_test(impossible_plans_are_refused),
         cmocka_unit_test_setup_teardown(an_empty_plan_is_a_valid_file, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(a_shard_is_laid_out_as_its_source, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(ranges_outside_a_tensor_are_refused, make_dir, remove_dir),
         cmocka_unit_test(io_errors_name_the_file),
         cmocka_unit_test_setup_teardown(a_full_disk_is_an_io_error, make_dir, remove_dir),
