@@ -84,7 +84,7 @@ def grams(model, ids):
 def compare(a):
     model, files = load(a), [load_file(a.first), load_file(a.second)]
     gram = grams(model, load_file(a.ids)["ids"].long())
-    bits = differing = 0
+    bits = differing = same = 0
     errors, worst = [0.0, 0.0], 0.0
     for i, linear in enumerate(linears(model)):
         kept = [f[f"weight.{i}"] != 0 for f in files]
@@ -94,8 +94,9 @@ def compare(a):
         errors = [e + m for e, m in zip(errors, mine)]
         worst = max(worst, mine[0] / mine[1] - 1)
         differing += int(((kept[0] != kept[1]) & (dense != 0)).sum())
+        same += differing == 0
         bits += dense.numel()
-    print(json.dumps({"differing_bits": differing, "bits": bits, "share": differing / bits, "error_a": errors[0],
+    print(json.dumps({"differing_bits": differing, "bits": bits, "first_linears_identical": same, "error_a": errors[0],
                       "error_b": errors[1], "ratio": errors[0] / errors[1], "largest_excess_of_a_linear": worst}))
 
 
