@@ -13,8 +13,7 @@ typedef struct block {
     int64_t first, n;  /* queries first .. first + n - 1 of the sequence's new tokens */
     float *q, *o;      /* [group * n, head_dim] */
     float *scores;     /* [group * n, keys of the block] */
-    float m[BLOCK_Q];  /* running largest score per row */
-    float l[BLOCK_Q];  /* running sum of exp per row */
+    float *m, *l;      /* [group * n] running largest score, running sum of exp */
 } block;
 
 static void gather_queries(block *b) {
@@ -141,15 +140,20 @@ static void attend_range(block *b, int64_t first, int64_t end, int64_t oldest) {
     for (int64_t k0 = first + skip; k0 < end; k0 += BLOCK_K) attend_keys(b, k0, clamp(end - k0, 0, BLOCK_K));
 }
 
-static void attend_block(block *b) {
-    int64_t rows = b->group * b->n, end = b->a->pos + b->first + b->n;
-    int64_t oldest = b->s->window > 0 ? clamp(b->a->pos + b->first + 1 - b->s->window, 0, end) : 0;
-    gather_queries(b);
+static void begin(block *b) {
+    int64_t rows = b->group * b->n;
     memset(b->o, 0, (size_t)(rows * b->s->head_dim) * sizeof(float));
     for (int64_t r = 0; r < rows; r++) {
         b->m[r] = -INFINITY;
         b->l[r] = 0;
     }
+}
+
+static void attend_block(block *b) {
+    int64_t end = b->a->pos + b->first + b->n;
+    int64_t oldest = b->s->window > 0 ? clamp(b->a->pos + b->first + 1 - b->s->window, 0, end) : 0;
+    gather_queries(b);
+    begin(b);
     attend_range(b, 0, b->a->prefix, oldest);
     attend_range(b, b->a->prefix, end, oldest);
     scatter_outputs(b);
@@ -160,26 +164,83 @@ static int64_t queries_per_block(const espl_attention_shape *s) {
     return n > 0 ? n : 1;
 }
 
-/* index counts (sequence, block of queries, kv head). */
-static void attend_task(const espl_attention_shape *s, const espl_attention *seqs, int64_t index, espl_workspace *ws) {
-    int64_t per = queries_per_block(s), rest = index / s->kv_heads;
-    const espl_attention *a = seqs;
-    for (; rest >= (a->T + per - 1) / per; a++) rest -= (a->T + per - 1) / per;
+/* How many of n sequences, from the first on, are decoded behind one prefix: their queries are stacked and attend to
+ * it together, so that its keys are read once for all. 1: this one is not of that kind. */
+static int64_t stacked(const espl_attention_shape *s, const espl_attention *a, int64_t n) {
+    int64_t most = STACK_ROWS / (s->heads / s->kv_heads), k = 1;
+    if (a->T != 1 || a->prefix == 0 || s->window > 0) return 1;
+    while (k < n && k < most && a[k].T == 1 && a[k].prefix == a->prefix && a[k].prefix_k == a->prefix_k) k++;
+    return k;
+}
+
+/* The rows of stacked sequence i, as a block of its own. */
+static block row_of(const block *all, int64_t i) {
+    block b = *all;
+    int64_t at = i * all->group;
+    b.a = all->a + i;
+    b.n = 1;
+    b.q += at * all->s->head_dim;
+    b.o += at * all->s->head_dim;
+    b.m += at;
+    b.l += at;
+    return b;
+}
+
+/* b->a[0 .. n - 1]: the shared prefix together, then each sequence's own keys. */
+static void attend_stack(block *b) {
+    for (int64_t i = 0; i < b->n; i++) {
+        block one = row_of(b, i);
+        gather_queries(&one);
+    }
+    begin(b);
+    attend_range(b, 0, b->a->prefix, 0);
+    for (int64_t i = 0; i < b->n; i++) {
+        block one = row_of(b, i);
+        attend_range(&one, one.a->prefix, one.a->pos + 1, 0);
+        scatter_outputs(&one);
+    }
+}
+
+/* Tasks per kv head for `count` stacked sequences, or one: blocks of queries. */
+static int64_t units_of(const espl_attention_shape *s, const espl_attention *a, int64_t count) {
+    int64_t per = queries_per_block(s);
+    return count > 1 ? 1 : (a->T + per - 1) / per;
+}
+
+/* index counts (stack of sequences or block of one's queries, kv head). */
+static void attend_task(const espl_attention_shape *s, const espl_attention *seqs, int64_t n, int64_t index,
+                        espl_workspace *ws) {
+    int64_t rest = index / s->kv_heads, at = 0, count = stacked(s, seqs, n);
+    while (rest >= units_of(s, seqs + at, count)) {
+        rest -= units_of(s, seqs + at, count);
+        at += count;
+        count = stacked(s, seqs + at, n - at);
+    }
+    float m[BLOCK_Q], l[BLOCK_Q];
     scratch mine = espl_workspace_mine(ws);
-    block b = {.s = s, .a = a, .kv = index % s->kv_heads, .group = s->heads / s->kv_heads, .first = rest * per};
-    b.n = clamp(a->T - b.first, 0, per);
+    block b = {.s = s, .a = seqs + at, .kv = index % s->kv_heads, .group = s->heads / s->kv_heads, .m = m, .l = l};
     b.q = mine.tile;
     b.o = mine.tile + BLOCK_Q * MAX_HEAD_DIM;
     b.scores = mine.panel;
+    if (count > 1) {
+        b.n = count;
+        attend_stack(&b);
+        return;
+    }
+    b.first = rest * queries_per_block(s);
+    b.n = clamp(b.a->T - b.first, 0, queries_per_block(s));
     attend_block(&b);
 }
 
 void espl_tensor_attention(const espl_attention_shape *s, const espl_attention *seqs, int64_t n, espl_workspace *ws) {
-    int64_t per = queries_per_block(s), tasks = 0;
-    for (int64_t i = 0; i < n; i++) tasks += (seqs[i].T + per - 1) / per * s->kv_heads;
-        /* Later query blocks see more keys: hand out the longest tasks first. */
+    int64_t tasks = 0;
+    for (int64_t i = 0, count; i < n; i += count) {
+        count = stacked(s, seqs + i, n - i);
+        tasks += units_of(s, seqs + i, count) * s->kv_heads;
+    }
+    /* Later query blocks see more keys: hand out the longest tasks first. */
 #pragma omp parallel for schedule(dynamic, 1)
-    for (int64_t i = tasks - 1; i >= 0; i--) attend_task(s, seqs, i, ws);
+    for (int64_t i = tasks - 1; i >= 0; i--) attend_task(s, seqs, n, i, ws);
 }
 
 void espl_tensor_cache_store(const float *x, int64_t T, int64_t heads, int64_t head_dim, float *cache,

@@ -10,7 +10,7 @@
 enum { TILE_T = 512, TILE_OUT = 512, TILE_IN = 512 };
 
 /* Attention blocks: query rows (of all heads of a group together) x keys. */
-enum { BLOCK_Q = 256, BLOCK_K = 512, MAX_HEAD_DIM = 512 };
+enum { BLOCK_Q = 256, BLOCK_K = 512, MAX_HEAD_DIM = 512, STACK_ROWS = 64 };
 
 typedef struct scratch {
     float *panel; /* [TILE_OUT, TILE_IN] widened weights; attention: scores [BLOCK_Q, BLOCK_K] */

@@ -203,6 +203,74 @@ static void check_attention(int64_t heads, int64_t kv, int64_t d, int64_t window
     free(want);
 }
 
+/* Positions 0 .. prefix - 1 of `shared` and then the rows of `own` as one cache [kv, capacity, d]. */
+static float *joined(const float *shared, const float *own, int64_t kv, int64_t capacity, int64_t d, int64_t prefix) {
+    float *all = malloc((size_t)(kv * capacity * d) * sizeof *all);
+    for (int64_t h = 0; h < kv; h++) {
+        memcpy(all + h * capacity * d, shared + h * capacity * d, (size_t)(prefix * d) * sizeof *all);
+        memcpy(all + (h * capacity + prefix) * d, own + h * capacity * d,
+               (size_t)((capacity - prefix) * d) * sizeof *all);
+    }
+    return all;
+}
+
+static void check_behind(const espl_attention_shape *s, const espl_attention *a) {
+    espl_attention whole = *a;
+    int64_t d = s->head_dim, n = a->T * s->heads * d;
+    float *k = joined(a->prefix_k, a->k, s->kv_heads, a->capacity, d, a->prefix);
+    float *v = joined(a->prefix_v, a->v, s->kv_heads, a->capacity, d, a->prefix);
+    double *want = malloc((size_t)n * sizeof *want);
+    whole.k = k;
+    whole.v = v;
+    for (int64_t t = 0; t < a->T; t++)
+        for (int64_t h = 0; h < s->heads; h++) naive_attention(s, &whole, t, h, want + (t * s->heads + h) * d);
+    assert_close(a->out, want, n, 1e-5);
+    free(k);
+    free(v);
+    free(want);
+}
+
+enum { SEQUENCES = 75 };
+
+/* Decoding: n sequences of one new token each, every seventh of three, behind one prefix or (`two`) one of two. */
+static void check_prefix(int64_t heads, int64_t kv, int64_t d, int64_t window, int64_t prefix, int64_t n, bool two) {
+    espl_workspace *ws;
+    espl_attention seqs[SEQUENCES];
+    espl_attention_shape s = {.heads = heads, .kv_heads = kv, .head_dim = d, .window = window};
+    int64_t capacity = prefix + 20, cache = kv * capacity * d;
+    float *shared_k[2] = {random_floats(cache, 1), random_floats(cache, 1)};
+    float *shared_v[2] = {random_floats(cache, 1), random_floats(cache, 1)};
+    float *q = random_floats(n * 3 * heads * d, 1), *out = random_floats(n * 3 * heads * d, 1);
+    float *k = random_floats(n * cache, 1), *v = random_floats(n * cache, 1);
+    assert_int_equal(espl_workspace_create(&ws), ESPL_OK);
+    for (int64_t i = 0; i < n; i++) {
+        int which = two && i > n / 2;
+        seqs[i] = (espl_attention){.T = i % 7 == 6 ? 3 : 1, .pos = prefix + i % 9, .capacity = capacity};
+        seqs[i].q = q + i * 3 * heads * d;
+        seqs[i].out = out + i * 3 * heads * d;
+        seqs[i].k = k + i * cache;
+        seqs[i].v = v + i * cache;
+        seqs[i].prefix = prefix;
+        seqs[i].prefix_k = shared_k[which];
+        seqs[i].prefix_v = shared_v[which];
+    }
+    espl_tensor_attention(&s, seqs, n, ws);
+    for (int64_t i = 0; i < n; i++) check_behind(&s, &seqs[i]);
+    float *all[] = {shared_k[0], shared_k[1], shared_v[0], shared_v[1], q, out, k, v};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+    espl_workspace_destroy(&ws);
+}
+
+static void attention_behind_a_prefix(void **state) {
+    (void)state;
+    check_prefix(4, 2, 16, 0, 90, SEQUENCES, false);
+    check_prefix(4, 2, 16, 0, 600, SEQUENCES, true);
+    check_prefix(9, 3, 8, 0, 513, 5, false);
+    check_prefix(8, 1, 6, 0, 1, 40, true);
+    check_prefix(3, 3, 4, 0, 30, 2, false);
+    check_prefix(4, 2, 16, 40, 90, 20, false);
+}
+
 static void attention_matches_plain_loops(void **state) {
     (void)state;
     check_attention(4, 2, 16, 0, 0, 40);
@@ -263,9 +331,9 @@ static void threads_do_not_change_bits(void **state) {
 int main(void) {
     espl_rng_seed(&rng, 20260109, 0, 0);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(linear_matches_plain_loops),        cmocka_unit_test(linears_together_equal_linears_alone),
-        cmocka_unit_test(logprob_matches_plain_softmax),     cmocka_unit_test(attention_matches_plain_loops),
-        cmocka_unit_test(rmsnorm_and_swiglu_match_formulas),
+        cmocka_unit_test(linear_matches_plain_loops),    cmocka_unit_test(linears_together_equal_linears_alone),
+        cmocka_unit_test(logprob_matches_plain_softmax), cmocka_unit_test(attention_matches_plain_loops),
+        cmocka_unit_test(attention_behind_a_prefix),     cmocka_unit_test(rmsnorm_and_swiglu_match_formulas),
 #ifdef _OPENMP
         cmocka_unit_test(threads_do_not_change_bits),
 #endif
