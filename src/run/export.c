@@ -80,21 +80,22 @@ static bool is_mine(const export *x, const char *name) {
 }
 
 /* A row of numbers becomes +0 where the mask's bit is clear; whatever the others are, they stay. */
-#define CLEAR_ROW(type)                                                                                                \
-    static void clear_row_##type(type *v, const uint64_t *mask, int64_t n) {                                           \
-        for (int64_t c = 0; c < n; c++) v[c] &= (type)(0 - (mask[c / 64] >> c % 64 & 1));                              \
-    }
-CLEAR_ROW(uint16_t)
-CLEAR_ROW(uint32_t)
+static void clear_row_16(uint16_t *v, const uint64_t *mask, int64_t n) {
+    for (int64_t c = 0; c < n; c++) v[c] &= (uint16_t)(0 - (mask[c / 64] >> c % 64 & 1));
+}
+
+static void clear_row_32(uint32_t *v, const uint64_t *mask, int64_t n) {
+    for (int64_t c = 0; c < n; c++) v[c] &= (uint32_t)(0 - (mask[c / 64] >> c % 64 & 1));
+}
 
 static void clear_rows(const espl_linear *l, int64_t first, int64_t n, void *rows) {
     int64_t words = espl_mask_words(l->in);
     for (int64_t r = 0; r < n; r++) {
         const uint64_t *mask = l->mask + (first + r) * words;
         if (espl_dtype_size(l->dtype) == 4)
-            clear_row_uint32_t((uint32_t *)rows + r * l->in, mask, l->in);
+            clear_row_32((uint32_t *)rows + r * l->in, mask, l->in);
         else
-            clear_row_uint16_t((uint16_t *)rows + r * l->in, mask, l->in);
+            clear_row_16((uint16_t *)rows + r * l->in, mask, l->in);
     }
 }
 

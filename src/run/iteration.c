@@ -115,7 +115,8 @@ espl_status espl_count_pruned(job *j, int64_t *counts, int64_t *total) {
     st = espl_comm_agree(j->c, st);
     if (st == ESPL_OK) st = espl_comm_gather_records(j->c, mine, j->masks.n, sizeof *mine, j->linears, all);
     *total = 0;
-    for (int64_t i = 0; st == ESPL_OK && j->root && i < j->linears; i++) *total += all[i];
+    if (st == ESPL_OK && all)
+        for (int64_t i = 0; i < j->linears; i++) *total += all[i];
     if (st == ESPL_OK) espl_comm_broadcast(j->c, total, sizeof *total, 0);
     espl_mem_free(&mine);
     espl_mem_free(&own);

@@ -166,13 +166,13 @@ static int64_t file_bytes(const bench *b) {
 static void report(bench *b, int64_t bytes) {
     double mib = (double)b->total / 1048576, ratio = median(b->ratio, b->rounds);
     double ours = median(b->checkpoint, b->rounds), plain = median(b->pwrite, b->rounds);
-    int64_t weights = 0;
+    long long weights = 0;
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) weights += b->layers * b->shape.out[k] * b->shape.in[k];
     printf("{\"ranks\":%d,\"file_bytes\":%lld,\"planned_bytes\":%lld,\"mask_bytes\":%lld,\"bf16_bytes\":%lld,"
            "\"checkpoint_s\":%.3f,\"plain_s\":%.3f,\"checkpoint_mib_s\":%.0f,\"plain_mib_s\":%.0f,"
            "\"ratio\":%.3f,\"ratio_lowest\":%.3f,\"ratio_highest\":%.3f,\"read_s\":%.3f,\"rounds\":%lld}\n",
            espl_comm_size(b->c), (long long)bytes, (long long)espl_checkpoint_bytes(&b->shape), (long long)b->total,
-           (long long)(2 * weights), ours, plain, mib / ours, mib / plain, ratio, b->ratio[0], b->ratio[b->rounds - 1],
+           2 * weights, ours, plain, mib / ours, mib / plain, ratio, b->ratio[0], b->ratio[b->rounds - 1],
            median(b->read, b->rounds), (long long)b->rounds);
 }
 

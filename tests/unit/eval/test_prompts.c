@@ -171,6 +171,7 @@ static void random_prompts(espl_rng *r, prompt_builder *b, int64_t families, int
 /* Prefix and own ids give the prompt back; the scored positions are its own; nothing more could be shared. */
 static void check_families(const prompt_builder *b, const espl_prompts *p) {
     assert_non_null(b->prompts);
+    if (!b->prompts) return; /* the analyser does not know that the assertion ends the test */
     for (int64_t f = 0; f < p->n_families; f++) {
         const espl_family_prefix *g = &p->families[f];
         for (int64_t i = g->first; i < g->first + g->count; i++) {

@@ -219,7 +219,7 @@ static void check_behind(const espl_attention_shape *s, const espl_attention *a)
     int64_t d = s->head_dim, n = a->T * s->heads * d;
     float *k = joined(a->prefix_k, a->k, s->kv_heads, a->capacity, d, a->prefix);
     float *v = joined(a->prefix_v, a->v, s->kv_heads, a->capacity, d, a->prefix);
-    double *want = malloc((size_t)n * sizeof *want);
+    double *want = calloc((size_t)n, sizeof *want);
     whole.k = k;
     whole.v = v;
     for (int64_t t = 0; t < a->T; t++)
