@@ -73,7 +73,9 @@ assert len(rows) == len(text), "byte tokenizer: one token per byte"
 assert rows[0]["logprob"] is None and all(r["logprob"] < 0 for r in rows[1:])
 windows = [json.loads(line) for line in open(d + "/score_windows.1")]
 assert [i for i, r in enumerate(windows) if r["logprob"] is None] == list(range(0, len(text), 100))
-assert rows[99] == windows[99], "the same context gives the same number"
+# OpenBLAS may add in another order for another number of tokens at once
+assert rows[99]["id"] == windows[99]["id"]
+assert math.isclose(rows[99]["logprob"], windows[99]["logprob"], rel_tol=1e-5), "the same context gives the same number"
 ids = [int(x) for x in open(d + "/tokenize.1")]
 assert ids == [r["id"] for r in rows]
 g = json.load(open(d + "/generate.1"))

@@ -173,7 +173,11 @@ class Whole(Case):
         self.interrupted("kill", 3, 1, kill, None)
 
     def test_term(self):
-        self.interrupted("term", 2, 2, lambda job, run: job.send_signal(signal.SIGTERM), None)
+        """To the ranks, as Slurm does; mpirun passes its own on only seconds later."""
+        def term(job, run):
+            for rank in json.loads((run / "manifest.json").read_text())["ranks"]:
+                os.kill(rank["pid"], signal.SIGTERM)
+        self.interrupted("term", 2, 2, term, 75)
 
     def test_stop_file(self):
         self.interrupted("stop", 1, 2, lambda job, run: (run / "stop").touch(), 75)
