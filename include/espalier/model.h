@@ -202,11 +202,13 @@ typedef struct espl_calibration_options {
 /* What calibration found out about the linears of this rank's slice. */
 typedef struct espl_calibration {
     espl_range slice;
-    int64_t forward_tokens, samples;
+    int64_t window, forward_tokens, samples;
     double *loss;     /* [samples] mean cross entropy of each window (window - 1 predictions), on every rank; owned */
     double *gradient; /* [slice linears]; owned, see espl_calibration_gradient */
     double *squares;  /* [slice layers, stride]; owned, see espl_calibration_squares */
     int64_t stride, at[ESPL_LINEAR_KINDS];
+    double *output_squares; /* [slice layers, output_stride]; owned, see espl_calibration_output_squares */
+    int64_t output_stride, output_at[ESPL_LINEAR_KINDS];
 } espl_calibration;
 
 /* Collective. Runs windows ids [max(forward, backward), window], the same on every rank, through the current, masked
@@ -225,6 +227,10 @@ void espl_calibration_norms(const espl_calibration *c, int64_t index, int64_t in
  * mean: our reading). A weight that is masked away has no part in it. NAN: no samples, nothing survives, or the linear
  * is not this rank's. */
 double espl_calibration_gradient(const espl_calibration *c, int64_t index);
+
+/* Local. Sum over the samples i and their tokens t of (dL_i/dy_to)^2 per output feature [out] of a linear, y being its
+ * output. NULL if not this rank's; zeros without samples or where gradient_squares were asked for. Borrowed. */
+const double *espl_calibration_output_squares(const espl_calibration *c, int64_t index);
 
 /* Local. Bytes that rank `rank` of `ranks` takes while calibrating. */
 int64_t espl_model_calibration_bytes(const espl_model_config *c, const espl_calibration_options *o, espl_range slice,

@@ -48,12 +48,18 @@ int64_t espl_linear_parse(const char *name, int64_t layers);
 
 /* ------------------------------------------------- the pruning loop's data */
 
-/* What is known of one linear: one row of the sensitivity profile (arXiv 2601.09694: P = {z(s), z(g), rho}). */
+enum { ESPL_DAMAGE_LEVELS = 16 };
+
+/* What is known of one linear: one row of the sensitivity profile (arXiv 2601.09694: P = {z(s), z(g), rho}; the damage
+ * is ours). */
 typedef struct espl_profile_row {
     int64_t weights, pruned; /* counts; sparsity = pruned / weights */
     double s;                /* 10th percentile of |W| * ||X||_2 over surviving weights; NAN if none survives */
     double g;                /* mean |dL/dW| over calibration samples and weights; NAN where not computed */
     double z_s, z_g;         /* (x - mean) / (std + 1e-12) over all linears with a finite x; NAN otherwise */
+    double damage[ESPL_DAMAGE_LEVELS]; /* nats that the loss is expected to rise when this linear alone goes from dense
+                                        * to sparsity (k + 1) / levels, by the same weights, activations and gradients
+                                        * (espl_sensitivity_row); NAN where not computed */
 } espl_profile_row;
 
 /* Measures of a whole model. NAN / 0 where a probe is switched off. */

@@ -12,7 +12,12 @@
 #define ESPL_SENSITIVITY_QUANTILE 0.10
 
 /* Local. The row of one linear of this rank's slice, without z-scores. s is NAN without forward windows, g without
- * samples, both where no weight survives. */
+ * samples, both where no weight survives; damage needs windows and samples.
+ *
+ * damage is the diagonal Gauss-Newton estimate of the loss (LeCun et al. 1989, Optimal Brain Damage, with the empirical
+ * Fisher information of a linear's output and input taken as independent, as in K-FAC, Martens & Grosse 2015):
+ *     1/2 sum over the removed weights of W_oj^2 E[x_j^2] E[(dl/dy_o)^2],  l the loss of a token;
+ * so Wanda's score squared, each output row weighted by its gradient. Ours, not the paper's. */
 espl_status espl_sensitivity_row(const espl_model *m, const espl_calibration *c, int64_t index, espl_profile_row *row);
 
 /* Local. z_s and z_g of n rows: z = (x - mean) / (std + 1e-12) over the rows whose x is finite, population standard

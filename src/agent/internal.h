@@ -30,10 +30,12 @@ int64_t espl_text_cut(const char *text, int64_t len, int64_t max);
 
 /* --------------------------------------------------------------- costs.c */
 
-/* What pruning costs, as far as the history tells. Damage of a step on linear i, in nats of mean negative
- * log-likelihood: exp(log_cost[i]) * weights_i / weights * (after ^ power - before ^ power). */
+/* What pruning costs, as far as profile and history tell. Damage of a step on linear i, in nats of mean negative
+ * log-likelihood: exp(log_cost[i]) * (shape_i(after) - shape_i(before)), the shape being the profile's damage curve or
+ * weights_i / weights * sparsity ^ power. */
 typedef struct espl_costs {
     int64_t n, layers;
+    bool curves;                    /* the profile has damage curves */
     double total;                   /* weights of all linears */
     double kind[ESPL_LINEAR_KINDS]; /* what is learned of the kinds: log, 0 before */
     double *log_cost;               /* [n] */
@@ -58,6 +60,7 @@ typedef struct espl_policy {
     espl_costs costs;
     int64_t n, left;
     double *goal;     /* [n] planned final sparsity */
+    double *marginal; /* allocate.c's */
     int64_t *resting; /* [n] last iteration in which a linear rests */
     double scale;     /* 1, smaller after rollbacks */
     double step_max;  /* largest step this time */
@@ -69,7 +72,7 @@ typedef struct espl_policy {
 } espl_policy;
 
 /* allocate.c: the planned final sparsities, by equal marginal damage under cap and spread. */
-void espl_policy_goals(espl_policy *p);
+espl_status espl_policy_goals(espl_policy *p);
 /* policy_text.c: the reply. */
 void espl_policy_put_reply(espl_str *s, const espl_policy *p);
 

@@ -190,7 +190,7 @@ static bool stuck(const espl_policy *p) {
     return n >= 2;
 }
 
-static void decide(espl_policy *p) {
+static espl_status decide(espl_policy *p) {
     p->left = espl_view_left(p->v);
     p->scale = scale_of(p);
     for (int64_t k = 0; k < p->v->n_history; k++)
@@ -199,12 +199,13 @@ static void decide(espl_policy *p) {
         p->stop = "the target is reached";
     else if (stuck(p))
         p->stop = "the last two steps pruned nothing: they are finer than the pruning can follow";
-    if (p->stop) return;
-    espl_policy_goals(p);
+    if (p->stop) return ESPL_OK;
+    ESPL_TRY(espl_policy_goals(p));
     p->step_max = p->v->budget.max_step * p->scale * (1 - 0.7 * tension_of(p));
     p->allowed = bearable(p);
     choose_bearable(p);
     if (p->n_picks == 0) p->stop = "nothing can be pruned any more under the cap";
+    return ESPL_OK;
 }
 
 espl_status espl_policy_propose(const espl_agent_view *view, const espl_policy_options *o, espl_str *json) {
@@ -214,8 +215,8 @@ espl_status espl_policy_propose(const espl_agent_view *view, const espl_policy_o
     espl_status st = espl_mem_alloc(&p.goal, p.n, sizeof *p.goal, "policy");
     if (st == ESPL_OK) st = espl_mem_alloc(&p.resting, p.n, sizeof *p.resting, "policy");
     if (st == ESPL_OK) st = espl_mem_alloc(&p.picks, p.n, sizeof *p.picks, "policy");
+    if (st == ESPL_OK) st = decide(&p);
     if (st == ESPL_OK) {
-        decide(&p);
         espl_policy_put_reply(json, &p);
         st = espl_str_status(json);
     }

@@ -69,7 +69,8 @@ static espl_status unpack_profile(const records *r, const espl_checkpoint_shape 
     for (p.row = 0; p.row < r->n_profile; p.row++) {
         const profile_record *x = &r->profile[p.row];
         ESPL_TRY(check_profile_row(&p, x, shape));
-        k->rows[p.row] = (espl_profile_row){x->weights, x->pruned, x->s, x->g, x->z_s, x->z_g};
+        k->rows[p.row] = (espl_profile_row){x->weights, x->pruned, x->s, x->g, x->z_s, x->z_g, {0}};
+        for (int q = 0; q < ESPL_DAMAGE_LEVELS; q++) k->rows[p.row].damage[q] = NAN; /* not kept: measured anew */
     }
     return ESPL_OK;
 }

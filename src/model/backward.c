@@ -94,7 +94,12 @@ static void weight_gradients(calibrator *c, int64_t local_layer, espl_linear_kin
         return;
     }
     espl_tensor_gradient_sums(l, n, x, dy, c->d.T, c->b.partial, sums, c->m->workspace);
-    for (int i = 0; i < n; i++) c->out->gradient[index + i] += sums[i];
+    for (int i = 0; i < n; i++) {
+        c->out->gradient[index + i] += sums[i];
+        espl_tensor_square_sums(dy[i], c->d.T, l[i].out,
+                                c->out->output_squares + local_layer * c->out->output_stride +
+                                    c->out->output_at[kind + i]);
+    }
 }
 
 /* Backward of n linears from `kind` on with input x: what is wanted of their dL/dW, and dx. */

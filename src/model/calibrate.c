@@ -11,6 +11,7 @@ void espl_calibration_free(espl_calibration *c) {
     espl_mem_free(&c->loss);
     espl_mem_free(&c->gradient);
     espl_mem_free(&c->squares);
+    espl_mem_free(&c->output_squares);
     *c = (espl_calibration){0};
 }
 
@@ -21,6 +22,12 @@ static bool in_slice(const espl_calibration *c, int64_t index) {
 const double *espl_calibration_squares(const espl_calibration *c, int64_t index) {
     if (!in_slice(c, index)) return NULL;
     return c->squares + (espl_linear_layer(index) - c->slice.first) * c->stride + c->at[espl_linear_kind_of(index)];
+}
+
+const double *espl_calibration_output_squares(const espl_calibration *c, int64_t index) {
+    if (!in_slice(c, index)) return NULL;
+    return c->output_squares + (espl_linear_layer(index) - c->slice.first) * c->output_stride +
+           c->output_at[espl_linear_kind_of(index)];
 }
 
 void espl_calibration_norms(const espl_calibration *c, int64_t index, int64_t in, float *norm) {
@@ -42,15 +49,28 @@ static void place_squares(const espl_model_config *c, espl_calibration *out) {
     out->stride = 2 * c->hidden + q + c->ffn;
 }
 
+static void place_output_squares(const espl_model_config *c, espl_calibration *out) {
+    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
+        int64_t features, in;
+        espl_model_linear_shape(c, (espl_linear_kind)k, &features, &in);
+        out->output_at[k] = out->output_stride;
+        out->output_stride += features;
+    }
+}
+
 static espl_status make_result(calibrator *c) {
     espl_calibration *out = c->out;
     place_squares(&c->m->config, out);
+    place_output_squares(&c->m->config, out);
     out->slice = c->m->slice;
+    out->window = c->o->window;
     out->forward_tokens = c->o->forward * c->o->window;
     out->samples = c->o->backward;
     ESPL_TRY(espl_mem_alloc(&out->loss, c->o->backward, sizeof *out->loss, "losses"));
     ESPL_TRY(espl_mem_alloc(&out->gradient, c->d.layers * ESPL_LINEAR_KINDS, sizeof *out->gradient, "gradients"));
-    return espl_mem_alloc(&out->squares, c->d.layers * out->stride, sizeof *out->squares, "activation statistics");
+    ESPL_TRY(espl_mem_alloc(&out->squares, c->d.layers * out->stride, sizeof *out->squares, "activation statistics"));
+    return espl_mem_alloc(&out->output_squares, c->d.layers * out->output_stride, sizeof *out->output_squares,
+                          "gradient statistics");
 }
 
 /* Sums over samples and weights become means. */

@@ -75,6 +75,7 @@ espl_status espl_event_profile(job *j) {
     put_column(&s, "g", j, offsetof(espl_profile_row, g));
     put_column(&s, "z_s", j, offsetof(espl_profile_row, z_s));
     put_column(&s, "z_g", j, offsetof(espl_profile_row, z_g));
+    put_column(&s, "damage_half", j, offsetof(espl_profile_row, damage[ESPL_DAMAGE_LEVELS / 2 - 1]));
     return espl_journal_end(j->events, &s);
 }
 

@@ -2,12 +2,25 @@
 
 #include <math.h>
 
-static espl_status wanda_quantile(const espl_model *m, const espl_calibration *c, int64_t index, double *s) {
+/* From sums over samples of the gradient of their mean loss to the loss of a mean token. */
+static espl_status expect_damage(const espl_model *m, const espl_calibration *c, int64_t index, const float *norm,
+                                 double *damage) {
+    double predictions = (double)(c->window - 1), tokens = (double)(c->samples * c->window);
+    double unit = 0.5 * predictions * predictions / tokens / (double)c->forward_tokens;
+    ESPL_TRY(espl_tensor_removal_curve(espl_model_linear(m, index), norm, espl_calibration_output_squares(c, index),
+                                       ESPL_DAMAGE_LEVELS, damage, espl_model_workspace(m)));
+    for (int k = 0; k < ESPL_DAMAGE_LEVELS; k++) damage[k] *= unit;
+    return ESPL_OK;
+}
+
+/* What needs the norms of the activations. */
+static espl_status weigh(const espl_model *m, const espl_calibration *c, int64_t index, espl_profile_row *row) {
     const espl_linear *l = espl_model_linear(m, index);
     float *norm;
     ESPL_TRY(espl_mem_alloc(&norm, l->in, sizeof *norm, "activation norms"));
     espl_calibration_norms(c, index, l->in, norm);
-    espl_status st = espl_tensor_score_quantile(l, norm, ESPL_SENSITIVITY_QUANTILE, s, espl_model_workspace(m));
+    espl_status st = espl_tensor_score_quantile(l, norm, ESPL_SENSITIVITY_QUANTILE, &row->s, espl_model_workspace(m));
+    if (st == ESPL_OK && c->samples > 0) st = expect_damage(m, c, index, norm, row->damage);
     espl_mem_free(&norm);
     return st;
 }
@@ -23,7 +36,8 @@ espl_status espl_sensitivity_row(const espl_model *m, const espl_calibration *c,
                               .g = espl_calibration_gradient(c, index),
                               .z_s = NAN,
                               .z_g = NAN};
-    return c->forward_tokens > 0 ? wanda_quantile(m, c, index, &row->s) : ESPL_OK;
+    for (int k = 0; k < ESPL_DAMAGE_LEVELS; k++) row->damage[k] = NAN;
+    return c->forward_tokens > 0 ? weigh(m, c, index, row) : ESPL_OK;
 }
 
 /* Rows of this rank's slice. */
