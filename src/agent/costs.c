@@ -40,6 +40,8 @@ typedef struct lesson {
     double *matrix;   /* [n_eq][n_eq] */
     double *right;    /* [n_eq] */
     double floor;     /* nats that do not matter */
+    double guess;     /* factor on the doubts: 1 with curves */
+    double noise;
 } lesson;
 
 static double z_of(double z, const espl_policy_options *o) {
@@ -157,7 +159,7 @@ static void write_system(const lesson *l) {
         for (int64_t j = 0; j < m; j++) l->right[k] += row[j] * l->term[j];
         for (int64_t q = 0; q <= k; q++) {
             const double *other = l->jacobian + q * m;
-            double sum = k == q ? l->o->noise * l->o->noise : 0;
+            double sum = k == q ? l->noise * l->noise : 0;
             for (int64_t j = 0; j < m; j++) sum += row[j] * l->variance[j] * other[j];
             l->matrix[k * n + q] = sum;
         }
@@ -204,7 +206,7 @@ static void set_prior(const lesson *l) {
                        : j < TERM_LAYER                ? o->doubt_kind
                        : j < TERM_LAYER + l->c->layers ? o->doubt_layer
                                                        : o->doubt_own;
-        l->variance[j] = doubt * doubt;
+        l->variance[j] = l->guess * doubt * l->guess * doubt;
     }
 }
 
@@ -263,6 +265,8 @@ espl_status espl_costs_learn(espl_costs *c, const espl_agent_view *v, const espl
                       .layers = v->layers,
                       .total = fmax(1, (double)espl_view_weights(v)),
                       .curves = have_curves(v)};
+    l.guess = c->curves ? 1 : o->guess;
+    l.noise = o->noise / l.guess;
     espl_status st = espl_mem_alloc(&c->log_cost, c->n, sizeof *c->log_cost, "cost model");
     if (st == ESPL_OK) st = create_lesson(&l);
     if (st == ESPL_OK) learn(&l);

@@ -7,6 +7,7 @@ PATHS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.
          "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
 INPUTS = ("self_attn.q_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.down_proj")  # one of each shared input
 FRACTION = 0.10
+LEVELS, ROWS = 16, 128
 
 
 def linears(model):
@@ -57,7 +58,43 @@ def quantiles(model, sums, masks):
     return torch.stack(found)
 
 
-def measure(model, ids, masks):
+def output_squares(model, ids):
+    """[7 L] of [out]: sum over samples and tokens of (d mean loss / d output)^2, in double."""
+    found = [torch.zeros(l.out_features, dtype=torch.float64) for l in linears(model)]
+    handles = []
+    for sums, linear in zip(found, linears(model)):
+        def add(gradient, sums=sums):
+            sums += (gradient.double() ** 2).sum(dim=(0, 1))
+
+        def watch(_module, _inputs, output, add=add):
+            output.register_hook(add)
+        handles.append(linear.register_forward_hook(watch))
+    for sample in ids.split(1):
+        sample_gradients(model, sample)
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+def damage(model, ids, sums, dense):
+    """[7 L, LEVELS]: 1/2 sum over the removed weights of W_oj^2 E[x_j^2] E[(dl/dy_o)^2], l the loss of a token, when
+    every output row loses its (k + 1) in / LEVELS least |W_oj| sqrt(E[x_j^2]); W of the dense model."""
+    tokens, length = ids.numel(), ids.shape[1]
+    curves = []
+    for index, (gradient, weight) in enumerate(zip(output_squares(model, ids), dense)):
+        layer, kind = divmod(index, len(PATHS))
+        sizes = [model.model.layers[layer].get_submodule(path).in_features for path in INPUTS]
+        x = sums[layer].split(sizes)[(0, 0, 0, 1, 2, 2, 3)[kind]] / tokens
+        g = gradient * (length - 1) ** 2 / tokens
+        out, n = weight.shape
+        rows = torch.arange(min(out, ROWS)) * out // min(out, ROWS)
+        cost = (weight.double() ** 2 * x)[rows].sort(dim=1).values.cumsum(1) * g[rows, None] * g.sum() / g[rows].sum()
+        curve = torch.cat([torch.zeros(1, dtype=torch.float64), cost.sum(0)]) / 2
+        curves.append(curve[[(k + 1) * n // LEVELS for k in range(LEVELS)]])
+    return torch.stack(curves)
+
+
+def measure(model, ids, masks, dense):
     """{name: tensor} of one variant."""
     losses, means, embeddings = [], [], []
     for sample in ids.split(1):
@@ -67,18 +104,19 @@ def measure(model, ids, masks):
         means.append(torch.stack([l.weight.grad.double().abs()[m].mean() for l, m in zip(linears(model), masks)]))
     sums = squares(model, ids)
     return {"loss": torch.stack(losses), "gradient": torch.stack(means), "embedding": torch.stack(embeddings),
-            "squares": sums, "quantile": quantiles(model, sums, masks)}
+            "squares": sums, "quantile": quantiles(model, sums, masks), "damage": damage(model, ids, sums, dense)}
 
 
 def gradient_tensors(model, ids):
     """All tensors of gradients.safetensors; `model` is masked afterwards."""
     dense = [torch.ones(l.weight.shape, dtype=torch.bool) for l in linears(model)]
     masks = [kept(i, tuple(l.weight.shape)) for i, l in enumerate(linears(model))]
-    tensors = measure(model, ids, dense)
+    weights = [l.weight.detach().clone() for l in linears(model)]
+    tensors = measure(model, ids, dense, weights)
     with torch.no_grad():
         for linear, mask in zip(linears(model), masks):
             linear.weight.mul_(mask)
-    masked = measure(model, ids, masks)
+    masked = measure(model, ids, masks, weights)
     del masked["embedding"]  # files stay small
     tensors |= {f"masked.{name}": tensor for name, tensor in masked.items()}
     return {name: tensor.detach().contiguous().numpy().astype(np.float32) for name, tensor in tensors.items()}

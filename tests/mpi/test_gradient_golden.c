@@ -96,12 +96,14 @@ static void compare_squares(run *r, const espl_calibration *c) {
 
 /* The profile's columns; its z-scores only for being what rank 0 says everywhere (printed by main's rank 0). */
 static void compare_profile(run *r, const espl_calibration *c) {
-    const float *w = want(r, "quantile");
+    const float *w = want(r, "quantile"), *damage = want(r, "damage");
     espl_profile_row *rows = calloc((size_t)r->linears, sizeof *rows);
     check(r, espl_sensitivity_profile(r->c, r->m, c, rows) == ESPL_OK, "profile");
     double sum = 0;
     for (int64_t i = 0; w && i < r->linears; i++) {
         compare(r, "quantile", rows[i].s, (double)w[i]);
+        for (int k = 0; damage && k < ESPL_DAMAGE_LEVELS; k++)
+            compare(r, "damage", rows[i].damage[k], (double)damage[i * ESPL_DAMAGE_LEVELS + k]);
         check(r, (rows[i].pruned > 0) == (*r->variant != 0) && rows[i].pruned < rows[i].weights, "pruned");
         sum += rows[i].z_s * rows[i].z_s + rows[i].z_g * rows[i].z_g;
     }

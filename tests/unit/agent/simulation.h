@@ -78,6 +78,18 @@ static inline void sim_init(simulation *s, uint64_t seed, double spread, double 
                               .max_iterations = 60};
 }
 
+/* Profiles with damage curves: the true ones but for the log of a factor with this standard deviation, all dearer. */
+static inline void sim_curves(simulation *s, uint64_t seed, double doubt) {
+    espl_rng r;
+    espl_rng_seed(&r, seed, 1, 0);
+    for (int64_t i = 0; i < SIM_LINEARS; i++) {
+        double share = (double)s->rows[i].weights / (double)s->total;
+        double cost = 4 * s->cost[i] * exp(doubt * espl_rng_normal(&r)) * share;
+        for (int k = 0; k < ESPL_DAMAGE_LEVELS; k++)
+            s->rows[i].damage[k] = cost * pow((k + 1.0) / ESPL_DAMAGE_LEVELS, s->power[i]);
+    }
+}
+
 static inline double sim_sparsity(const simulation *s) {
     int64_t pruned = 0;
     for (int64_t i = 0; i < SIM_LINEARS; i++) pruned += s->rows[i].pruned;

@@ -98,6 +98,44 @@ static void narrow_threshold(void **state) {
     }
 }
 
+/* The damage that curves which are right, but for a common factor, lead to; then that of doubtful ones. */
+static void curves_lead_to_less_damage(void **state) {
+    (void)state;
+    static simulation s;
+    double ratio[2];
+    for (int k = 0; k < 2; k++) {
+        espl_agent *a = policy_agent();
+        sim_init(&s, 11, 1, 0);
+        sim_curves(&s, 11, 0.5 * k);
+        run_to_end(&s, a, s.budget.max_iterations);
+        ratio[k] = sim_damage_now(&s) / sim_damage_uniform(&s, s.budget.target);
+        print_message("curves with doubt %.1f: %lld iterations, %lld rollbacks, damage %.3f of uniform\n", 0.5 * k,
+                      (long long)s.n_history, (long long)s.rollbacks, ratio[k]);
+        assert_int_equal(pruned(&s), llround(s.budget.target * (double)s.total));
+        sim_free(&s);
+        espl_agent_destroy(&a);
+    }
+    assert_true(ratio[0] < 0.75 && ratio[1] < 0.85 && ratio[0] < ratio[1]);
+}
+
+/* Some linears are far dearer than their curves say: rollbacks, and still the target. */
+static void curves_that_mislead(void **state) {
+    (void)state;
+    static simulation s;
+    espl_agent *a = policy_agent();
+    sim_init(&s, 7, 0.5, 0.5);
+    sim_curves(&s, 7, 0.3);
+    for (int64_t i = 5; i < SIM_LINEARS; i += 29) s.cost[i] *= 100;
+    s.budget.max_iterations = 120;
+    run_to_end(&s, a, s.budget.max_iterations);
+    print_message("misled: %lld iterations, %lld rollbacks, %.4f, damage %.3f of uniform\n", (long long)s.n_history,
+                  (long long)s.rollbacks, sim_sparsity(&s), sim_damage_now(&s) / sim_damage_uniform(&s, 0.45));
+    assert_true(s.rollbacks > 0);
+    assert_int_equal(pruned(&s), llround(s.budget.target * (double)s.total));
+    sim_free(&s);
+    espl_agent_destroy(&a);
+}
+
 /* Some linears cannot be touched at all: found out by rollbacks, and left alone. */
 static void untouchable_linears(void **state) {
     (void)state;
@@ -211,6 +249,8 @@ int main(void) {
         cmocka_unit_test(reaches_target_and_beats_uniform),
         cmocka_unit_test(few_linears_per_decision),
         cmocka_unit_test(narrow_threshold),
+        cmocka_unit_test(curves_lead_to_less_damage),
+        cmocka_unit_test(curves_that_mislead),
         cmocka_unit_test(untouchable_linears),
         cmocka_unit_test(stops_at_the_cap),
         cmocka_unit_test(hopeless),
