@@ -12,6 +12,7 @@
 static double goal_at(const espl_policy *p, double level, int64_t i) {
     double done = espl_row_sparsity(&p->v->rows[i]);
     double most = fmax(done, fmin(p->v->budget.cap, p->v->budget.target + p->o->spread));
+    if (espl_view_pattern(p->v, i)) return done;
     double free_goal = exp((level - p->costs.log_cost[i]) / (p->o->power - 1));
     return fmax(done, fmin(most, free_goal));
 }
