@@ -56,7 +56,7 @@ static void put_steps(espl_str *s, const espl_policy *p) {
         if (k) espl_str_puts(s, ", ");
         put_example(s, p, &p->picks[k]);
     }
-    espl_str_puts(s, n > 3 ? ", ... . " : ". ");
+    espl_str_puts(s, n > 3 ? ", .... " : ". ");
 }
 
 static void put_reason(espl_str *s, const espl_policy *p) {
