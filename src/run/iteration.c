@@ -144,14 +144,15 @@ espl_status espl_count_pruned(job *j, int64_t *counts, int64_t *total) {
     return st;
 }
 
-espl_status espl_check_patterns(const job *j, espl_status code) {
+espl_status espl_check_patterns(const job *j, const char *file) {
     char name[64];
     for (int64_t i = j->masks.first; i < j->masks.first + j->masks.n; i++) {
         const espl_linear *l = espl_model_linear(j->m, i);
         espl_pattern p = pattern_of(j->patterns[i]);
         if (j->patterns[i] && !espl_mask_is_n_m(espl_masks_of(&j->masks, i), l->out, l->in, &p))
-            return ESPL_FAIL(code, "%s became %s, but its mask is not of that pattern", espl_linear_name(i, name),
-                             espl_n_m_name((espl_n_m)j->patterns[i]));
+            return ESPL_FAIL(file ? ESPL_FORMAT : ESPL_INTERNAL,
+                             "%s%s%s became %s, but its mask is not of that pattern", file ? file : "",
+                             file ? ": " : "", espl_linear_name(i, name), espl_n_m_name((espl_n_m)j->patterns[i]));
     }
     return ESPL_OK;
 }
@@ -176,7 +177,7 @@ static espl_status verify(job *j, const espl_decision *d, int64_t *total) {
     st = espl_comm_agree(j->c, st);
     if (st == ESPL_OK) st = espl_count_pruned(j, counts, total);
     if (st == ESPL_OK) st = espl_comm_agree(j->c, j->root ? verify_counts(j, d, counts) : ESPL_OK);
-    if (st == ESPL_OK) st = espl_comm_agree(j->c, espl_check_patterns(j, ESPL_INTERNAL));
+    if (st == ESPL_OK) st = espl_comm_agree(j->c, espl_check_patterns(j, NULL));
     espl_mem_free(&counts);
     return st;
 }

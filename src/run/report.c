@@ -17,7 +17,7 @@ static espl_status count_patterns(job *j, pattern_count *counts) {
     espl_status st = j->root ? espl_mem_alloc(&pruned, j->linears, sizeof *pruned, "counts") : ESPL_OK;
     st = espl_comm_agree(j->c, st);
     if (st == ESPL_OK) st = espl_count_pruned(j, pruned, &total);
-    if (st == ESPL_OK) st = espl_comm_agree(j->c, espl_check_patterns(j, ESPL_INTERNAL));
+    if (st == ESPL_OK) st = espl_comm_agree(j->c, espl_check_patterns(j, NULL));
     for (int64_t i = 0; st == ESPL_OK && pruned && i < j->linears; i++) {
         pattern_count *c = &counts[j->patterns[i]];
         c->linears += pruned[i] > 0;

@@ -99,7 +99,7 @@ static espl_status read_newest(job *j, const char *path) {
     espl_comm_broadcast(j->c, &j->last, sizeof j->last, 0);
     espl_comm_broadcast(j->c, &j->rollbacks, sizeof j->rollbacks, 0);
     espl_comm_broadcast(j->c, j->patterns, j->linears * (int64_t)sizeof *j->patterns, 0);
-    ESPL_TRY(espl_comm_agree(j->c, espl_check_patterns(j, ESPL_FORMAT)));
+    ESPL_TRY(espl_comm_agree(j->c, espl_check_patterns(j, path)));
     return espl_count_pruned(j, NULL, &j->pruned);
 }
 
