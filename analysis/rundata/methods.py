@@ -17,12 +17,17 @@ def prune_key(config, key):
     return text(member(config, "prune", key)) or DEFAULTS[key]
 
 
-def pattern_of(config):
+def n_m(name):
     """(n, m) of an N:M pattern (n of m stay), None for anything else."""
-    match = re.fullmatch(r"(\d+):(\d+)", prune_key(config, "pattern"))
+    match = re.fullmatch(r"(\d+):(\d+)", name)
     if not match or not 0 < int(match[1]) < int(match[2]):
         return None
     return int(match[1]), int(match[2])
+
+
+def pattern_of(config):
+    """That of the whole run."""
+    return n_m(prune_key(config, "pattern"))
 
 
 def is_agent(config):
@@ -48,7 +53,8 @@ def base_name(config):
         return f"{operator} {pattern[0]}:{pattern[1]}"
     if allocation != "agent":
         return f"{ALLOCATIONS.get(allocation, allocation)} {operator}"
-    return f"agent ({agent_name(config)})" + (f" {operator}" if operator != "Wanda" else "")
+    mixed = " mixed" if member(config, "prune", "mixed") is True else ""
+    return f"agent ({agent_name(config)}){mixed}" + (f" {operator}" if operator != "Wanda" else "")
 
 
 def method_name(config):

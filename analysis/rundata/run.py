@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from . import masks
+from . import masks, methods
 from .files import member, number, read_json, read_lines, text, whole
 from .methods import is_agent, method_name, pattern_of
 
@@ -178,10 +178,16 @@ class Run:
         if row.accepted:
             for name, step in row.steps.items():
                 at = masks.linear_index(name)
-                if 0 <= at < len(last) and math.isfinite(number(step)):
-                    last[at] += step
+                if 0 <= at < len(last) and math.isfinite(step_of(step)):
+                    last[at] += step_of(step)
         rows = [profiles[i]["sparsity"] for i in done] + [last]
         return np.vstack([r for r in rows if len(r) == len(last)])
+
+
+def step_of(value):
+    """Sparsity that a decision adds to a linear: a number, or that of a pattern such as "2:4"."""
+    n_m = methods.n_m(text(value))
+    return 1 - n_m[0] / n_m[1] if n_m else number(value)
 
 
 def column(value):

@@ -1,6 +1,7 @@
 """dialogue.jsonl and the outcomes, iteration by iteration."""
 import math
 
+from rundata import methods
 from rundata.files import member, number, text, whole
 from results.layout import percent
 
@@ -38,7 +39,8 @@ def remark(line):
 def steps(prune):
     if not isinstance(prune, dict) or not prune:
         return ""
-    listed = ", ".join(f"{e(name)} +{percent(number(step), 2)}" for name, step in prune.items())
+    listed = ", ".join(f"{e(name)} {step if methods.n_m(text(step)) else '+' + percent(number(step), 2)}"
+                       for name, step in prune.items())
     return f"<p class=steps>{listed}</p>"
 
 

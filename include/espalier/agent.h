@@ -59,6 +59,11 @@ bool espl_agent_fallback_parse(const char *name, espl_agent_fallback *out);
     X(double, finest, 1.0 / 256, 1e-9, 1, "smallest factor on the planned amount")                                     \
     X(double, cooldown, 3, 0, 1e6, "iterations for which the culprits of a rollback rest")                             \
     X(double, min_step, 0.005, 0, 1, "smaller steps are left for later while larger ones are to be had")               \
+    X(double, damage_2_4, 2.3, 1, 100,                                                                                 \
+      "prune.mixed: damage of 2:4 as a multiple of that of 50 % unstructured; a guess")                                \
+    X(double, damage_4_8, 1.5, 1, 100, "the same of 4:8")                                                              \
+    X(double, pattern_near, 0.05, 0, 1, "prune.mixed: dense linears planned at 50 % less this, or more, may be N:M")   \
+    X(double, pattern_extra, 0.25, 0, 100, "prune.mixed: share of the plan's expected damage that N:M may add to it")  \
     X(double, passes, 12, 0, 1000, "Gauss-Newton passes when learning costs from the history; 0: never learn")         \
     X(double, noise, 0.5, 0.001, 100, "standard error of an outcome's log damage against the model")                  \
     X(double, doubt_global, 1, 0, 100, "prior standard deviation of the log cost: of all linears together,")           \
@@ -123,6 +128,9 @@ typedef struct espl_agent_view {
     espl_probe dense, last;          /* the unpruned model, and the last accepted state */
     const espl_outcome *history;     /* [n_history] all iterations so far, oldest first, rolled back ones too */
     int64_t n_history;
+    bool mixed;                    /* the agent may make a dense linear N:M in one go */
+    int64_t in[ESPL_LINEAR_KINDS]; /* inputs of a linear of each kind; 0: not known, so that no N:M fits */
+    const int64_t *patterns;       /* [7 * layers] espl_n_m of the linears that are N:M, and finished; NULL: none is */
 } espl_agent_view;
 
 /* -------------------------------------------------------------------- agent */
@@ -139,10 +147,11 @@ void espl_agent_destroy(espl_agent **a);
 /* Rank 0 only. The decision of view->iteration, recorded. Blocks while an endpoint thinks: at most
  * (max_invalid + 1) * (retries + 1) * (total_ms + retry_max_ms).
  * *out is filled in any case and owned by the caller: espl_decision_free. It keeps the budget: known linears, each
- * once, ascending; 0 < step <= max_step; no linear above the cap; all together not above the target, and exactly at it
- * (to the weight) when the agent asked for as much or more. Either out->n > 0 or out->stop. ESPL_AGENT: no usable
- * answer and fallback FAIL; ESPL_FORMAT: the replay has no such iteration or does not fit; ESPL_STOPPED: `cancelled`;
- * ESPL_IO: the record cannot be written; ESPL_CONFIG: a budget or view out of range. */
+ * once, ascending; 0 < step <= max_step, or (view->mixed) a pattern on a dense linear that it fits, step
+ * ESPL_N_M_SPARSITY; nothing on a linear that is N:M already; no linear above the cap; all together not above the
+ * target, and exactly at it (to the weight) when the steps that were asked for reach it. Either out->n > 0 or
+ * out->stop. ESPL_AGENT: no usable answer and fallback FAIL; ESPL_FORMAT: the replay has no such iteration or does not
+ * fit; ESPL_STOPPED: `cancelled`; ESPL_IO: the record cannot be written; ESPL_CONFIG: a budget or view out of range. */
 espl_status espl_agent_ask(espl_agent *a, const espl_agent_view *view, espl_decision *out);
 
 /* Rank 0 only. Where the newest decision came from: "policy", "openai", "replay", "policy (fallback)",
@@ -175,12 +184,14 @@ enum { ESPL_AGENT_REPLY_MAX = 1 << 20, ESPL_AGENT_TEXT_MAX = 4000 }; /* bytes of
 /* Local. Reads a reply: hostile text of any length. <think> blocks and anything around the first JSON object with
  * "prune" or "stop" are ignored. *out is initialised, and owned by the caller in any case.
  * Problems (what the author must mend, one per line, at most a few) are appended to *problems: if any, *out is empty.
- * Notes (what was trimmed: caps, the overall target, pruning along with stop) are appended to *notes.
+ * Notes (what was trimmed: caps, the overall target, N:M that it leaves no room for, pruning along with stop) are
+ * appended to *notes.
  * ESPL_NOMEM is the only failure. */
 espl_status espl_agent_parse(const char *text, int64_t len, const espl_agent_view *view, espl_decision *out,
                              espl_str *problems, espl_str *notes);
 
-/* Local. Appends the decision as reply JSON with names; numbers read back as the same doubles. */
+/* Local. Appends the decision as reply JSON with names, patterns as texts ("2:4"); numbers read back as the same
+ * doubles. */
 void espl_agent_put_decision(espl_str *s, const espl_decision *d);
 
 /* Local. The system message, and the user message of an iteration (at most max_bytes plus the table of profiles),

@@ -13,7 +13,7 @@
 /* Local. Version of the HDF5 library in use, "1.10.8". Borrowed. */
 const char *espl_checkpoint_library(void);
 
-enum { ESPL_CHECKPOINT_SCHEMA = 1 };
+enum { ESPL_CHECKPOINT_SCHEMA = 2 };
 
 /* The shape that the file and the model must agree on. Equal on every rank, but for `slice`. */
 typedef struct espl_checkpoint_shape {

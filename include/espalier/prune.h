@@ -76,6 +76,10 @@ bool espl_pattern_parse(const char *text, espl_score score, espl_update update, 
 /* Weights that a linear [out, in] loses under an N:M pattern. */
 int64_t espl_pattern_count(const espl_pattern *p, int64_t out, int64_t in);
 
+/* Local. Is the mask [out, words] of this N:M pattern: do exactly n of every m inputs of every row stay (of a rest,
+ * what the pattern says)? */
+bool espl_mask_is_n_m(const uint64_t *mask, int64_t out, int64_t in, const espl_pattern *p);
+
 /* --------------------------------------------------------------- one linear */
 
 /* Local. mask [out, words] of a dense linear: all bits set but those beyond `in`. */

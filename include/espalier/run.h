@@ -82,6 +82,7 @@
       "who says how much each linear loses: the agent, step by step, or a baseline, in one shot")                      \
     X(TEXT, prune, pattern, "unstructured", NULL, 0,                                                                   \
       "unstructured, row, layer, or N:M such as 2:4 (N of M stay; the target is then not read); agent: unstructured")  \
+    X(FLAG, prune, mixed, false, 0, 1, "the agent may also make a dense linear 2:4 or 4:8 in one go")                  \
     X(TEXT, prune, update, "none", "none|sparsegpt", 0, "what becomes of the weights that stay; in one shot only")     \
     X(REAL, prune, damping, 0.01, 0, 1e6, "SparseGPT: share of the Hessian's mean diagonal that is added to it")       \
     X(REAL, prune, owl_outlier, 5, 0, 1e9, "OWL: a score so many times the mean is an outlier (M)")                    \

@@ -109,7 +109,8 @@ static void write_equation(lesson *l, const espl_outcome *out, double *sparsity,
         if (!known(l, i)) continue;
         double after = out->accepted ? sparsity[i] : fmin(1, sparsity[i] + d->items[k].step);
         double before = fmax(0, after - d->items[k].step);
-        l->x[first + k] = fmax(0, shape(l->c, l->v, l->o, i, before, after));
+        l->x[first + k] =
+            espl_pattern_damage(l->o, d->items[k].pattern) * fmax(0, shape(l->c, l->v, l->o, i, before, after));
         if (out->accepted) sparsity[i] = before;
     }
     if (isnan(rise) || d->n == 0 || l->n_eq == MAX_EQUATIONS) return;

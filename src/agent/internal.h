@@ -13,8 +13,14 @@ static inline double espl_row_sparsity(const espl_profile_row *r) {
 /* Weights of all linears, and how many more may be pruned until the target (<= 0: none). */
 int64_t espl_view_weights(const espl_agent_view *v);
 int64_t espl_view_left(const espl_agent_view *v);
-/* How many more weights of linear i may be pruned until the cap; 0 if none. */
+/* How many more weights of linear i may be pruned until the cap; 0 if none, and if it is N:M. */
 int64_t espl_view_room(const espl_agent_view *v, int64_t i);
+/* The pattern that linear i has become. */
+static inline espl_n_m espl_view_pattern(const espl_agent_view *v, int64_t i) {
+    return v->patterns ? (espl_n_m)v->patterns[i] : ESPL_N_M_NONE;
+}
+/* Are the inputs of linears like i whole groups of pattern p? */
+bool espl_view_fits(const espl_agent_view *v, int64_t i, espl_n_m p);
 
 /* Relative change of perplexity over an outcome; NAN if it was not measured, INFINITY if it became no number. */
 double espl_outcome_rise(const espl_outcome *o);
@@ -52,13 +58,26 @@ double espl_costs_step(const espl_costs *c, const espl_agent_view *v, const espl
 typedef struct espl_pick {
     int64_t linear, count; /* weights to prune */
     double step, score;    /* step = count / weights, or the round number that means the same count */
+    espl_n_m pattern;      /* it becomes that; step and count are half */
 } espl_pick;
+
+/* What the mixed strategy has in mind with a linear. */
+enum { MIXED_FREE, MIXED_WAITING, MIXED_TAKEN }; /* no pattern; to become N:M, later; now */
+
+typedef struct espl_mixed {
+    int64_t *plan;    /* [n] MIXED_* */
+    int64_t *denied;  /* [n] bit p: pattern p of this linear was rolled back */
+    espl_pick *picks; /* [n] scratch, then those that are taken: [n_picks] */
+    int64_t n_picks, picked;
+    double expected; /* damage of those */
+} espl_mixed;
 
 typedef struct espl_policy {
     const espl_agent_view *v;
     const espl_policy_options *o;
     espl_costs costs;
     int64_t n, left;
+    int64_t places;   /* linears that may be chosen */
     double *goal;     /* [n] planned final sparsity */
     double *marginal; /* allocate.c's */
     int64_t *resting; /* [n] last iteration in which a linear rests */
@@ -69,7 +88,24 @@ typedef struct espl_policy {
     int64_t n_picks, picked;
     double expected; /* damage of the choice */
     const char *stop;
+    espl_mixed mixed;
 } espl_policy;
+
+/* policy_mixed.c: which linears become N:M. */
+
+/* Factor on the damage of half of a linear, 1 without a pattern. */
+double espl_pattern_damage(const espl_policy_options *o, int64_t pattern);
+espl_status espl_mixed_create(espl_policy *p);
+void espl_mixed_free(espl_policy *p);
+/* A culprit of a rollback. */
+void espl_mixed_deny(espl_policy *p, const espl_decision_item *item);
+/* Plans, and takes as many as `amount` weights, p->places and p->allowed let; what they leave of p->left, p->places and
+ * p->allowed is the others'. Returns the weights that are taken. */
+int64_t espl_mixed_take(espl_policy *p, double amount);
+/* May linear i be pruned without a pattern? `strict` holds back those that are to become N:M later. */
+bool espl_mixed_spares(const espl_policy *p, int64_t i, bool strict);
+/* Puts what was taken behind the choice of the others, and back into p->left, p->places and p->allowed. */
+void espl_mixed_join(espl_policy *p);
 
 /* allocate.c: the planned final sparsities, by equal marginal damage under cap and spread. */
 espl_status espl_policy_goals(espl_policy *p);

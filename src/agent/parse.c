@@ -13,8 +13,9 @@ typedef struct reader {
     espl_decision *d;
     espl_str *problems, *notes;
     int64_t n_problems;
-    int64_t *count; /* [7 * layers] weights to prune by linear */
-    double *step;   /* [7 * layers] as asked; 0: not named */
+    int64_t *count;   /* [7 * layers] weights to prune by linear */
+    double *step;     /* [7 * layers] as asked; 0: not named */
+    int64_t *pattern; /* [7 * layers] espl_n_m as asked */
     int64_t named;
 } reader;
 
@@ -130,14 +131,48 @@ static espl_status read_text(reader *r, const cJSON *doc, const char *key, char 
     return ESPL_OK;
 }
 
+/* Why linear i cannot become of pattern p, into text; false: it can. */
+static bool is_barred(const espl_agent_view *v, int64_t i, espl_n_m p, char *text, size_t size) {
+    const char *name = espl_n_m_name(p);
+    if (v->rows[i].pruned > 0)
+        snprintf(text, size, "cannot become %s: some of it is pruned already, only a dense linear can", name);
+    else if (!espl_view_fits(v, i, p))
+        snprintf(text, size, "cannot become %s: its %lld inputs are no multiple of %lld", name,
+                 (long long)v->in[espl_linear_kind_of(i)], (long long)espl_n_m_group(p));
+    else if (espl_view_room(v, i) < llround(ESPL_N_M_SPARSITY * (double)v->rows[i].weights))
+        snprintf(text, size, "cannot become %s: no linear may end above sparsity %.6g", name, v->budget.cap);
+    else
+        return false;
+    return true;
+}
+
+static void read_pattern(reader *r, const cJSON *item, int64_t i) {
+    char text[160];
+    espl_n_m p;
+    if (!espl_n_m_parse(item->valuestring, &p))
+        return problem_named(r, item->string, "must have a number, or one of the patterns \"2:4\" and \"4:8\"");
+    if (is_barred(r->v, i, p, text, sizeof text)) return problem_named(r, item->string, text);
+    r->step[i] = ESPL_N_M_SPARSITY;
+    r->pattern[i] = p;
+    r->named++;
+}
+
 static void read_step(reader *r, const cJSON *item) {
     char text[160];
     const espl_budget *b = &r->v->budget;
     int64_t i = espl_linear_parse(item->string, r->v->layers);
     double step = item->valuedouble;
+    bool is_pattern = r->v->mixed && cJSON_IsString(item);
     if (i < 0) return problem_named(r, item->string, "is no linear of this model");
-    if (!cJSON_IsNumber(item) || !isfinite(step)) return problem_named(r, item->string, "must have a number");
+    if (!is_pattern && (!cJSON_IsNumber(item) || !isfinite(step)))
+        return problem_named(r, item->string, "must have a number");
     if (r->step[i] != 0) return problem_named(r, item->string, "is given more than once");
+    if (espl_view_pattern(r->v, i) && (is_pattern || step != 0)) {
+        snprintf(text, sizeof text, "is %s and finished: more pruning would break its pattern",
+                 espl_n_m_name(espl_view_pattern(r->v, i)));
+        return problem_named(r, item->string, text);
+    }
+    if (is_pattern) return read_pattern(r, item, i);
     if (step < 0) return problem_named(r, item->string, "has a negative step; pruned weights do not come back");
     if (step > b->max_step * (1 + 1e-9)) {
         snprintf(text, sizeof text, "has step %.6g; at most %.6g is allowed (a fraction, not percent)", step,
@@ -187,12 +222,33 @@ static int64_t apply_cap(reader *r) {
     return sum;
 }
 
-/* Scales all counts so that their sum is exactly what is left until the target. */
-static void apply_target(reader *r, int64_t sum, int64_t left) {
-    double f = (double)left / (double)sum, asked = 0;
-    int64_t given = 0;
-    if (sum <= left) return;
+/* N:M is whole or not at all: drops those that go beyond the target. Returns the weights of the others. */
+static int64_t apply_target_to_patterns(reader *r, int64_t left) {
+    int64_t sum = 0, dropped = 0;
     for (int64_t i = 0; i < espl_view_linears(r->v); i++) {
+        if (!r->pattern[i]) continue;
+        if (r->count[i] > left - sum) {
+            r->count[i] = 0;
+            dropped++;
+        }
+        sum += r->count[i];
+    }
+    if (dropped)
+        espl_str_printf(r->notes, "%lld linears not made N:M: the target leaves no room for half of them\n",
+                        (long long)dropped);
+    return sum;
+}
+
+/* Scales the steps so that all counts together are exactly what is left until the target. */
+static void apply_target(reader *r, int64_t left) {
+    int64_t sum = 0, given = 0;
+    double asked = 0;
+    left -= apply_target_to_patterns(r, left);
+    for (int64_t i = 0; i < espl_view_linears(r->v); i++) sum += r->pattern[i] ? 0 : r->count[i];
+    if (sum <= left) return;
+    double f = (double)left / (double)sum;
+    for (int64_t i = 0; i < espl_view_linears(r->v); i++) {
+        if (r->pattern[i]) continue;
         asked += (double)r->count[i];
         int64_t upto = llround(asked * f);
         r->count[i] = upto - given;
@@ -209,9 +265,12 @@ static espl_status write_items(reader *r) {
         double w = (double)r->v->rows[i].weights;
         if (r->count[i] <= 0) continue;
         bool same = r->count[i] == llround(r->step[i] * w);
-        r->d->items[n++] = (espl_decision_item){i, same ? fmin(r->step[i], r->v->budget.max_step) : r->count[i] / w};
+        double most = r->pattern[i] ? ESPL_N_M_SPARSITY : r->v->budget.max_step;
+        r->d->items[n++] =
+            (espl_decision_item){i, same ? fmin(r->step[i], most) : (double)r->count[i] / w, r->pattern[i]};
     }
     r->d->n = n;
+    if (n == 0) PROBLEM(r, "the target leaves no room for half of any of these linears: give steps, or smaller ones");
     return ESPL_OK;
 }
 
@@ -231,7 +290,7 @@ static espl_status apply_budget(reader *r) {
                              : "nothing to prune is left in these linears (the cap, or steps of less than a weight)");
         return ESPL_OK;
     }
-    apply_target(r, sum, left);
+    apply_target(r, left);
     return write_items(r);
 }
 
@@ -284,9 +343,11 @@ espl_status espl_agent_parse(const char *text, int64_t len, const espl_agent_vie
     ESPL_TRY(espl_decision_init(out, 0));
     espl_status st = espl_mem_alloc(&r.count, espl_view_linears(view), sizeof *r.count, "reply");
     if (st == ESPL_OK) st = espl_mem_alloc(&r.step, espl_view_linears(view), sizeof *r.step, "reply");
+    if (st == ESPL_OK) st = espl_mem_alloc(&r.pattern, espl_view_linears(view), sizeof *r.pattern, "reply");
     if (st == ESPL_OK) st = read_reply(&r, text, len);
     espl_mem_free(&r.count);
     espl_mem_free(&r.step);
+    espl_mem_free(&r.pattern);
     if (st == ESPL_OK && problems->failed) st = espl_str_status(problems);
     if (st == ESPL_OK && notes->failed) st = espl_str_status(notes);
     if (st == ESPL_OK && r.n_problems > 0) {
@@ -306,7 +367,10 @@ void espl_agent_put_decision(espl_str *s, const espl_decision *d) {
     espl_str_puts(s, ",\"prune\":{");
     for (int64_t k = 0; k < d->n; k++) {
         espl_str_printf(s, "%s\"%s\":", k ? "," : "", espl_linear_name(d->items[k].linear, name));
-        espl_put_number(s, d->items[k].step);
+        if (d->items[k].pattern)
+            espl_str_printf(s, "\"%s\"", espl_n_m_name((espl_n_m)d->items[k].pattern));
+        else
+            espl_put_number(s, d->items[k].step);
     }
     espl_str_printf(s, "},\"stop\":%s}", d->stop ? "true" : "false");
 }

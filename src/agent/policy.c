@@ -1,6 +1,7 @@
 /*
  * The embedded gardener. From the history it learns what each linear costs (costs.c) and where each should end
- * (allocate.c); here it chooses how much to prune this time, and where: cheapest first.
+ * (allocate.c); here it chooses how much to prune this time, and where: cheapest first. Linears that become N:M are
+ * chosen before (policy_mixed.c).
  */
 #include "internal.h"
 
@@ -36,12 +37,15 @@ static void rest_culprits(espl_policy *p, const espl_outcome *o) {
             int64_t i = o->decision.items[k].linear;
             if (i < 0 || i >= p->n) continue;
             double now = espl_row_sparsity(&p->v->rows[i]);
-            double d = espl_costs_step(&p->costs, p->v, p->o, i, now, now + o->decision.items[k].step);
+            double d = espl_pattern_damage(p->o, o->decision.items[k].pattern) *
+                       espl_costs_step(&p->costs, p->v, p->o, i, now, now + o->decision.items[k].step);
             if (pass == 0) {
                 sum += d;
                 most = fmax(most, d);
-            } else if (d >= most || d * (double)o->decision.n >= sum)
+            } else if (d >= most || d * (double)o->decision.n >= sum) {
                 p->resting[i] = o->iteration + (int64_t)p->o->cooldown;
+                espl_mixed_deny(p, &o->decision.items[k]);
+            }
         }
 }
 
@@ -82,6 +86,7 @@ static int64_t possible(const espl_policy *p, int64_t i, int wish, bool finish, 
     double w = (double)r->weights, gap = p->goal[i] - espl_row_sparsity(r);
     int64_t room = espl_view_room(p->v, i);
     if (r->weights <= 0 || (wish < WISH_NO_REST && p->resting[i] >= p->v->iteration)) return 0;
+    if (!espl_mixed_spares(p, i, wish < WISH_NO_GOAL)) return 0;
     if (wish < WISH_NO_REST && !finish && gap < p->o->min_step) return 0;
     *step = wish < WISH_NO_GOAL ? fmin(p->step_max, gap) : p->step_max;
     *step = finish && *step < p->step_max ? *step : round_step(*step);
@@ -106,7 +111,7 @@ static int64_t list_candidates(espl_policy *p, int wish, bool finish, double lea
         int64_t count = possible(p, i, wish, finish, &step);
         if (count <= 0 || (double)count < least) continue;
         double damage = espl_costs_step(&p->costs, p->v, p->o, i, now, now + step);
-        p->picks[n++] = (espl_pick){i, count, step, damage / (double)count};
+        p->picks[n++] = (espl_pick){i, count, step, damage / (double)count, ESPL_N_M_NONE};
     }
     qsort(p->picks, (size_t)n, sizeof *p->picks, by_score);
     return n;
@@ -129,7 +134,7 @@ static void take(espl_policy *p, int64_t candidates, int64_t amount) {
     bool finish = amount >= p->left;
     p->n_picks = p->picked = 0;
     p->expected = 0;
-    for (int64_t k = 0; k < candidates && p->n_picks < p->v->budget.max_linears && p->picked < amount; k++) {
+    for (int64_t k = 0; k < candidates && p->n_picks < p->places && p->picked < amount; k++) {
         espl_pick c = p->picks[k];
         if (!trim_pick(p, &c, amount - p->picked, finish)) break;
         double now = espl_row_sparsity(&p->v->rows[c.linear]);
@@ -146,19 +151,20 @@ static void choose_at(espl_policy *p, int wish, int64_t amount) {
     int best = 0;
     int64_t most = -1;
     for (int s = 0; s < 5 && most < amount * 9 / 10; s++) {
-        double least = shares[s] * (double)amount / (double)p->v->budget.max_linears;
+        double least = shares[s] * (double)amount / (double)p->places;
         take(p, list_candidates(p, wish, finish, least), amount);
         if (p->picked <= most) continue;
         most = p->picked;
         best = s;
-        if (p->n_picks < p->v->budget.max_linears) break; /* places are not what is short */
+        if (p->n_picks < p->places) break; /* places are not what is short */
     }
-    double least = shares[best] * (double)amount / (double)p->v->budget.max_linears;
+    double least = shares[best] * (double)amount / (double)p->places;
     take(p, list_candidates(p, wish, finish, least), amount);
 }
 
 static void choose(espl_policy *p, int64_t amount) {
-    for (int wish = WISH_ALL; wish < WISHES; wish++) {
+    int wishes = p->mixed.n_picks > 0 ? WISH_NO_REST : WISHES; /* beside patterns there is no need */
+    for (int wish = WISH_ALL; wish < wishes; wish++) {
         choose_at(p, wish, amount);
         if (p->picked > 0 && p->picked >= amount / 10) return;
     }
@@ -169,12 +175,18 @@ static void choose_bearable(espl_policy *p) {
     double planned = planned_amount(p), finest = fmax(1, planned * p->o->finest);
     double amount = fmax(finest, planned * p->scale);
     if ((double)p->left - amount < 0.1 * amount) amount = (double)p->left;
+    amount -= (double)espl_mixed_take(p, amount);
+    if (p->mixed.n_picks > 0 && (p->places <= 0 || amount < 0.25 * planned)) return; /* patterns alone will do */
     for (;;) {
         int64_t whole = (int64_t)fmin((double)p->left, fmax(1, floor(amount)));
         choose(p, whole);
-        if (p->expected <= p->allowed || amount <= finest) return;
+        if (p->expected <= p->allowed || amount <= finest) break;
         amount *= 0.7;
         p->step_max = fmax(p->step_max * 0.85, p->v->budget.max_step * p->o->finest);
+    }
+    if (p->mixed.n_picks > 0 && p->expected > p->allowed) {
+        p->n_picks = p->picked = 0;
+        p->expected = 0;
     }
 }
 
@@ -192,6 +204,7 @@ static bool stuck(const espl_policy *p) {
 
 static espl_status decide(espl_policy *p) {
     p->left = espl_view_left(p->v);
+    p->places = p->v->budget.max_linears;
     p->scale = scale_of(p);
     for (int64_t k = 0; k < p->v->n_history; k++)
         if (!p->v->history[k].accepted) rest_culprits(p, &p->v->history[k]);
@@ -204,6 +217,7 @@ static espl_status decide(espl_policy *p) {
     p->step_max = p->v->budget.max_step * p->scale * (1 - 0.7 * tension_of(p));
     p->allowed = bearable(p);
     choose_bearable(p);
+    espl_mixed_join(p);
     if (p->n_picks == 0) p->stop = "nothing can be pruned any more under the cap";
     return ESPL_OK;
 }
@@ -215,6 +229,7 @@ espl_status espl_policy_propose(const espl_agent_view *view, const espl_policy_o
     espl_status st = espl_mem_alloc(&p.goal, p.n, sizeof *p.goal, "policy");
     if (st == ESPL_OK) st = espl_mem_alloc(&p.resting, p.n, sizeof *p.resting, "policy");
     if (st == ESPL_OK) st = espl_mem_alloc(&p.picks, p.n, sizeof *p.picks, "policy");
+    if (st == ESPL_OK) st = espl_mixed_create(&p);
     if (st == ESPL_OK) st = decide(&p);
     if (st == ESPL_OK) {
         espl_policy_put_reply(json, &p);
@@ -223,6 +238,7 @@ espl_status espl_policy_propose(const espl_agent_view *view, const espl_policy_o
     espl_mem_free(&p.goal);
     espl_mem_free(&p.resting);
     espl_mem_free(&p.picks);
+    espl_mixed_free(&p);
     espl_costs_free(&p.costs);
     return st;
 }

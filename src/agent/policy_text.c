@@ -26,27 +26,49 @@ static void put_example(espl_str *s, const espl_policy *p, const espl_pick *c) {
     espl_str_printf(s, ", %.1f %% now, aim %.1f %%)", 100 * espl_row_sparsity(r), 100 * p->goal[c->linear]);
 }
 
+/* Those that become N:M stand behind the others. */
+static void put_patterns(espl_str *s, const espl_policy *p) {
+    const espl_pick *picks = p->picks + p->n_picks - p->mixed.n_picks;
+    for (int pattern = ESPL_N_M_NONE + 1; pattern < ESPL_N_M_COUNT; pattern++) {
+        int64_t n = 0;
+        for (int64_t k = 0; k < p->mixed.n_picks; k++) {
+            if (picks[k].pattern != (espl_n_m)pattern) continue;
+            if (n > 0 && n < 3) espl_str_puts(s, ", ");
+            if (n++ < 3) put_example(s, p, &picks[k]);
+        }
+        if (n > 3) espl_str_puts(s, ", ...");
+        if (n > 0) espl_str_printf(s, " become%s %s for good. ", n == 1 ? "s" : "", espl_n_m_name((espl_n_m)pattern));
+    }
+}
+
+static void put_steps(espl_str *s, const espl_policy *p) {
+    int64_t n = p->n_picks - p->mixed.n_picks;
+    double lo = INFINITY, hi = 0;
+    if (n == 0) return;
+    for (int64_t k = 0; k < n; k++) {
+        lo = fmin(lo, p->picks[k].step);
+        hi = fmax(hi, p->picks[k].step);
+    }
+    espl_str_printf(s,
+                    "Now %.3g %% of all weights from the %lld cheapest linears that have room, %.3g to %.3g %% each: ",
+                    100 * (double)(p->picked - p->mixed.picked) / p->costs.total, (long long)n, 100 * lo, 100 * hi);
+    for (int64_t k = 0; k < n && k < 3; k++) {
+        if (k) espl_str_puts(s, ", ");
+        put_example(s, p, &p->picks[k]);
+    }
+    espl_str_puts(s, n > 3 ? ", .... " : ". ");
+}
+
 static void put_reason(espl_str *s, const espl_policy *p) {
     double target = p->v->budget.target, now = fmax(0, target - (double)p->left / p->costs.total);
     if (p->stop) {
         espl_str_printf(s, "Stop at %.2f %% of %.2f %%: %s.", 100 * now, 100 * target, p->stop);
         return;
     }
-    double lo = INFINITY, hi = 0;
-    for (int64_t k = 0; k < p->n_picks; k++) {
-        lo = fmin(lo, p->picks[k].step);
-        hi = fmax(hi, p->picks[k].step);
-    }
     espl_str_printf(s, "%.2f %% pruned, target %.2f %%. ", 100 * now, 100 * target);
-    espl_str_printf(s,
-                    "Now %.3g %% of all weights from the %lld cheapest linears that have room, %.3g to %.3g %% each: ",
-                    100 * (double)p->picked / p->costs.total, (long long)p->n_picks, 100 * lo, 100 * hi);
-    for (int64_t k = 0; k < p->n_picks && k < 3; k++) {
-        if (k) espl_str_puts(s, ", ");
-        put_example(s, p, &p->picks[k]);
-    }
-    if (p->n_picks > 3) espl_str_puts(s, ", ...");
-    espl_str_printf(s, ". Expected perplexity %+.2f %%, bearable up to %.1f %%.", 100 * expm1(p->expected),
+    put_patterns(s, p);
+    put_steps(s, p);
+    espl_str_printf(s, "Expected perplexity %+.2f %%, bearable up to %.1f %%.", 100 * expm1(p->expected),
                     100 * p->v->budget.threshold);
 }
 
@@ -98,7 +120,10 @@ static void put_prune(espl_str *s, const espl_policy *p) {
         espl_str_puts(s, k ? ", \"" : "\"");
         put_linear(s, p->picks[k].linear);
         espl_str_puts(s, "\": ");
-        espl_put_number(s, p->picks[k].step);
+        if (p->picks[k].pattern)
+            espl_str_printf(s, "\"%s\"", espl_n_m_name(p->picks[k].pattern));
+        else
+            espl_put_number(s, p->picks[k].step);
     }
 }
 

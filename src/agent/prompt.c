@@ -6,18 +6,43 @@
 
 /* ------------------------------------------------------------------- system */
 
-static void put_rules(espl_str *s, const espl_budget *b) {
+static void put_pattern_rule(espl_str *s, const espl_agent_view *v) {
+    if (!v->mixed) return;
+    espl_str_printf(
+        s,
+        "- Instead of a step, a linear that is still dense (sparsity 0) may be given \"2:4\" or \"4:8\", in "
+        "quotes: of every 4 (8) consecutive inputs of a row exactly 2 (4) stay. It is %.6g %% sparse at "
+        "once, whatever the largest step, and finished: it must not be named again.\n",
+        100 * ESPL_N_M_SPARSITY);
+    for (int k = 0; k < ESPL_LINEAR_KINDS; k++)
+        for (int p = ESPL_N_M_NONE + 1; p < ESPL_N_M_COUNT; p++)
+            if (!espl_view_fits(v, k, (espl_n_m)p))
+                espl_str_printf(s, "- \"%s\" does not fit the inputs of %s.\n", espl_n_m_name((espl_n_m)p),
+                                espl_linear_path((espl_linear_kind)k));
+}
+
+static void put_rules(espl_str *s, const espl_agent_view *v) {
+    const espl_budget *b = &v->budget;
     espl_str_puts(s, "Rules:\n- Use only names from the table of profiles.\n");
     espl_str_printf(s,
                     "- A step is the sparsity to add to a linear now, as a fraction of its weights: above 0, at most "
                     "%.6g. Name at most %lld linears.\n",
                     b->max_step, (long long)b->max_linears);
+    put_pattern_rule(s, v);
     espl_str_printf(s, "- No linear may end above sparsity %.6g; pruned weights do not come back.\n", b->cap);
     espl_str_printf(s,
                     "- If perplexity rises by more than %.6g %% over the last accepted state, the step is rolled back "
                     "and you are told.\n",
                     100 * b->threshold);
     espl_str_printf(s, "- There are at most %lld iterations; rolled back ones count.\n", (long long)b->max_iterations);
+}
+
+static void put_pattern_advice(espl_str *s, const espl_agent_view *v) {
+    if (v->mixed)
+        espl_str_puts(s, "Hardware computes \"2:4\" faster, some also \"4:8\", nothing else. It costs more perplexity "
+                         "than the same sparsity without a pattern: \"4:8\" perhaps half more, \"2:4\" more than "
+                         "twice. Make robust linears that should end near 50 % so, \"2:4\" where it does little "
+                         "harm, before you prune them otherwise; leave the others unstructured.\n");
 }
 
 void espl_agent_put_system(espl_str *out, const espl_agent_view *view, const char *model_name) {
@@ -33,16 +58,20 @@ void espl_agent_put_system(espl_str *out, const espl_agent_view *view, const cha
                     "linears to prune further and by how much; within a linear, the least important weights go "
                     "first.\n\n",
                     100 * view->budget.target);
-    put_rules(out, &view->budget);
+    put_rules(out, view);
     espl_str_puts(
         out, "\nProfiles: z_s is the z-score of how much even the weakest surviving weights of a linear matter "
              "(weight times activation), z_g that of the loss gradient. High means sensitive: prune less. Low "
              "means robust: prune more. Learn from the outcomes: what preceded a rollback is dear, what was pruned "
-             "at no cost is cheap. Damage grows faster than sparsity, so spread the pruning.\n\n"
-             "Answer with one JSON object and nothing else:\n"
-             "{\"reasoning\": \"why these linears\", \"reflection\": \"what the last outcome taught you\", "
-             "\"prune\": {\"layers.0.mlp.up_proj\": 0.05}, \"stop\": false}\n"
-             "\"stop\": true ends the work for good; use it only if going on would do more harm than good.\n");
+             "at no cost is cheap. Damage grows faster than sparsity, so spread the pruning.\n");
+    put_pattern_advice(out, view);
+    espl_str_printf(out,
+                    "\nAnswer with one JSON object and nothing else:\n"
+                    "{\"reasoning\": \"why these linears\", \"reflection\": \"what the last outcome taught you\", "
+                    "\"prune\": {\"layers.0.mlp.up_proj\": 0.05%s}, \"stop\": false}\n",
+                    view->mixed ? ", \"layers.3.mlp.down_proj\": \"2:4\"" : "");
+    espl_str_puts(out,
+                  "\"stop\": true ends the work for good; use it only if going on would do more harm than good.\n");
 }
 
 /* -------------------------------------------------------------------- state */
@@ -89,13 +118,16 @@ static void put_z(espl_str *s, double z) {
 static void put_table(espl_str *s, const espl_agent_view *v) {
     char name[64];
     double total = fmax(1, (double)espl_view_weights(v));
-    espl_str_puts(s, "\nProfiles (name, share of all weights in %, z_s, z_g, sparsity):\n");
+    espl_str_printf(s, "\nProfiles (name, share of all weights in %%, z_s, z_g, sparsity%s):\n",
+                    v->mixed ? ", pattern if it has one" : "");
     for (int64_t i = 0; i < espl_view_linears(v); i++) {
         const espl_profile_row *r = &v->rows[i];
         espl_str_printf(s, "%s %.3g", espl_linear_name(i, name), 100 * (double)r->weights / total);
         put_z(s, r->z_s);
         put_z(s, r->z_g);
-        espl_str_printf(s, " %.4g\n", espl_row_sparsity(r));
+        espl_str_printf(s, " %.4g", espl_row_sparsity(r));
+        if (espl_view_pattern(v, i)) espl_str_printf(s, " %s", espl_n_m_name(espl_view_pattern(v, i)));
+        espl_str_puts(s, "\n");
     }
 }
 
@@ -118,8 +150,14 @@ static void put_items(espl_str *s, const espl_outcome *o) {
     enum { SHOWN = 48 };
     char name[64];
     espl_str_puts(s, "  pruned:");
-    for (int64_t k = 0; k < o->decision.n && k < SHOWN; k++)
-        espl_str_printf(s, " %s %.4g", espl_linear_name(o->decision.items[k].linear, name), o->decision.items[k].step);
+    for (int64_t k = 0; k < o->decision.n && k < SHOWN; k++) {
+        const espl_decision_item *item = &o->decision.items[k];
+        espl_str_printf(s, " %s ", espl_linear_name(item->linear, name));
+        if (item->pattern)
+            espl_str_puts(s, espl_n_m_name((espl_n_m)item->pattern));
+        else
+            espl_str_printf(s, "%.4g", item->step);
+    }
     if (o->decision.n > SHOWN) espl_str_printf(s, " and %lld more", (long long)(o->decision.n - SHOWN));
     espl_str_puts(s, "\n");
 }

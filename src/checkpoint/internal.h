@@ -75,7 +75,8 @@ enum { NAME_BYTES = 64 };
     X(when##mmlu_right, I)                                                                                             \
     X(when##mmlu_total, I)
 #define PROBE_FIELDS(X) PROBE_COLUMNS(X, )
-#define ITEM_FIELDS(X) X(iteration, I) X(linear, I) X(step, F)
+/* n of m: the pattern that the linear became, 0 of 0: unstructured. */
+#define ITEM_FIELDS(X) X(iteration, I) X(linear, I) X(step, F) X(n, I) X(m, I)
 #define OUTCOME_FIELDS(X)                                                                                              \
     X(iteration, I)                                                                                                    \
     X(accepted, I)                                                                                                     \

@@ -44,8 +44,10 @@ espl_status espl_records_tables(records *r, table_entry tables[TABLES]) {
          "one row per iteration, oldest first: decision, outcome, measures before and after; texts are bytes "
          "of /history_text",
          "[iterations]", -1, 1, (void **)&r->history, &r->n_history, NULL, sizeof *r->history},
-        {"/history_items", "what the decisions asked for: sparsity to add to a linear (layer * 7 + kind)", "[items]",
-         -1, 1, (void **)&r->items, &r->n_items, NULL, sizeof *r->items},
+        {"/history_items",
+         "what the decisions asked for: sparsity to add to a linear (layer * 7 + kind); n > 0: by keeping n of "
+         "every m inputs",
+         "[items]", -1, 1, (void **)&r->items, &r->n_items, NULL, sizeof *r->items},
         {"/probes/dense", probe, NULL, -1, 0, NULL, NULL, &r->dense, sizeof r->dense},
         {"/probes/last", probe, NULL, -1, 0, NULL, NULL, &r->last, sizeof r->last}};
     memcpy(tables, list, sizeof list);
@@ -126,6 +128,11 @@ static outcome_record pack_outcome(const espl_outcome *o, espl_str *pool) {
     return x;
 }
 
+static item_record pack_item(int64_t iteration, const espl_decision_item *item) {
+    espl_n_m pattern = (espl_n_m)item->pattern;
+    return (item_record){iteration, item->linear, item->step, espl_n_m_stay(pattern), espl_n_m_group(pattern)};
+}
+
 static espl_status pack_history(const espl_checkpoint *k, records *r) {
     r->n_history = k->n_history;
     for (int64_t i = 0; i < k->n_history; i++) r->n_items += k->history[i].decision.n;
@@ -134,8 +141,7 @@ static espl_status pack_history(const espl_checkpoint *k, records *r) {
     for (int64_t i = 0, at = 0; i < k->n_history; i++) {
         const espl_outcome *o = &k->history[i];
         r->history[i] = pack_outcome(o, &r->history_text);
-        for (int64_t j = 0; j < o->decision.n; j++)
-            r->items[at++] = (item_record){o->iteration, o->decision.items[j].linear, o->decision.items[j].step};
+        for (int64_t j = 0; j < o->decision.n; j++) r->items[at++] = pack_item(o->iteration, &o->decision.items[j]);
     }
     return espl_str_status(&r->history_text);
 }

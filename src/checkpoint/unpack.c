@@ -109,6 +109,18 @@ static espl_status take_text(const place *p, const espl_str *pool, int64_t at, i
     return ESPL_OK;
 }
 
+static espl_status take_pattern(const place *p, const item_record *x, int64_t *out) {
+    espl_n_m pattern;
+    if (!espl_n_m_of(x->n, x->m, &pattern))
+        return ESPL_FAIL(ESPL_FORMAT,
+                         "%s: dataset \"%s\": row %" PRId64 ": n of m is %" PRId64 " of %" PRId64
+                         ", expected 0 of 0, 2 of 4 or 4 of 8",
+                         p->path, p->table, p->row, x->n, x->m);
+    if (pattern && x->step != ESPL_N_M_SPARSITY) return wrong_number(p, "step", x->step, "0.5, as n of m says");
+    *out = pattern;
+    return ESPL_OK;
+}
+
 /* The decision's items[0 .. n), the first of them in row `first` of /history_items. */
 static espl_status take_items(const records *r, int64_t first, int64_t layers, int64_t iteration, const char *path,
                               espl_decision *d, int64_t n) {
@@ -118,7 +130,8 @@ static espl_status take_items(const records *r, int64_t first, int64_t layers, i
         ESPL_TRY(in_range(&p, "iteration", x->iteration, iteration, iteration));
         ESPL_TRY(in_range(&p, "linear", x->linear, last + 1, layers * ESPL_LINEAR_KINDS - 1));
         if (!(x->step > 0 && x->step <= 1)) return wrong_number(&p, "step", x->step, "more than 0, at most 1");
-        d->items[d->n] = (espl_decision_item){x->linear, x->step};
+        d->items[d->n] = (espl_decision_item){.linear = x->linear, .step = x->step};
+        ESPL_TRY(take_pattern(&p, x, &d->items[d->n].pattern));
         last = x->linear;
     }
     return ESPL_OK;

@@ -29,6 +29,21 @@ int64_t espl_pattern_count(const espl_pattern *p, int64_t out, int64_t in) {
     return out * (in / p->m * n_m_pruned(p, p->m) + n_m_pruned(p, in % p->m));
 }
 
+static bool row_is_n_m(const uint64_t *row, int64_t in, const espl_pattern *p) {
+    for (int64_t c0 = 0; c0 < in; c0 += p->m) {
+        int64_t width = min64(p->m, in - c0), stay = 0;
+        for (int64_t c = c0; c < c0 + width; c++) stay += row[c / 64] >> c % 64 & 1;
+        if (stay != width - n_m_pruned(p, width)) return false;
+    }
+    return true;
+}
+
+bool espl_mask_is_n_m(const uint64_t *mask, int64_t out, int64_t in, const espl_pattern *p) {
+    for (int64_t r = 0; r < out; r++)
+        if (!row_is_n_m(mask + r * espl_mask_words(in), in, p)) return false;
+    return true;
+}
+
 void espl_mask_fill(uint64_t *mask, int64_t out, int64_t in) {
     int64_t words = espl_mask_words(in);
     for (int64_t r = 0; r < out; r++)

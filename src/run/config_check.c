@@ -27,6 +27,18 @@ static espl_status check_calibration(const espl_run_config *o) {
     return ESPL_OK;
 }
 
+/* N:M is the agent's choice, and takes half of a linear. */
+static espl_status check_mixed(const espl_run_config *o) {
+    if (!o->prune_mixed) return ESPL_OK;
+    if (espl_run_is_oneshot(o))
+        return ESPL_FAIL(ESPL_CONFIG, "prune.mixed goes with prune.allocation \"agent\", not \"%s\"",
+                         o->prune_allocation);
+    if (o->prune_cap < ESPL_N_M_SPARSITY)
+        return ESPL_FAIL(ESPL_CONFIG, "prune.cap is %g, but prune.mixed lets linears become N:M: at least %g",
+                         o->prune_cap, ESPL_N_M_SPARSITY);
+    return ESPL_OK;
+}
+
 /* The agent removes weights step by step, by scores that one calibration pass gives. */
 static espl_status check_method(const espl_run_config *o) {
     espl_prune_options p;
@@ -50,6 +62,7 @@ static espl_status check_method(const espl_run_config *o) {
 
 static espl_status check_goal(const espl_run_config *o) {
     ESPL_TRY(check_method(o));
+    ESPL_TRY(check_mixed(o));
     if (o->prune_target > o->prune_cap)
         return ESPL_FAIL(ESPL_CONFIG, "prune.target is %g, but no linear may be pruned beyond prune.cap, %g",
                          o->prune_target, o->prune_cap);

@@ -2,6 +2,7 @@
 #include "internal.h"
 
 #include <math.h>
+#include <string.h>
 
 /* --------------------------------------------------------------- profile */
 
@@ -43,7 +44,10 @@ static espl_status ask_agent(job *j, espl_decision *out) {
                          .dense = j->dense,
                          .last = j->last,
                          .history = j->history,
-                         .n_history = j->n_history};
+                         .n_history = j->n_history,
+                         .mixed = o->prune_mixed,
+                         .patterns = j->patterns};
+    memcpy(v.in, j->shape.in, sizeof v.in);
     return espl_agent_ask(j->agent, &v, out);
 }
 
@@ -73,6 +77,14 @@ static int64_t count_of(const job *j, const espl_decision_item *item) {
     return llround(item->step * (double)j->rows[item->linear].weights);
 }
 
+/* What the prune room calls it; rows without a pattern, as everywhere in the loop. */
+static espl_pattern pattern_of(int64_t pattern) {
+    espl_pattern p = {.group = ESPL_GROUP_ROW};
+    if (pattern)
+        p = (espl_pattern){ESPL_GROUP_N_M, espl_n_m_stay((espl_n_m)pattern), espl_n_m_group((espl_n_m)pattern)};
+    return p;
+}
+
 static espl_status prune_linear(job *j, espl_score score, const espl_decision_item *item) {
     const espl_linear *l = espl_model_linear(j->m, item->linear);
     float *norm;
@@ -80,16 +92,25 @@ static espl_status prune_linear(job *j, espl_score score, const espl_decision_it
     ESPL_TRY(espl_masks_keep(&j->masks, item->linear));
     ESPL_TRY(espl_mem_alloc(&norm, l->in, sizeof *norm, "activation norms"));
     espl_calibration_norms(&j->calibration, item->linear, l->in, norm);
-    espl_status st = espl_prune_more(l, score, norm, count_of(j, item), espl_masks_of(&j->masks, item->linear),
-                                     espl_model_workspace(j->m));
+    espl_pattern p = pattern_of(item->pattern);
+    espl_scoring s = {.score = score, .norm = norm};
+    espl_status st = espl_prune_linear(l, &s, &p, count_of(j, item), espl_masks_of(&j->masks, item->linear),
+                                       espl_model_workspace(j->m));
     espl_mem_free(&norm);
     return st;
+}
+
+/* What the decision makes N:M is so from now on, or (`undo`) no longer: it was dense before. */
+static void note_patterns(job *j, const espl_decision *d, bool undo) {
+    for (int64_t i = 0; i < d->n; i++)
+        if (d->items[i].pattern) j->patterns[d->items[i].linear] = undo ? ESPL_N_M_NONE : d->items[i].pattern;
 }
 
 static espl_status prune_here(job *j, const espl_decision *d) {
     espl_score score;
     if (!espl_score_parse(j->o->prune_score, &score))
         return ESPL_FAIL(ESPL_CONFIG, "prune.score: \"%s\" is not known", j->o->prune_score);
+    note_patterns(j, d, false);
     for (int64_t i = 0; i < d->n; i++) ESPL_TRY(prune_linear(j, score, &d->items[i]));
     return ESPL_OK;
 }
@@ -123,6 +144,19 @@ espl_status espl_count_pruned(job *j, int64_t *counts, int64_t *total) {
     return st;
 }
 
+espl_status espl_check_patterns(const job *j, const char *file) {
+    char name[64];
+    for (int64_t i = j->masks.first; i < j->masks.first + j->masks.n; i++) {
+        const espl_linear *l = espl_model_linear(j->m, i);
+        espl_pattern p = pattern_of(j->patterns[i]);
+        if (j->patterns[i] && !espl_mask_is_n_m(espl_masks_of(&j->masks, i), l->out, l->in, &p))
+            return ESPL_FAIL(file ? ESPL_FORMAT : ESPL_INTERNAL,
+                             "%s%s%s became %s, but its mask is not of that pattern", file ? file : "",
+                             file ? ": " : "", espl_linear_name(i, name), espl_n_m_name((espl_n_m)j->patterns[i]));
+    }
+    return ESPL_OK;
+}
+
 /* The masks must hold what was decided, to the weight. */
 static espl_status verify_counts(const job *j, const espl_decision *d, const int64_t *counts) {
     for (int64_t i = 0, k = 0; i < j->linears; i++) {
@@ -143,6 +177,7 @@ static espl_status verify(job *j, const espl_decision *d, int64_t *total) {
     st = espl_comm_agree(j->c, st);
     if (st == ESPL_OK) st = espl_count_pruned(j, counts, total);
     if (st == ESPL_OK) st = espl_comm_agree(j->c, j->root ? verify_counts(j, d, counts) : ESPL_OK);
+    if (st == ESPL_OK) st = espl_comm_agree(j->c, espl_check_patterns(j, NULL));
     espl_mem_free(&counts);
     return st;
 }
@@ -179,6 +214,7 @@ static void settle(job *j, const espl_outcome *o, int64_t pruned) {
     if (!o->accepted) {
         double start = espl_clock_now();
         espl_masks_roll_back(&j->masks);
+        note_patterns(j, &o->decision, true);
         ESPL_DEBUG("masks put back in %.6f s", espl_clock_now() - start);
         j->rollbacks++;
         return;

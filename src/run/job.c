@@ -68,6 +68,7 @@ static void set_shape(job *j) {
 
 static espl_status open_masks(job *j) {
     ESPL_TRY(espl_mem_alloc(&j->rows, j->linears, sizeof *j->rows, "profile"));
+    ESPL_TRY(espl_mem_alloc(&j->patterns, j->linears, sizeof *j->patterns, "patterns"));
     ESPL_TRY(espl_masks_create(&j->masks, j->m, strcmp(j->o->prune_update, "none") != 0));
     return espl_masks_apply(&j->masks, true);
 }
@@ -212,6 +213,7 @@ void espl_job_free(job *j) {
     for (int64_t i = 0; i < j->n_history; i++) espl_decision_free(&j->history[i].decision);
     espl_mem_free(&j->history);
     espl_mem_free(&j->rows);
+    espl_mem_free(&j->patterns);
     espl_calibration_free(&j->calibration);
     espl_masks_free(&j->masks);
     espl_str_free(&j->identity);

@@ -4,6 +4,54 @@
 #include <math.h>
 #include <string.h>
 
+/* --------------------------------------------------------------- patterns */
+
+/* How the linears lost their weights, with prune.mixed; unstructured ones at ESPL_N_M_NONE. */
+typedef struct pattern_count {
+    int64_t linears, pruned; /* linears that lost any; weights */
+} pattern_count;
+
+/* Collective. counts [ESPL_N_M_COUNT], filled on rank 0. */
+static espl_status count_patterns(job *j, pattern_count *counts) {
+    int64_t *pruned = NULL, total;
+    espl_status st = j->root ? espl_mem_alloc(&pruned, j->linears, sizeof *pruned, "counts") : ESPL_OK;
+    st = espl_comm_agree(j->c, st);
+    if (st == ESPL_OK) st = espl_count_pruned(j, pruned, &total);
+    if (st == ESPL_OK) st = espl_comm_agree(j->c, espl_check_patterns(j, NULL));
+    for (int64_t i = 0; st == ESPL_OK && pruned && i < j->linears; i++) {
+        pattern_count *c = &counts[j->patterns[i]];
+        c->linears += pruned[i] > 0;
+        c->pruned += pruned[i];
+    }
+    espl_mem_free(&pruned);
+    return st;
+}
+
+static double share_of(const job *j, const pattern_count *c) {
+    return j->pruned > 0 ? (double)c->pruned / (double)j->pruned : 0;
+}
+
+static void put_patterns(espl_str *s, const job *j, const pattern_count *counts) {
+    if (!j->o->prune_mixed) return;
+    espl_str_puts(s, "  \"patterns\": {");
+    for (int p = 0; p < ESPL_N_M_COUNT; p++) {
+        espl_str_printf(s, "%s\"%s\": {\"linears\": %lld, \"pruned_weights\": %lld, \"share\": ", p ? ", " : "",
+                        espl_n_m_name((espl_n_m)p), (long long)counts[p].linears, (long long)counts[p].pruned);
+        espl_put_double(s, share_of(j, &counts[p]));
+        espl_str_puts(s, "}");
+    }
+    espl_str_puts(s, "},\n");
+}
+
+static void print_patterns(const job *j, const pattern_count *counts) {
+    if (!j->o->prune_mixed) return;
+    printf("patterns:");
+    for (int p = 0; p < ESPL_N_M_COUNT; p++)
+        printf("%s %lld linears %s (%.1f %% of the pruned weights)", p ? "," : "", (long long)counts[p].linears,
+               espl_n_m_name((espl_n_m)p), 100 * share_of(j, &counts[p]));
+    printf("\n");
+}
+
 /* ------------------------------------------------------------------ JSON */
 
 static void put_perplexity(espl_str *s, const char *key, const espl_perplexity *p) {
@@ -74,10 +122,12 @@ static espl_status write_file(const job *j, const char *name, espl_str *s) {
 }
 
 /* No times and no ranks: equal runs have equal summaries. */
-static espl_status write_summary(const job *j, const measures *dense, const measures *pruned) {
+static espl_status write_summary(const job *j, const measures *dense, const measures *pruned,
+                                 const pattern_count *patterns) {
     espl_str s = {0};
     espl_str_puts(&s, "{\n");
     put_result(&s, j);
+    put_patterns(&s, j, patterns);
     put_measures(&s, j, "dense", dense);
     put_measures(&s, j, "pruned", pruned);
     put_agent(&s, j);
@@ -133,10 +183,11 @@ static void print_shares(const char *name, const espl_share *dense, const espl_s
            100 * pruned->low, 100 * pruned->high, (long long)pruned->n);
 }
 
-static void print_summary(const job *j, const measures *dense, const measures *pruned) {
+static void print_summary(const job *j, const measures *dense, const measures *pruned, const pattern_count *patterns) {
     printf("%s after %lld iterations, %lld rolled back\n", j->end, (long long)j->iteration, (long long)j->rollbacks);
     printf("sparsity: %.3f %% of the linears, %.3f %% of all parameters\n", 100 * espl_job_sparsity(j, j->pruned),
            100 * espl_job_sparsity_of_model(j, j->pruned));
+    print_patterns(j, patterns);
     printf("  %-28s %12s %12s\n", "", "dense", "pruned");
     print_pair("perplexity, validation", dense->validation.perplexity, pruned->validation.perplexity);
     if (dense->test.windows) print_pair("perplexity, test", dense->test.perplexity, pruned->test.perplexity);
@@ -176,24 +227,27 @@ static espl_status measure_both(job *j, measures *dense, measures *pruned) {
 }
 
 /* summary.json is written last: it says that the run is finished. */
-static espl_status publish(job *j, const measures *dense, const measures *pruned, const double *regions) {
+static espl_status publish(job *j, const measures *dense, const measures *pruned, const pattern_count *patterns,
+                           const double *regions) {
     ESPL_TRY(write_timing(j, regions));
     ESPL_TRY(espl_event_text(j, "end", j->end));
-    ESPL_TRY(write_summary(j, dense, pruned));
-    print_summary(j, dense, pruned);
+    ESPL_TRY(write_summary(j, dense, pruned, patterns));
+    print_summary(j, dense, pruned, patterns);
     print_timing(regions, espl_clock_now() - j->start);
     return ESPL_OK;
 }
 
 espl_status espl_report(job *j) {
     measures dense = {0}, pruned = {0};
+    pattern_count patterns[ESPL_N_M_COUNT] = {0};
     double regions[3 * ESPL_REGION_COUNT], start = espl_clock_now();
     espl_status st = espl_stop_check(j, false);
     if (st == ESPL_OK) st = measure_both(j, &dense, &pruned);
     espl_region_add(ESPL_REGION_REPORT, espl_clock_now() - start);
     if (st == ESPL_OK) st = export_model(j);
+    if (st == ESPL_OK && j->o->prune_mixed) st = count_patterns(j, patterns);
     if (st == ESPL_OK) st = gather_regions(j, regions);
-    if (st == ESPL_OK) st = espl_comm_agree(j->c, j->root ? publish(j, &dense, &pruned, regions) : ESPL_OK);
+    if (st == ESPL_OK) st = espl_comm_agree(j->c, j->root ? publish(j, &dense, &pruned, patterns, regions) : ESPL_OK);
     espl_measures_free(&dense);
     espl_measures_free(&pruned);
     return st;

@@ -79,6 +79,7 @@ static espl_status take_up(job *j, const char *path, espl_checkpoint *k) {
     k->history = NULL;
     k->n_history = 0;
     for (int64_t i = 0; i < j->n_history; i++) j->rollbacks += !j->history[i].accepted;
+    espl_outcome_patterns(j->history, j->n_history, j->patterns, j->linears);
     j->dense = k->dense;
     j->last = k->last;
     return ESPL_OK;
@@ -97,6 +98,8 @@ static espl_status read_newest(job *j, const char *path) {
     espl_comm_broadcast(j->c, &j->dense, sizeof j->dense, 0);
     espl_comm_broadcast(j->c, &j->last, sizeof j->last, 0);
     espl_comm_broadcast(j->c, &j->rollbacks, sizeof j->rollbacks, 0);
+    espl_comm_broadcast(j->c, j->patterns, j->linears * (int64_t)sizeof *j->patterns, 0);
+    ESPL_TRY(espl_comm_agree(j->c, espl_check_patterns(j, path)));
     return espl_count_pruned(j, NULL, &j->pruned);
 }
 

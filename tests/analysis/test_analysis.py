@@ -39,7 +39,8 @@ except ImportError as e:
 from pictures import collect, style  # noqa: E402
 from results import build, claims, groups, intervals, layout  # noqa: E402
 from rundata import masks, methods, questions  # noqa: E402
-from rundata.run import Run, find_runs  # noqa: E402
+from rundata.run import Run, find_runs, step_of  # noqa: E402
+from web import dialogue  # noqa: E402
 
 PROGRAMS = ARGUMENTS if len(ARGUMENTS) == 2 else None
 TEXT = "The espalier is a tree trained flat against a wall, tier by tier; one gardener decides where to cut. " * 40
@@ -62,6 +63,8 @@ class Methods(unittest.TestCase):
         self.named("agent (policy)")
         self.named("agent (policy) magnitude", score="magnitude")
         self.named("agent (policy)", allocation="", pattern="", update="")
+        self.named("agent (policy) mixed", mixed=True)
+        self.named("agent (policy)", mixed=False)
 
     def test_one_shot_methods(self):
         self.named("uniform magnitude", allocation="uniform", score="magnitude", pattern="unstructured")
@@ -172,6 +175,14 @@ class Reading(unittest.TestCase):
         self.assertTrue(math.isnan(o.after[1]))
         self.assertEqual(o.mmlu_right.tolist(), [8, 0, 7])
         self.assertEqual(run.notes, [])
+
+    def test_steps_may_be_patterns(self):
+        self.assertEqual([step_of("2:4"), step_of("4:8"), step_of(0.1)], [0.5, 0.5, 0.1])
+        for nothing in ("4:2", "x", None, [], "0.1"):
+            self.assertTrue(math.isnan(step_of(nothing)), nothing)
+        html = dialogue.steps({"layers.0.mlp.up_proj": "2:4", "layers.1.mlp.up_proj": 0.1, "<": "<2:4>"})
+        self.assertIn("layers.0.mlp.up_proj 2:4, layers.1.mlp.up_proj +10.00 %", html)
+        self.assertNotIn("<2:4>", html)
 
     def test_states(self):
         """Iteration 1 gives layers.0.mlp.up_proj (5) 0.1, 2 is rolled back, 3 gives layers.1.mlp.down_proj (13) 0.05."""

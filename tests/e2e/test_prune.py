@@ -59,6 +59,8 @@ def without_times(run):
 
 
 class Case(unittest.TestCase):
+    MORE = []
+
     @classmethod
     def setUpClass(cls):
         cls.work = pathlib.Path(tempfile.mkdtemp(prefix="espalier-prune-"))
@@ -72,7 +74,7 @@ class Case(unittest.TestCase):
     def command(self, run, np, *more):
         threads = 2 if np == 1 else 1
         return ["mpirun", "-n", str(np), "-x", f"OMP_NUM_THREADS={threads}", PROGRAM, "prune", str(self.config),
-                "--set", f"run.dir={run}", *more]
+                "--set", f"run.dir={run}", *self.MORE, *more]
 
     def prune(self, run, np=1, *more, code=0):
         done = subprocess.run(self.command(run, np, *more), env=ENVIRONMENT, capture_output=True, text=True, timeout=280)
@@ -105,8 +107,8 @@ class Case(unittest.TestCase):
             self.assertTrue(filecmp.cmp(path, other / "model" / path.name, shallow=False), path.name)
 
 
-class Whole(Case):
-    """One uninterrupted run, and everything that must equal it."""
+class OneRun(Case):
+    """One uninterrupted run, made before the tests."""
 
     @classmethod
     def setUpClass(cls):
@@ -117,6 +119,24 @@ class Whole(Case):
 
     def setUp(self):
         self.assertEqual(self.done.returncode, 0, self.done.stderr[-3000:])
+
+    def interrupted(self, name, np, resume_np, interrupt, code):
+        run = self.work / name
+        job = self.start(run, np)
+        self.wait_for_iteration(run, job, 2)
+        interrupt(job, run)
+        _, text = job.communicate(timeout=120)
+        if code is None:
+            self.assertNotEqual(job.returncode, 0)
+        else:
+            self.assertEqual(job.returncode, code, text[-3000:])
+        self.assertFalse((run / "summary.json").exists())
+        self.prune(run, resume_np, "--resume")
+        self.assert_same_run(self.whole, run)
+
+
+class Whole(OneRun):
+    """Everything that must equal the one run."""
 
     def test_reaches_the_target_to_the_weight(self):
         summary = json.loads((self.whole / "summary.json").read_text())
@@ -148,20 +168,6 @@ class Whole(Case):
         if isinstance(perplexity, dict):
             perplexity = perplexity["perplexity"]
         self.assertAlmostEqual(perplexity / summary["pruned"]["test"]["perplexity"], 1, delta=1e-9)
-
-    def interrupted(self, name, np, resume_np, interrupt, code):
-        run = self.work / name
-        job = self.start(run, np)
-        self.wait_for_iteration(run, job, 2)
-        interrupt(job, run)
-        _, text = job.communicate(timeout=120)
-        if code is None:
-            self.assertNotEqual(job.returncode, 0)
-        else:
-            self.assertEqual(job.returncode, code, text[-3000:])
-        self.assertFalse((run / "summary.json").exists())
-        self.prune(run, resume_np, "--resume")
-        self.assert_same_run(self.whole, run)
 
     def test_usr1_then_resumed_on_other_ranks(self):
         self.interrupted("usr1", 2, 3, lambda job, run: job.send_signal(signal.SIGUSR1), 75)
@@ -219,6 +225,73 @@ class Whole(Case):
         self.assertIn("other data", done.stderr)
 
 
+def read_tensors(path):
+    """{name: (shape, words of 16 bits)} of a safetensors file of 16-bit floats."""
+    data = path.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    return {name: (t["shape"], memoryview(data[start + t["data_offsets"][0]:start + t["data_offsets"][1]]).cast("H"))
+            for name, t in json.loads(data[8:start]).items() if name != "__metadata__"}
+
+
+def zeros(words):
+    return sum(w & 0x7FFF == 0 for w in words)
+
+
+class Mixed(OneRun):
+    """Linears that become N:M: to the weight, for good, on any ranks and after a resume."""
+
+    MORE = [word for value in ("prune.mixed=true", "prune.target=0.3", "prune.threshold=0.02", "policy.pattern_near=0.3",
+                               "policy.pattern_extra=1") for word in ("--set", value)]
+
+    def patterns(self):
+        found = {}
+        for event in read_lines(self.whole / "events.jsonl"):
+            if event["type"] != "outcome":
+                continue
+            for name, step in event["decision"]["prune"].items():
+                self.assertNotIn(name, found, "is finished")
+                if event["accepted"] and isinstance(step, str):
+                    found[name] = step
+        return found
+
+    def test_masks_are_of_their_patterns(self):
+        tensors = read_tensors(self.whole / "model" / "model.safetensors")
+        patterns = self.patterns()
+        self.assertIn("2:4", patterns.values())
+        for name, pattern in patterns.items():
+            n, m = map(int, pattern.split(":"))
+            (rows, columns), words = tensors[f"model.{name}.weight"]
+            self.assertEqual(columns % m, 0)
+            self.assertEqual({zeros(words[i:i + m]) for i in range(0, rows * columns, m)}, {m - n}, name)
+
+    def test_summary_counts_them(self):
+        summary = json.loads((self.whole / "summary.json").read_text())
+        patterns, counts = list(self.patterns().values()), summary["patterns"]
+        self.assertEqual(summary["pruned_weights"], round(0.3 * summary["prunable_weights"]))
+        for name in ("2:4", "4:8"):
+            self.assertEqual(counts[name]["linears"], patterns.count(name))
+        self.assertEqual(sum(c["pruned_weights"] for c in counts.values()), summary["pruned_weights"])
+        self.assertAlmostEqual(sum(c["share"] for c in counts.values()), 1)
+        self.assertIn(f"{patterns.count('2:4')} linears 2:4", self.done.stdout)
+
+    def test_equal_on_other_ranks(self):
+        for np in (2, 3):
+            with self.subTest(np=np):
+                self.prune(self.work / f"ranks{np}", np)
+                self.assert_same_run(self.whole, self.work / f"ranks{np}")
+
+    def test_resumed(self):
+        self.assertTrue(any(isinstance(s, str) for _, d in decisions(self.whole)[:2] for s in d["prune"].values()))
+        self.interrupted("stop", 2, 1, lambda job, run: (run / "stop").touch(), 75)
+
+    def test_replay_needs_the_switch(self):
+        replay = ["--set", "agent.backend=replay", "--set", f"agent.replay={self.whole / 'dialogue.jsonl'}"]
+        self.prune(self.work / "replay", 2, *replay)
+        self.assertEqual(decisions(self.whole), decisions(self.work / "replay"))
+        done = self.prune(self.work / "off", 2, *replay, "--set", "prune.mixed=false", code=1)
+        self.assertIn("must have a number", done.stderr)
+
+
 class Refused(Case):
     def test_messages(self):
         cases = [
@@ -227,6 +300,8 @@ class Refused(Case):
             (["--set", "prune.target=1.5"], 2, "prune.target"),
             (["--set", "prune.tarket=0.5"], 2, "prune.tarket"),
             (["--set", "validation.windows=100000"], 2, "validation.text"),
+            (["--set", "prune.mixed=true", "--set", "prune.allocation=uniform"], 2, "prune.mixed"),
+            (["--set", "prune.mixed=true", "--set", "prune.cap=0.4"], 2, "prune.mixed"),
             (["--set", "agent.backend=openai"], 2, "base_url"),
             (["--set", "agent.backend=openai", "--set", "agent.base_url=http://127.0.0.1:9/v1", "--set", "agent.model=m",
               "--set", "agent.retries=0", "--set", "agent.fallback=fail"], 69, "127.0.0.1"),

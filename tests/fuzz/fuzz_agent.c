@@ -28,8 +28,10 @@ static void check_budget(const espl_agent_view *v, const espl_decision *d) {
     for (int64_t k = 0; k < d->n; k++) {
         const espl_decision_item *item = &d->items[k];
         REQUIRE(item->linear >= 0 && item->linear < LINEARS && (k == 0 || item->linear > d->items[k - 1].linear));
-        REQUIRE(item->step > 0 && item->step <= v->budget.max_step);
+        REQUIRE(item->step > 0 && item->step <= (item->pattern ? ESPL_N_M_SPARSITY : v->budget.max_step));
         const espl_profile_row *r = &v->rows[item->linear];
+        REQUIRE(!item->pattern || (v->mixed && r->pruned == 0 && item->step == ESPL_N_M_SPARSITY));
+        REQUIRE(v->patterns[item->linear] == ESPL_N_M_NONE);
         int64_t count = llround(item->step * (double)r->weights);
         REQUIRE(count > 0 && (double)(r->pruned + count) <= v->budget.cap * (double)r->weights + 1e-3);
         more += count;
@@ -44,21 +46,31 @@ static void read_back(const espl_agent_view *v, const espl_decision *d) {
     REQUIRE(espl_agent_parse(text.data, text.len, v, &again, &problems, &notes) == ESPL_OK);
     REQUIRE(problems.len == 0 && notes.len == 0 && again.n == d->n && again.stop == d->stop);
     for (int64_t k = 0; k < d->n; k++)
-        REQUIRE(again.items[k].linear == d->items[k].linear && again.items[k].step == d->items[k].step);
+        REQUIRE(again.items[k].linear == d->items[k].linear && again.items[k].step == d->items[k].step &&
+                again.items[k].pattern == d->items[k].pattern);
     espl_decision_free(&again);
     espl_str_free(&text);
     espl_str_free(&problems);
     espl_str_free(&notes);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+/* With or without N:M: then layer 0 is dense in part, and down_proj's inputs fit no pattern. */
+static void read_reply(const uint8_t *data, size_t size, bool mixed) {
     espl_profile_row rows[LINEARS];
+    int64_t patterns[LINEARS] = {0};
     espl_agent_view v = {.iteration = 1,
                          .budget = {.target = 0.45, .cap = 0.6, .max_step = 0.1, .max_linears = 8, .threshold = 0.1},
                          .layers = LAYERS,
-                         .rows = rows};
-    for (int64_t i = 0; i < LINEARS; i++)
-        rows[i] = (espl_profile_row){.weights = 100 + 371 * i, .pruned = (100 + 371 * i) * (i % 7) / 10};
+                         .rows = rows,
+                         .mixed = mixed,
+                         .in = {8, 8, 8, 8, 12, 8, 7},
+                         .patterns = patterns};
+    for (int64_t i = 0; i < LINEARS; i++) {
+        int64_t weights = mixed ? 96 * (1 + i) : 100 + 371 * i;
+        rows[i] = (espl_profile_row){.weights = weights, .pruned = mixed && i < 14 ? 0 : weights * (i % 7) / 10};
+    }
+    patterns[3] = mixed ? ESPL_N_M_4_8 : ESPL_N_M_NONE;
+    rows[3].pruned = mixed ? rows[3].weights / 2 : rows[3].pruned;
     espl_str problems = {0}, notes = {0};
     espl_decision d;
     REQUIRE(espl_agent_parse((const char *)data, (int64_t)size, &v, &d, &problems, &notes) == ESPL_OK);
@@ -72,5 +84,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     espl_decision_free(&d);
     espl_str_free(&problems);
     espl_str_free(&notes);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    read_reply(data, size, false);
+    read_reply(data, size, true);
     return 0;
 }

@@ -16,19 +16,30 @@ typedef struct simulation {
     espl_outcome history[SIM_HISTORY];
     int64_t n_history, rollbacks, total;
     espl_budget budget;
+    bool mixed;
+    int64_t patterns[SIM_LINEARS];
 } simulation;
+
+static inline double sim_damage_of(const simulation *s, int64_t i, double sparsity) {
+    return s->cost[i] * (double)s->rows[i].weights / (double)s->total * pow(sparsity, s->power[i]);
+}
 
 static inline double sim_damage(const simulation *s, const double *sparsity) {
     double sum = 0;
-    for (int64_t i = 0; i < SIM_LINEARS; i++)
-        sum += s->cost[i] * (double)s->rows[i].weights / (double)s->total * pow(sparsity[i], s->power[i]);
+    for (int64_t i = 0; i < SIM_LINEARS; i++) sum += sim_damage_of(s, i, sparsity[i]);
     return sum;
 }
 
+/* Not what the policy's priors say. */
+static inline double sim_factor(int64_t pattern) {
+    return pattern == ESPL_N_M_2_4 ? 2.6 : pattern == ESPL_N_M_4_8 ? 1.4 : 1;
+}
+
 static inline double sim_damage_now(const simulation *s) {
-    double sparsity[SIM_LINEARS];
-    for (int64_t i = 0; i < SIM_LINEARS; i++) sparsity[i] = (double)s->rows[i].pruned / (double)s->rows[i].weights;
-    return sim_damage(s, sparsity);
+    double sum = 0;
+    for (int64_t i = 0; i < SIM_LINEARS; i++)
+        sum += sim_factor(s->patterns[i]) * sim_damage_of(s, i, (double)s->rows[i].pruned / (double)s->rows[i].weights);
+    return sum;
 }
 
 static inline double sim_damage_uniform(const simulation *s, double at) {
@@ -107,7 +118,10 @@ static inline espl_agent_view sim_view(const simulation *s) {
                          .dense = {.perplexity = 10},
                          .last = {.perplexity = ppl},
                          .history = s->history,
-                         .n_history = s->n_history};
+                         .n_history = s->n_history,
+                         .mixed = s->mixed,
+                         .in = {64, 64, 64, 64, 64, 64, 171}, /* no N:M fits down_proj */
+                         .patterns = s->patterns};
     return v;
 }
 
@@ -120,6 +134,7 @@ static inline void sim_apply(simulation *s, espl_decision *d) {
     for (int64_t k = 0; k < d->n; k++) {
         espl_profile_row *r = &s->rows[d->items[k].linear];
         r->pruned += llround(d->items[k].step * (double)r->weights);
+        if (d->items[k].pattern) s->patterns[d->items[k].linear] = d->items[k].pattern;
     }
     o->after.perplexity = 10 * exp(sim_damage_now(s));
     o->sparsity_after = sim_sparsity(s);
@@ -129,6 +144,7 @@ static inline void sim_apply(simulation *s, espl_decision *d) {
     for (int64_t k = 0; k < d->n; k++) {
         espl_profile_row *r = &s->rows[d->items[k].linear];
         r->pruned -= llround(d->items[k].step * (double)r->weights);
+        if (d->items[k].pattern) s->patterns[d->items[k].linear] = ESPL_N_M_NONE;
     }
 }
 

@@ -171,6 +171,143 @@ static void caps_and_target_are_enforced(void **state) {
     parsed_free(&p);
 }
 
+/* ------------------------------------------------------------------- N:M */
+
+static simulation *mixed(void) {
+    simulation *s = plain();
+    s->mixed = true;
+    return s;
+}
+
+static void parse_mixed(simulation *s, const char *text, const char *problem, parsed *p) {
+    *p = parse_bytes(s, text, (int64_t)strlen(text));
+    if (problem && (p->problems.len == 0 || !strstr(p->problems.data, problem)))
+        fail_msg("%s\n-> %s", text, p->problems.len ? p->problems.data : "(accepted)");
+    if (!problem && p->problems.len > 0) fail_msg("%s\n-> %s", text, p->problems.data);
+}
+
+static void bars(simulation *s, const char *text, const char *problem) {
+    parsed p;
+    parse_mixed(s, text, problem, &p);
+    parsed_free(&p);
+}
+
+static void patterns_need_the_switch(void **state) {
+    (void)state;
+    bars(plain(), "{\"prune\":{\"layers.3.mlp.up_proj\":\"2:4\"}}", "must have a number");
+}
+
+static void patterns_are_read(void **state) {
+    (void)state;
+    parsed p, again;
+    simulation *s = mixed();
+    parse_mixed(s,
+                "{\"prune\":{\"layers.3.mlp.up_proj\":\"4:8\",\"layers.0.mlp.down_proj\":0.05,"
+                "\"layers.1.mlp.up_proj\":\"2:4\"}}",
+                NULL, &p);
+    assert_int_equal(p.notes.len, 0);
+    assert_int_equal(p.d.n, 3);
+    assert_int_equal(p.d.items[0].pattern, ESPL_N_M_NONE);
+    assert_int_equal(p.d.items[1].pattern, ESPL_N_M_2_4);
+    assert_int_equal(p.d.items[2].pattern, ESPL_N_M_4_8);
+    assert_int_equal(p.d.items[2].linear, espl_linear_index(3, ESPL_UP_PROJ));
+    assert_true(p.d.items[1].step == 0.5 && p.d.items[2].step == 0.5);
+    espl_str text = {0};
+    espl_agent_put_decision(&text, &p.d);
+    assert_non_null(strstr(text.data, "\"layers.1.mlp.up_proj\":\"2:4\",\"layers.3.mlp.up_proj\":\"4:8\""));
+    parse_mixed(s, text.data, NULL, &again);
+    assert_memory_equal(p.d.items, again.d.items, 3 * sizeof *p.d.items);
+    espl_str_free(&text);
+    parsed_free(&p);
+    parsed_free(&again);
+}
+
+static void patterns_are_barred(void **state) {
+    (void)state;
+    static const char two[] = "{\"prune\":{\"layers.3.mlp.up_proj\":\"2:4\"}}";
+    simulation *s = mixed();
+    int64_t up = espl_linear_index(3, ESPL_UP_PROJ);
+    bars(s, "{\"prune\":{\"layers.3.mlp.up_proj\":\"1:4\"}}", "patterns \"2:4\" and \"4:8\"");
+    bars(s, "{\"prune\":{\"layers.3.mlp.up_proj\":\"0.05\"}}", "must have a number");
+    bars(s, "{\"prune\":{\"layers.3.mlp.up_proj\":[2,4]}}", "must have a number");
+    bars(s, "{\"prune\":{\"layers.3.mlp.down_proj\":\"4:8\"}}", "its 171 inputs are no multiple of 8");
+    bars(s, "{\"prune\":{\"layers.3.mlp.up_proj\":\"2:4\",\"model.layers.3.mlp.up_proj\":0.1}}", "more than once");
+    bars(s, "{\"prune\":{\"layers.3.mlp.up_proj\":0.1,\"model.layers.3.mlp.up_proj\":\"2:4\"}}", "more than once");
+    s->rows[up].pruned = 1;
+    bars(s, two, "only a dense linear can");
+    s->rows[up].pruned = s->rows[up].weights / 2;
+    s->patterns[up] = ESPL_N_M_4_8;
+    bars(s, two, "is 4:8 and finished");
+    bars(s, UP, "is 4:8 and finished");
+    bars(s, "{\"prune\":{\"layers.3.mlp.up_proj\":0,\"layers.4.mlp.up_proj\":0.1}}", NULL);
+    s->mixed = false; /* it stays finished */
+    bars(s, UP, "is 4:8 and finished");
+    s = mixed();
+    s->budget.cap = 0.45;
+    bars(s, two, "above sparsity 0.45");
+}
+
+static int64_t weights_of(const simulation *s, const espl_decision *d) {
+    int64_t sum = 0;
+    for (int64_t k = 0; k < d->n; k++) sum += llround(d->items[k].step * (double)s->rows[d->items[k].linear].weights);
+    return sum;
+}
+
+/* The target trims steps, never patterns: those are dropped where they do not fit. */
+static void patterns_are_whole(void **state) {
+    (void)state;
+    static const char text[] = "{\"prune\":{\"layers.1.mlp.up_proj\":\"2:4\",\"layers.2.mlp.up_proj\":\"4:8\","
+                               "\"layers.3.mlp.up_proj\":0.1}}";
+    simulation *s = mixed();
+    int64_t up = s->rows[espl_linear_index(1, ESPL_UP_PROJ)].weights;
+    parsed p;
+    s->budget.target = (1.05 * (double)up) / (double)s->total; /* two halves and half of the step */
+    parse_mixed(s, text, NULL, &p);
+    assert_int_equal(p.d.n, 3);
+    assert_true(p.d.items[0].step == 0.5 && p.d.items[1].step == 0.5 && p.d.items[2].step < 0.06);
+    assert_int_equal(weights_of(s, &p.d), llround(s->budget.target * (double)s->total));
+    parsed_free(&p);
+    s->budget.target = (0.7 * (double)up) / (double)s->total; /* one half and the step */
+    parse_mixed(s, text, NULL, &p);
+    assert_int_equal(p.d.n, 2);
+    assert_non_null(strstr(p.notes.data, "1 linears not made N:M"));
+    assert_int_equal(p.d.items[0].pattern, ESPL_N_M_2_4);
+    assert_true(p.d.items[1].pattern == ESPL_N_M_NONE && p.d.items[1].step == 0.1);
+    parsed_free(&p);
+    s->budget.target = (0.3 * (double)up) / (double)s->total;
+    bars(s, "{\"prune\":{\"layers.1.mlp.up_proj\":\"2:4\"}}", "no room for half");
+}
+
+/* The prompt speaks of patterns only where they may be chosen. */
+static void prompt_tells_of_patterns(void **state) {
+    (void)state;
+    simulation *s = plain();
+    for (int on = 0; on < 2; on++) {
+        espl_str text = {0};
+        s->mixed = on;
+        espl_agent_view v = sim_view(s);
+        espl_agent_put_system(&text, &v, "m");
+        assert_int_equal(espl_agent_put_user(&text, &v, 8192), ESPL_OK);
+        assert_int_equal(strstr(text.data, "2:4") != NULL, on);
+        assert_int_equal(strstr(text.data, "does not fit the inputs of mlp.down_proj") != NULL, on);
+        assert_null(strstr(text.data, "does not fit the inputs of mlp.up_proj"));
+        espl_str_free(&text);
+    }
+    espl_decision d;
+    espl_str text = {0};
+    static const char reply[] = "{\"prune\":{\"layers.3.mlp.up_proj\":\"4:8\"}}";
+    parsed p = parse_bytes(s, reply, sizeof reply - 1);
+    d = p.d;
+    s->budget.threshold = 100;
+    sim_apply(s, &d);
+    espl_agent_view v = sim_view(s);
+    assert_int_equal(espl_agent_put_user(&text, &v, 8192), ESPL_OK);
+    assert_non_null(strstr(text.data, " 0.5 4:8\n"));                       /* the table */
+    assert_non_null(strstr(text.data, "pruned: layers.3.mlp.up_proj 4:8")); /* the history */
+    espl_str_free(&text);
+    sim_free(s);
+}
+
 static void stop_wins(void **state) {
     (void)state;
     static const char text[] = "{\"stop\":true,\"prune\":{\"layers.1.mlp.up_proj\":0.1}}";
@@ -237,10 +374,19 @@ static void states_are_checked(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(finds_the_object),  cmocka_unit_test(refuses_with_reasons),
-        cmocka_unit_test(bounded),           cmocka_unit_test(texts_are_cleaned),
-        cmocka_unit_test(stop_wins),         cmocka_unit_test(caps_and_target_are_enforced),
-        cmocka_unit_test(prompt_is_bounded), cmocka_unit_test(states_are_checked),
+        cmocka_unit_test(finds_the_object),
+        cmocka_unit_test(refuses_with_reasons),
+        cmocka_unit_test(bounded),
+        cmocka_unit_test(texts_are_cleaned),
+        cmocka_unit_test(stop_wins),
+        cmocka_unit_test(caps_and_target_are_enforced),
+        cmocka_unit_test(prompt_is_bounded),
+        cmocka_unit_test(states_are_checked),
+        cmocka_unit_test(patterns_need_the_switch),
+        cmocka_unit_test(patterns_are_read),
+        cmocka_unit_test(patterns_are_barred),
+        cmocka_unit_test(patterns_are_whole),
+        cmocka_unit_test(prompt_tells_of_patterns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

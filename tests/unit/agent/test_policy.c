@@ -25,7 +25,9 @@ static int64_t check_decision(const simulation *s, const espl_decision *d) {
         const espl_profile_row *r = &s->rows[item->linear];
         int64_t count = llround(item->step * (double)r->weights);
         assert_true(k == 0 || item->linear > d->items[k - 1].linear);
-        assert_true(item->step > 0 && item->step <= s->budget.max_step);
+        assert_true(item->step > 0 && item->step <= (item->pattern ? 0.5 : s->budget.max_step));
+        assert_int_equal(s->patterns[item->linear], ESPL_N_M_NONE); /* what is N:M is finished */
+        if (item->pattern) assert_true(s->mixed && r->pruned == 0 && item->step == 0.5);
         assert_true(count > 0 && (double)(r->pruned + count) <= s->budget.cap * (double)r->weights + 1e-6);
         sum += count;
     }
@@ -207,6 +209,77 @@ static void works_blind(void **state) {
     espl_agent_destroy(&a);
 }
 
+/* ------------------------------------------------------------------- N:M */
+
+static void count_patterns(const simulation *s, int64_t *counts) {
+    memset(counts, 0, ESPL_N_M_COUNT * sizeof *counts);
+    for (int64_t i = 0; i < SIM_LINEARS; i++) {
+        counts[s->patterns[i]]++;
+        if (s->patterns[i]) assert_int_equal(2 * s->rows[i].pruned, s->rows[i].weights);
+        if (espl_linear_kind_of(i) == ESPL_DOWN_PROJ) assert_int_equal(s->patterns[i], ESPL_N_M_NONE);
+    }
+}
+
+/* The target is met to the weight; robust linears become N:M; what that costs stays near what the policy may spend. */
+static void mixed_strategy(void **state) {
+    (void)state;
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        static simulation s, t;
+        int64_t counts[ESPL_N_M_COUNT];
+        espl_agent *a = policy_agent();
+        sim_init(&s, seed, 1, 0.6);
+        sim_init(&t, seed, 1, 0.6);
+        s.mixed = true;
+        run_to_end(&s, a, s.budget.max_iterations);
+        run_to_end(&t, a, t.budget.max_iterations);
+        count_patterns(&s, counts);
+        print_message("mixed: %lld 2:4, %lld 4:8 in %lld iterations, %lld rollbacks, damage %.3f (unstructured %.3f)\n",
+                      (long long)counts[ESPL_N_M_2_4], (long long)counts[ESPL_N_M_4_8], (long long)s.n_history,
+                      (long long)s.rollbacks, sim_damage_now(&s), sim_damage_now(&t));
+        assert_int_equal(pruned(&s), llround(s.budget.target * (double)s.total));
+        assert_true(counts[ESPL_N_M_2_4] >= 5);
+        assert_true(sim_damage_now(&s) < 1.6 * sim_damage_now(&t));
+        count_patterns(&t, counts);
+        assert_int_equal(counts[ESPL_N_M_NONE], SIM_LINEARS);
+        sim_free(&s);
+        sim_free(&t);
+        espl_agent_destroy(&a);
+    }
+}
+
+/* Is this pattern of linear i in a decision of the history that was rolled back? */
+static bool was_rolled_back(const simulation *s, int64_t i, int64_t pattern) {
+    for (int64_t k = 0; k < s->n_history; k++)
+        for (int64_t j = 0; !s->history[k].accepted && j < s->history[k].decision.n; j++)
+            if (s->history[k].decision.items[j].linear == i && s->history[k].decision.items[j].pattern == pattern)
+                return true;
+    return false;
+}
+
+/* Robust as they seem, some linears do not bear 2:4: found out by rollbacks, and the target is met all the same. */
+static void mixed_backs_off(void **state) {
+    (void)state;
+    static simulation s;
+    int64_t counts[ESPL_N_M_COUNT], back = 0;
+    espl_agent *a = policy_agent();
+    sim_init(&s, 7, 0.5, 0.5);
+    for (int64_t i = 0; i < SIM_LINEARS; i++) s.power[i] = 3.8; /* harmless at first, then not */
+    for (int64_t i = 5; i < SIM_LINEARS; i += 21) s.cost[i] *= 60;
+    s.mixed = true;
+    s.budget.threshold = 0.02;
+    s.budget.max_iterations = 200;
+    run_to_end(&s, a, s.budget.max_iterations);
+    count_patterns(&s, counts);
+    for (int64_t i = 0; i < SIM_LINEARS; i++) back += was_rolled_back(&s, i, ESPL_N_M_2_4);
+    print_message("mixed: %lld 2:4, %lld 4:8, 2:4 of %lld rolled back, %lld iterations\n",
+                  (long long)counts[ESPL_N_M_2_4], (long long)counts[ESPL_N_M_4_8], (long long)back,
+                  (long long)s.n_history);
+    assert_true(back > 0);
+    assert_int_equal(pruned(&s), llround(s.budget.target * (double)s.total));
+    sim_free(&s);
+    espl_agent_destroy(&a);
+}
+
 static bool same_history(const simulation *a, const simulation *b) {
     if (a->n_history != b->n_history) return false;
     for (int64_t k = 0; k < a->n_history; k++) {
@@ -219,12 +292,12 @@ static bool same_history(const simulation *a, const simulation *b) {
 }
 
 /* An agent made anew at any iteration from the saved state goes on as the first one does. */
-static void resumed_equals_uninterrupted(void **state) {
-    (void)state;
+static void resume(bool mixed) {
     static simulation s, t;
     espl_agent *a = policy_agent();
     sim_init(&s, 5, 1.5, 0.3);
     sim_init(&t, 5, 1.5, 0.3);
+    s.mixed = t.mixed = mixed;
     s.budget.threshold = t.budget.threshold = 0.02;
     run_to_end(&s, a, s.budget.max_iterations);
     espl_agent_destroy(&a);
@@ -244,6 +317,12 @@ static void resumed_equals_uninterrupted(void **state) {
     espl_agent_destroy(&a);
 }
 
+static void resumed_equals_uninterrupted(void **state) {
+    (void)state;
+    resume(false);
+    resume(true);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reaches_target_and_beats_uniform),
@@ -255,6 +334,8 @@ int main(void) {
         cmocka_unit_test(stops_at_the_cap),
         cmocka_unit_test(hopeless),
         cmocka_unit_test(works_blind),
+        cmocka_unit_test(mixed_strategy),
+        cmocka_unit_test(mixed_backs_off),
         cmocka_unit_test(resumed_equals_uninterrupted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

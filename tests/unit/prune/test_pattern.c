@@ -102,6 +102,26 @@ static void every_group_keeps_n_of_m(void **state) {
     }
 }
 
+/* A mask that a pattern made is of it; one bit more or less anywhere, a rest included, and it is not. */
+static void masks_are_told_apart(void **state) {
+    (void)state;
+    static const int64_t shapes[][2] = {{2, 4}, {4, 8}, {3, 7}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        espl_pattern p = {.group = ESPL_GROUP_N_M, .n = shapes[i][0], .m = shapes[i][1]};
+        espl_scoring by = {.score = ESPL_SCORE_WANDA, .norm = m.norm};
+        make(6, 131, 0);
+        assert_false(espl_mask_is_n_m(m.mask, m.l.out, m.l.in, &p));
+        assert_int_equal(espl_prune_linear(&m.l, &by, &p, 0, m.mask, ws), ESPL_OK);
+        assert_true(espl_mask_is_n_m(m.mask, m.l.out, m.l.in, &p));
+        for (int64_t c = 0; c < m.l.in; c++) {
+            uint64_t *word = m.mask + 3 * espl_mask_words(m.l.in) + c / 64, bit = UINT64_C(1) << c % 64;
+            *word ^= bit;
+            assert_false(espl_mask_is_n_m(m.mask, m.l.out, m.l.in, &p));
+            *word ^= bit;
+        }
+    }
+}
+
 /* What is gone stays gone, and counts. */
 static void a_pattern_after_pruning_takes_no_more_than_it_must(void **state) {
     (void)state;
@@ -190,6 +210,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_least_of_a_layer_go),
         cmocka_unit_test(every_group_keeps_n_of_m),
+        cmocka_unit_test(masks_are_told_apart),
         cmocka_unit_test(a_pattern_after_pruning_takes_no_more_than_it_must),
         cmocka_unit_test(threads_do_not_matter),
         cmocka_unit_test(names_of_patterns),
