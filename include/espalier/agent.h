@@ -50,7 +50,7 @@ bool espl_agent_fallback_parse(const char *name, espl_agent_fallback *out);
     X(double, weight_g, 0.2, -4, 4, "the same per unit of z_g")                                                        \
     X(double, z_clip, 2.5, 0, 100, "z-scores are cut to +- this")                                                      \
     X(double, power, 3, 1.1, 10, "damage of a linear grows as sparsity ^ power")                                       \
-    X(double, spread, 0.45, 0, 1, "how far above the target a linear's sparsity is planned at most")                    \
+    X(double, spread, 0.45, 0, 1, "how far above the target a linear's sparsity is planned at most")                   \
     X(double, horizon, 24, 1, 1e6, "accepted iterations in which to reach the target if all goes well")                \
     X(double, schedule, 0.75, 0.1, 10, "planned sparsity after a fraction t of the horizon: target * t ^ schedule")    \
     X(double, safety, 0.5, 0.01, 1, "share of the rollback threshold a step may be expected to use (0.9 in need)")     \
@@ -65,12 +65,12 @@ bool espl_agent_fallback_parse(const char *name, espl_agent_fallback *out);
     X(double, pattern_near, 0.05, 0, 1, "prune.mixed: dense linears planned at 50 % less this, or more, may be N:M")   \
     X(double, pattern_extra, 0.25, 0, 100, "prune.mixed: share of the plan's expected damage that N:M may add to it")  \
     X(double, passes, 12, 0, 1000, "Gauss-Newton passes when learning costs from the history; 0: never learn")         \
-    X(double, noise, 0.5, 0.001, 100, "standard error of an outcome's log damage against the model")                  \
+    X(double, noise, 0.5, 0.001, 100, "standard error of an outcome's log damage against the model")                   \
     X(double, doubt_global, 1, 0, 100, "prior standard deviation of the log cost: of all linears together,")           \
     X(double, doubt_slope, 0.05, 0, 100, "of the effect of a unit of z_s or z_g,")                                     \
     X(double, doubt_kind, 0.15, 0, 100, "of a kind of linear,")                                                        \
     X(double, doubt_layer, 0.1, 0, 100, "of a decoder layer,")                                                         \
-    X(double, doubt_own, 0.1, 0, 100, "and of a linear itself;")                                                        \
+    X(double, doubt_own, 0.1, 0, 100, "and of a linear itself;")                                                       \
     X(double, guess, 4, 1, 100, "factor on these five, and divisor of the noise, where there are no damage curves")
 typedef struct espl_policy_options {
 #define X(type, name, value, lo, hi, meaning) type name; /* meaning */

@@ -3,12 +3,12 @@
  *
  * The damage of a linear at a sparsity is a shape times its cost. The shape is the profile's damage curve, or where the
  * profile has none (no gradients) weights * sparsity ^ power, with the z-scores as a first guess of the cost. The log
- * of a linear's cost is a sum: global + slope_s z_s + slope_g z_g + kind + layer + own, at first 0. Each outcome is an equation: what a group of steps did to the mean negative log-likelihood. All terms
- * have Gaussian priors (the doubt_* options are their standard deviations), and the equations' log ratios are believed
- * up to `noise`; the terms are then the maximum a posteriori estimate, by Gauss-Newton in the dual (one row per
- * equation): terms = prior + P J^T (J P J^T + noise^2 I)^-1 (residual + J (terms - prior)). So blame is spread by
- * shares of the expected damage, an innocent linear in a bad group is cleared by later good groups, and what is seen on
- * a kind or a layer helps its relatives.
+ * of a linear's cost is a sum: global + slope_s z_s + slope_g z_g + kind + layer + own, at first 0. Each outcome is an
+ * equation: what a group of steps did to the mean negative log-likelihood. All terms have Gaussian priors (the doubt_*
+ * options are their standard deviations), and the equations' log ratios are believed up to `noise`; the terms are then
+ * the maximum a posteriori estimate, by Gauss-Newton in the dual (one row per equation): terms = prior + P J^T (J P J^T
+ * + noise^2 I)^-1 (residual + J (terms - prior)). So blame is spread by shares of the expected damage, an innocent
+ * linear in a bad group is cleared by later good groups, and what is seen on a kind or a layer helps its relatives.
  */
 #include "internal.h"
 
@@ -58,36 +58,11 @@ static double log_cost(const lesson *l, const double *term, int64_t i) {
 
 /* ------------------------------------------------------------------ shapes */
 
-/* Can the curves of all linears be used? They are in nats, the power law is not: one or the other. */
-static bool have_curves(const espl_agent_view *v) {
-    for (int64_t i = 0; i < espl_view_linears(v); i++) {
-        const double *d = v->rows[i].damage;
-        double last = 0;
-        for (int k = 0; k < ESPL_DAMAGE_LEVELS; k++) {
-            if (!(d[k] >= last && d[k] < INFINITY)) return false;
-            last = d[k];
-        }
-        if (last <= 0) return false;
-    }
-    return true;
-}
-
-/* Between its levels a curve is a power of the sparsity, below the first as between the first two. */
-static double curve_at(const double *d, double sparsity) {
-    double x = fmin(sparsity, 1) * ESPL_DAMAGE_LEVELS;
-    int k = (int)x;
-    if (x <= 0) return 0;
-    if (k >= ESPL_DAMAGE_LEVELS) return d[ESPL_DAMAGE_LEVELS - 1];
-    if (k == 0) return d[0] > 0 ? d[0] * pow(x, log2(d[1] / d[0])) : 0;
-    if (d[k - 1] <= 0) return d[k] * (x - k);
-    return d[k - 1] * pow(x / k, log(d[k] / d[k - 1]) / log((k + 1.0) / k));
-}
-
 /* Damage at cost 1. */
 static double shape(const espl_costs *c, const espl_agent_view *v, const espl_policy_options *o, int64_t i,
                     double before, double after) {
     const espl_profile_row *r = &v->rows[i];
-    if (c->curves) return curve_at(r->damage, after) - curve_at(r->damage, before);
+    if (c->curves) return espl_row_damage(r, after) - espl_row_damage(r, before);
     return (double)r->weights / c->total * (pow(fmin(after, 1), o->power) - pow(fmax(before, 0), o->power));
 }
 
@@ -265,7 +240,7 @@ espl_status espl_costs_learn(espl_costs *c, const espl_agent_view *v, const espl
     *c = (espl_costs){.n = espl_view_linears(v),
                       .layers = v->layers,
                       .total = fmax(1, (double)espl_view_weights(v)),
-                      .curves = have_curves(v)};
+                      .curves = espl_view_has_damage(v)};
     l.guess = c->curves ? 1 : o->guess;
     l.noise = o->noise / l.guess;
     espl_status st = espl_mem_alloc(&c->log_cost, c->n, sizeof *c->log_cost, "cost model");

@@ -22,6 +22,10 @@ static inline espl_n_m espl_view_pattern(const espl_agent_view *v, int64_t i) {
 /* Are the inputs of linears like i whole groups of pattern p? */
 bool espl_view_fits(const espl_agent_view *v, int64_t i, espl_n_m p);
 
+/* damage.c: do all linears have a damage curve (in nats, as one needs them to compare linears)? The curve of one. */
+bool espl_view_has_damage(const espl_agent_view *v);
+double espl_row_damage(const espl_profile_row *r, double sparsity);
+
 /* Relative change of perplexity over an outcome; NAN if it was not measured, INFINITY if it became no number. */
 double espl_outcome_rise(const espl_outcome *o);
 
