@@ -308,6 +308,25 @@ static void prompt_tells_of_patterns(void **state) {
     sim_free(s);
 }
 
+/* A linear's price: what its curve says of a further 0.05, only where all linears have a curve. */
+static void prompt_tells_prices(void **state) {
+    (void)state;
+    static simulation s;
+    sim_init(&s, 1, 1, 0.5);
+    for (int on = 0; on < 2; on++) {
+        espl_str text = {0};
+        espl_agent_view v = sim_view(&s);
+        assert_int_equal(espl_agent_put_user(&text, &v, 8192), ESPL_OK);
+        assert_int_equal(strstr(text.data, "sparsity, price)") != NULL, on);
+        assert_int_equal(strstr(text.data, " 0 10.5\n") != NULL, on); /* e^0.1 - 1, in % */
+        espl_str_free(&text);
+        sim_curves(&s, 1, 0);
+        for (int k = 0; k < ESPL_DAMAGE_LEVELS; k++) /* linear in the sparsity: 0.1 nats at 0.05 */
+            s.rows[8].damage[k] = 2 * (k + 1.0) / ESPL_DAMAGE_LEVELS;
+    }
+    sim_free(&s);
+}
+
 static void stop_wins(void **state) {
     (void)state;
     static const char text[] = "{\"stop\":true,\"prune\":{\"layers.1.mlp.up_proj\":0.1}}";
@@ -387,6 +406,7 @@ int main(void) {
         cmocka_unit_test(patterns_are_barred),
         cmocka_unit_test(patterns_are_whole),
         cmocka_unit_test(prompt_tells_of_patterns),
+        cmocka_unit_test(prompt_tells_prices),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
