@@ -64,9 +64,8 @@ static void fill_masks(run *r) {
 static void fill_rows(run *r) {
     for (int64_t i = 0; i < LINEARS; i++) {
         int k = espl_linear_kind_of(i);
-        r->rows[i] = (espl_profile_row){OUT[k] * IN[k],           i,        0.1 * (double)i,
-                                        bits(0x7FF8000000000123), -1.0 / 3, i ? -0.0 : INFINITY,
-                                        {0}};
+        r->rows[i] = (espl_profile_row){OUT[k] * IN[k],      i,  0.1 * (double)i, bits(0x7FF8000000000123), -1.0 / 3,
+                                        i ? -0.0 : INFINITY, {0}};
         for (int q = 0; q < ESPL_DAMAGE_LEVELS; q++) r->rows[i].damage[q] = NAN; /* what a checkpoint leaves out */
     }
     r->rows[3].g = 4.9e-324;
