@@ -188,6 +188,22 @@ class Whole(OneRun):
     def test_stop_file(self):
         self.interrupted("stop", 1, 2, lambda job, run: (run / "stop").touch(), 75)
 
+    def test_full_disk(self):
+        """Room for two checkpoints, then none; the same disk, enlarged, takes the rest."""
+        disk = self.work / "disk"
+        disk.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "none", disk], capture_output=True).returncode:
+            self.skipTest("no mounts allowed")
+        self.addCleanup(subprocess.run, ["umount", disk], check=True)
+        run = disk / "run"
+        done = self.prune(run, 2, code=74)
+        self.assertIn("No space left on device", done.stderr)
+        self.assertFalse((run / "summary.json").exists())
+        self.assertTrue(list((run / "checkpoints").glob("iteration-*.h5")), "something was saved")
+        subprocess.run(["mount", "-o", "remount,size=50m", disk], check=True)
+        self.prune(run, 3, "--resume")
+        self.assert_same_run(self.whole, run)
+
     def test_killed_twice(self):
         """Killed, resumed, killed again early, resumed: the record must not grow double."""
         run = self.work / "twice"
