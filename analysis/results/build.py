@@ -189,6 +189,31 @@ def equal_sparsity(model, groups, target, name):
                  headers(tasks, text_name) + [f"against {reference.label}, %"], lines, frame(model, rows), notes)
 
 
+# --------------------------------------------------------------- by target
+
+
+def by_target(model, groups, point, name):
+    """Perplexity of every unstructured method at every target; None if there is only one target."""
+    free = [g for g in groups if not g.structured]
+    targets = sorted({g.target for g in free})
+    if len(targets) < 2:
+        return None
+    of = {(g.label, g.target): g for g in order(free)}
+    near = [g.label for g in order(at_target(free, nearest_target(free, point)))]
+    labels = near + sorted({g.label for g in free} - set(near))
+
+    def show(g):
+        return perplexity(*g.spread("perplexity")[:2]) + (" †" if g.missed else "") if g else "–"
+
+    notes = [f"Perplexity ({groups[0].members[0].text}) by target; dense: {perplexity(spread([m.dense for m in members_of(groups)])[0])}. "
+             "Mean ± standard deviation over seeds."]
+    if any(g.missed for g in free):
+        notes.append("† ended before the target.")
+    return Table(name, f"{model}: perplexity by sparsity", ["method", *(percent(t, 0) for t in targets)],
+                 [[label, *(show(of.get((label, t))) for t in targets)] for label in labels],
+                 frame(model, [group_row(g) for g in free]), notes)
+
+
 # ------------------------------------------------------------------ claims
 
 
@@ -314,6 +339,7 @@ def all_tables(runs, groups, notes, point=POINT, count=True):
         own = [g for g in groups if g.model == model]
         tables += [comparison(model, own, point, file_name("comparison", model, models)),
                    claim_table(model, own, point, file_name("claims", model, models))]
+        tables.append(by_target(model, own, point, file_name("by-target", model, models)))
         targets = sorted({g.target for g in own if not g.structured})
         tables += [equal_sparsity(model, own, t, file_name(f"equal-{100 * t:g}", model, models)) for t in targets]
     tables = [t for t in tables if t]

@@ -5,6 +5,7 @@ sweep/ and data/ are run directories written by hand: what is expected of them i
 the two programs, a real run is made as well, so that a change of its files does not go unnoticed.
 """
 import csv
+import dataclasses
 import json
 import math
 import os
@@ -313,6 +314,16 @@ class Tables(unittest.TestCase):
         self.assertEqual(self.row("equal-45", "agent")[-1], "–")
         self.assertEqual(self.row("equal-45", "search")[0], "search SparseGPT †")
         self.assertEqual(self.row("equal-45", "search")[-1], "–")
+
+    def test_by_target(self):
+        found, _ = groups.group_runs(find_runs([SWEEP]))
+        agent = next(g for g in found if g.agent)
+        table = build.by_target("m", [*found, dataclasses.replace(agent, target=0.6)], 0.45, "by-target")
+        self.assertEqual(table.headers, ["method", "45 %", "60 %"])
+        self.assertEqual(next(r for r in table.rows if r[0] == agent.label), ["agent (policy)", "12.50 ± 0.71", "12.50 ± 0.71"])
+        self.assertEqual(next(r for r in table.rows if r[0].startswith("search"))[2], "–")
+        self.assertIn("dense: 10.00", table.notes[0])
+        self.assertIsNone(build.by_target("m", found, 0.45, "by-target"))
 
     def test_claims(self):
         row = self.row("claims", "agent")
