@@ -129,6 +129,23 @@ static bool trim_pick(const espl_policy *p, espl_pick *c, int64_t needed, bool f
     return c->count > 0 && c->count <= needed;
 }
 
+/* Goals add up to the target, their rounded counts to a few weights less: these go with the first pick that can have
+ * them, instead of an iteration of their own. */
+static void add_crumbs(espl_policy *p) {
+    int64_t rest = p->left - p->picked;
+    if (rest <= 0 || rest > p->left / 100) return;
+    for (int64_t k = 0; k < p->n_picks; k++) {
+        espl_pick *c = &p->picks[k];
+        double w = (double)p->v->rows[c->linear].weights;
+        int64_t count = c->count + rest;
+        if (count > espl_view_room(p->v, c->linear) || (double)count / w > p->v->budget.max_step) continue;
+        c->count = count;
+        c->step = (double)count / w;
+        p->picked += rest;
+        return;
+    }
+}
+
 /* The cheapest candidates that make up `amount`, no more than the budget lets. */
 static void take(espl_policy *p, int64_t candidates, int64_t amount) {
     bool finish = amount >= p->left;
@@ -142,6 +159,7 @@ static void take(espl_policy *p, int64_t candidates, int64_t amount) {
         p->picked += c.count;
         p->expected += espl_costs_step(&p->costs, p->v, p->o, c.linear, now, now + c.step);
     }
+    if (finish) add_crumbs(p);
 }
 
 /* With few linears per decision, small ones waste a place: raise the least contribution until the amount is reached. */

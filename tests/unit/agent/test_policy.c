@@ -69,6 +69,8 @@ static void run_case(uint64_t seed, double spread, double hint, double threshold
         (unsigned long long)seed, spread, hint, threshold, (long long)max_linears, (long long)s.n_history,
         (long long)s.rollbacks, sim_sparsity(&s), s.budget.target, sim_damage_now(&s), *ratio);
     assert_int_equal(pruned(&s), llround(s.budget.target * (double)s.total));
+    const espl_outcome *last = &s.history[s.n_history - 1];
+    assert_true(last->sparsity_after - last->sparsity_before > 1e-4); /* no iteration for crumbs */
     sim_free(&s);
     espl_agent_destroy(&a);
 }
