@@ -141,18 +141,21 @@ static espl_status tell_problems(espl_agent *a, const espl_agent_view *v, int64_
     text.len = 0;
     espl_str_puts(&text, "This decision cannot be carried out:\n");
     espl_str_put(&text, problems->data, problems->len);
-    espl_str_puts(&text, "Mend it and answer with one JSON object and nothing else.");
+    espl_str_puts(&text, "Mend it and answer with one JSON object and nothing else, as in\n"
+                         "{\"reasoning\": \"why\", \"prune\": {\"layers.0.mlp.up_proj\": 0.05}, \"stop\": false}\n");
     put_message(messages, "user", text.data, text.len);
     espl_str_free(&text);
     ESPL_TRY(record_text(a, v, "invalid", attempt, problems->data, problems->len));
     return espl_str_status(messages);
 }
 
-static espl_status read_reply(const espl_agent *a, const espl_agent_view *v, const espl_str *reply, espl_decision *out,
-                              espl_str *problems, espl_str *notes) {
+static espl_status read_reply(const espl_agent *a, const espl_agent_view *v, const espl_str *reply, bool cut_off,
+                              espl_decision *out, espl_str *problems, espl_str *notes) {
     problems->len = notes->len = 0;
     ESPL_TRY(espl_agent_parse(reply->data ? reply->data : "", reply->len, v, out, problems, notes));
     if (out->stop && !a->honour_stop) espl_str_puts(problems, "\"stop\" is not allowed before the target is reached\n");
+    if (cut_off && problems->len > 0)
+        espl_str_puts(problems, "the reply was cut off at the most tokens it may have: be brief\n");
     return espl_str_status(problems);
 }
 
@@ -160,6 +163,7 @@ static espl_status read_reply(const espl_agent *a, const espl_agent_view *v, con
 static espl_status converse(espl_agent *a, const espl_agent_view *v, espl_str *messages, espl_decision *out,
                             espl_str *problems, espl_str *notes) {
     espl_str reply = {0};
+    bool cut_off;
     espl_chat chat = {.messages = messages,
                       .iteration = v->iteration,
                       .dialogue = a->dialogue,
@@ -167,14 +171,25 @@ static espl_status converse(espl_agent *a, const espl_agent_view *v, espl_str *m
                       .response_format = &a->memory.response_format};
     espl_status st = ESPL_OK;
     for (; st == ESPL_OK && chat.attempt <= a->max_invalid; chat.attempt++) {
-        st = espl_openai_chat(a->openai, &chat, &reply);
+        st = espl_openai_chat(a->openai, &chat, &reply, &cut_off);
         if (st != ESPL_OK) break;
         espl_decision_free(out);
-        st = read_reply(a, v, &reply, out, problems, notes);
+        st = read_reply(a, v, &reply, cut_off, out, problems, notes);
         if (st != ESPL_OK || problems->len == 0) break;
         st = tell_problems(a, v, chat.attempt, messages, &reply, problems);
     }
     espl_str_free(&reply);
+    return st;
+}
+
+static espl_status fail_with_problems(const espl_agent *a, const espl_str *problems) {
+    espl_str s = {0};
+    espl_put_problems(&s, problems);
+    espl_status st = espl_str_status(&s);
+    if (st == ESPL_OK)
+        st = ESPL_FAIL(ESPL_AGENT, "the agent gave no valid reply in %lld attempts; last: %.400s",
+                       (long long)a->max_invalid + 1, s.data);
+    espl_str_free(&s);
     return st;
 }
 
@@ -185,9 +200,7 @@ static espl_status ask_endpoint(espl_agent *a, const espl_agent_view *v, espl_de
                          (long long)a->memory.failures);
     espl_status st = open_conversation(a, v, &messages);
     if (st == ESPL_OK) st = converse(a, v, &messages, out, &problems, notes);
-    if (st == ESPL_OK && problems.len > 0)
-        st = ESPL_FAIL(ESPL_AGENT, "the agent gave no valid reply in %lld attempts; last: %.400s",
-                       (long long)a->max_invalid + 1, problems.data);
+    if (st == ESPL_OK && problems.len > 0) st = fail_with_problems(a, &problems);
     if (st == ESPL_AGENT) a->memory.failures++;
     if (st == ESPL_OK) a->memory.failures = 0;
     espl_str_free(&messages);

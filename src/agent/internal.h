@@ -35,6 +35,8 @@ double espl_outcome_rise(const espl_outcome *o);
 void espl_put_number(espl_str *s, double v);
 /* text as one line of clean UTF-8: control characters become spaces, anything invalid U+FFFD; cut after max bytes. */
 void espl_put_clean(espl_str *s, const char *text, int64_t len, int64_t max);
+/* A list of problems, one a line, as a part of a sentence: "one; another". */
+void espl_put_problems(espl_str *s, const espl_str *problems);
 /* At most max bytes of text, cut between UTF-8 sequences. */
 int64_t espl_text_cut(const char *text, int64_t len, int64_t max);
 
@@ -170,8 +172,8 @@ typedef struct espl_chat {
     espl_agent_stats *stats;
     bool *response_format; /* in and out: whether the server takes it */
 } espl_chat;
-/* The assistant's text, appended to *text. ESPL_AGENT: no answer. */
-espl_status espl_openai_chat(espl_openai *c, const espl_chat *chat, espl_str *text);
+/* The assistant's text, appended to *text; *cut_off: it ended at max_tokens. ESPL_AGENT: no answer. */
+espl_status espl_openai_chat(espl_openai *c, const espl_chat *chat, espl_str *text, bool *cut_off);
 
 /* ----------------------------------------------------------------- agent.c */
 

@@ -96,7 +96,7 @@ static int64_t token_count(const cJSON *doc, const char *key) {
 
 /* What one HTTP reply came to. */
 typedef struct answer {
-    bool good;
+    bool good, cut_off;
     char error[256];
     int64_t prompt_tokens, completion_tokens;
 } answer;
@@ -105,6 +105,8 @@ static void read_message(const cJSON *doc, answer *a, espl_str *text) {
     const cJSON *choice = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(doc, "choices"), 0);
     const cJSON *message = cJSON_GetObjectItemCaseSensitive(choice, "message");
     const cJSON *content = cJSON_GetObjectItemCaseSensitive(message, "content");
+    const cJSON *finish = cJSON_GetObjectItemCaseSensitive(choice, "finish_reason");
+    a->cut_off = cJSON_IsString(finish) && strcmp(finish->valuestring, "length") == 0;
     a->prompt_tokens = token_count(doc, "prompt_tokens");
     a->completion_tokens = token_count(doc, "completion_tokens");
     a->good = cJSON_IsObject(message) && (cJSON_IsString(content) || cJSON_IsNull(content));
@@ -151,6 +153,7 @@ static espl_status record_reply(const espl_chat *chat, const espl_http_reply *r,
     if (a->good) {
         espl_str_printf(&s, ",\"prompt_tokens\":%lld,\"completion_tokens\":%lld", (long long)a->prompt_tokens,
                         (long long)a->completion_tokens);
+        if (a->cut_off) espl_str_puts(&s, ",\"cut_off\":true");
         espl_journal_put_text(&s, "text", text->data, text->len);
     } else
         espl_journal_put_text(&s, "error", a->error, (int64_t)strlen(a->error));
@@ -228,7 +231,7 @@ static espl_status call_patiently(espl_openai *c, const espl_chat *chat, espl_st
     return st;
 }
 
-espl_status espl_openai_chat(espl_openai *c, const espl_chat *chat, espl_str *text) {
+espl_status espl_openai_chat(espl_openai *c, const espl_chat *chat, espl_str *text, bool *cut_off) {
     verdict v;
     answer a = {0};
     ESPL_TRY(call_patiently(c, chat, text, &v, &a));
@@ -239,5 +242,6 @@ espl_status espl_openai_chat(espl_openai *c, const espl_chat *chat, espl_str *te
     }
     if (v == CANCELLED) return ESPL_FAIL(ESPL_STOPPED, "stopped while waiting for the agent");
     if (v != ANSWERED) return ESPL_FAIL(ESPL_AGENT, "the agent's endpoint gives no answer: %s", a.error);
+    *cut_off = a.cut_off;
     return espl_str_status(text);
 }

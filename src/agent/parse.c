@@ -63,15 +63,20 @@ static cJSON *parse_object(const char *p, const char *end) {
     return NULL;
 }
 
-/* The first object with "prune" or "stop"; NULL if there is none. */
-static cJSON *find_object(const char *p, const char *end) {
+static bool is_decision(const cJSON *doc) {
+    return doc && (cJSON_GetObjectItemCaseSensitive(doc, "prune") || cJSON_GetObjectItemCaseSensitive(doc, "stop"));
+}
+
+/* The first object with "prune" or "stop"; NULL if there is none. *other: the first { begins an object that is none
+ * such. */
+static cJSON *find_object(const char *p, const char *end, bool *other) {
     for (int tries = 0; tries < MAX_CANDIDATES && p < end; tries++) {
         p = memchr(p, '{', (size_t)(end - p));
         if (!p) break;
         const char *stop = object_end(p, end);
         cJSON *doc = stop ? parse_object(p, stop) : NULL;
-        if (doc && (cJSON_GetObjectItemCaseSensitive(doc, "prune") || cJSON_GetObjectItemCaseSensitive(doc, "stop")))
-            return doc;
+        if (is_decision(doc)) return doc;
+        if (tries == 0) *other = doc != NULL;
         cJSON_Delete(doc);
         p = doc ? stop : p + 1;
     }
@@ -305,13 +310,19 @@ static espl_status read_fields(reader *r, const cJSON *doc) {
 }
 
 static espl_status read_object(reader *r, cJSON *doc) {
-    if (!doc) {
-        PROBLEM(r, "the reply holds no complete JSON object with \"prune\" or \"stop\"");
-        return ESPL_OK;
-    }
     espl_status st = read_fields(r, doc);
     cJSON_Delete(doc);
     return st;
+}
+
+static espl_status find_and_read(reader *r, const char *text, int64_t len) {
+    bool other = false;
+    cJSON *doc = find_object(text, text + len, &other);
+    if (doc) return read_object(r, doc);
+    PROBLEM(r, "%s",
+            other ? "the reply's JSON object has neither \"prune\" nor \"stop\""
+                  : "the reply holds no complete JSON object with \"prune\" or \"stop\"");
+    return ESPL_OK;
 }
 
 static espl_status read_around(reader *r, const char *text, int64_t len) {
@@ -319,12 +330,13 @@ static espl_status read_around(reader *r, const char *text, int64_t len) {
     strip_thoughts(&once, text, len, "<think>", "</think>");
     strip_thoughts(&twice, once.data ? once.data : "", once.len, "<thinking>", "</thinking>");
     espl_status st = once.failed ? espl_str_status(&once) : espl_str_status(&twice);
-    const char *p = twice.data ? twice.data : "";
-    if (st == ESPL_OK) st = read_object(r, find_object(p, p + twice.len));
+    if (st == ESPL_OK) st = find_and_read(r, twice.data ? twice.data : "", twice.len);
     espl_str_free(&once);
     espl_str_free(&twice);
     return st;
 }
+
+static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
 
 /* Text that is one object and nothing else is taken as it is: its strings may speak of <think>. */
 static espl_status read_reply(reader *r, const char *text, int64_t len) {
@@ -332,9 +344,13 @@ static espl_status read_reply(reader *r, const char *text, int64_t len) {
         PROBLEM(r, "the reply has %lld bytes; at most %d are read", (long long)len, ESPL_AGENT_REPLY_MAX);
         return ESPL_OK;
     }
-    cJSON *doc =
-        len > 0 && text[0] == '{' && object_end(text, text + len) == text + len ? parse_object(text, text + len) : NULL;
-    return doc ? read_object(r, doc) : read_around(r, text, len);
+    const char *p = text, *end = text + len;
+    while (p < end && is_blank(*p)) p++;
+    while (p < end && is_blank(end[-1])) end--;
+    cJSON *doc = p < end && *p == '{' && object_end(p, end) == end ? parse_object(p, end) : NULL;
+    if (is_decision(doc)) return read_object(r, doc);
+    cJSON_Delete(doc);
+    return read_around(r, text, len);
 }
 
 espl_status espl_agent_parse(const char *text, int64_t len, const espl_agent_view *view, espl_decision *out,

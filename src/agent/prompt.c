@@ -176,7 +176,7 @@ static void put_items(espl_str *s, const espl_outcome *o) {
 
 static void put_said(espl_str *s, const char *what, const char *text) {
     if (!text || !*text) return;
-    espl_str_printf(s, "  your %s: ", what);
+    espl_str_printf(s, "  %s: ", what);
     espl_put_clean(s, text, (int64_t)strlen(text), 600);
     espl_str_puts(s, "\n");
 }

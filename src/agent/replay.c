@@ -98,10 +98,14 @@ static const record *find_record(const espl_replay *r, int64_t iteration) {
 /* A recorded decision kept its budget, so any complaint or trimming means another model, budget or state. */
 static espl_status parse_record(const espl_replay *r, const record *rec, const espl_agent_view *view,
                                 espl_decision *out, espl_str *said) {
+    espl_str why = {0};
     ESPL_TRY(espl_agent_parse(rec->reply, (int64_t)strlen(rec->reply), view, out, said, said));
     if (said->len == 0) return ESPL_OK;
-    return ESPL_FAIL(ESPL_FORMAT, "%s: the decision of iteration %lld does not fit this run: %.400s", r->path,
-                     (long long)rec->iteration, said->data);
+    espl_put_problems(&why, said);
+    espl_status st = ESPL_FAIL(ESPL_FORMAT, "%s: the decision of iteration %lld does not fit this run: %.400s", r->path,
+                               (long long)rec->iteration, why.data ? why.data : "");
+    espl_str_free(&why);
+    return st;
 }
 
 espl_status espl_replay_ask(const espl_replay *r, const espl_agent_view *view, espl_decision *out) {

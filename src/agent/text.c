@@ -37,3 +37,12 @@ void espl_put_clean(espl_str *s, const char *text, int64_t len, int64_t max) {
     }
     if (shown < len) espl_str_puts(s, "...");
 }
+
+void espl_put_problems(espl_str *s, const espl_str *problems) {
+    for (int64_t i = 0; i < problems->len; i++) {
+        if (problems->data[i] != '\n')
+            espl_str_put(s, problems->data + i, 1);
+        else if (i + 1 < problems->len)
+            espl_str_puts(s, "; ");
+    }
+}

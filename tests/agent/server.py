@@ -6,11 +6,12 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 GOOD = {"reasoning": "robust", "reflection": "none yet", "prune": {"layers.1.mlp.up_proj": 0.05}, "stop": False}
+WRONG = {"prune": {"layers.99.mlp.up_proj": 0.05, "layers.0.mlp.up_proj": 7}}
 
 
-def completion(text):
+def completion(text, finish="stop"):
     return {"id": "x", "object": "chat.completion", "usage": {"prompt_tokens": 1000, "completion_tokens": 50},
-            "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}]}
+            "choices": [{"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text}}]}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -145,9 +146,22 @@ class Handler(BaseHTTPRequestHandler):
         data = completion(None)
         self.send_bytes(json.dumps(data).encode())
 
+    def script_cut(self, number, body):
+        if number == 0:
+            self.send_bytes(json.dumps(completion('{"reasoning": "because', "length")).encode())
+        else:
+            self.say(json.dumps(GOOD))
+
+    def script_wrong(self, number, body):
+        self.say(json.dumps(WRONG))
+
+    def script_recorded(self, number, body):
+        reply = self.server.replies[number]
+        self.send_bytes(json.dumps(completion(reply["text"], "length" if reply.get("cut_off") else "stop")).encode())
+
     def script_invalid(self, number, body):
         if number == 0:
-            self.say(json.dumps({"prune": {"layers.99.mlp.up_proj": 0.05, "layers.0.mlp.up_proj": 7}}))
+            self.say(json.dumps(WRONG))
         else:
             self.say(json.dumps(GOOD))
 
@@ -163,9 +177,11 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def start():
-    """The server, running in threads of its own; .seen maps scripts to their requests."""
+    """The server, running in threads of its own; .seen maps scripts to their requests, .replies is what script recorded
+    says, in this order."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     server.lock, server.seen, server.sent, server.release = threading.Lock(), {}, 0, threading.Event()
+    server.replies = []
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     return server

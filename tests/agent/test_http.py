@@ -181,6 +181,16 @@ class Agent(unittest.TestCase):
         self.assertEqual([line["type"] for line in self.record()],
                          ["request", "reply", "invalid", "request", "reply", "decision"])
 
+    def test_cut_off_is_told(self):
+        self.good("cut", dialogue=self.dialogue)
+        self.assertIn("cut off", self.requests("cut")[1]["body"]["messages"][3]["content"])
+        self.assertEqual([line.get("cut_off", False) for line in self.record("reply")], [True, False])
+
+    def test_problems_are_one_line_of_the_log(self):
+        answers, _ = self.ask("wrong", code=69)
+        self.assertIn('"layers.99.mlp.up_proj" is no linear of this model; "layers.0.mlp.up_proj" has step 7', answers[0]["error"])
+        self.assertNotIn("\n", answers[0]["error"])
+
     def test_null_content_is_invalid(self):
         self.assertEqual(self.ask("null", code=69)[1]["invalid"], 3)
 

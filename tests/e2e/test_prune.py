@@ -16,6 +16,9 @@ import time
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "agent"))
+import server as scripted  # noqa: E402
+
 SAPLING = ROOT / "tests" / "sapling"
 PROGRAM = ""
 ENVIRONMENT = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
@@ -77,7 +80,8 @@ class Case(unittest.TestCase):
                 "--set", f"run.dir={run}", *self.MORE, *more]
 
     def prune(self, run, np=1, *more, code=0):
-        done = subprocess.run(self.command(run, np, *more), env=ENVIRONMENT, capture_output=True, text=True, timeout=280)
+        done = subprocess.run(self.command(run, np, *more), env=ENVIRONMENT, capture_output=True, text=True, timeout=280,
+                              cwd=ROOT)
         self.assertEqual(done.returncode, code, done.stderr[-3000:])
         return done
 
@@ -308,6 +312,49 @@ class Mixed(OneRun):
         self.assertIn("must have a number", done.stderr)
 
 
+class SmallModel(Case):
+    """What SmolLM2-135M-Instruct really answered (tests/agent/fixtures/smollm2): nothing of use, and the run ends well."""
+
+    FIXTURE = ROOT / "tests" / "agent" / "fixtures" / "smollm2"
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.config = cls.FIXTURE / "config.json"
+        cls.record = read_lines(cls.FIXTURE / "dialogue.jsonl")
+
+    def lines(self, lines, kind):
+        return [line for line in lines if line["type"] == kind]
+
+    def test_replay(self):
+        for np in (1, 2):
+            with self.subTest(np=np):
+                run = self.work / f"replay{np}"
+                self.prune(run, np, "--set", "agent.backend=replay", "--set",
+                           f"agent.replay={self.FIXTURE / 'dialogue.jsonl'}")
+                self.assertEqual(decisions(self.FIXTURE), decisions(run))
+        self.assert_same_run(self.work / "replay1", self.work / "replay2")
+
+    def test_asked_again(self):
+        """The policy may have changed since; the verdicts have not."""
+        server = scripted.start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        server.replies = self.lines(self.record, "reply")
+        run = self.work / "asked"
+        self.prune(run, 2, "--set", f"agent.base_url=http://127.0.0.1:{server.server_port}/recorded/v1")
+        lines = read_lines(run / "dialogue.jsonl")
+        asked = len(self.lines(lines, "reply"))
+        self.assertGreaterEqual(asked, 6)
+        self.assertEqual([(line["iteration"], line["attempt"], line["text"]) for line in self.lines(lines, "invalid")],
+                         [(line["iteration"], line["attempt"], line["text"])
+                          for line in self.lines(self.record, "invalid")][:asked])
+        self.assertEqual({line["source"] for line in self.lines(lines, "decision")}, {"policy (fallback)"})
+        summary = json.loads((run / "summary.json").read_text())
+        self.assertEqual((summary["agent"]["requests"], summary["agent"]["invalid"]), (asked, asked))
+        self.assertGreater(summary["pruned_weights"], 0)
+
+
 class Refused(Case):
     def test_messages(self):
         cases = [
@@ -334,5 +381,5 @@ class Refused(Case):
 
 
 if __name__ == "__main__":
-    PROGRAM = sys.argv.pop(1)
+    PROGRAM = os.path.abspath(sys.argv.pop(1))
     unittest.main()

@@ -57,6 +57,7 @@ static void finds_the_object(void **state) {
     (void)state;
     accepted(UP, 1);
     accepted("{\"reasoning\":\"no <think> and no </think> here\",\"prune\":{\"layers.3.mlp.up_proj\":0.05}}", 1);
+    accepted(" {\"reasoning\":\"nor <think> here\",\"prune\":{\"layers.3.mlp.up_proj\":0.05}}\r\n\t\t", 1);
     accepted("Sure!\n```json\n" UP "\n```\nBye {", 1);
     accepted("<think>{\"prune\":{\"x\":1}}</think>" UP, 1);
     accepted("<think>one</think> and <think>{</think>" UP "<think>{\"prune\":", 1);
@@ -75,9 +76,12 @@ static void refuses_with_reasons(void **state) {
     refused("I would rather not.", "no complete JSON object");
     refused("<think>" UP, "no complete JSON object");
     refused("{\"prune\":{\"layers.3.mlp.up_proj\":0.05}", "no complete JSON object");
-    refused("{} {}", "no complete JSON object");
+    refused("{\"reasoning\":\"so\",\"decision\":" UP "}", "has neither \"prune\" nor \"stop\"");
+    refused("{} {}", "has neither \"prune\" nor \"stop\"");
+    refused("{\"reasoning\":\"all is well\"}", "has neither \"prune\" nor \"stop\"");
+    refused("{\"reasoning\":\"all is well\"}\n", "has neither \"prune\" nor \"stop\"");
     refused("[1,2]", "no complete JSON object");
-    refused("{}", "names no linear");
+    refused("{}", "has neither \"prune\" nor \"stop\"");
     refused("{\"prune\":{}}", "names no linear");
     refused("{\"prune\":{\"layers.3.mlp.up_proj\":0}}", "names no linear");
     refused("{\"prune\":{\"layers.12.mlp.up_proj\":0.05}}", "\"layers.12.mlp.up_proj\" is no linear");
