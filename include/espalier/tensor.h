@@ -210,7 +210,7 @@ espl_status espl_tensor_score_quantile(const espl_linear *l, const float *norm, 
 /* curve[k] = sum over rows r of importance[r] * (sum of the (k + 1) in / levels smallest (W_rc norm_c)^2 of row r), of
  * the dense weights whatever the mask: what pruning every row to sparsity (k + 1) / levels by |W| * norm takes away.
  * Of more than 128 rows, 128 evenly spaced ones speak for all. norm [in], importance [out], >= 0; curve [levels].
- * ESPL_UNSUPPORTED: more than 262144 inputs. */
+ * ESPL_UNSUPPORTED: more than 131072 inputs. */
 espl_status espl_tensor_removal_curve(const espl_linear *l, const float *norm, const double *importance, int64_t levels,
                                       double *curve, espl_workspace *ws);
 

@@ -1,13 +1,25 @@
 /* What taking the least important weights of every row away adds up to. */
 #include "internal.h"
 
-#include <stdlib.h>
-
 enum { ROWS = 128 }; /* as many rows speak for a linear */
 
-static int by_value(const void *a, const void *b) {
-    float x = *(const float *)a, y = *(const float *)b;
-    return x < y ? -1 : x > y;
+typedef uint32_t __attribute__((may_alias)) float_bits;
+
+/* One pass of a radix sort, by the byte at `shift`. */
+static void sort_by_byte(const float_bits *from, float_bits *to, int64_t n, int shift) {
+    int64_t at[257] = {0};
+    for (int64_t i = 0; i < n; i++) at[(from[i] >> shift & 255) + 1]++;
+    for (int b = 0; b < 256; b++) at[b + 1] += at[b];
+    for (int64_t i = 0; i < n; i++) to[at[from[i] >> shift & 255]++] = from[i];
+}
+
+/* Ascending; of floats >= 0 the bits order as they do. spare [n]. */
+static void sort_row(float *row, int64_t n, float *spare) {
+    float_bits *a = (float_bits *)(void *)row, *b = (float_bits *)(void *)spare;
+    for (int shift = 0; shift < 32; shift += 16) {
+        sort_by_byte(a, b, n, shift);
+        sort_by_byte(b, a, n, shift + 8);
+    }
 }
 
 /* Squared scores of row r, ascending, into `row`; their partial sums, as far as each level goes, into curve. */
@@ -15,7 +27,7 @@ static void row_curve(const espl_linear *l, const float *norm, int64_t r, float 
     double sum = 0;
     espl_linear_widen(l, r, 0, l->in, row);
     for (int64_t c = 0; c < l->in; c++) row[c] = row[c] * norm[c] * (row[c] * norm[c]);
-    qsort(row, (size_t)l->in, sizeof *row, by_value);
+    sort_row(row, l->in, row + l->in);
     for (int64_t k = 0, c = 0; k < levels; k++) {
         for (; c < (k + 1) * l->in / levels; c++) sum += (double)row[c];
         curve[k] = sum;
@@ -42,7 +54,7 @@ espl_status espl_tensor_removal_curve(const espl_linear *l, const float *norm, c
     espl_linear dense = *l;
     double *curves;
     dense.mask = NULL;
-    if (l->in > (int64_t)TILE_T * TILE_OUT)
+    if (2 * l->in > (int64_t)TILE_T * TILE_OUT)
         return ESPL_FAIL(ESPL_UNSUPPORTED, "a linear of %lld inputs is too wide for its removal curve",
                          (long long)l->in);
     ESPL_TRY(espl_mem_alloc(&curves, rows * levels, sizeof *curves, "removal curves"));
