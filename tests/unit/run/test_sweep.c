@@ -193,7 +193,7 @@ static void shipped_sweep(void **state) {
     espl_sweep *s;
     if (espl_sweep_read("configs/sweeps/sapling.json", &s) != ESPL_OK || espl_sweep_check(s) != ESPL_OK)
         fail_msg("%s", espl_base_error_text());
-    assert_int_equal(espl_sweep_count(s), 1 + 2 * 3 + 5 * 7 * 3);
+    assert_int_equal(espl_sweep_count(s), 1 + 2 * 3 + 6 * 7 * 3);
     assert_string_equal(espl_sweep_name(s, 0), "dense");
     espl_sweep_free(&s);
     assert_int_equal(chdir(before), 0);
