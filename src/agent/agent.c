@@ -141,8 +141,10 @@ static espl_status tell_problems(espl_agent *a, const espl_agent_view *v, int64_
     text.len = 0;
     espl_str_puts(&text, "This decision cannot be carried out:\n");
     espl_str_put(&text, problems->data, problems->len);
-    espl_str_puts(&text, "Mend it and answer with one JSON object and nothing else, as in\n"
-                         "{\"reasoning\": \"why\", \"prune\": {\"layers.0.mlp.up_proj\": 0.05}, \"stop\": false}\n");
+    espl_str_printf(&text,
+                    "Mend it and answer with one JSON object and nothing else, as in\n"
+                    "{\"reasoning\": \"why\", \"prune\": {\"layers.0.mlp.up_proj\": %.6g}, \"stop\": false}\n",
+                    espl_view_example(v));
     put_message(messages, "user", text.data, text.len);
     espl_str_free(&text);
     ESPL_TRY(record_text(a, v, "invalid", attempt, problems->data, problems->len));

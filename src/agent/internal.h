@@ -15,6 +15,10 @@ int64_t espl_view_weights(const espl_agent_view *v);
 int64_t espl_view_left(const espl_agent_view *v);
 /* How many more weights of linear i may be pruned until the cap; 0 if none, and if it is N:M. */
 int64_t espl_view_room(const espl_agent_view *v, int64_t i);
+/* A step to show as an example. */
+static inline double espl_view_example(const espl_agent_view *v) {
+    return v->budget.max_step < 0.05 ? v->budget.max_step : 0.05;
+}
 /* The pattern that linear i has become. */
 static inline espl_n_m espl_view_pattern(const espl_agent_view *v, int64_t i) {
     return v->patterns ? (espl_n_m)v->patterns[i] : ESPL_N_M_NONE;

@@ -72,8 +72,8 @@ void espl_agent_put_system(espl_str *out, const espl_agent_view *view, const cha
     espl_str_printf(out,
                     "\nAnswer with one JSON object and nothing else:\n"
                     "{\"reasoning\": \"why these linears\", \"reflection\": \"what the last outcome taught you\", "
-                    "\"prune\": {\"layers.0.mlp.up_proj\": 0.05%s}, \"stop\": false}\n",
-                    view->mixed ? ", \"layers.3.mlp.down_proj\": \"2:4\"" : "");
+                    "\"prune\": {\"layers.0.mlp.up_proj\": %.6g%s}, \"stop\": false}\n",
+                    espl_view_example(view), view->mixed ? ", \"layers.3.mlp.down_proj\": \"2:4\"" : "");
     espl_str_puts(out,
                   "\"stop\": true ends the work for good; use it only if going on would do more harm than good.\n");
 }
