@@ -68,10 +68,11 @@ def look_of(groups):
 
 
 def plain_log(axis):
-    """Ticks like 4, 5, 6, 8, 10, 20 instead of powers."""
+    """Ticks like 4, 5, 6, 8, 10, 20 instead of powers, so many that their numbers do not touch."""
     low, high = sorted(axis.get_view_interval())
-    wide = high / max(low, 1e-300) > 30
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if wide else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)))
+    span = high / max(low, 1e-300)
+    close, middle, wide = (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9), (1, 1.5, 2, 3, 5, 7), (1, 2, 5)
+    axis.set_major_locator(LogLocator(subs=wide if span > 30 else middle if span > 3 else close))
     axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     axis.set_minor_formatter(NullFormatter())
 
