@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import needs  # noqa: F401: says what to install
 from pictures import collect, style
 from results import build
 from results.groups import group_runs

@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import needs  # noqa: F401: says what to install
 from results import build, layout
 from results.groups import group_runs
 from rundata.run import find_runs

@@ -134,8 +134,8 @@ espl_newest_checkpoint() {
 espl_requeue() {
   if [ -n "$espl_cancelled" ]; then
     espl_note "cancelled: submit again to go on"
-  elif [ -e "$1/stop" ]; then
-    espl_note "$1/stop: submit again to go on"
+  elif [ -e "$1/stopped" ]; then
+    espl_note "$1/stop was there: submit again to go on"
   elif [ "$(espl_newest_checkpoint "$1")" = "$2" ]; then
     espl_note "no checkpoint was reached in this job's time: not requeued; raise --time (and ESPL_MARGIN, if it is short)"
   elif [ "${SLURM_RESTART_COUNT:-0}" -ge "$ESPL_MAX_RESTARTS" ]; then

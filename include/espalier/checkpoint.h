@@ -49,13 +49,14 @@ typedef struct espl_checkpoint {
 espl_status espl_checkpoint_write(espl_comm *c, const char *dir, const espl_checkpoint_shape *shape,
                                   const espl_checkpoint *content);
 
-/* Collective. Path of the newest complete checkpoint in dir (highest iteration whose file opens, is of this schema and
- * complete); *path is empty if there is none. Damaged ones are passed over with a note in the log. */
-espl_status espl_checkpoint_newest(espl_comm *c, const char *dir, espl_str *path);
+/* Collective. Path of the newest complete checkpoint in dir of an iteration before *before (highest whose file opens, is
+ * of this schema and complete); *path is empty if there is none, else *before becomes its iteration. Others are passed
+ * over with a note in the log. Checksums are left to espl_checkpoint_read. */
+espl_status espl_checkpoint_newest(espl_comm *c, const char *dir, int64_t *before, espl_str *path);
 
 /* Collective. Reads a checkpoint: hostile input. masks of *out must point to buffers for this rank's slice; the rest is
  * allocated: free with espl_checkpoint_free. Checksums are verified. `updates` are read by espl_checkpoint_updates.
- * ESPL_IO; ESPL_FORMAT naming file, dataset, what was found and what was expected. */
+ * ESPL_IO; ESPL_FORMAT naming file, dataset, what was found and what was expected; ESPL_CONFIG: of another depth. */
 espl_status espl_checkpoint_read(espl_comm *c, const char *path, const espl_checkpoint_shape *shape,
                                  espl_checkpoint *out);
 /* Local. Frees what reading allocated (rows, history, texts), not the masks. */

@@ -225,5 +225,7 @@ struct espl_model;
  * this model are replaced. On failure DIR is as it was, and DIR.part is gone. dir is read on rank 0. ESPL_IO naming the
  * file: also if dir is the source or holds anything else. */
 espl_status espl_run_export(espl_comm *c, const struct espl_model *m, const char *source, const char *dir);
+/* Collective. ESPL_IO as espl_run_export would fail for dir and what is in it. Makes dir's parent, nothing else. */
+espl_status espl_run_export_check(espl_comm *c, const struct espl_model *m, const char *source, const char *dir);
 
 #endif

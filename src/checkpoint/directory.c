@@ -82,20 +82,21 @@ static bool usable(const char *dir, int64_t iteration) {
     return ok;
 }
 
-static espl_status find_newest(const char *dir, espl_str *path) {
+static espl_status find_newest(const char *dir, int64_t *before, espl_str *path) {
     listing l;
     espl_status st = list(dir, "", &l);
     int64_t i = 0;
-    while (st == ESPL_OK && i < l.n && !usable(dir, l.iterations[i])) i++;
-    if (st == ESPL_OK && i < l.n) put_name(path, dir, l.iterations[i], "");
+    while (st == ESPL_OK && i < l.n && (l.iterations[i] >= *before || !usable(dir, l.iterations[i]))) i++;
+    if (st == ESPL_OK && i < l.n) put_name(path, dir, *before = l.iterations[i], "");
     espl_mem_free(&l.iterations);
     return st == ESPL_OK && path->failed ? espl_str_status(path) : st;
 }
 
-espl_status espl_checkpoint_newest(espl_comm *c, const char *dir, espl_str *path) {
+espl_status espl_checkpoint_newest(espl_comm *c, const char *dir, int64_t *before, espl_str *path) {
     *path = (espl_str){0};
-    espl_status st = espl_comm_rank(c) == 0 ? find_newest(dir, path) : ESPL_OK;
+    espl_status st = espl_comm_rank(c) == 0 ? find_newest(dir, before, path) : ESPL_OK;
     ESPL_TRY(espl_comm_agree(c, st));
+    espl_comm_broadcast(c, before, sizeof *before, 0);
     return espl_comm_broadcast_str(c, path, 0);
 }
 

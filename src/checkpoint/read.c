@@ -7,8 +7,8 @@ static espl_status require_root(const h5file *f, const espl_checkpoint_shape *sh
     ESPL_TRY(espl_skeleton_read_root(f, top));
     if (!top->complete) return ESPL_FAIL(ESPL_FORMAT, "%s: is not complete", f->path);
     if (top->layers == shape->layers) return ESPL_OK;
-    return ESPL_FAIL(ESPL_FORMAT, "%s: attribute \"layers\" is %" PRId64 ", expected %" PRId64 " as the model has",
-                     f->path, top->layers, shape->layers);
+    return ESPL_FAIL(ESPL_CONFIG, "%s is of a model of %" PRId64 " layers, and this one has %" PRId64, f->path,
+                     top->layers, shape->layers);
 }
 
 static espl_status read_records(const h5file *f, const espl_checkpoint_shape *shape, espl_checkpoint *out) {

@@ -169,9 +169,16 @@ static espl_status measure_text(evaluation *e) {
     double *window_nll;
     int64_t most = e->corpus.n / window_of(e->o) + 1;
     ESPL_INFO("%s: %lld tokens of text", e->o->text, (long long)e->corpus.n);
+    if (e->config.max_positions > 0 && window_of(e->o) > e->config.max_positions)
+        ESPL_INFO("note: windows of %lld tokens, but the model was made for at most %lld (max_position_embeddings)",
+                  (long long)window_of(e->o), (long long)e->config.max_positions);
     ESPL_TRY(espl_comm_agree(e->c, espl_mem_alloc(&window_nll, most, sizeof *window_nll, "window results")));
     espl_status st = espl_eval_perplexity(e->c, e->m, &e->corpus, window_of(e->o), e->o->limit, window_nll, &e->r.text);
     espl_mem_free(&window_nll);
+    if (st == ESPL_OK && !isfinite(e->r.text.perplexity))
+        st = ESPL_FAIL(ESPL_FORMAT,
+                       "%s: its perplexity on %s is not a number: its weights hold NaN or infinity, or overflow",
+                       e->o->model, e->o->text);
     return st;
 }
 
@@ -203,10 +210,20 @@ static espl_status write_details(evaluation *e) {
     return st;
 }
 
+static espl_status check_answered(const evaluation *e) {
+    int64_t n = e->r.mmlu_result.unanswered + e->r.choices_result.unanswered;
+    if (n == 0) return ESPL_OK;
+    return ESPL_FAIL(ESPL_FORMAT,
+                     "%s: its logits are not numbers for %lld questions: its weights hold NaN or infinity, "
+                     "or overflow",
+                     e->o->model, (long long)n);
+}
+
 static espl_status report(evaluation *e) {
     if (espl_comm_rank(e->c) != 0) return ESPL_OK;
     ESPL_TRY(write_details(e));
-    return cli_print_results(e->c, e->o, &e->r);
+    ESPL_TRY(cli_print_results(e->c, e->o, &e->r));
+    return check_answered(e);
 }
 
 static void evaluation_free(evaluation *e) {

@@ -39,10 +39,24 @@ espl_status espl_corpus_encode(espl_comm *c, const espl_tokenizer *t, const char
     return finish(c, espl_comm_rank(c) == 0 ? encode(t, text, len, &ids) : ESPL_OK, &ids, out);
 }
 
+/* Binary files and other encodings are read too, as U+FFFD here and there; rarely is that what was meant. */
+static void note_invalid(const char *path, const char *text, int64_t len) {
+    int64_t bad = 0, first = 0;
+    for (int64_t i = 0; i < len;) {
+        int n = espl_utf8_length(text + i, len - i);
+        if (n == 0 && bad++ == 0) first = i;
+        i += n > 0 ? n : 1;
+    }
+    if (bad > 0)
+        ESPL_INFO("note: %s: %lld of %lld bytes are not valid UTF-8, the first at byte %lld: read as U+FFFD", path,
+                  (long long)bad, (long long)len, (long long)first);
+}
+
 static espl_status read_encode(const espl_tokenizer *t, const char *path, espl_ids *ids) {
     char *text;
     int64_t len;
     ESPL_TRY(espl_file_read(path, TEXT_BYTES, &text, &len));
+    note_invalid(path, text, len);
     espl_status st = encode(t, text, len, ids);
     espl_mem_free(&text);
     return st;

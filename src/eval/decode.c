@@ -13,7 +13,7 @@
 enum { WIDTH = 64, LEAST_GROUPS = 4, MOST_GROUPS = 32 };
 
 /* KV cache for continuations that espl_decode_need asks for at most, over all ranks. */
-static const int64_t CACHE_BYTES = (int64_t)2 << 30;
+static const int64_t CACHE_BYTES = (int64_t)4 << 30;
 
 /* A sequence in its cell. */
 typedef struct cell {

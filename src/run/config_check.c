@@ -55,7 +55,7 @@ static espl_status check_method(const espl_run_config *o) {
         espl_score_needs_gradients(p.score))
         return ESPL_FAIL(ESPL_CONFIG,
                          "prune.allocation \"agent\" goes with prune.update none, prune.pattern unstructured "
-                         "and prune.score wanda, magnitude or ria: not %s, %s, %s",
+                         "and prune.score wanda, magnitude or ria: not with update %s, pattern %s and score %s",
                          o->prune_update, o->prune_pattern, o->prune_score);
     return ESPL_OK;
 }

@@ -145,6 +145,15 @@ static void show_knowledge(const espl_probe *p) {
                   (long long)p->freebaseqa_right, (long long)p->freebaseqa_total);
 }
 
+/* One line of it, cut between words. */
+static void show_reason(const char *source, const char *reason) {
+    enum { MOST = 160 };
+    int n = (int)strnlen(reason, MOST + 1);
+    bool whole = n <= MOST;
+    while (!whole && n > MOST / 2 && reason[n - 1] != ' ') n--;
+    ESPL_INFO("      %s: %.*s%s", source, n, reason, whole ? "" : "...");
+}
+
 void espl_show_outcome(const job *j, const espl_outcome *o, double seconds) {
     char bar[BAR + 1], took[32], left[32] = "";
     draw_bar(o->sparsity_before, o->sparsity_after, j->o->prune_target, bar);
@@ -155,6 +164,6 @@ void espl_show_outcome(const job *j, const espl_outcome *o, double seconds) {
               100 * o->sparsity_after, o->after.perplexity, 100 * (o->after.perplexity / o->before.perplexity - 1),
               o->accepted ? "accepted" : "ROLLED BACK", took, *left ? ", to go " : "", left);
     if (j->root && o->decision.reason && *o->decision.reason)
-        ESPL_INFO("      %s: %.160s", espl_agent_source(j->agent), o->decision.reason);
+        show_reason(espl_agent_source(j->agent), o->decision.reason);
     show_knowledge(&o->after);
 }

@@ -161,6 +161,13 @@ static espl_status phases(export *x, const char *source, const char *dir) {
     return espl_comm_agree(c, is_root(x) ? finish(x) : ESPL_OK);
 }
 
+espl_status espl_run_export_check(espl_comm *c, const espl_model *m, const char *source, const char *dir) {
+    export_place place = {0};
+    espl_status st = espl_comm_rank(c) == 0 ? espl_export_check(&place, espl_model_weights(m), source, dir) : ESPL_OK;
+    espl_export_free(&place);
+    return espl_comm_agree(c, st);
+}
+
 espl_status espl_run_export(espl_comm *c, const espl_model *m, const char *source, const char *dir) {
     export x = {.c = c, .m = m, .w = espl_model_weights(m)};
     espl_status st = phases(&x, source, dir);

@@ -17,6 +17,8 @@ typedef struct export_place {
 /* Finds out what goes where, removes what a killed export left, and makes DIR.part. w: the model's tensors. ESPL_IO:
  * dir is the source, or holds what is not an earlier export. */
 espl_status espl_export_begin(export_place *p, const espl_weights *w, const char *source, const char *dir);
+/* The same verdict, before there is anything to export; DIR.part is not made. */
+espl_status espl_export_check(export_place *p, const espl_weights *w, const char *source, const char *dir);
 /* Copies the source's other files. */
 espl_status espl_export_copy(const export_place *p);
 /* DIR.part is complete: gives it its name. */

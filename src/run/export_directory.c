@@ -245,13 +245,17 @@ static espl_status make_part(export_place *p) {
     return st;
 }
 
-espl_status espl_export_begin(export_place *p, const espl_weights *w, const char *source, const char *dir) {
+espl_status espl_export_check(export_place *p, const espl_weights *w, const char *source, const char *dir) {
     p->source = source;
     ESPL_TRY(resolve(p, dir));
     ESPL_TRY(list_files(p, w));
     ESPL_TRY(look(p, p->dir.data, &p->replaces));
     espl_status st = look(p, p->old.data, &p->has_old);
-    if (p->replaces) ESPL_TRY(st); /* else it is in nobody's way */
+    return p->replaces ? st : ESPL_OK; /* else it is in nobody's way */
+}
+
+espl_status espl_export_begin(export_place *p, const espl_weights *w, const char *source, const char *dir) {
+    ESPL_TRY(espl_export_check(p, w, source, dir));
     return make_part(p);
 }
 

@@ -1,9 +1,11 @@
 /* The job from its first to its last line. */
 #include "internal.h"
 
+#include <cjson/cJSON.h>
 #include <math.h>
-
 #include <string.h>
+
+enum { SUMMARY_BYTES = 1 << 26 };
 
 espl_status espl_job_path(const job *j, const char *name, espl_str *s) {
     espl_str_printf(s, "%s/%s", j->o->run_dir, name);
@@ -25,14 +27,26 @@ static bool exists(const job *j, const char *name) {
     return there;
 }
 
-static espl_status remove_stop_file(const job *j) {
+/* The sign of an earlier stop; a file "stop" that is there already counts. */
+static espl_status remove_stopped(const job *j) {
     espl_str path = {0};
-    if (!exists(j, "stop")) return ESPL_OK;
-    espl_status st = espl_job_path(j, "stop", &path);
+    if (!exists(j, "stopped")) return ESPL_OK;
+    espl_status st = espl_job_path(j, "stopped", &path);
     if (st == ESPL_OK && remove(path.data) != 0) st = ESPL_FAIL(ESPL_IO, "%s: cannot be removed", path.data);
-    if (st == ESPL_OK) ESPL_INFO("note: removed %s, left by an earlier stop", path.data);
     espl_str_free(&path);
     return st;
+}
+
+/* summary.json is written last and whole: one that does not read was damaged later. */
+static bool finished_before(const job *j) {
+    espl_str path = {0};
+    cJSON *summary = NULL;
+    bool there = exists(j, "summary.json") && espl_job_path(j, "summary.json", &path) == ESPL_OK;
+    bool good = there && espl_json_read(path.data, SUMMARY_BYTES, &summary) == ESPL_OK && cJSON_IsObject(summary);
+    if (there && !good) ESPL_INFO("note: %s is damaged: the run's end is done again", path.data);
+    espl_json_free(&summary);
+    espl_str_free(&path);
+    return good;
 }
 
 /* A directory with another run in it is not touched unless that run is to be continued. */
@@ -40,8 +54,8 @@ static espl_status open_directory(const job *j, bool resume, bool *finished) {
     *finished = false;
     ESPL_TRY(espl_file_make_directory(j->o->run_dir));
     if (resume) {
-        *finished = exists(j, "summary.json");
-        return remove_stop_file(j);
+        *finished = finished_before(j);
+        return remove_stopped(j);
     }
     if (exists(j, "events.jsonl") || exists(j, "checkpoints"))
         return ESPL_FAIL(ESPL_CONFIG,
@@ -87,9 +101,18 @@ espl_status espl_job_remember(job *j, espl_outcome *o) {
     return ESPL_OK;
 }
 
+static void note_window(const job *j, const char *section, int64_t window) {
+    if (j->config.max_positions > 0 && window > j->config.max_positions)
+        ESPL_INFO("note: %s.window is %lld, but the model was made for at most %lld tokens (max_position_embeddings)",
+                  section, (long long)window, (long long)j->config.max_positions);
+}
+
 espl_status espl_job_inputs(job *j) {
     ESPL_TRY(espl_comm_agree(j->c, espl_model_config_read(j->o->model_path, &j->config)));
     ESPL_TRY(espl_comm_agree(j->c, j->root ? espl_tokenizer_open(j->o->model_path, &j->t) : ESPL_OK));
+    note_window(j, "calibration", j->o->calibration_window);
+    note_window(j, "validation", j->o->validation_window);
+    if (*j->o->report_text) note_window(j, "report", j->o->report_window);
     return espl_data_read(j);
 }
 
@@ -167,6 +190,11 @@ static espl_status open_agent(job *j) {
 
 static espl_status measure_dense(job *j) {
     ESPL_TRY(espl_measure_perplexity(j, &j->dense));
+    if (!isfinite(j->dense.perplexity))
+        return ESPL_FAIL(ESPL_FORMAT,
+                         "%s: the dense model's perplexity on %s is not a number: its weights hold NaN or infinity, or "
+                         "overflow",
+                         j->o->model_path, j->o->validation_text);
     ESPL_TRY(espl_measure_knowledge(j, &j->dense));
     j->last = j->dense;
     return ESPL_OK;
@@ -190,6 +218,16 @@ static espl_status prepare(job *j, bool resume) {
     return espl_stop_check(j, false);
 }
 
+/* What is in the export's way is better known now than after hours. */
+static espl_status check_export(const job *j) {
+    espl_str dir = {0};
+    if (!j->o->run_export) return ESPL_OK;
+    espl_status st = espl_comm_agree(j->c, espl_job_path(j, "model", &dir));
+    if (st == ESPL_OK) st = espl_run_export_check(j->c, j->m, j->o->model_path, dir.data);
+    espl_str_free(&dir);
+    return st;
+}
+
 static espl_status run(job *j, bool resume) {
     bool finished = false;
     ESPL_TRY(espl_comm_agree(j->c, j->root ? open_directory(j, resume, &finished) : ESPL_OK));
@@ -200,6 +238,7 @@ static espl_status run(job *j, bool resume) {
     }
     ESPL_TRY(espl_job_inputs(j));
     ESPL_TRY(open_model(j));
+    ESPL_TRY(check_export(j));
     ESPL_TRY(espl_store_identify(j));
     ESPL_TRY(prepare(j, resume));
     if (espl_run_is_oneshot(j->o)) ESPL_TRY(espl_run_oneshot(j));

@@ -2,6 +2,7 @@
 #include "internal.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 
 static volatile sig_atomic_t caught;
@@ -26,6 +27,16 @@ static bool stop_file(const job *j) {
     return there;
 }
 
+/* RUN/stop has done its work: as RUN/stopped it stops no later start, and tells scripts why this one ended. */
+static void retire_stop_file(const job *j) {
+    espl_str from = {0}, to = {0};
+    if (espl_job_path(j, "stop", &from) == ESPL_OK && espl_job_path(j, "stopped", &to) == ESPL_OK &&
+        rename(from.data, to.data) != 0)
+        ESPL_INFO("note: %s cannot be renamed to %s: it would stop the next start too", from.data, to.data);
+    espl_str_free(&from);
+    espl_str_free(&to);
+}
+
 /* The next iteration is taken to last as long as the longest so far, and a tenth more. */
 static bool out_of_time(const job *j) {
     double limit = 60 * j->o->run_max_minutes, used = espl_clock_now() - j->start;
@@ -47,6 +58,7 @@ static const char *text_of(int reason) {
 espl_status espl_stop_check(job *j, bool iteration) {
     int reason = espl_comm_max(j->c, reason_here(j, iteration));
     if (reason == NO_REASON) return ESPL_OK;
+    if (j->root && reason == STOP_FILE) retire_stop_file(j);
     return ESPL_FAIL(ESPL_STOPPED, "stopped by %s after iteration %lld; --resume continues from there", text_of(reason),
                      (long long)j->iteration);
 }

@@ -1,6 +1,7 @@
 /* The job's state and the checkpoint room. */
 #include "internal.h"
 
+#include <cjson/cJSON.h>
 #include <string.h>
 
 static espl_status directory(const job *j, espl_str *s) { return espl_job_path(j, "checkpoints", s); }
@@ -51,28 +52,69 @@ espl_status espl_store_write(job *j) {
 
 /* ---------------------------------------------------------------- resume */
 
+/* The names of members that are not equal, one object being walked into: "a.b, c". */
+static void put_differences(const cJSON *now, const cJSON *then, const char *section, espl_str *out) {
+    for (const cJSON *m = now ? now->child : NULL; m; m = m->next) {
+        const cJSON *other = cJSON_GetObjectItemCaseSensitive(then, m->string);
+        if (cJSON_IsObject(m) && cJSON_IsObject(other))
+            put_differences(m, other, m->string, out);
+        else if (other && !cJSON_Compare(m, other, true)) /* an option that is newer than the file: its default */
+            espl_str_printf(out, "%s%s%s%s", out->len ? ", " : "", section, *section ? "." : "", m->string);
+    }
+}
+
+/* *out: what differs between two JSON texts; "" if nothing does. */
+static espl_status differences(const espl_str *now, const espl_str *then, const char *path, espl_str *out) {
+    cJSON *a = NULL, *b = NULL;
+    *out = (espl_str){0};
+    espl_str_puts(out, "");
+    espl_status st = espl_json_parse(now->data, now->len, "the present", &a);
+    if (st == ESPL_OK) st = espl_json_parse(then->data ? then->data : "", then->len, path, &b);
+    if (st == ESPL_OK) put_differences(a, b, "", out);
+    espl_json_free(&a);
+    espl_json_free(&b);
+    return st == ESPL_OK ? espl_str_status(out) : st;
+}
+
 static espl_status same_identity(const job *j, const char *path, const espl_str *stored) {
-    if (stored->len == j->identity.len && memcmp(stored->data, j->identity.data, (size_t)stored->len) == 0)
-        return ESPL_OK;
-    return ESPL_FAIL(ESPL_CONFIG,
-                     "%s is of another model or other data than the configuration names: it was made with %.300s; now "
-                     "there is %.300s",
-                     path, stored->data ? stored->data : "", j->identity.data);
+    espl_str what;
+    espl_status st = differences(&j->identity, stored, path, &what);
+    if (st == ESPL_OK && what.len > 0)
+        st = ESPL_FAIL(ESPL_CONFIG,
+                       "%s was made with another model, other texts or another seed than the configuration names: "
+                       "different are %s",
+                       path, what.data);
+    espl_str_free(&what);
+    return st;
+}
+
+/* Another method would go on with what this one has pruned. */
+static espl_status same_method(const char *path, const espl_str *changes) {
+    static const char *const keys[] = {"prune.allocation", "prune.score", "prune.pattern", "prune.update",
+                                       "prune.mixed"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (strstr(changes->data, keys[i]))
+            return ESPL_FAIL(ESPL_CONFIG,
+                             "%s was made with another %s: another method needs a run of its own (run.dir)", path,
+                             keys[i]);
+    return ESPL_OK;
 }
 
 /* A changed option is the user's right (a higher target, say), but equal bits are then no longer promised. */
-static espl_status note_changes(const job *j, const espl_str *stored) {
-    espl_str now = {0};
+static espl_status note_changes(const job *j, const char *path, const espl_str *stored) {
+    espl_str now = {0}, what = {0};
     espl_status st = print_config(j, &now);
-    if (st == ESPL_OK && (now.len != stored->len || memcmp(now.data, stored->data, (size_t)now.len) != 0))
-        ESPL_INFO("note: the configuration has changed since the checkpoint");
+    if (st == ESPL_OK) st = differences(&now, stored, path, &what);
+    if (st == ESPL_OK) st = same_method(path, &what);
+    if (st == ESPL_OK && what.len > 0) ESPL_INFO("note: changed since the checkpoint: %s", what.data);
     espl_str_free(&now);
+    espl_str_free(&what);
     return st;
 }
 
 static espl_status take_up(job *j, const char *path, espl_checkpoint *k) {
     ESPL_TRY(same_identity(j, path, &k->identity));
-    ESPL_TRY(note_changes(j, &k->config));
+    ESPL_TRY(note_changes(j, path, &k->config));
     ESPL_TRY(espl_agent_state_restore(j->agent, k->agent.data, k->agent.len));
     j->history = k->history; /* taken over */
     j->n_history = k->n_history;
@@ -85,16 +127,19 @@ static espl_status take_up(job *j, const char *path, espl_checkpoint *k) {
     return ESPL_OK;
 }
 
-static espl_status read_newest(job *j, const char *path) {
-    espl_checkpoint k = {.masks = j->masks.bits};
-    ESPL_TRY(espl_checkpoint_read(j->c, path, &j->shape, &k));
-    j->iteration = k.iteration;
-    j->revision = k.revision;
-    espl_status st = espl_comm_agree(j->c, j->root ? take_up(j, path, &k) : ESPL_OK);
-    espl_checkpoint_free(&k);
-    ESPL_TRY(st);
-    if (j->masks.updates && j->iteration > 0)
-        ESPL_TRY(espl_checkpoint_read_updates(j->c, path, &j->shape, j->masks.updates));
+static espl_status read_file(job *j, const char *path, espl_checkpoint *k) {
+    *k = (espl_checkpoint){.masks = j->masks.bits};
+    ESPL_TRY(espl_checkpoint_read(j->c, path, &j->shape, k));
+    if (!j->masks.updates || k->iteration == 0) return ESPL_OK;
+    espl_status st = espl_checkpoint_read_updates(j->c, path, &j->shape, j->masks.updates);
+    if (st != ESPL_OK) espl_checkpoint_free(k);
+    return st;
+}
+
+static espl_status share(job *j, const char *path, espl_checkpoint *k) {
+    j->iteration = k->iteration;
+    j->revision = k->revision;
+    ESPL_TRY(espl_comm_agree(j->c, j->root ? take_up(j, path, k) : ESPL_OK));
     espl_comm_broadcast(j->c, &j->dense, sizeof j->dense, 0);
     espl_comm_broadcast(j->c, &j->last, sizeof j->last, 0);
     espl_comm_broadcast(j->c, &j->rollbacks, sizeof j->rollbacks, 0);
@@ -103,14 +148,33 @@ static espl_status read_newest(job *j, const char *path) {
     return espl_count_pruned(j, NULL, &j->pruned);
 }
 
+/* Goes back to older checkpoints while the newer are damaged. If all are, nothing is begun anew over them. */
+static espl_status read_newest(job *j, const char *dir, espl_str *path, espl_checkpoint *k) {
+    espl_status damage = ESPL_OK;
+    for (int64_t before = INT64_MAX;;) {
+        espl_str_free(path);
+        ESPL_TRY(espl_checkpoint_newest(j->c, dir, &before, path));
+        if (path->len == 0) break;
+        espl_status st = read_file(j, path->data, k);
+        if (st != ESPL_FORMAT) return st;
+        damage = st;
+        ESPL_INFO("checkpoint passed over: %s", espl_base_error_text());
+    }
+    if (damage == ESPL_OK) return ESPL_OK;
+    return ESPL_FAIL(damage,
+                     "%s: no checkpoint there can be read; to begin anew, delete them or choose another run.dir", dir);
+}
+
 espl_status espl_store_resume(job *j, bool *found) {
     espl_str dir = {0}, path = {0};
+    espl_checkpoint k = {0};
     *found = false;
     espl_status st = espl_comm_agree(j->c, directory(j, &dir));
-    if (st == ESPL_OK) st = espl_checkpoint_newest(j->c, dir.data, &path);
+    if (st == ESPL_OK) st = read_newest(j, dir.data, &path, &k);
     *found = st == ESPL_OK && path.len > 0;
-    if (*found) st = read_newest(j, path.data);
+    if (*found) st = share(j, path.data, &k);
     if (*found && st == ESPL_OK) ESPL_INFO("continuing from %s", path.data);
+    espl_checkpoint_free(&k);
     espl_str_free(&dir);
     espl_str_free(&path);
     return st;

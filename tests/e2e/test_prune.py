@@ -242,7 +242,67 @@ class Whole(OneRun):
         shutil.copytree(self.whole, run)
         (run / "summary.json").unlink()
         done = self.prune(run, 2, "--resume", "--set", "calibration.window=32", code=2)
-        self.assertIn("other data", done.stderr)
+        self.assertIn("different are calibration", done.stderr)
+
+    def unfinished(self, name):
+        """A copy of the run without its end."""
+        run = self.work / name
+        shutil.copytree(self.whole, run)
+        (run / "summary.json").unlink()
+        return run
+
+    def test_other_method_is_not_resumed(self):
+        run = self.unfinished("method")
+        done = self.prune(run, 2, "--resume", "--set", "prune.score=ria", code=2)
+        self.assertIn("another prune.score", done.stderr)
+
+    def test_changed_options_are_named(self):
+        run = self.unfinished("changed")
+        done = self.prune(run, 1, "--resume", "--set", "run.keep=3", "--set", "prune.max_iterations=61")
+        self.assertIn("changed since the checkpoint: run.keep, prune.max_iterations\n", done.stderr)
+
+    def test_damaged_checkpoint_is_passed_over(self):
+        run = self.unfinished("damaged")
+        *older, newest = sorted((run / "checkpoints").iterdir())
+        damage(newest)
+        done = self.prune(run, 2, "--resume")
+        self.assertIn(f"passed over: {newest}", done.stderr)
+        self.assertIn(f"continuing from {older[-1]}", done.stderr)
+        self.assert_same_run(self.whole, run)
+
+    def test_nothing_is_begun_anew_over_damaged_checkpoints(self):
+        run = self.unfinished("ruins")
+        for path in (run / "checkpoints").iterdir():
+            damage(path)
+        before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+        done = self.prune(run, 2, "--resume", code=1)
+        self.assertIn("no checkpoint there can be read", done.stderr)
+        self.assertEqual(before, {p: p.read_bytes() for p in run.rglob("*") if p.is_file()})
+
+    def test_damaged_summary_is_written_again(self):
+        run = self.unfinished("summary")
+        (run / "summary.json").write_text("{x")
+        self.prune(run, 2, "--resume")
+        self.assert_same_run(self.whole, run)
+
+    def test_stop_file_before_the_start(self):
+        run = self.unfinished("early")
+        newest = sorted((run / "checkpoints").iterdir())[-1]
+        newest.unlink()
+        (run / "stop").touch()
+        self.prune(run, 2, "--resume", code=75)
+        self.assertFalse(newest.exists() or (run / "stop").exists())
+        self.assertTrue((run / "stopped").exists())
+        self.prune(run, 2, "--resume")
+        self.assertFalse((run / "stopped").exists())
+        self.assert_same_run(self.whole, run)
+
+
+def damage(path):
+    """Bytes of a dataset, not of HDF5's own structures: only a checksum can tell."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
 
 
 def read_tensors(path):
@@ -374,6 +434,35 @@ class Refused(Case):
                 with self.subTest(more=more, np=np):
                     done = self.prune(self.work / f"refused{i}-{np}", np, *more, code=code)
                     self.assertIn(text, done.stderr)
+
+    def test_model_that_is_not_a_number(self):
+        model = self.work / "nan"
+        shutil.copytree(SAPLING / "model", model)
+        path = model / "model.safetensors"
+        data = bytearray(path.read_bytes())
+        size = int.from_bytes(data[:8], "little")
+        at = json.loads(data[8:8 + size])["model.layers.3.mlp.up_proj.weight"]["data_offsets"][0]
+        data[8 + size + at:8 + size + at + 2] = b"\xc0\x7f"
+        path.write_bytes(data)
+        for allocation in ("agent", "uniform"):
+            done = self.prune(self.work / f"nan-{allocation}", 2, "--set", f"model.path={model}", "--set",
+                              f"prune.allocation={allocation}", code=1)
+            self.assertIn("is not a number", done.stderr)
+        for more in (["--text", SAPLING / "data" / "test.txt", "--window", "64", "--limit", "256"],
+                     ["--mmlu", SAPLING / "data" / "mmlu", "--questions", "5"]):
+            done = subprocess.run(["mpirun", "-n", "2", PROGRAM, "eval", "--model", model, *map(str, more)],
+                                  env=ENVIRONMENT, capture_output=True, text=True, timeout=100, check=False)
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertIn("not numbers" if "--mmlu" in more else "not a number", done.stderr)
+
+    def test_what_is_in_the_way_of_the_export_is_found_first(self):
+        run = self.work / "way"
+        (run / "model").mkdir(parents=True)
+        (run / "model" / "mine.txt").write_text("precious")
+        done = self.prune(run, 2, code=74)
+        self.assertIn("mine.txt", done.stderr)
+        self.assertNotIn("perplexity", done.stderr)
+        self.assertEqual((run / "model" / "mine.txt").read_text(), "precious")
 
     def test_too_many_ranks(self):
         done = self.prune(self.work / "ranks", 9, code=2)

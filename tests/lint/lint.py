@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks what the compiler does not: rooms, third-party headers, machine paths, function lengths, format, shell.
+"""Checks what the compiler does not: rooms, third-party headers, machine paths, documents, function lengths, format, shell.
 
 One line per finding, then a summary; exit status 1 when there is a finding. Tools that are not installed are named and
 skipped. Standard library only; run from anywhere: tests/lint/lint.py [repository root]
@@ -146,6 +146,17 @@ def check_paths(root, names):
             found(name, line_of(text, match.start()), f"path of one machine: {match.group()}...")
 
 
+def check_documents(root, names):
+    """Places still to be filled in, and links to files that are not there."""
+    for name in (n for n in names if n.endswith(".md")):
+        text = read_text(root, name) or ""
+        for match in re.finditer(r"@[A-Z]{3,}@", text):
+            found(name, line_of(text, match.start()), f"{match.group()} was never filled in")
+        for match in re.finditer(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", text):
+            if not os.path.exists(os.path.join(root, os.path.dirname(name), match.group(1))):
+                found(name, line_of(text, match.start()), f"{match.group(1)} is linked and not there")
+
+
 def function_lengths(root, names):
     """(file, line, function, lines) of every function under src/, or None without universal-ctags."""
     sources = [n for n in names if re.match(r"src/.*\.[ch]$", n)]
@@ -216,6 +227,7 @@ def main():
     check_rooms(root, names)
     check_links(root)
     check_paths(root, names)
+    check_documents(root, names)
     check_lengths(root, names)
     check_format(root, names)
     check_shell(root, names)
