@@ -49,9 +49,9 @@ typedef struct espl_checkpoint {
 espl_status espl_checkpoint_write(espl_comm *c, const char *dir, const espl_checkpoint_shape *shape,
                                   const espl_checkpoint *content);
 
-/* Collective. Path of the newest complete checkpoint in dir of an iteration before *before (highest whose file opens, is
- * of this schema and complete); *path is empty if there is none, else *before becomes its iteration. Others are passed
- * over with a note in the log. Checksums are left to espl_checkpoint_read. */
+/* Collective. Path of the newest complete checkpoint in dir of an iteration before *before (highest whose file opens,
+ * is of this schema and complete); *path is empty if there is none, else *before becomes its iteration. Others are
+ * passed over with a note in the log. Checksums are left to espl_checkpoint_read. */
 espl_status espl_checkpoint_newest(espl_comm *c, const char *dir, int64_t *before, espl_str *path);
 
 /* Collective. Reads a checkpoint: hostile input. masks of *out must point to buffers for this rank's slice; the rest is

@@ -138,7 +138,8 @@ static bool missing(const char *dir, const char *name) {
 
 static void write_all(run *r) {
     espl_str path;
-    check(r, espl_checkpoint_newest(r->c, r->dir, &(int64_t){INT64_MAX}, &path) == ESPL_OK && path.len == 0, "nothing there yet");
+    check(r, espl_checkpoint_newest(r->c, r->dir, &(int64_t){INT64_MAX}, &path) == ESPL_OK && path.len == 0,
+          "nothing there yet");
     espl_str_free(&path);
     for (int i = 0; i < 3; i++)
         check(r, espl_checkpoint_write(r->c, r->dir, &r->shape, &r->content[i]) == ESPL_OK, "write");
@@ -254,7 +255,9 @@ static void retain(run *r) {
         put_junk(r->dir, "notes.txt");
     }
     espl_comm_agree(r->c, ESPL_OK); /* nobody looks before it is there, */
-    check(r, espl_checkpoint_newest(r->c, r->dir, &(int64_t){INT64_MAX}, &path) == ESPL_OK && path.data && strstr(path.data, "1234567"),
+    check(r,
+          espl_checkpoint_newest(r->c, r->dir, &(int64_t){INT64_MAX}, &path) == ESPL_OK && path.data &&
+              strstr(path.data, "1234567"),
           "passed over");
     espl_str_free(&path);
     check(r, espl_checkpoint_retain(r->c, r->dir, 1, 0) == ESPL_OK, "retain");
