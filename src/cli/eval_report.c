@@ -56,12 +56,19 @@ static void print_count(int64_t n, const char *what) {
 
 /* ----------------------------------------------------------------- MMLU */
 
+/* A sample need not touch all. */
+static int64_t asked_subjects(const espl_mmlu *m, const espl_mmlu_result *r) {
+    int64_t n = 0;
+    for (int64_t s = 0; s < m->n_subjects; s++) n += r->subjects[s].n > 0;
+    return n;
+}
+
 static void put_mmlu_shares(espl_str *s, const espl_mmlu *m, const espl_mmlu_result *r) {
     const char *comma = "";
     espl_str_puts(s, ", \"micro\": ");
     put_share(s, &r->micro);
     espl_str_puts(s, ", \"macro\": {\"subjects\": ");
-    espl_str_printf(s, "%lld", (long long)m->n_subjects);
+    espl_str_printf(s, "%lld", (long long)asked_subjects(m, r));
     put_number(s, "rate", r->macro);
     put_number(s, "low", r->macro_low);
     put_number(s, "high", r->macro_high);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 static espl_status encode(const espl_tokenizer *t, const cli_options *o, const char *text, int64_t len) {
     espl_ids ids = {0};
@@ -21,7 +22,8 @@ static espl_status next_id(const char **at, int32_t *id, bool *found) {
     errno = 0;
     long v = strtol(p, &end, 10);
     if (end == p || errno || v < 0 || v > INT32_MAX)
-        return ESPL_FAIL(ESPL_FORMAT, "standard input: expected token ids, found \"%.20s\"", p);
+        return ESPL_FAIL(ESPL_FORMAT, "standard input: expected token ids, found \"%.*s\"",
+                         (int)(strcspn(p, "\n") < 20 ? strcspn(p, "\n") : 20), p);
     *id = (int32_t)v;
     *at = end;
     return ESPL_OK;

@@ -184,7 +184,8 @@ static void print_shares(const char *name, const espl_share *dense, const espl_s
 }
 
 static void print_summary(const job *j, const measures *dense, const measures *pruned, const pattern_count *patterns) {
-    printf("%s after %lld iterations, %lld rolled back\n", j->end, (long long)j->iteration, (long long)j->rollbacks);
+    printf("%s: %s after %lld iterations, %lld rolled back\n", j->o->run_dir, j->end, (long long)j->iteration,
+           (long long)j->rollbacks);
     printf("sparsity: %.3f %% of the linears, %.3f %% of all parameters\n", 100 * espl_job_sparsity(j, j->pruned),
            100 * espl_job_sparsity_of_model(j, j->pruned));
     print_patterns(j, patterns);
