@@ -116,7 +116,8 @@ class Mask(unittest.TestCase):
         self.assertIn("text", run(2, "score", "--model", self.model, "--mask", self.text, stdin="x", code=1))
         deep = f"{self.dir}/deep"
         subprocess.run([MAKE_MODEL, *SHAPE, "--layers", "4", deep], check=True, capture_output=True)
-        self.assertIn('"layers" is 3, expected 4', run(2, "score", "--model", deep, "--mask", self.mask, stdin="x", code=1))
+        self.assertIn("of a model of 3 layers, and this one has 4",
+                      run(2, "score", "--model", deep, "--mask", self.mask, stdin="x", code=2))
         self.assertIn("unknown option --mask", run(1, "tokenize", "--model", self.model, "--mask", "x", code=2))
 
 
