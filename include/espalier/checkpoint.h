@@ -54,6 +54,10 @@ espl_status espl_checkpoint_write(espl_comm *c, const char *dir, const espl_chec
  * passed over with a note in the log. Checksums are left to espl_checkpoint_read. */
 espl_status espl_checkpoint_newest(espl_comm *c, const char *dir, int64_t *before, espl_str *path);
 
+/* Collective. The checkpoints of iterations beyond `after`, which a resuming run has passed over, are renamed to
+ * ....h5.damaged: they are in nobody's way, and count for nothing. ESPL_IO. */
+espl_status espl_checkpoint_set_aside(espl_comm *c, const char *dir, int64_t after);
+
 /* Collective. Reads a checkpoint: hostile input. masks of *out must point to buffers for this rank's slice; the rest is
  * allocated: free with espl_checkpoint_free. Checksums are verified. `updates` are read by espl_checkpoint_updates.
  * ESPL_IO; ESPL_FORMAT naming file, dataset, what was found and what was expected; ESPL_CONFIG: of another depth. */

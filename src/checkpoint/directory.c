@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -82,14 +83,27 @@ static bool usable(const char *dir, int64_t iteration) {
     return ok;
 }
 
+static espl_status pick_newest(const char *dir, const listing *l, int64_t *before, espl_str *path) {
+    int64_t i = 0, passed = 0;
+    for (; i < l->n; i++) {
+        if (l->iterations[i] >= *before) continue;
+        if (usable(dir, l->iterations[i])) break;
+        passed++;
+    }
+    if (i == l->n && passed > 0)
+        return ESPL_FAIL(ESPL_FORMAT,
+                         "%s: no checkpoint there can be read; to begin anew, delete them or choose another run.dir",
+                         dir);
+    if (i < l->n) put_name(path, dir, *before = l->iterations[i], "");
+    return path->failed ? espl_str_status(path) : ESPL_OK;
+}
+
 static espl_status find_newest(const char *dir, int64_t *before, espl_str *path) {
     listing l;
     espl_status st = list(dir, "", &l);
-    int64_t i = 0;
-    while (st == ESPL_OK && i < l.n && (l.iterations[i] >= *before || !usable(dir, l.iterations[i]))) i++;
-    if (st == ESPL_OK && i < l.n) put_name(path, dir, *before = l.iterations[i], "");
+    if (st == ESPL_OK) st = pick_newest(dir, &l, before, path);
     espl_mem_free(&l.iterations);
-    return st == ESPL_OK && path->failed ? espl_str_status(path) : st;
+    return st;
 }
 
 espl_status espl_checkpoint_newest(espl_comm *c, const char *dir, int64_t *before, espl_str *path) {
@@ -98,6 +112,33 @@ espl_status espl_checkpoint_newest(espl_comm *c, const char *dir, int64_t *befor
     ESPL_TRY(espl_comm_agree(c, st));
     espl_comm_broadcast(c, before, sizeof *before, 0);
     return espl_comm_broadcast_str(c, path, 0);
+}
+
+/* -------------------------------------------------------------- set aside */
+
+static espl_status set_aside(const char *dir, int64_t iteration) {
+    espl_str from = {0}, to = {0};
+    put_name(&from, dir, iteration, "");
+    put_name(&to, dir, iteration, ".damaged");
+    espl_status st = espl_str_status(&from);
+    if (st == ESPL_OK) st = espl_str_status(&to);
+    if (st == ESPL_OK && rename(from.data, to.data) != 0)
+        st = ESPL_FAIL(ESPL_IO, "%s: cannot be renamed to %s: %s", from.data, to.data, strerror(errno));
+    espl_str_free(&from);
+    espl_str_free(&to);
+    return st;
+}
+
+static espl_status set_all_aside(const char *dir, int64_t after) {
+    listing l;
+    espl_status st = list(dir, "", &l);
+    for (int64_t i = 0; st == ESPL_OK && i < l.n && l.iterations[i] > after; i++) st = set_aside(dir, l.iterations[i]);
+    espl_mem_free(&l.iterations);
+    return st;
+}
+
+espl_status espl_checkpoint_set_aside(espl_comm *c, const char *dir, int64_t after) {
+    return espl_comm_agree(c, espl_comm_rank(c) == 0 ? set_all_aside(dir, after) : ESPL_OK);
 }
 
 /* ---------------------------------------------------------------- retention */

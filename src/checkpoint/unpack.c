@@ -52,7 +52,9 @@ static espl_status check_profile_row(const place *p, const profile_record *x, co
     if (x->layer != espl_linear_layer(p->row) || memcmp(name, x->name, NAME_BYTES) != 0)
         return ESPL_FAIL(ESPL_FORMAT, "%s: dataset \"%s\": row %" PRId64 " is of another linear, expected %s", p->path,
                          p->table, p->row, name);
-    ESPL_TRY(in_range(p, "weights", x->weights, weights, weights));
+    if (x->weights != weights) /* the checksum was right */
+        return ESPL_FAIL(ESPL_CONFIG, "%s is of another model: its %s has %" PRId64 " weights, and this one's %" PRId64,
+                         p->path, name, x->weights, weights);
     ESPL_TRY(in_range(p, "pruned", x->pruned, 0, weights));
     ESPL_TRY(not_negative(p, "s", x->s));
     return not_negative(p, "g", x->g);

@@ -42,9 +42,9 @@ typedef struct decoder {
     int64_t *n_out, *at; /* at [prompts]: where a continuation starts in out */
     group groups[MOST_GROUPS];
     int64_t n_groups, width, cell_rows;
-    int64_t queue; /* next prompt to begin with */
-    int64_t idle;  /* turns since something was computed */
-    int64_t finished;
+    int64_t queue;               /* next prompt to begin with */
+    int64_t idle;                /* turns since something was computed */
+    int64_t finished, senseless; /* continuations: done; ended by logits that are not numbers */
     bool last;
 } decoder;
 
@@ -135,7 +135,8 @@ static void plan_turn(decoder *k, int64_t g) {
 /* A picked token: joins the continuation, or ends it. */
 static void take(decoder *k, cell *x, int32_t id) {
     int64_t i = x->prompt;
-    uint8_t stop = id < k->d->n_stops ? k->d->stops[id] : 0;
+    if (id < 0) k->senseless++;
+    uint8_t stop = id < 0 ? ESPL_STOP_DROP : id < k->d->n_stops ? k->d->stops[id] : 0;
     if (stop != ESPL_STOP_DROP) k->out[k->at[i] + x->made++] = id;
     x->last = id;
     if (!stop && x->made < k->d->most[i]) return;
@@ -254,5 +255,10 @@ espl_status espl_eval_decode(espl_comm *c, espl_model *m, const espl_prompts *p,
     if (st == ESPL_OK) st = espl_model_stream(m, &(espl_stream){.next = next, .done = done, .context = &k});
     if (st == ESPL_OK) espl_log_progress(true, "decode: %lld / %lld continuations", (long long)p->n, (long long)p->n);
     free_groups(&k);
+    if (st == ESPL_OK && k.senseless > 0) /* on every rank, whose books are the same */
+        st = ESPL_FAIL(ESPL_FORMAT,
+                       "the model's logits are not numbers behind %lld prompts: its weights hold NaN or infinity, or "
+                       "overflow",
+                       (long long)k.senseless);
     return espl_comm_agree(c, st);
 }

@@ -1,6 +1,7 @@
 /* Micro-batches through the pipeline. */
 #include "internal.h"
 
+#include <math.h>
 #include <string.h>
 
 static int64_t batch_tokens(const espl_batch *b) {
@@ -115,7 +116,7 @@ static void write_selected(espl_model *m, const espl_batch *b) {
     }
 }
 
-/* The lowest index of the largest. In lanes, so that the compiler can vectorise it. */
+/* The lowest index of the largest; -1: they are not numbers. In lanes, so that the compiler can vectorise it. */
 static int32_t greatest(const float *logits, int64_t vocab) {
     enum { LANES = 16 };
     float lane[LANES], most = logits[0];
@@ -125,6 +126,7 @@ static int32_t greatest(const float *logits, int64_t vocab) {
         for (int j = 0; j < LANES; j++) lane[j] = logits[i + j] > lane[j] ? logits[i + j] : lane[j];
     for (; i < vocab; i++) most = logits[i] > most ? logits[i] : most;
     for (int j = 0; j < LANES; j++) most = lane[j] > most ? lane[j] : most;
+    if (isnan(most)) return -1;
     while (best < vocab - 1 && logits[best] != most) best++;
     return (int32_t)best;
 }

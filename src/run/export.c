@@ -162,7 +162,7 @@ static espl_status phases(export *x, const char *source, const char *dir) {
 }
 
 espl_status espl_run_export_check(espl_comm *c, const espl_model *m, const char *source, const char *dir) {
-    export_place place = {0};
+    export_place place = {.quiet = true};
     espl_status st = espl_comm_rank(c) == 0 ? espl_export_check(&place, espl_model_weights(m), source, dir) : ESPL_OK;
     espl_export_free(&place);
     return espl_comm_agree(c, st);

@@ -11,6 +11,7 @@ typedef struct export_place {
     char **names;            /* [n] files of an export of this model, but for the marker; owned */
     int64_t n, n_copied;     /* names[0 .. n_copied - 1] are copied from the source, the others are its shards */
     espl_map *known;         /* all these names and the marker's */
+    bool quiet;              /* no word on what is left out */
     bool begun, replaces, has_old; /* DIR.part is ours; DIR is, DIR.old is an earlier export */
 } export_place;
 

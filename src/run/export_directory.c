@@ -93,7 +93,7 @@ static espl_status consider(export_place *p, const espl_weights *w, const char *
     if (!reason) return add_name(p, name);
     espl_str quoted = {0};
     espl_str_put_json(&quoted, name, (int64_t)strlen(name));
-    if (!quoted.failed) ESPL_INFO("export: %s of %s is left out: %s", quoted.data, p->source, reason);
+    if (!quoted.failed && !p->quiet) ESPL_INFO("export: %s of %s is left out: %s", quoted.data, p->source, reason);
     espl_str_free(&quoted);
     return ESPL_OK;
 }
@@ -246,10 +246,12 @@ static espl_status make_part(export_place *p) {
 }
 
 espl_status espl_export_check(export_place *p, const espl_weights *w, const char *source, const char *dir) {
+    bool unfinished;
     p->source = source;
     ESPL_TRY(resolve(p, dir));
     ESPL_TRY(list_files(p, w));
     ESPL_TRY(look(p, p->dir.data, &p->replaces));
+    ESPL_TRY(look(p, p->part.data, &unfinished));
     espl_status st = look(p, p->old.data, &p->has_old);
     return p->replaces ? st : ESPL_OK; /* else it is in nobody's way */
 }

@@ -87,6 +87,8 @@ typedef struct job {
 
 /* Rank 0's path inside the run directory, into s. Local. */
 espl_status espl_job_path(const job *j, const char *name, espl_str *s);
+/* Local. summary.json is written last and whole: one that does not read was damaged later, and says nothing. */
+bool espl_job_summary_reads(const char *path);
 /* Rank 0 only. The history takes over the outcome and its decision. */
 espl_status espl_job_remember(job *j, espl_outcome *o);
 /* Collective. Reads config.json, tokenizer, texts and questions. */

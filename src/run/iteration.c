@@ -11,6 +11,17 @@ static void show_calibration(void *context, int64_t done, int64_t n) {
     espl_log_progress(done == n, "profile: pass %lld of %lld", (long long)done, (long long)n);
 }
 
+static espl_status check_profile(const job *j) {
+    char name[64];
+    for (int64_t i = 0; i < j->linears; i++)
+        if (!isfinite(j->rows[i].s) || !isfinite(j->rows[i].g))
+            return ESPL_FAIL(ESPL_FORMAT,
+                             "%s: the profile of %s on calibration.text is not a number (s %g, g %g): the model's "
+                             "weights hold NaN or infinity, or overflow",
+                             j->o->model_path, espl_linear_name(i, name), j->rows[i].s, j->rows[i].g);
+    return ESPL_OK;
+}
+
 /* A rolled back iteration leaves the model as it was, and its profile with it. */
 static espl_status profile(job *j) {
     espl_calibration_options o = {.window = j->o->calibration_window,
@@ -21,6 +32,7 @@ static espl_status profile(job *j) {
     espl_calibration_free(&j->calibration);
     ESPL_TRY(espl_model_calibrate(j->m, &o, j->data.calibration, show_calibration, NULL, &j->calibration));
     ESPL_TRY(espl_sensitivity_profile(j->c, j->m, &j->calibration, j->rows));
+    ESPL_TRY(espl_comm_agree(j->c, j->root ? check_profile(j) : ESPL_OK));
     j->has_profile = true;
     espl_region_add(ESPL_REGION_PROFILE, espl_clock_now() - start);
     return ESPL_OK;

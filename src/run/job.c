@@ -37,14 +37,18 @@ static espl_status remove_stopped(const job *j) {
     return st;
 }
 
-/* summary.json is written last and whole: one that does not read was damaged later. */
+bool espl_job_summary_reads(const char *path) {
+    cJSON *summary = NULL;
+    bool good = espl_json_read(path, SUMMARY_BYTES, &summary) == ESPL_OK && cJSON_IsObject(summary) && summary->child;
+    espl_json_free(&summary);
+    return good;
+}
+
 static bool finished_before(const job *j) {
     espl_str path = {0};
-    cJSON *summary = NULL;
     bool there = exists(j, "summary.json") && espl_job_path(j, "summary.json", &path) == ESPL_OK;
-    bool good = there && espl_json_read(path.data, SUMMARY_BYTES, &summary) == ESPL_OK && cJSON_IsObject(summary);
+    bool good = there && espl_job_summary_reads(path.data);
     if (there && !good) ESPL_INFO("note: %s is damaged: the run's end is done again", path.data);
-    espl_json_free(&summary);
     espl_str_free(&path);
     return good;
 }
@@ -55,7 +59,7 @@ static espl_status open_directory(const job *j, bool resume, bool *finished) {
     ESPL_TRY(espl_file_make_directory(j->o->run_dir));
     if (resume) {
         *finished = finished_before(j);
-        return remove_stopped(j);
+        return *finished ? ESPL_OK : remove_stopped(j);
     }
     if (exists(j, "events.jsonl") || exists(j, "checkpoints"))
         return ESPL_FAIL(ESPL_CONFIG,

@@ -49,6 +49,10 @@ espl_status espl_measure_all(job *j, measures *out) {
     ESPL_TRY(espl_measure_corpus(j, &j->data.validation, j->o->validation_window, 0, &out->validation));
     if (j->data.report.n > 0)
         ESPL_TRY(espl_measure_corpus(j, &j->data.report, j->o->report_window, j->o->report_limit, &out->test));
+    if (isnan(out->validation.nll) || isnan(out->test.nll))
+        return ESPL_FAIL(ESPL_FORMAT,
+                         "%s: the model's perplexity on %s is not a number: its weights hold NaN or infinity",
+                         j->o->model_path, isnan(out->test.nll) ? j->o->report_text : j->o->validation_text);
     return questions(j, &j->data.final, &out->mmlu, &out->freebaseqa);
 }
 

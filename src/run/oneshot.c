@@ -1,6 +1,7 @@
 /* The one-shot baselines: all that the loop does in many iterations, in one. */
 #include "internal.h"
 
+#include <math.h>
 #include <string.h>
 
 bool espl_run_is_oneshot(const espl_run_config *o) { return strcmp(o->prune_allocation, "agent") != 0; }
@@ -87,6 +88,11 @@ static espl_status settle(job *j, espl_outcome *o, double start) {
     ESPL_TRY(espl_count_pruned(j, NULL, &j->pruned));
     o->sparsity_after = espl_job_sparsity(j, j->pruned);
     ESPL_TRY(espl_measure_perplexity(j, &o->after));
+    if (isnan(o->after.nll))
+        return ESPL_FAIL(ESPL_FORMAT,
+                         "%s: the pruned model's perplexity is not a number: NaN or infinity in its weights "
+                         "or on calibration.text",
+                         j->o->model_path);
     ESPL_TRY(espl_measure_knowledge(j, &o->after));
     j->last = o->after;
     j->iteration = o->iteration;

@@ -112,9 +112,7 @@ static espl_status note_changes(const job *j, const char *path, const espl_str *
     return st;
 }
 
-static espl_status take_up(job *j, const char *path, espl_checkpoint *k) {
-    ESPL_TRY(same_identity(j, path, &k->identity));
-    ESPL_TRY(note_changes(j, path, &k->config));
+static espl_status take_up(job *j, espl_checkpoint *k) {
     ESPL_TRY(espl_agent_state_restore(j->agent, k->agent.data, k->agent.len));
     j->history = k->history; /* taken over */
     j->n_history = k->n_history;
@@ -127,19 +125,24 @@ static espl_status take_up(job *j, const char *path, espl_checkpoint *k) {
     return ESPL_OK;
 }
 
+/* What is of another model or method is not damaged: it is refused before its weights are looked for. */
+static espl_status check_same(const job *j, const char *path, const espl_checkpoint *k) {
+    ESPL_TRY(same_identity(j, path, &k->identity));
+    return note_changes(j, path, &k->config);
+}
+
 static espl_status read_file(job *j, const char *path, espl_checkpoint *k) {
     *k = (espl_checkpoint){.masks = j->masks.bits};
     ESPL_TRY(espl_checkpoint_read(j->c, path, &j->shape, k));
+    ESPL_TRY(espl_comm_agree(j->c, j->root ? check_same(j, path, k) : ESPL_OK));
     if (!j->masks.updates || k->iteration == 0) return ESPL_OK;
-    espl_status st = espl_checkpoint_read_updates(j->c, path, &j->shape, j->masks.updates);
-    if (st != ESPL_OK) espl_checkpoint_free(k);
-    return st;
+    return espl_checkpoint_read_updates(j->c, path, &j->shape, j->masks.updates);
 }
 
 static espl_status share(job *j, const char *path, espl_checkpoint *k) {
     j->iteration = k->iteration;
     j->revision = k->revision;
-    ESPL_TRY(espl_comm_agree(j->c, j->root ? take_up(j, path, k) : ESPL_OK));
+    ESPL_TRY(espl_comm_agree(j->c, j->root ? take_up(j, k) : ESPL_OK));
     espl_comm_broadcast(j->c, &j->dense, sizeof j->dense, 0);
     espl_comm_broadcast(j->c, &j->last, sizeof j->last, 0);
     espl_comm_broadcast(j->c, &j->rollbacks, sizeof j->rollbacks, 0);
@@ -155,6 +158,7 @@ static espl_status read_newest(job *j, const char *dir, espl_str *path, espl_che
         espl_str_free(path);
         ESPL_TRY(espl_checkpoint_newest(j->c, dir, &before, path));
         if (path->len == 0) break;
+        espl_checkpoint_free(k);
         espl_status st = read_file(j, path->data, k);
         if (st != ESPL_FORMAT) return st;
         damage = st;
@@ -173,6 +177,7 @@ espl_status espl_store_resume(job *j, bool *found) {
     if (st == ESPL_OK) st = read_newest(j, dir.data, &path, &k);
     *found = st == ESPL_OK && path.len > 0;
     if (*found) st = share(j, path.data, &k);
+    if (*found && st == ESPL_OK) st = espl_checkpoint_set_aside(j->c, dir.data, j->iteration);
     if (*found && st == ESPL_OK) ESPL_INFO("continuing from %s", path.data);
     espl_checkpoint_free(&k);
     espl_str_free(&dir);

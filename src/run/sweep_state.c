@@ -2,6 +2,8 @@
  * agree on it without a word between them. */
 #include "sweep.h"
 
+#include "internal.h"
+
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,10 +50,10 @@ static void put_choices(const espl_sweep *s, int64_t i, espl_str *out) {
 /* "host n1, process 123, Slurm job 45" */
 static void put_place(espl_str *s) {
     char host[256] = "";
-    const char *job = getenv("SLURM_JOB_ID");
+    const char *slurm = getenv("SLURM_JOB_ID");
     if (gethostname(host, sizeof host - 1) != 0) strcpy(host, "?");
     espl_str_printf(s, "host %s, process %lld", host, (long long)getpid());
-    if (job) espl_str_printf(s, ", Slurm job %s", job);
+    if (slurm) espl_str_printf(s, ", Slurm job %s", slurm);
 }
 
 espl_status espl_sweep_mark(const espl_sweep *s, int64_t i, const char *state, const char *message) {
@@ -185,7 +187,8 @@ static espl_status paths(const espl_sweep *s, int64_t i, sweep_files *f) {
 
 static espl_status look(const espl_sweep *s, int64_t i, const sweep_files *f, espl_sweep_state *state, espl_str *note) {
     espl_str place = {0};
-    bool begun = has_checkpoint(f->checkpoints.data), finished = espl_file_exists(f->summary.data);
+    bool begun = has_checkpoint(f->checkpoints.data), finished = false;
+    if (espl_file_exists(f->summary.data)) finished = espl_job_summary_reads(f->summary.data);
     *state = finished ? ESPL_SWEEP_FINISHED : begun ? ESPL_SWEEP_RESUMABLE : ESPL_SWEEP_NEW;
     if ((finished || begun) && espl_file_exists(f->manifest.data)) ESPL_TRY(compare(s, i, f->manifest.data, note));
     if (note->len > 0) return *state = ESPL_SWEEP_DIFFERS, espl_str_status(note);

@@ -255,6 +255,8 @@ class Whole(OneRun):
         run = self.unfinished("method")
         done = self.prune(run, 2, "--resume", "--set", "prune.score=ria", code=2)
         self.assertIn("another prune.score", done.stderr)
+        done = self.prune(run, 2, "--resume", "--set", "prune.allocation=uniform", "--set", "prune.update=sparsegpt", code=2)
+        self.assertIn("another prune.allocation", done.stderr)
 
     def test_changed_options_are_named(self):
         run = self.unfinished("changed")
@@ -268,16 +270,21 @@ class Whole(OneRun):
         done = self.prune(run, 2, "--resume")
         self.assertIn(f"passed over: {newest}", done.stderr)
         self.assertIn(f"continuing from {older[-1]}", done.stderr)
+        newest.with_name(newest.name + ".damaged").unlink() # set aside
         self.assert_same_run(self.whole, run)
 
     def test_nothing_is_begun_anew_over_damaged_checkpoints(self):
         run = self.unfinished("ruins")
-        for path in (run / "checkpoints").iterdir():
-            damage(path)
+        damages = [damage, lambda path: os.truncate(path, 1000)]
+        for path, how in zip(sorted((run / "checkpoints").iterdir()), damages):
+            how(path)
         before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
         done = self.prune(run, 2, "--resume", code=1)
         self.assertIn("no checkpoint there can be read", done.stderr)
         self.assertEqual(before, {p: p.read_bytes() for p in run.rglob("*") if p.is_file()})
+        for path in (run / "checkpoints").iterdir():
+            os.truncate(path, 1000)
+        self.assertIn("no checkpoint there can be read", self.prune(run, 2, "--resume", "--quiet", code=1).stderr)
 
     def test_damaged_summary_is_written_again(self):
         run = self.unfinished("summary")
@@ -449,11 +456,12 @@ class Refused(Case):
                               f"prune.allocation={allocation}", code=1)
             self.assertIn("is not a number", done.stderr)
         for more in (["--text", SAPLING / "data" / "test.txt", "--window", "64", "--limit", "256"],
-                     ["--mmlu", SAPLING / "data" / "mmlu", "--questions", "5"]):
+                     ["--mmlu", SAPLING / "data" / "mmlu", "--questions", "5"],
+                     ["--freebaseqa", SAPLING / "data" / "freebaseqa-dev.json", "--questions", "5"]):
             done = subprocess.run(["mpirun", "-n", "2", PROGRAM, "eval", "--model", model, *map(str, more)],
                                   env=ENVIRONMENT, capture_output=True, text=True, timeout=100, check=False)
             self.assertEqual(done.returncode, 1, done.stderr)
-            self.assertIn("not numbers" if "--mmlu" in more else "not a number", done.stderr)
+            self.assertIn("not a number" if "--text" in more else "not numbers", done.stderr)
 
     def test_what_is_in_the_way_of_the_export_is_found_first(self):
         run = self.work / "way"
@@ -463,6 +471,10 @@ class Refused(Case):
         self.assertIn("mine.txt", done.stderr)
         self.assertNotIn("perplexity", done.stderr)
         self.assertEqual((run / "model" / "mine.txt").read_text(), "precious")
+        (run / "model").rename(run / "model.part")
+        done = self.prune(run, 1, code=74)
+        self.assertIn("mine.txt", done.stderr)
+        self.assertNotIn("perplexity", done.stderr)
 
     def test_too_many_ranks(self):
         done = self.prune(self.work / "ranks", 9, code=2)
