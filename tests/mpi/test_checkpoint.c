@@ -219,7 +219,8 @@ static void wrong_shapes(run *r) {
     snprintf(path, sizeof path, "%s/iteration-000007.h5", r->dir);
     espl_checkpoint_shape other = r->shape;
     other.out[ESPL_UP_PROJ]++;
-    check(r, espl_checkpoint_read(r->c, path, &other, &got) == ESPL_FORMAT, "other width");
+    check(r, espl_checkpoint_read(r->c, path, &other, &got) == ESPL_CONFIG, "other width");
+    check(r, strstr(espl_base_error_text(), "of another model") != NULL, "message");
     other = r->shape;
     other.layers++;
     check(r, espl_checkpoint_read(r->c, path, &other, &got) == ESPL_CONFIG, "more layers");

@@ -234,14 +234,15 @@ static void states_stand_in_directories(void **state) {
     snprintf(text, sizeof text, "{\"dir\": \"%s\", \"grid\": {\"run.seed\": [1, 2, 3, 4, 5, 6, 7]}}", dir);
     espl_sweep *s = parsed(text);
     expect_unfinished(s, "1-7");
-    put_file("seed2/summary.json", "{}");
+    put_file("seed2/summary.json", "{\"end\": \"one shot\"}");
     put_file("seed2/manifest.json", "{\"config\": {\"run\": {\"seed\": 2, \"dir\": \"elsewhere\", \"keep\": 9}}}");
     put_file("seed3/checkpoints/iteration-000001.h5", "");
     put_file("seed3/manifest.json", "{\"config\": {\"run\": {\"seed\": 3}}}");
     put_file("seed4/sweep.json", "{\"state\": \"failed\", \"message\": \"no such file\"}");
     put_file("seed5/checkpoints/iteration-000001.h5", "");
     put_file("seed5/sweep.json", "{\"state\": \"under way\", \"message\": \"host h\"}");
-    put_file("seed6/summary.json", "{}");
+    put_file("seed6/summary.json", "{\"end\": \"one shot\"}");
+    put_file("seed7/summary.json", "{\"end\""); /* damaged: says nothing */
     put_file("seed6/manifest.json", "{\"config\": {\"run\": {\"seed\": 6}, \"prune\": {\"cap\": 0.5}}}");
     put_file("seed7/sweep.json", "{\"state\": \"stopped\", ");
     expect_state(s, 0, ESPL_SWEEP_NEW, "");
