@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The main job, from a bare Debian 12: installs, builds, and lets the embedded agent prune sapling (a small trained model
-# that ships with the tests) to 45 % on two ranks that share the cores, with perplexity, knowledge probes, rollback and checkpoints; then
-# evaluates the exported model. No network and no key are needed once the packages are there.
+# that ships with the tests) to 45 % on two ranks that share the cores, with perplexity, knowledge probes, rollback and
+# checkpoints; then evaluates the exported model. No network and no key are needed once the packages are there.
 #   jobs/demo.sh [CONFIG.json [--set section.key=value ...]]     another configuration, other options
 set -euo pipefail
 . "$(dirname "$0")/setup.sh"

@@ -51,7 +51,8 @@ espl_status espl_checkpoint_write(espl_comm *c, const char *dir, const espl_chec
 
 /* Collective. Path of the newest complete checkpoint in dir of an iteration before *before (highest whose file opens,
  * is of this schema and complete); *path is empty if there is none, else *before becomes its iteration. Others are
- * passed over with a note in the log. Checksums are left to espl_checkpoint_read. */
+ * passed over with a note in the log; if there are only such, ESPL_FORMAT. Checksums are left to espl_checkpoint_read.
+ */
 espl_status espl_checkpoint_newest(espl_comm *c, const char *dir, int64_t *before, espl_str *path);
 
 /* Collective. The checkpoints of iterations beyond `after`, which a resuming run has passed over, are renamed to
@@ -60,7 +61,8 @@ espl_status espl_checkpoint_set_aside(espl_comm *c, const char *dir, int64_t aft
 
 /* Collective. Reads a checkpoint: hostile input. masks of *out must point to buffers for this rank's slice; the rest is
  * allocated: free with espl_checkpoint_free. Checksums are verified. `updates` are read by espl_checkpoint_updates.
- * ESPL_IO; ESPL_FORMAT naming file, dataset, what was found and what was expected; ESPL_CONFIG: of another depth. */
+ * ESPL_IO; ESPL_FORMAT naming file, dataset, what was found and what was expected; ESPL_CONFIG: of another depth
+ * or width. */
 espl_status espl_checkpoint_read(espl_comm *c, const char *path, const espl_checkpoint_shape *shape,
                                  espl_checkpoint *out);
 /* Local. Frees what reading allocated (rows, history, texts), not the masks. */

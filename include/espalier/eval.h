@@ -324,11 +324,12 @@ typedef struct espl_decoding {
 /* Collective. Greedy continuations of all prompts (of one family): out[at[i] .. at[i] + n_out[i]) on every rank, where
  * at[i] is the sum of most[0 .. i). Sequences that end make room for the next, and several groups of sequences are
  * under way, so that no rank waits for a token to come round. How many at once: as many as the model was opened for.
- * The same bits on 1 to 4 ranks; on more, tokens may differ where the two best are as good as equal. */
+ * The same bits on 1 to 4 ranks; on more, tokens may differ where the two best are as good as equal. ESPL_FORMAT:
+ * logits that are not numbers. */
 espl_status espl_eval_decode(espl_comm *c, espl_model *m, const espl_prompts *p, const espl_decoding *d, int32_t *out,
                              int64_t *n_out);
 /* Local. Raises *o so that a model opened with it can decode these prompts, 64 in a micro-batch (d->width) as long as
- * the cache for it stays below 1 GiB over all ranks. */
+ * the cache for it stays below 4 GiB over all ranks. */
 void espl_decode_need(const espl_prompts *p, const espl_decoding *d, const espl_model_config *c, int ranks,
                       espl_model_options *o);
 

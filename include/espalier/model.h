@@ -134,7 +134,8 @@ typedef struct espl_segment {
     const int32_t *selected; /* [n_selected] ids whose logits after the last token are wanted, or NULL */
     int64_t n_selected;
     float *selected_logits; /* [n_selected], written if selected */
-    int32_t *greedy;        /* the most likely id after the last token, the lowest among equals; written if not NULL */
+    int32_t *greedy; /* the most likely id after the last token, the lowest among equals, -1 if logits are NaN; written
+                        if not NULL */
 } espl_segment;
 
 typedef struct espl_batch {

@@ -94,7 +94,10 @@ static espl_status pick_newest(const char *dir, const listing *l, int64_t *befor
         return ESPL_FAIL(ESPL_FORMAT,
                          "%s: no checkpoint there can be read; to begin anew, delete them or choose another run.dir",
                          dir);
-    if (i < l->n) put_name(path, dir, *before = l->iterations[i], "");
+    if (i < l->n) {
+        *before = l->iterations[i];
+        put_name(path, dir, *before, "");
+    }
     return path->failed ? espl_str_status(path) : ESPL_OK;
 }
 

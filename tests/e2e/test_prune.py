@@ -379,6 +379,22 @@ class Mixed(OneRun):
         self.assertIn("must have a number", done.stderr)
 
 
+class Sparse(Case):
+    """Profiles in which numbers are missing as they should."""
+
+    def test_without_a_part_of_the_profile(self):
+        for name, more in (("forward", ["calibration.forward=0", "prune.score=magnitude"]),
+                           ("backward", ["calibration.backward=0"])):
+            self.prune(self.work / name, 2, *(w for m in more for w in ("--set", m)), "--set", "prune.max_iterations=2")
+
+    def test_linears_that_are_pruned_away(self):
+        run = self.work / "away"
+        more = ["prune.cap=1", "prune.target=0.98", "prune.max_step=1", "prune.threshold=1000000", "prune.max_iterations=6"]
+        self.prune(run, 2, *(w for m in more for w in ("--set", m)))
+        profile = [e for e in read_lines(run / "events.jsonl") if e["type"] == "profile"][-1]
+        self.assertIn("null", json.dumps(profile))
+
+
 class SmallModel(Case):
     """What SmolLM2-135M-Instruct really answered (tests/agent/fixtures/smollm2): nothing of use, and the run ends well."""
 
