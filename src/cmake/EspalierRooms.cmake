@@ -1,4 +1,6 @@
-# espl_room(NAME ROOMS <rooms it may include> LIBS <third party>): src/<name>/*.c as a static library espl_<name>.
+# SPDX-License-Identifier: Apache-2.0
+# espl_room(NAME ROOMS <rooms it may include> LIBS <third party>): src/<name>/**.c as a static library espl_<name>.
+# Private headers are found by their path relative to src/<name> (-iquote: <string.h> stays the system's).
 # A room sees the headers of its third-party libraries only, so a stray #include <mpi.h> does not compile.
 add_library(espl_flags INTERFACE)
 target_include_directories(espl_flags INTERFACE ${CMAKE_SOURCE_DIR}/include)
@@ -23,8 +25,9 @@ endif()
 
 function(espl_room name)
   cmake_parse_arguments(ROOM "" "" "ROOMS;LIBS" ${ARGN})
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${name}/*.c)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${name}/*.c)
   add_library(espl_${name} STATIC ${sources})
+  target_compile_options(espl_${name} PRIVATE "SHELL:-iquote ${CMAKE_SOURCE_DIR}/src/${name}")
   target_link_libraries(espl_${name} PUBLIC espl_flags)
   foreach(room IN LISTS ROOM_ROOMS)
     target_link_libraries(espl_${name} PUBLIC espl_${room})

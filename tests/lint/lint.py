@@ -11,41 +11,30 @@ import statistics
 import subprocess
 import sys
 
-# Who may include whom: the table of docs/architecture.md. ALL marks the two rooms on top.
-ALL = None
-ROOMS = {
-    "base": set(),
-    "plan": {"base"},
-    "tensor": {"base"},
-    "tokenizer": {"base"},
-    "weights": {"base", "tensor"},
-    "comm": {"base", "plan"},
-    "model": {"base", "tensor", "weights", "plan", "comm"},
-    "eval": {"base", "tensor", "model", "tokenizer", "comm", "plan"},
-    "sensitivity": {"base", "tensor", "model", "plan", "comm"},
-    "prune": {"base", "model", "tensor", "plan", "comm"},
-    "agent": {"base", "plan"},
-    "checkpoint": {"base", "plan", "tensor", "comm"},
-    "run": ALL,
-    "cli": ALL,
-}
-# Third-party header -> the only rooms that may include it.
+from sources import line_of, read_text, repository_files, room_of, rooms_of, without_comments, without_noise
+
+# Third-party header -> the library that a room must name in its espl_room() to include it.
 HEADERS = [
-    (re.compile(r"mpi(-ext)?\.h$"), {"comm"}),
-    (re.compile(r"(hdf5|H5\w+)\.h$"), {"checkpoint"}),
-    (re.compile(r"curl/"), {"agent"}),
-    (re.compile(r"(cblas|openblas_config)\.h$"), {"tensor", "prune"}),
-    (re.compile(r"(lapack\w*|f77blas)\.h$"), {"prune"}),
-    (re.compile(r"(pcre2|utf8proc)\.h$"), {"tokenizer"}),
-    (re.compile(r"xxhash\.h$"), {"base"}),
+    (re.compile(r"mpi(-ext)?\.h$"), "MPI::MPI_C"),
+    (re.compile(r"(hdf5|H5\w+)\.h$"), "hdf5::hdf5"),
+    (re.compile(r"curl/"), "CURL::libcurl"),
+    (re.compile(r"(cblas|openblas_config|lapack\w*|f77blas)\.h$"), "espl_openblas"),
+    (re.compile(r"pcre2\.h$"), "PkgConfig::PCRE2"),
+    (re.compile(r"utf8proc\.h$"), "PkgConfig::UTF8PROC"),
+    (re.compile(r"xxhash\.h$"), "PkgConfig::XXHASH"),
+    (re.compile(r"(cjson/)?cJSON\.h$"), "PkgConfig::CJSON"),
 ]
+# Libraries with one home: checkpoint links MPI because parallel hdf5.h includes mpi.h, and must not call it.
+ONE_HOME = {"MPI::MPI_C": "comm", "hdf5::hdf5": "checkpoint", "CURL::libcurl": "agent"}
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.M)
 FORBIDDEN_CALL = re.compile(r"(?<![\w.>])(assert|exit|_exit|abort)\s*\(")
 MACHINE_PATH = re.compile(r"(?<![\w.~$})*-])/(work|home|root|Users)/")
-C_NOISE = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)
 
-MEDIAN_LIMIT, LENGTH_LIMIT = 20, 100
-LONG_FUNCTIONS_ALLOWED = ("src/tensor/",)  # kernels
+MEDIAN_BAND, LENGTH_LIMIT = (12, 20), 80
+LONG_FUNCTIONS_ALLOWED = re.compile(r"src/tensor/|.*table")  # kernels, and what is one table
+
+# While issue 11 is under way, later() only tells what is not yet as wanted; True makes findings of it.
+STRICT = False
 
 findings, notes = [], []
 
@@ -54,89 +43,80 @@ def found(path, line, text):
     findings.append(f"{path}:{line}: {text}")
 
 
-def line_of(text, position):
-    return text.count("\n", 0, position) + 1
+def later(path, line, text):
+    (findings if STRICT else notes).append(f"{path}:{line}: {text}")
 
 
-def repository_files(root):
-    """Tracked and new files, relative to root; without git, everything outside build and hidden folders."""
-    try:
-        out = subprocess.run(["git", "-C", root, "ls-files", "-co", "--exclude-standard", "-z"], check=True,
-                             capture_output=True).stdout
-        names = [n for n in out.decode().split("\0") if n]
-    except (OSError, subprocess.CalledProcessError):
-        names = []
-        for folder, dirs, files in os.walk(root):
-            dirs[:] = [d for d in dirs if d != "build" and not d.startswith(".")]
-            names += [os.path.relpath(os.path.join(folder, f), root) for f in files]
-    return sorted(n for n in set(names) if os.path.isfile(os.path.join(root, n)))
+def check_private_include(root, name, line, room, header):
+    """A path stays within the room, relative to the file or to src/ROOM."""
+    bases = (os.path.dirname(name), f"src/{room}")
+    paths = [os.path.normpath(os.path.join(base, header)) for base in bases]
+    if not any(path.startswith(f"src/{room}/") and os.path.exists(os.path.join(root, path)) for path in paths):
+        found(name, line, f"includes {header}: other rooms are reached through espalier/ROOM.h or espalier/ROOM/SUBJECT.h")
 
 
-def read_text(root, name):
-    """None for binary files."""
-    with open(os.path.join(root, name), "rb") as f:
-        data = f.read()
-    if b"\0" in data:
-        return None
-    return data.decode("utf-8", "replace")
-
-
-def room_of(name):
-    match = re.match(r"(?:src/(\w+)/.+|include/espalier/(\w+))\.[ch]$", name)
-    return (match.group(1) or match.group(2)) if match else None
-
-
-def without_noise(text):
-    """Comments and literals blanked out, line breaks kept."""
-    return C_NOISE.sub(lambda m: re.sub(r"[^\n]", " ", m.group()), text)
-
-
-def check_include(name, line, room, quote, header):
+def check_include(root, rooms, name, line, quote, header):
+    room = room_of(name)
     if header.startswith("espalier/"):
-        other = header[len("espalier/"):].removesuffix(".h")
-        allowed = ROOMS[room]
-        if other not in ROOMS:
-            found(name, line, f"includes {header}, which is no room")
-        elif other != room and allowed is not ALL and other not in allowed:
-            found(name, line, f"room {room} may not include room {other}")
+        other = re.match(r"espalier/(\w+)(/\w+)?\.h$", header)
+        if not other or other.group(1) not in rooms:
+            found(name, line, f"includes {header}, which is no header of a room")
+        elif other.group(1) != room and other.group(1) not in rooms[room].rooms:
+            found(name, line, f"room {room} may not include room {other.group(1)}")
     elif quote == '"' and "/" in header:
-        found(name, line, f"includes {header}: other rooms are reached through espalier/<room>.h")
-    for pattern, rooms in HEADERS:
-        if pattern.match(header) and room not in rooms:
-            found(name, line, f"{header} belongs to room {' and '.join(sorted(rooms))} alone")
+        check_private_include(root, name, line, room, header)
+    for pattern, library in HEADERS:
+        if pattern.match(header) and ONE_HOME.get(library, room) != room:
+            found(name, line, f"{header} belongs to room {ONE_HOME[library]} alone")
+        elif pattern.match(header) and library not in rooms[room].libs:
+            found(name, line, f"{header} needs {library} in espl_room({room} ... LIBS)")
 
 
 def check_rooms(root, names):
+    rooms = rooms_of(root)
     for name in names:
         room = room_of(name)
         if not room:
             continue
-        if room not in ROOMS:
-            found(name, 1, f"there is no room {room} in the table of tests/lint/lint.py")
+        if room not in rooms:
+            found(name, 1, f"there is no espl_room({room} ...) in src/CMakeLists.txt")
             continue
         text = read_text(root, name) or ""
-        for match in INCLUDE.finditer(re.sub(r"/\*.*?\*/", lambda m: re.sub(r"[^\n]", " ", m.group()), text, flags=re.S)):
-            check_include(name, line_of(text, match.start()), room, match.group(1), match.group(2))
+        for match in INCLUDE.finditer(without_comments(text)):
+            check_include(root, rooms, name, line_of(text, match.start()), match.group(1), match.group(2))
         if room == "cli":
             continue
         for match in FORBIDDEN_CALL.finditer(without_noise(text)):
             found(name, line_of(text, match.start()), f"{match.group(1)}() outside cli")
 
 
-def check_links(root):
-    """src/CMakeLists.txt links no room that the table forbids."""
-    name = "src/CMakeLists.txt"
-    path = os.path.join(root, name)
-    if not os.path.exists(path):
+def check_room_order(root):
+    """Rooms stand bottom to top: each links only rooms above its own line of src/CMakeLists.txt."""
+    rooms, seen = rooms_of(root), set()
+    for name, room in rooms.items():
+        if name != "cli":
+            for other in sorted(room.rooms - seen):
+                found("src/CMakeLists.txt", room.line, f"room {name} links {other}, which is not a room below it")
+            seen.add(name)
+
+
+def check_room_document(root):
+    """docs/architecture.md's table of rooms says the same as src/CMakeLists.txt."""
+    name = "docs/architecture.md"
+    rooms = rooms_of(root)
+    if not rooms or not os.path.exists(os.path.join(root, name)):
         return
-    text = re.sub(r"#[^\n]*", lambda m: " " * len(m.group()), read_text(root, name))
-    for match in re.finditer(r"espl_room\(\s*(\w+)([^)]*)\)", text):
-        room, rest = match.groups()
-        linked = re.search(r"\bROOMS\b(.*?)(?:\bLIBS\b|$)", rest, re.S)
-        allowed = ROOMS.get(room, set())
-        for other in linked.group(1).split() if linked else []:
-            if allowed is not ALL and other not in allowed:
-                found(name, line_of(text, match.start()), f"room {room} may not link room {other}")
+    text = read_text(root, name)
+    table = {}
+    for match in re.finditer(r"^\| `(\w+)` \|[^|\n]*\|([^|\n]*)\|", text, re.M):
+        table[match.group(1)] = (line_of(text, match.start()), match.group(2).strip())
+    for room in rooms.keys() - table.keys():
+        later(name, 1, f"the table of rooms lacks {room}")
+    for room, (line, may) in table.items():
+        if room not in rooms:
+            later(name, line, f"there is no room {room}")
+        elif not may.startswith("all") and set(re.findall(r"\w+", may)) != rooms[room].rooms:
+            later(name, line, f"room {room} links {', '.join(sorted(rooms[room].rooms)) or 'nothing'}")
 
 
 def check_paths(root, names):
@@ -184,13 +164,13 @@ def check_lengths(root, names):
         return
     median = statistics.median(length for *_, length in rows)
     notes.append(f"{len(rows)} functions, median {median:g} lines, longest {max(r[3] for r in rows)}")
-    if median > MEDIAN_LIMIT:
-        found("src", 1, f"functions have a median of {median:g} lines, at most {MEDIAN_LIMIT} wanted")
+    if not MEDIAN_BAND[0] <= median <= MEDIAN_BAND[1]:
+        later("src", 1, f"functions have a median of {median:g} lines, {MEDIAN_BAND[0]} to {MEDIAN_BAND[1]} wanted")
     for name, line, function, length in rows:
         if length <= LENGTH_LIMIT:
             continue
-        if name.startswith(LONG_FUNCTIONS_ALLOWED):
-            notes.append(f"{name}:{line}: {function} has {length} lines (a kernel)")
+        if LONG_FUNCTIONS_ALLOWED.match(name):
+            notes.append(f"{name}:{line}: {function} has {length} lines (a kernel or table)")
         else:
             found(name, line, f"{function} has {length} lines, at most {LENGTH_LIMIT} wanted")
 
@@ -225,7 +205,8 @@ def main():
     root = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(here, "..", ".."))
     names = repository_files(root)
     check_rooms(root, names)
-    check_links(root)
+    check_room_order(root)
+    check_room_document(root)
     check_paths(root, names)
     check_documents(root, names)
     check_lengths(root, names)
