@@ -16,7 +16,7 @@ static void put_text(espl_str *s, const char *key, const char *value) {
     espl_str_put_json(s, value, (int64_t)strlen(value));
 }
 
-static void put_share(espl_str *s, const espl_share *v) {
+static void put_share(espl_str *s, const espl_proportion *v) {
     espl_str_printf(s, "{\"hits\": %lld, \"questions\": %lld", (long long)v->hits, (long long)v->n);
     put_number(s, "rate", v->rate);
     put_number(s, "low", v->low);
@@ -102,7 +102,7 @@ static void put_mmlu(espl_str *s, const cli_options *o, const cli_results *all) 
     espl_str_puts(s, "}");
 }
 
-static void print_share(const char *name, const espl_share *s) {
+static void print_share(const char *name, const espl_proportion *s) {
     if (s->n == 0) return;
     printf("  %-38s %6.2f %%  [%5.2f, %5.2f]  %lld / %lld\n", name, 100 * s->rate, 100 * s->low, 100 * s->high,
            (long long)s->hits, (long long)s->n);

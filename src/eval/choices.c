@@ -65,8 +65,8 @@ static void summarise(const espl_choices *set, espl_choices_result *r) {
         hits += r->choice[i] == q->answer;
         hits_norm += r->choice_norm[i] == q->answer;
     }
-    r->acc = espl_eval_share(hits, set->n);
-    r->acc_norm = espl_eval_share(hits_norm, set->n);
+    r->acc = espl_proportion_of(hits, set->n);
+    r->acc_norm = espl_proportion_of(hits_norm, set->n);
 }
 
 espl_status espl_eval_choices(espl_comm *c, espl_model *m, const espl_choices *set, espl_choices_result *out) {

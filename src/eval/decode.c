@@ -79,7 +79,7 @@ static int64_t longest_cell(const espl_prompts *p, const int64_t *most_tokens) {
 void espl_decode_need(const espl_prompts *p, const espl_decoding *d, const espl_model_config *c, int ranks,
                       espl_model_options *o) {
     if (p->n == 0) return;
-    int64_t prefix = p->families[0].n, rows = longest_cell(p, d->most), groups = groups_for(ranks);
+    int64_t prefix = p->families[0].n, rows = longest_cell(p, d->max_tokens), groups = groups_for(ranks);
     int64_t width = width_for(p->n, groups, d->width), row_bytes = 8 * c->layers * c->kv_heads * c->head_dim;
     int64_t affordable = CACHE_BYTES / (row_bytes * rows) / groups;
     if (d->width <= 0 && affordable < width) width = affordable > 1 ? affordable : 1;
@@ -139,7 +139,7 @@ static void take(decoder *k, cell *x, int32_t id) {
     uint8_t stop = id < 0 ? ESPL_STOP_DROP : id < k->d->n_stops ? k->d->stops[id] : 0;
     if (stop != ESPL_STOP_DROP) k->out[k->at[i] + x->made++] = id;
     x->last = id;
-    if (!stop && x->made < k->d->most[i]) return;
+    if (!stop && x->made < k->d->max_tokens[i]) return;
     k->n_out[i] = x->made;
     x->prompt = -1;
     k->finished++;
@@ -213,7 +213,7 @@ static void free_groups(decoder *k) {
 static espl_status choose_width(decoder *k) {
     int64_t prefix = k->p->families[0].n, groups = groups_for(espl_comm_size(k->c));
     if (k->p->n_families != 1) return ESPL_FAIL(ESPL_INTERNAL, "decoding wants one family of prompts");
-    k->cell_rows = longest_cell(k->p, k->d->most);
+    k->cell_rows = longest_cell(k->p, k->d->max_tokens);
     int64_t cells = prefix + k->cell_rows <= k->o->context ? cells_of(k->o, prefix, k->cell_rows) : 0;
     if (cells < 1 || k->o->logits_rows < 1)
         return ESPL_FAIL(ESPL_CONFIG, "a prompt and continuation of %lld tokens do not fit the model's context of %lld",
@@ -229,13 +229,13 @@ static espl_status set_up(decoder *k) {
     if (k->n_groups < 2 && espl_comm_size(k->c) > 1) /* a turn is planned one ahead */
         return ESPL_FAIL(ESPL_CONFIG, "decoding on several ranks needs room for two sequences: more slots");
     ESPL_TRY(espl_mem_alloc(&k->at, k->p->n, sizeof *k->at, "continuations"));
-    for (int64_t i = 1; i < k->p->n; i++) k->at[i] = k->at[i - 1] + k->d->most[i - 1];
+    for (int64_t i = 1; i < k->p->n; i++) k->at[i] = k->at[i - 1] + k->d->max_tokens[i - 1];
     return make_groups(k);
 }
 
 /* The shared prefix, at the front of slot 0. */
 static espl_status read_prefix(decoder *k) {
-    const espl_family_prefix *f = &k->p->families[0];
+    const espl_prompt_family *f = &k->p->families[0];
     for (int64_t at = 0, n; at < f->n; at += n) {
         n = f->n - at < k->o->batch_tokens ? f->n - at : k->o->batch_tokens;
         espl_segment s = {.pos = at, .n = n, .ids = k->p->ids + f->at + at};

@@ -39,7 +39,8 @@ static espl_status prepare(const espl_freebaseqa *f, const espl_model_config *c,
 
 void espl_freebaseqa_need(const espl_freebaseqa *set, const espl_model_config *c, int ranks, espl_model_options *o) {
     continuations k;
-    if (prepare(set, c, &k) == ESPL_OK) espl_decode_need(&set->prompts, &(espl_decoding){.most = k.most}, c, ranks, o);
+    if (prepare(set, c, &k) == ESPL_OK)
+        espl_decode_need(&set->prompts, &(espl_decoding){.max_tokens = k.most}, c, ranks, o);
     continuations_free(&k);
 }
 
@@ -105,7 +106,7 @@ static void score_llm_kick(scorer *s, const espl_freebaseqa_question *q, espl_fr
 }
 
 static espl_status put_prompt(const espl_freebaseqa *f, int64_t i, espl_ids *out) {
-    const espl_family_prefix *g = &f->prompts.families[0];
+    const espl_prompt_family *g = &f->prompts.families[0];
     const espl_prompt *p = &f->prompts.prompts[i];
     ESPL_TRY(espl_mem_resize(&out->data, g->n + p->n, sizeof *out->data, "prompt"));
     if (g->n) memcpy(out->data, f->prompts.ids + g->at, (size_t)g->n * sizeof *out->data);
@@ -161,7 +162,7 @@ static espl_status score(const espl_freebaseqa *f, const continuations *k, espl_
 
 static espl_status run(espl_comm *c, espl_model *m, const espl_freebaseqa *f, continuations *k,
                        espl_freebaseqa_result *r) {
-    espl_decoding d = {.most = k->most, .stops = k->stops, .n_stops = k->n_stops};
+    espl_decoding d = {.max_tokens = k->most, .stops = k->stops, .n_stops = k->n_stops};
     ESPL_TRY(espl_eval_decode(c, m, &f->prompts, &d, k->ids, k->n));
     ESPL_TRY(espl_comm_agree(c, espl_comm_rank(c) == 0 ? score(f, k, r) : ESPL_OK));
     espl_comm_broadcast(c, r->answers, f->n * (int64_t)sizeof *r->answers, 0);
@@ -170,8 +171,8 @@ static espl_status run(espl_comm *c, espl_model *m, const espl_freebaseqa *f, co
         r->contains.hits += r->answers[i].contains;
         r->tokens += k->n[i];
     }
-    r->exact = espl_eval_share(r->exact.hits, f->n);
-    r->contains = espl_eval_share(r->contains.hits, f->n);
+    r->exact = espl_proportion_of(r->exact.hits, f->n);
+    r->contains = espl_proportion_of(r->contains.hits, f->n);
     return ESPL_OK;
 }
 

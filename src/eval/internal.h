@@ -4,6 +4,10 @@
 
 #include "espalier/eval.h"
 
+/* Local. Which of n questions a limited evaluation asks: `want` of them (all if want is 0 or >= n), drawn without
+ * replacement from `seed`, in ascending order. chosen [n] takes the indices; returns their number. */
+int64_t espl_eval_sample(int64_t n, int64_t want, uint64_t seed, int64_t *chosen);
+
 /* ------------------------------------------------------------- sharing */
 
 /* Collective. Rank 0's array of n elements (n as rank 0 has it) to all; elsewhere *inout (T **) is allocated. On
@@ -36,6 +40,11 @@ void text_strip(const char **text, int64_t *len);
 int64_t text_rstrip(const char *text, int64_t len);
 /* Code points; a byte that is no UTF-8 counts as one. */
 int64_t text_characters(const char *text, int64_t len);
+/* SQuAD's normalisation (Rajpurkar et al. 2016): lower case, no ASCII punctuation, no articles, single spaces;
+ * appended to *out. Lower case for ASCII, Latin, Greek, Cyrillic and Armenian letters. */
+void espl_text_normalise(const char *text, int64_t len, espl_str *out);
+/* Does normalised text a contain normalised text b as whole words? Never if b is empty. */
+bool espl_text_has_words(const char *a, const char *b);
 /* Lower case without spaces (0x20), nor white space at the ends: llm-kick's comparison. Appended to *out. */
 void text_squeeze(const char *text, int64_t len, espl_str *out);
 /* Appends `before` and v with so many digits, or JSON's null if v is not finite. */

@@ -51,7 +51,7 @@ static void average_subjects(const espl_mmlu *set, espl_mmlu_result *r) {
     double sum = 0, variance = 0;
     int64_t n = 0;
     for (int64_t s = 0; s < set->n_subjects; s++) {
-        const espl_share *u = &r->subjects[s];
+        const espl_proportion *u = &r->subjects[s];
         if (u->n == 0) continue;
         sum += u->rate;
         variance += u->rate * (1 - u->rate) / (double)u->n;
@@ -63,13 +63,13 @@ static void average_subjects(const espl_mmlu *set, espl_mmlu_result *r) {
     r->macro_high = fmin(1, r->macro + half);
 }
 
-static void count(espl_share *s, bool hit) {
+static void count(espl_proportion *s, bool hit) {
     s->hits += hit;
     s->n++;
 }
 
-static void finish_shares(espl_share *s, int64_t n) {
-    for (int64_t i = 0; i < n; i++) s[i] = espl_eval_share(s[i].hits, s[i].n);
+static void finish_shares(espl_proportion *s, int64_t n) {
+    for (int64_t i = 0; i < n; i++) s[i] = espl_proportion_of(s[i].hits, s[i].n);
 }
 
 static void summarise(const espl_mmlu *set, espl_mmlu_result *r) {

@@ -74,7 +74,7 @@ static espl_status add_run(packer *k, int64_t owner, espl_segment whole) {
 }
 
 /* A prompt behind its family's prefix, which is in rows prefix_row .. of the slot. */
-static espl_status add_prompt(packer *k, const espl_family_prefix *f, int64_t i, int64_t prefix_row) {
+static espl_status add_prompt(packer *k, const espl_prompt_family *f, int64_t i, int64_t prefix_row) {
     const espl_prompt *q = &k->p->prompts[i];
     if (k->tokens + q->n > k->o->batch_tokens || k->cursor + q->n > k->o->context) ESPL_TRY(flush(k));
     if (k->cursor + q->n > k->o->context || f->n + q->n > k->o->context)
@@ -87,25 +87,25 @@ static espl_status add_prompt(packer *k, const espl_family_prefix *f, int64_t i,
     return ESPL_OK;
 }
 
-static espl_status add_prefix(packer *k, const espl_family_prefix *f) {
+static espl_status add_prefix(packer *k, const espl_prompt_family *f) {
     espl_segment s = {.row = k->cursor, .n = f->n, .ids = k->p->ids + f->at};
     ESPL_TRY(add_run(k, -1, s));
     k->cursor = s.row + f->n;
     return ESPL_OK;
 }
 
-static int64_t family_tokens(const espl_prompts *p, const espl_family_prefix *f) {
+static int64_t family_tokens(const espl_prompts *p, const espl_prompt_family *f) {
     int64_t n = f->n;
     for (int64_t i = f->first; i < f->first + f->count; i++) n += p->prompts[i].n;
     return n;
 }
 
-static espl_status add_prompts(packer *k, const espl_family_prefix *f, int64_t prefix_row) {
+static espl_status add_prompts(packer *k, const espl_prompt_family *f, int64_t prefix_row) {
     for (int64_t i = f->first; i < f->first + f->count; i++) ESPL_TRY(add_prompt(k, f, i, prefix_row));
     return ESPL_OK;
 }
 
-static espl_status add_small(packer *k, const espl_family_prefix *f, int64_t tokens) {
+static espl_status add_small(packer *k, const espl_prompt_family *f, int64_t tokens) {
     if (k->tokens + tokens > k->o->batch_tokens || k->cursor + tokens > k->o->context) ESPL_TRY(flush(k));
     int64_t prefix_row = k->cursor;
     ESPL_TRY(add_prefix(k, f));
@@ -113,7 +113,7 @@ static espl_status add_small(packer *k, const espl_family_prefix *f, int64_t tok
 }
 
 /* Takes the other slot; base is given back when the family is done, at the next flush. */
-static espl_status add_large(packer *k, const espl_family_prefix *f) {
+static espl_status add_large(packer *k, const espl_prompt_family *f) {
     if (k->busy[1 - k->slot]) ESPL_TRY(flush(k));
     if (f->n > k->o->context)
         return ESPL_FAIL(ESPL_CONFIG, "a prompt of more than %lld tokens does not fit the model's context of %lld",

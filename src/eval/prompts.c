@@ -10,13 +10,6 @@ void espl_prompts_free(espl_prompts *p) {
     *p = (espl_prompts){0};
 }
 
-int64_t espl_prompts_tokens(const espl_prompts *p, bool recomputed) {
-    int64_t sum = 0;
-    for (int64_t f = 0; f < p->n_families; f++) sum += p->families[f].n * (recomputed ? p->families[f].count : 1);
-    for (int64_t i = 0; i < p->n; i++) sum += p->prompts[i].n;
-    return sum;
-}
-
 static espl_status put_ids(espl_ids *to, const int32_t *ids, int64_t n) {
     if (!to->data || to->len + n > to->cap) {
         int64_t cap = to->len + n + to->cap / 2;
@@ -68,7 +61,7 @@ static int64_t group_end(const prompt_builder *b, int64_t first) {
 static espl_status add_family(const prompt_builder *b, int64_t first, int64_t last, espl_prompts *out, espl_ids *ids) {
     int64_t shared = common(b, first, last);
     out->families[out->n_families++] =
-        (espl_family_prefix){.at = ids->len, .n = shared, .first = first, .count = last - first};
+        (espl_prompt_family){.at = ids->len, .n = shared, .first = first, .count = last - first};
     ESPL_TRY(put_ids(ids, b->ids.data + b->prompts[first].at, shared));
     for (int64_t i = first; i < last; i++) {
         const collected *p = &b->prompts[i];
@@ -109,7 +102,7 @@ espl_status prompts_share(espl_comm *c, espl_prompts *p) {
 void espl_prompts_need(const espl_prompts *p, espl_model_options *o) {
     int64_t context = o->batch_tokens;
     for (int64_t f = 0; f < p->n_families; f++) {
-        const espl_family_prefix *g = &p->families[f];
+        const espl_prompt_family *g = &p->families[f];
         int64_t longest = 0, all = g->n;
         for (int64_t i = g->first; i < g->first + g->count; i++) {
             longest = p->prompts[i].n > longest ? p->prompts[i].n : longest;

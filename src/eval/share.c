@@ -3,9 +3,9 @@
 
 #include <math.h>
 
-espl_share espl_eval_share(int64_t hits, int64_t n) {
+espl_proportion espl_proportion_of(int64_t hits, int64_t n) {
     const double z = 1.96, zz = z * z;
-    espl_share s = {.hits = hits, .n = n, .rate = NAN, .low = 0, .high = 1};
+    espl_proportion s = {.hits = hits, .n = n, .rate = NAN, .low = 0, .high = 1};
     if (n < 1) return s;
     double p = (double)hits / (double)n, d = 1 + zz / (double)n, middle = p + zz / (2 * (double)n);
     double half = z * sqrt(p * (1 - p) / (double)n + zz / (4 * (double)n * (double)n));

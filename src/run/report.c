@@ -65,7 +65,7 @@ static void put_perplexity(espl_str *s, const char *key, const espl_perplexity *
     espl_str_printf(s, ", \"window\": %lld, \"windows\": %lld}, ", (long long)p->window, (long long)p->windows);
 }
 
-static void put_share(espl_str *s, const char *key, const espl_share *h) {
+static void put_share(espl_str *s, const char *key, const espl_proportion *h) {
     espl_str_printf(s, "\"%s\": {\"right\": %lld, \"questions\": %lld, \"rate\": ", key, (long long)h->hits,
                     (long long)h->n);
     espl_put_double(s, h->rate);
@@ -178,7 +178,7 @@ static void print_pair(const char *name, double dense, double pruned) {
     printf("  %-28s %12.4f %12.4f   %+.2f %%\n", name, dense, pruned, 100 * (pruned / dense - 1));
 }
 
-static void print_shares(const char *name, const espl_share *dense, const espl_share *pruned) {
+static void print_shares(const char *name, const espl_proportion *dense, const espl_proportion *pruned) {
     printf("  %-28s %10.1f %% %10.1f %%   [%.1f, %.1f] of %lld\n", name, 100 * dense->rate, 100 * pruned->rate,
            100 * pruned->low, 100 * pruned->high, (long long)pruned->n);
 }

@@ -51,7 +51,7 @@ static void open_model(run *r, const espl_model_options *o) {
 /* The whole prompt as one sequence in slot 0, in pieces of at most a micro-batch. */
 static void alone(run *r, const espl_prompts *p, int64_t family, int64_t prompt, espl_segment last) {
     static int32_t ids[1 << 14];
-    const espl_family_prefix *f = &p->families[family];
+    const espl_prompt_family *f = &p->families[family];
     const espl_prompt *q = &p->prompts[prompt];
     int64_t n = f->n + q->n;
     memcpy(ids, p->ids + f->at, (size_t)f->n * sizeof *ids);
@@ -78,8 +78,8 @@ static void random_prompts(espl_rng *g, int64_t families, int64_t longest, espl_
     espl_mem_alloc(&p->prompts, families * 8, sizeof *p->prompts, "prompts");
     espl_mem_alloc(&p->ids, families * 9 * longest, sizeof *p->ids, "ids");
     for (int64_t f = 0; f < families; f++) {
-        espl_family_prefix *x = &p->families[p->n_families++];
-        *x = (espl_family_prefix){.at = p->n_ids, .n = espl_rng_below(g, longest), .first = p->n};
+        espl_prompt_family *x = &p->families[p->n_families++];
+        *x = (espl_prompt_family){.at = p->n_ids, .n = espl_rng_below(g, longest), .first = p->n};
         x->count = 1 + espl_rng_below(g, 8);
         p->n_ids += x->n;
         for (int64_t i = 0; i < x->count; i++) {
@@ -109,7 +109,7 @@ static void compare_mmlu(run *r, const espl_mmlu *set, const char *what) {
     check(r, espl_eval_mmlu(r->c, r->m, set, &got) == ESPL_OK, what);
     if (!got.answers) return;
     for (int64_t f = 0; f < set->prompts.n_families; f++) {
-        const espl_family_prefix *x = &set->prompts.families[f];
+        const espl_prompt_family *x = &set->prompts.families[f];
         for (int64_t i = x->first; i < x->first + x->count; i++) {
             espl_segment s = {.selected = set->letters, .n_selected = 4, .selected_logits = logits};
             alone(r, &set->prompts, f, i, s);
@@ -167,7 +167,7 @@ static int64_t continue_alone(run *r, const espl_prompts *p, int64_t i, const es
         espl_comm_broadcast(r->c, &id, sizeof id, root);
         uint8_t stop = id < d->n_stops ? d->stops[id] : 0;
         if (stop != ESPL_STOP_DROP) out[n++] = id;
-        if (stop || n == d->most[i]) return n;
+        if (stop || n == d->max_tokens[i]) return n;
         int32_t fed = id;
         espl_segment s = {.pos = at++, .n = 1, .ids = &fed, .greedy = &id};
         espl_batch b = {.segments = &s, .n = 1};
@@ -185,7 +185,7 @@ static void decode_with(run *r, int64_t prompts, int64_t prefix, int64_t width) 
     uint8_t stops[4096] = {0};
     espl_rng_seed(&g, (uint64_t)(prompts + prefix), 1, 0);
     random_prompts(&g, 1, 60, &p);
-    p.families[0] = (espl_family_prefix){.at = 0, .n = prefix, .count = prompts};
+    p.families[0] = (espl_prompt_family){.at = 0, .n = prefix, .count = prompts};
     espl_mem_resize(&p.prompts, prompts, sizeof *p.prompts, "prompts");
     p.n = prompts;
     p.n_ids = prefix;
@@ -197,7 +197,8 @@ static void decode_with(run *r, int64_t prompts, int64_t prefix, int64_t width) 
     }
     for (int64_t i = 0; i < p.n_ids; i++) p.ids[i] = (int32_t)espl_rng_below(&g, VOCAB_USED);
     for (size_t i = 0; i < sizeof stops; i++) stops[i] = (uint8_t)(espl_rng_below(&g, 20) < 2 ? 1 + i % 2 : 0);
-    espl_decoding d = {.most = most, .stops = stops, .n_stops = espl_model_config_of(r->m)->vocab, .width = width};
+    espl_decoding d = {
+        .max_tokens = most, .stops = stops, .n_stops = espl_model_config_of(r->m)->vocab, .width = width};
     espl_model_options o = {.batch_tokens = BATCH};
     espl_decode_need(&p, &d, espl_model_config_of(r->m), espl_comm_size(r->c), &o);
     open_model(r, &o);
@@ -241,7 +242,7 @@ static double choice_alone(run *r, const espl_choices *set, int64_t family, int6
     static int32_t ids[4096], targets[4096];
     static double logprob[4096];
     const espl_prompts *p = &set->prompts;
-    const espl_family_prefix *f = &p->families[family];
+    const espl_prompt_family *f = &p->families[family];
     const espl_prompt *q = &p->prompts[i];
     int64_t n = f->n + q->n;
     double sum = 0;
@@ -273,7 +274,7 @@ static void golden_choices(run *r) {
     open_model(r, &o);
     check(r, espl_eval_choices(r->c, r->m, &set, &got) == ESPL_OK, "choices");
     for (int64_t f = 0; f < set.prompts.n_families; f++) {
-        const espl_family_prefix *x = &set.prompts.families[f];
+        const espl_prompt_family *x = &set.prompts.families[f];
         for (int64_t i = x->first; i < x->first + x->count; i++) {
             double want = choice_alone(r, &set, f, i);
             if (espl_comm_rank(r->c) == espl_comm_size(r->c) - 1) close_to(r, "choice", got.logprob[i], want);

@@ -133,17 +133,17 @@ static void test_squeeze(void **state) {
 /* statsmodels: proportion_confint(method="wilson", alpha = 2 * (1 - Phi(1.96))). */
 static void test_wilson(void **state) {
     (void)state;
-    espl_share s = espl_eval_share(37, 100);
+    espl_proportion s = espl_proportion_of(37, 100);
     assert_float_equal(s.rate, 0.37, 1e-12);
     assert_float_equal(s.low, 0.28182213, 1e-6);
     assert_float_equal(s.high, 0.46779652, 1e-6);
-    s = espl_eval_share(0, 10);
+    s = espl_proportion_of(0, 10);
     assert_float_equal(s.low, 0, 0);
     assert_float_equal(s.high, 0.27754017, 1e-6);
-    s = espl_eval_share(10, 10);
+    s = espl_proportion_of(10, 10);
     assert_float_equal(s.high, 1, 0);
     assert_float_equal(s.low, 1 - 0.27754017, 1e-6);
-    s = espl_eval_share(0, 0);
+    s = espl_proportion_of(0, 0);
     assert_true(s.rate != s.rate);
 }
 

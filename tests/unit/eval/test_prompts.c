@@ -173,7 +173,7 @@ static void check_families(const prompt_builder *b, const espl_prompts *p) {
     assert_non_null(b->prompts);
     if (!b->prompts) return; /* the analyser does not know that the assertion ends the test */
     for (int64_t f = 0; f < p->n_families; f++) {
-        const espl_family_prefix *g = &p->families[f];
+        const espl_prompt_family *g = &p->families[f];
         for (int64_t i = g->first; i < g->first + g->count; i++) {
             const collected *c = &b->prompts[i];
             const espl_prompt *q = &p->prompts[i];
@@ -207,7 +207,7 @@ static void simulate(const espl_prompts *p, const packing *k, const espl_model_o
             const espl_segment *s = &segments[i];
             int64_t owner = k->owner[&segments[i] - k->segments];
             if (owner < 0) continue;
-            const espl_family_prefix *g = p->families;
+            const espl_prompt_family *g = p->families;
             while (owner >= g->first + g->count) g++;
             assert_int_equal(s->prefix_n, g->n);
             assert_memory_equal(&cache[s->prefix_slot][s->prefix_row], p->ids + g->at, (size_t)g->n * 4);
