@@ -3,7 +3,10 @@
 #define ESPL_CLI_H
 
 #include "espalier/comm.h"
-#include "espalier/eval.h"
+#include "espalier/eval/choices.h"
+#include "espalier/eval/freebaseqa.h"
+#include "espalier/eval/mmlu.h"
+#include "espalier/eval/perplexity.h"
 
 /* The values of an option that may be given several times, in order; borrowed from argv. */
 typedef struct cli_list {

@@ -1,4 +1,5 @@
 #include "cli.h"
+#include "espalier/eval/corpus.h"
 
 #include <errno.h>
 #include <math.h>

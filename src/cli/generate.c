@@ -1,3 +1,4 @@
+#include "espalier/eval/generate.h"
 #include "cli.h"
 
 #include <string.h>

@@ -5,7 +5,10 @@
 
 #include "espalier/agent.h"
 #include "espalier/checkpoint.h"
-#include "espalier/eval.h"
+#include "espalier/eval/corpus.h"
+#include "espalier/eval/freebaseqa.h"
+#include "espalier/eval/mmlu.h"
+#include "espalier/eval/perplexity.h"
 #include "espalier/prune.h"
 #include "espalier/run.h"
 #include "espalier/sensitivity.h"

@@ -20,7 +20,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "espalier/eval.h"
+#include "espalier/eval/decode.h"
+#include "espalier/eval/mmlu.h"
 
 enum { MOST_ROUNDS = 32 };
 

@@ -15,7 +15,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
-#include "espalier/eval.h"
+#include "espalier/eval/perplexity.h"
 
 enum { MOST_ROUNDS = 32 };
 

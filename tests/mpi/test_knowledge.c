@@ -9,7 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "espalier/eval.h"
+#include "espalier/eval/choices.h"
+#include "espalier/eval/decode.h"
+#include "espalier/eval/freebaseqa.h"
+#include "espalier/eval/mmlu.h"
 
 /* Batching changes the order of sums, not more. */
 static const double CLOSE = 1e-4;

@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "espalier/eval.h"
+#include "espalier/eval/generate.h"
+#include "espalier/eval/perplexity.h"
 
 enum { PIECE = 11 };
 static const double TOLERANCE = 1e-4;
