@@ -59,6 +59,11 @@ espl_status espl_base_fail(espl_status code, const char *file, int line, const c
         espl_status st_try_ = (expr);                                                                                  \
         if (st_try_ != ESPL_OK) return st_try_;                                                                        \
     } while (0)
+/* Sets st and jumps to the cleanup label on failure. Not between collectives either: one rank would jump alone. */
+#define ESPL_CHECK(st, label, expr)                                                                                    \
+    do {                                                                                                               \
+        if (((st) = (expr)) != ESPL_OK) goto label;                                                                    \
+    } while (0)
 
 /* Text of this thread's current error, "" if none. Borrowed, changed by the next ESPL_FAIL. */
 const char *espl_base_error_text(void);
@@ -113,6 +118,9 @@ void espl_arena_destroy(espl_arena **a);
 
 /* Overflow-checked a * b for counts >= 0; false on overflow or a negative factor. */
 bool espl_mul_i64(int64_t a, int64_t b, int64_t *out);
+
+static inline int64_t espl_min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t espl_max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* ---------------------------------------------------------- byte strings */
 
