@@ -159,7 +159,7 @@ class Recorder:
         knowledge = "tests/golden/knowledge"
         self.put_json("golden knowledge eval", self.call(
             2, "eval", "--model", f"{knowledge}/model", "--mmlu", f"{knowledge}/mmlu", "--freebaseqa",
-            f"{knowledge}/freebaseqa.json", "--choices", f"{knowledge}/choices.jsonl", "--json"))
+            f"{knowledge}/freebaseqa.json", "--freebaseqa-examples", f"{knowledge}/freebaseqa.json", "--choices", f"{knowledge}/choices.jsonl", "--json"))
         self.put("sapling score", self.call(2, "score", "--model", f"{SAPLING}/model", stdin=text))
         self.put("sapling tokens", self.call(1, "tokenize", "--model", f"{SAPLING}/model", stdin=text))
         self.put("sapling generate", self.call(2, "generate", "--model", f"{SAPLING}/model", "--prompt",
