@@ -10,7 +10,7 @@
 #define ESPALIER_AGENT_H
 
 #include "espalier/base.h"
-#include "espalier/plan.h"
+#include "espalier/loop/loop.h"
 
 /* ------------------------------------------------------------------ options */
 

@@ -7,7 +7,8 @@
 #define ESPALIER_CHECKPOINT_H
 
 #include "espalier/comm.h"
-#include "espalier/plan.h"
+#include "espalier/loop/loop.h"
+#include "espalier/loop/slices.h"
 #include "espalier/tensor.h"
 
 /* Local. Version of the HDF5 library in use, "1.10.8". Borrowed. */

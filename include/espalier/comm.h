@@ -7,7 +7,7 @@
 #ifndef ESPALIER_COMM_H
 #define ESPALIER_COMM_H
 
-#include "espalier/plan.h"
+#include "espalier/base.h"
 
 typedef struct espl_comm espl_comm;
 

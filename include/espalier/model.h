@@ -8,7 +8,8 @@
 #define ESPALIER_MODEL_H
 
 #include "espalier/comm.h"
-#include "espalier/plan.h"
+#include "espalier/loop/loop.h"
+#include "espalier/loop/slices.h"
 #include "espalier/tensor.h"
 #include "espalier/weights.h"
 

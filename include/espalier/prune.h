@@ -6,7 +6,7 @@
 #define ESPALIER_PRUNE_H
 
 #include "espalier/model.h"
-#include "espalier/plan.h"
+#include "espalier/loop/loop.h"
 
 /* ---------------------------------------------------------------- choices */
 

@@ -8,7 +8,7 @@
 #include "espalier/agent.h"
 #include "espalier/comm.h"
 #include "espalier/model.h"
-#include "espalier/plan.h"
+#include "espalier/loop/loop.h"
 
 /* ---------------------------------------------------------- configuration
  *

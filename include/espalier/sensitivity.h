@@ -6,7 +6,7 @@
 #define ESPALIER_SENSITIVITY_H
 
 #include "espalier/model.h"
-#include "espalier/plan.h"
+#include "espalier/loop/loop.h"
 
 /* s is this quantile of |W| * ||X||_2 over surviving weights (espl_tensor_score_quantile). */
 #define ESPL_SENSITIVITY_QUANTILE 0.10

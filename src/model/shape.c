@@ -59,7 +59,7 @@ espl_status espl_model_partition(const espl_model_config *c, int64_t context, in
     double *cost;
     ESPL_TRY(espl_mem_alloc(&cost, c->layers, sizeof *cost, "layer costs"));
     for (int64_t i = 0; i < c->layers; i++) cost[i] = espl_model_layer_flops(c, i, context);
-    espl_status st = espl_plan_partition(cost, c->layers, espl_model_head_flops(c), ranks, slices);
+    espl_status st = espl_slices_cut(cost, c->layers, espl_model_head_flops(c), ranks, slices);
     espl_mem_free(&cost);
     return st;
 }

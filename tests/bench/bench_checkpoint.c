@@ -40,7 +40,7 @@ static espl_status make_shape(bench *b) {
     memcpy(b->shape.in, in, sizeof in);
     for (int i = 0; i < 1024; i++) cost[i] = 1;
     if (b->layers > 1024) return ESPL_FAIL(ESPL_USAGE, "too many layers");
-    ESPL_TRY(espl_plan_partition(cost, b->layers, 0, espl_comm_size(b->c), slices));
+    ESPL_TRY(espl_slices_cut(cost, b->layers, 0, espl_comm_size(b->c), slices));
     b->shape.slice = slices[espl_comm_rank(b->c)];
     b->n = espl_range_count(b->shape.slice) * ESPL_LINEAR_KINDS;
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) b->total += b->layers * mask_bytes(b, k);

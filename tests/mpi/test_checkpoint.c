@@ -124,7 +124,7 @@ static void cut(run *r) {
     r->shape.layers = LAYERS;
     memcpy(r->shape.out, OUT, sizeof OUT);
     memcpy(r->shape.in, IN, sizeof IN);
-    check(r, espl_plan_partition(cost, LAYERS, 0, espl_comm_size(r->c), slices) == ESPL_OK, "cut");
+    check(r, espl_slices_cut(cost, LAYERS, 0, espl_comm_size(r->c), slices) == ESPL_OK, "cut");
     r->shape.slice = slices[espl_comm_rank(r->c)];
 }
 

@@ -1,17 +1,11 @@
 /*
- * plan: plain data that rooms and ranks share. No behaviour beyond naming and counting. All functions are Local.
+ * The plain data of the pruning loop: linears, profile rows, decisions, outcomes, the budget. No behaviour beyond naming
+ * and counting. All functions are Local.
  */
-#ifndef ESPALIER_PLAN_H
-#define ESPALIER_PLAN_H
+#ifndef ESPALIER_LOOP_LOOP_H
+#define ESPALIER_LOOP_LOOP_H
 
 #include "espalier/base.h"
-
-/* Decoder layers first .. last - 1. */
-typedef struct espl_range {
-    int64_t first, last;
-} espl_range;
-
-static inline int64_t espl_range_count(espl_range r) { return r.last - r.first; }
 
 /* The linear layers of a decoder layer, in the order of Hugging Face's modules. X(name, path inside the layer) */
 #define ESPL_LINEAR_LIST(X)                                                                                            \
@@ -128,12 +122,5 @@ typedef struct espl_outcome {
 
 /* Which linears the accepted ones of n outcomes made N:M: patterns [linears] of espl_n_m, all written. */
 void espl_outcome_patterns(const espl_outcome *history, int64_t n, int64_t *patterns, int64_t linears);
-
-/* ----------------------------------------------------------------- the cut */
-
-/* Cuts n layers of the given costs (any unit, > 0) into `ranks` consecutive, non-empty slices whose largest cost is
- * smallest; the last slice also carries tail_cost (the head). Among equally good cuts the earliest boundaries win, so
- * the answer is the same everywhere. slices [ranks]. ESPL_CONFIG if there are more ranks than layers. */
-espl_status espl_plan_partition(const double *cost, int64_t n, double tail_cost, int ranks, espl_range *slices);
 
 #endif

@@ -6,7 +6,8 @@
 
 #include <cmocka.h>
 
-#include "espalier/plan.h"
+#include "espalier/loop/loop.h"
+#include "espalier/loop/slices.h"
 
 static double largest(const double *cost, double tail, int ranks, const espl_range *s) {
     double most = 0;
@@ -27,7 +28,7 @@ static void partition_is_optimal(void **state) {
         for (int k = 0; k <= 2; k++) {
             double tail = 10 * k;
             espl_range got[5], try[5];
-            assert_int_equal(espl_plan_partition(cost, N, tail, ranks, got), ESPL_OK);
+            assert_int_equal(espl_slices_cut(cost, N, tail, ranks, got), ESPL_OK);
             assert_int_equal(got[0].first, 0);
             assert_int_equal(got[ranks - 1].last, N);
             for (int r = 0; r < ranks; r++) {
@@ -56,7 +57,7 @@ static void head_counts_like_layers(void **state) {
     double cost[28];
     espl_range s[2];
     for (int i = 0; i < 28; i++) cost[i] = 40;
-    assert_int_equal(espl_plan_partition(cost, 28, 311, 2, s), ESPL_OK);
+    assert_int_equal(espl_slices_cut(cost, 28, 311, 2, s), ESPL_OK);
     assert_int_equal(s[0].last, 18);
 }
 
@@ -64,7 +65,7 @@ static void more_ranks_than_layers_is_a_clear_error(void **state) {
     (void)state;
     static const double cost[2] = {1, 1};
     espl_range s[3];
-    assert_int_equal(espl_plan_partition(cost, 2, 0, 3, s), ESPL_CONFIG);
+    assert_int_equal(espl_slices_cut(cost, 2, 0, 3, s), ESPL_CONFIG);
     assert_non_null(strstr(espl_base_error_text(), "3 ranks for 2 layers"));
 }
 
