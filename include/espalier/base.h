@@ -65,12 +65,6 @@ espl_status espl_base_fail(espl_status code, const char *file, int line, const c
         if (((st) = (expr)) != ESPL_OK) goto label;                                                                    \
     } while (0)
 
-/* The same where something must be released first: on failure, st holds the status and control goes to `label`. */
-#define ESPL_CHECK(st, label, expr)                                                                                    \
-    do {                                                                                                               \
-        if (((st) = (expr)) != ESPL_OK) goto label;                                                                    \
-    } while (0)
-
 /* Text of this thread's current error, "" if none. Borrowed, changed by the next ESPL_FAIL. */
 const char *espl_base_error_text(void);
 /* "src/room/file.c:123" of the current error, "" if none. Borrowed. */
@@ -122,8 +116,6 @@ void *espl_arena_take(espl_arena *a, size_t bytes);
 size_t espl_arena_piece(size_t bytes);
 void espl_arena_destroy(espl_arena **a);
 
-static inline int64_t espl_min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t espl_max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* Overflow-checked a * b for counts >= 0; false on overflow or a negative factor. */
 bool espl_mul_i64(int64_t a, int64_t b, int64_t *out);
