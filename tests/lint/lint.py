@@ -1,9 +1,13 @@
 #!/usr/bin/env python3
-"""Checks what the compiler does not: rooms, third-party headers, machine paths, documents, function lengths, format, shell.
+# SPDX-License-Identifier: Apache-2.0
+"""Checks what the compiler does not: includes between rooms, circles of files, shared names, machine paths, documents,
+function lengths, format, shell scripts.
 
 One line per finding, then a summary; exit status 1 when there is a finding. Tools that are not installed are named and
-skipped. Standard library only; run from anywhere: tests/lint/lint.py [repository root]
+skipped. Standard library only; run from anywhere: tests/lint/lint.py [-v] [repository root]
 """
+import argparse
+import collections
 import os
 import re
 import shutil
@@ -11,7 +15,9 @@ import statistics
 import subprocess
 import sys
 
-from sources import line_of, read_text, repository_files, room_of, rooms_of, without_comments, without_noise
+from sources import (definitions, line_of, read_text, repository_files, room_of, rooms_of, without_comments,
+                     without_noise)
+from structure import Structure
 
 # Third-party header -> the library that a room must name in its espl_room() to include it.
 HEADERS = [
@@ -33,18 +39,22 @@ MACHINE_PATH = re.compile(r"(?<![\w.~$})*-])/(work|home|root|Users)/")
 MEDIAN_BAND, LENGTH_LIMIT = (12, 20), 80
 LONG_FUNCTIONS_ALLOWED = re.compile(r"src/tensor/|.*table")  # kernels, and what is one table
 
-# While issue 11 is under way, later() only tells what is not yet as wanted; True makes findings of it.
+# False: what later() reports is counted, and listed by -v. True: it is a finding.
 STRICT = False
 
 findings, notes = [], []
+postponed = collections.defaultdict(list)  # what -> lines
 
 
 def found(path, line, text):
     findings.append(f"{path}:{line}: {text}")
 
 
-def later(path, line, text):
-    (findings if STRICT else notes).append(f"{path}:{line}: {text}")
+def later(what, path, line, text):
+    if STRICT:
+        found(path, line, text)
+    else:
+        postponed[what].append(f"{path}:{line}: {text}")
 
 
 def check_private_include(root, name, line, room, header):
@@ -111,12 +121,12 @@ def check_room_document(root):
     for match in re.finditer(r"^\| `(\w+)` \|[^|\n]*\|([^|\n]*)\|", text, re.M):
         table[match.group(1)] = (line_of(text, match.start()), match.group(2).strip())
     for room in rooms.keys() - table.keys():
-        later(name, 1, f"the table of rooms lacks {room}")
+        later("table of rooms", name, 1, f"the table of rooms lacks {room}")
     for room, (line, may) in table.items():
         if room not in rooms:
-            later(name, line, f"there is no room {room}")
+            later("table of rooms", name, line, f"there is no room {room}")
         elif not may.startswith("all") and set(re.findall(r"\w+", may)) != rooms[room].rooms:
-            later(name, line, f"room {room} links {', '.join(sorted(rooms[room].rooms)) or 'nothing'}")
+            later("table of rooms", name, line, f"room {room} links {', '.join(sorted(rooms[room].rooms)) or 'nothing'}")
 
 
 def check_paths(root, names):
@@ -137,42 +147,65 @@ def check_documents(root, names):
                 found(name, line_of(text, match.start()), f"{match.group(1)} is linked and not there")
 
 
-def function_lengths(root, names):
-    """(file, line, function, lines) of every function under src/, or None without universal-ctags."""
-    sources = [n for n in names if re.match(r"src/.*\.[ch]$", n)]
-    if not shutil.which("ctags") or not sources:
-        return None
-    run = subprocess.run(["ctags", "-f", "-", "--fields=+ne", "--kinds-C=f", "--languages=C", "--langmap=C:+.h", *sources],
-                         cwd=root, capture_output=True, text=True)
-    if run.returncode != 0:
-        return None
-    rows = []
-    for row in run.stdout.splitlines():
-        match = re.match(r"([^\t!]+)\t([^\t]+)\t.*\tline:(\d+).*\tend:(\d+)", row)
-        if match:
-            function, name, first, last = match.groups()
-            rows.append((name, int(first), function, int(last) - int(first) + 1))
-    return rows
-
-
-def check_lengths(root, names):
-    rows = function_lengths(root, names)
-    if rows is None:
-        notes.append("no universal-ctags: function lengths not checked")
+def check_lengths(tags):
+    functions = [tag for tag in tags if tag.kind == "function" and tag.file.startswith("src/")]
+    if not functions:
         return
-    if not rows:
-        return
-    median = statistics.median(length for *_, length in rows)
-    notes.append(f"{len(rows)} functions, median {median:g} lines, longest {max(r[3] for r in rows)}")
+    median = statistics.median(f.length for f in functions)
+    notes.append(f"{len(functions)} functions, median {median:g} lines, longest {max(f.length for f in functions)}"
+                 " (tests/lint/figures.py: more)")
     if not MEDIAN_BAND[0] <= median <= MEDIAN_BAND[1]:
-        later("src", 1, f"functions have a median of {median:g} lines, {MEDIAN_BAND[0]} to {MEDIAN_BAND[1]} wanted")
-    for name, line, function, length in rows:
-        if length <= LENGTH_LIMIT:
+        later("median length", "src", 1,
+              f"functions have a median of {median:g} lines, {MEDIAN_BAND[0]} to {MEDIAN_BAND[1]} wanted")
+    for f in functions:
+        if f.length > LENGTH_LIMIT and LONG_FUNCTIONS_ALLOWED.match(f.file):
+            notes.append(f"{f.file}:{f.line}: {f.name} has {f.length} lines (a kernel or table)")
+        elif f.length > LENGTH_LIMIT:
+            found(f.file, f.line, f"{f.name} has {f.length} lines, at most {LENGTH_LIMIT} wanted")
+
+
+def check_structure(root, names, tags):
+    structure = Structure(root, names, tags)
+    for what, rows in (("circles", structure.circles()), ("types of one name", structure.shared_types()),
+                       ("functions of one name in two files", structure.shared_functions()),
+                       ("external names without prefix", structure.unprefixed())):
+        for name, text in rows:
+            later(what, name, 1, text)
+
+
+def check_definitions(root, names):
+    tags = definitions(root, names)
+    if tags is None:
+        notes.append("no universal-ctags: function lengths, circles and shared names not checked")
+    else:
+        check_lengths(tags)
+        check_structure(root, names, tags)
+
+
+def guards_of(name):
+    """ESPALIER_ROOM_SUBJECT_H of a public header; ESPL_ROOM_SUBJECT_H of a private one, with the folders between or not."""
+    parts = re.sub(r"^(src|include/espalier)/|\.h$", "", name).split("/")
+    prefix = "ESPALIER" if name.startswith("include/") else "ESPL"
+    ways = [parts, [parts[0], parts[-1]]]
+    ways = [[part for i, part in enumerate(way) if i == 0 or part != way[i - 1]] for way in ways]  # cli/cli.h: ESPL_CLI_H
+    return [re.sub(r"\W", "_", "_".join([prefix, *way, "H"])).upper() for way in ways]
+
+
+def check_heads(root, names):
+    """Licence, a comment on what the file is for, and the include guard."""
+    for name in names:
+        if not re.match(r"(src|include|tests|analysis|jobs)/.*\.([ch]|sh|py|cmake|sbatch)$|(.*/)?CMakeLists\.txt$", name):
             continue
-        if LONG_FUNCTIONS_ALLOWED.match(name):
-            notes.append(f"{name}:{line}: {function} has {length} lines (a kernel or table)")
-        else:
-            found(name, line, f"{function} has {length} lines, at most {LENGTH_LIMIT} wanted")
+        text = read_text(root, name) or ""
+        lines = text.split("\n", 3)
+        if not any("SPDX-License-Identifier: Apache-2.0" in line for line in lines[:2]):
+            later("no SPDX line", name, 1, "does not start with SPDX-License-Identifier: Apache-2.0")
+        elif re.match(r"(src|include)/.*\.[ch]$", name) and not lines[1].startswith("/*"):
+            later("no head comment", name, 2, "has no comment on what the file is for")
+        if re.match(r"(src|include)/.*\.h$", name):
+            guard = re.search(r"^#ifndef (\w+)$", text, re.M)
+            if not guard or guard.group(1) not in guards_of(name):
+                later("include guard", name, 1, f"the include guard is not {guards_of(name)[0]}")
 
 
 def check_format(root, names):
@@ -201,19 +234,27 @@ def check_shell(root, names):
 
 
 def main():
-    here = os.path.dirname(os.path.abspath(__file__))
-    root = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(here, "..", ".."))
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("root", nargs="?", default=os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+    parser.add_argument("-v", "--verbose", action="store_true", help="list what is only counted")
+    arguments = parser.parse_args()
+    root = os.path.abspath(arguments.root)
     names = repository_files(root)
     check_rooms(root, names)
     check_room_order(root)
     check_room_document(root)
     check_paths(root, names)
     check_documents(root, names)
-    check_lengths(root, names)
+    check_heads(root, names)
+    check_definitions(root, names)
     check_format(root, names)
     check_shell(root, names)
     for text in findings:
         print(text)
+    for what, lines in postponed.items():
+        for text in sorted(lines) if arguments.verbose else []:
+            print(f"note: {text}")
+        notes.append(f"{what}: {len(lines)}" + ("" if arguments.verbose else " (-v lists them)"))
     for text in notes:
         print(f"note: {text}")
     print(f"lint: {len(names)} files, {len(findings)} findings")

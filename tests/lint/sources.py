@@ -74,3 +74,39 @@ def rooms_of(root):
     if rooms:
         rooms["cli"] = Room(rooms, [], 1)
     return rooms
+
+
+class Tag:
+    """A definition: a function, a variable, a struct, enum or union tag, or a typedef."""
+
+    def __init__(self, name, file, kind, line, end, static, inside, typeref):
+        self.name, self.file, self.kind, self.line, self.end = name, file, kind, line, end
+        self.static, self.inside, self.typeref = static, inside, typeref
+        self.length = end - line + 1
+
+
+def definitions(root, names):
+    """Tags of all C files in src/ and include/, or None without universal-ctags."""
+    sources = [n for n in names if re.match(r"(src|include)/.*\.[ch]$", n)]
+    if not sources:
+        return []
+    try:
+        run = subprocess.run(["ctags", "-f", "-", "--fields=+nestK", "--kinds-C=fvsugt", "--languages=C",
+                              "--langmap=C:+.h", *sources], cwd=root, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    rows = [re.match(r'([^\t!]+)\t([^\t]+)\t/\^(.*)/;"\t(\w+)(\t.*)$', row) for row in run.stdout.splitlines()]
+    rows = [row.groups() for row in rows if row]
+    heads = {(file, name): pattern for name, file, pattern, kind, _ in rows if kind in ("struct", "union", "enum")}
+    tags = []
+    for name, file, pattern, kind, rest in rows:
+        if name.startswith("__anon"):
+            continue
+        fields = dict(field.partition(":")[::2] for field in rest.strip("\t").split("\t"))
+        line, typeref = int(fields["line"]), fields.get("typeref", "")
+        if pattern.startswith("}"):  # "} name[] = {": the line that may say static is the struct's
+            pattern = heads.get((file, (re.findall(r"\w+", typeref) or [""])[-1]), pattern)
+        static = "file" in fields or pattern.startswith("static")
+        inside = fields.get("function") or fields.get("struct") or fields.get("union")
+        tags.append(Tag(name, file, kind, line, int(fields.get("end", line)), static, inside, typeref))
+    return tags
