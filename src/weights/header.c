@@ -1,56 +1,27 @@
-/* The header of one safetensors file, read as hostile input. Nothing past the header is touched here. */
-#include "internal.h"
-
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The header of one safetensors file, read as hostile input. A file that passes has tensors of known dtype and bounded
+ * shape whose bytes lie inside the file and cover its data exactly once, so that later code may use `data` and `bytes`
+ * without checks. Nothing behind the header is read here: opening a model must not load its weights.
+ */
 #include <cjson/cJSON.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_HEADER_BYTES 100000000     /* the reference implementation's limit */
-#define MAX_INTEGER 9007199254740992.0 /* 2^53: cJSON keeps numbers as double */
+#include "reader.h"
 
-/* Dtypes the format knows and this program does not. */
+/* The limit of the reference implementation; without one a hostile size would ask for any amount of memory. */
+#define MAX_HEADER_BYTES 100000000
+/* 2^53: cJSON keeps numbers as double, which holds every integer up to here. */
+#define MAX_INTEGER 9007199254740992.0
+/* The little-endian header size at the start of the file. */
+#define SIZE_BYTES 8
+
+/* Dtypes that the format defines and this program does not read: ESPL_UNSUPPORTED, not ESPL_FORMAT. */
 static const char *const foreign_dtypes[] = {"BOOL",    "F4",      "F6_E2M3",     "F6_E3M2",     "I8",  "F8_E5M2",
                                              "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "I16", "U16",
                                              "U32",     "C64",     "F64",         "U64"};
-
-static uint64_t load_u64(const uint8_t *p) {
-    uint64_t v = 0;
-    for (int i = 7; i >= 0; i--) v = v << 8 | p[i];
-    return v;
-}
-
-static espl_status header_size(const shard *s, int64_t *size) {
-    static const char lfs[] = "version https://git-lfs";
-    int64_t len = s->map.len;
-    if (len < 8)
-        return ESPL_FAIL(ESPL_FORMAT, "%s: %" PRId64 " bytes are too few for a safetensors file (cut off?)", s->path,
-                         len);
-    if (len >= (int64_t)sizeof lfs && memcmp(s->map.data, lfs, sizeof lfs - 1) == 0)
-        return ESPL_FAIL(ESPL_FORMAT, "%s: is a Git LFS pointer, not the weights (git lfs pull fetches them)", s->path);
-    uint64_t n = load_u64(s->map.data);
-    if (n > MAX_HEADER_BYTES)
-        return ESPL_FAIL(ESPL_FORMAT, "%s: header of %" PRIu64 " bytes, at most %d allowed (a safetensors file?)",
-                         s->path, n, MAX_HEADER_BYTES);
-    if ((int64_t)n > len - 8)
-        return ESPL_FAIL(ESPL_FORMAT, "%s: header of %" PRIu64 " bytes in a file of %" PRId64 " (cut off?)", s->path, n,
-                         len);
-    *size = (int64_t)n;
-    return ESPL_OK;
-}
-
-/* cJSON takes any bytes, and ends a string at \u0000: a name could then pose as another. */
-static espl_status check_text(const shard *s, const char *text, int64_t n) {
-    if (n == 0 || text[0] != '{') return ESPL_FAIL(ESPL_FORMAT, "%s: header is not a JSON object", s->path);
-    for (int64_t i = 0, len; i < n; i += len) {
-        len = espl_utf8_length(text + i, n - i);
-        if (len == 0 || text[i] == '\0')
-            return ESPL_FAIL(ESPL_FORMAT, "%s: header is not UTF-8 text at byte %" PRId64, s->path, i);
-    }
-    if (memmem(text, (size_t)n, "\\u0000", 6))
-        return ESPL_FAIL(ESPL_FORMAT, "%s: header with an escaped NUL character", s->path);
-    return ESPL_OK;
-}
 
 bool espl_weights_name_is_clean(const char *name) {
     for (const char *p = name; *p; p++)
@@ -58,35 +29,67 @@ bool espl_weights_name_is_clean(const char *name) {
     return true;
 }
 
-static bool as_integer(const cJSON *item, int64_t *out) {
+/* Finds the header's text and checks what cJSON does not. cJSON accepts bytes that are not UTF-8, and ends a string at
+ * \u0000: without these checks one tensor name could pose as another. */
+static espl_status header_find_text(const espl_weights_shard *s, const char **text, int64_t *size) {
+    static const char lfs[] = "version https://git-lfs";
+    int64_t len = s->map.len;
+    if (len < SIZE_BYTES)
+        return ESPL_FAIL(ESPL_FORMAT, "%s: %" PRId64 " bytes are too few for a safetensors file (cut off?)", s->path,
+                         len);
+    if (len >= (int64_t)sizeof lfs && memcmp(s->map.data, lfs, sizeof lfs - 1) == 0)
+        return ESPL_FAIL(ESPL_FORMAT, "%s: this is a Git LFS pointer, not the weights (run git lfs pull)", s->path);
+    uint64_t n = 0;
+    for (int i = SIZE_BYTES - 1; i >= 0; i--) n = n << 8 | s->map.data[i];
+    if (n > MAX_HEADER_BYTES)
+        return ESPL_FAIL(ESPL_FORMAT, "%s: header of %" PRIu64 " bytes, at most %d allowed (a safetensors file?)",
+                         s->path, n, MAX_HEADER_BYTES);
+    if ((int64_t)n > len - SIZE_BYTES)
+        return ESPL_FAIL(ESPL_FORMAT, "%s: header of %" PRIu64 " bytes in a file of %" PRId64 " (cut off?)", s->path, n,
+                         len);
+
+    const char *p = (const char *)s->map.data + SIZE_BYTES;
+    if (n == 0 || p[0] != '{') return ESPL_FAIL(ESPL_FORMAT, "%s: header is not a JSON object", s->path);
+    for (int64_t i = 0, step; i < (int64_t)n; i += step) {
+        step = espl_utf8_length(p + i, (int64_t)n - i);
+        if (step == 0 || p[i] == '\0')
+            return ESPL_FAIL(ESPL_FORMAT, "%s: header is not UTF-8 text at byte %" PRId64, s->path, i);
+    }
+    if (memmem(p, n, "\\u0000", 6)) return ESPL_FAIL(ESPL_FORMAT, "%s: header with an escaped NUL character", s->path);
+    *text = p;
+    *size = (int64_t)n;
+    return ESPL_OK;
+}
+
+static bool json_is_count(const cJSON *item, int64_t *out) {
     if (!cJSON_IsNumber(item)) return false;
     double v = item->valuedouble;
-    if (!(v >= 0 && v <= MAX_INTEGER)) return false;
+    if (!(v >= 0 && v <= MAX_INTEGER)) return false; /* NaN included: the cast below would be undefined */
     *out = (int64_t)v;
     return (double)*out == v;
 }
 
-static espl_status read_dtype(const cJSON *item, espl_tensor_info *t) {
-    const char *name = cJSON_GetStringValue(item);
+/* Sets dtype, dims, count and bytes of t. */
+static espl_status entry_read_shape(const cJSON *dtype, const cJSON *shape, espl_tensor_info *t) {
+    const char *name = cJSON_GetStringValue(dtype);
     if (!name) return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\": no dtype string", t->file, t->name);
-    if (espl_dtype_parse(name, &t->dtype)) return ESPL_OK;
-    for (size_t i = 0; i < sizeof foreign_dtypes / sizeof *foreign_dtypes; i++)
-        if (strcmp(name, foreign_dtypes[i]) == 0)
-            return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: tensor \"%s\": unsupported dtype %s", t->file, t->name, name);
-    return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\": unknown dtype \"%s\"", t->file, t->name,
-                     espl_weights_name_is_clean(name) ? name : "?");
-}
+    if (!espl_dtype_parse(name, &t->dtype)) {
+        for (size_t i = 0; i < sizeof foreign_dtypes / sizeof *foreign_dtypes; i++)
+            if (strcmp(name, foreign_dtypes[i]) == 0)
+                return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: tensor \"%s\": unsupported dtype %s", t->file, t->name, name);
+        return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\": unknown dtype \"%s\"", t->file, t->name,
+                         espl_weights_name_is_clean(name) ? name : "?");
+    }
 
-static espl_status read_shape(const cJSON *item, espl_tensor_info *t) {
-    if (!cJSON_IsArray(item)) return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\": no shape array", t->file, t->name);
-    const cJSON *dim;
+    if (!cJSON_IsArray(shape)) return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\": no shape array", t->file, t->name);
     t->count = 1;
-    cJSON_ArrayForEach(dim, item) {
+    const cJSON *dim;
+    cJSON_ArrayForEach(dim, shape) {
         if (t->n_dims == ESPL_WEIGHTS_MAX_DIMS)
             return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: tensor \"%s\": more than %d dimensions", t->file, t->name,
                              ESPL_WEIGHTS_MAX_DIMS);
         int64_t *d = &t->dims[t->n_dims++];
-        if (!as_integer(dim, d))
+        if (!json_is_count(dim, d))
             return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\": dimension %d is not a whole number >= 0", t->file,
                              t->name, t->n_dims - 1);
         if (!espl_mul_i64(t->count, *d, &t->count))
@@ -97,11 +100,11 @@ static espl_status read_shape(const cJSON *item, espl_tensor_info *t) {
     return ESPL_OK;
 }
 
-/* data_offsets count from the end of the header. */
-static espl_status read_offsets(const cJSON *item, const shard *s, espl_tensor_info *t) {
+/* Sets offset and data of t. The file counts data_offsets from the end of the header. */
+static espl_status entry_read_offsets(const cJSON *item, const espl_weights_shard *s, espl_tensor_info *t) {
     int64_t begin, end, room = s->map.len - s->data_start;
-    if (!cJSON_IsArray(item) || cJSON_GetArraySize(item) != 2 || !as_integer(cJSON_GetArrayItem(item, 0), &begin) ||
-        !as_integer(cJSON_GetArrayItem(item, 1), &end))
+    if (!cJSON_IsArray(item) || cJSON_GetArraySize(item) != 2 || !json_is_count(cJSON_GetArrayItem(item, 0), &begin) ||
+        !json_is_count(cJSON_GetArrayItem(item, 1), &end))
         return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\": data_offsets are not two whole numbers >= 0", t->file,
                          t->name);
     if (begin > end)
@@ -120,62 +123,61 @@ static espl_status read_offsets(const cJSON *item, const shard *s, espl_tensor_i
     return ESPL_OK;
 }
 
-/* Each of the three members once and nothing else: cJSON keeps repeated keys and would hand out the first. */
-static espl_status find_members(const cJSON *entry, const espl_tensor_info *t, const cJSON *found[3]) {
-    static const char *const keys[3] = {"dtype", "shape", "data_offsets"};
-    const cJSON *item;
-    if (!cJSON_IsObject(entry))
-        return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\": its entry is not an object", t->file, t->name);
-    cJSON_ArrayForEach(item, entry) {
-        int k = 0;
-        while (k < 3 && strcmp(item->string, keys[k]) != 0) k++;
-        if (k == 3) return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\": unexpected key in its entry", t->file, t->name);
-        if (found[k]) return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\": \"%s\" twice", t->file, t->name, keys[k]);
-        found[k] = item;
-    }
-    for (int k = 0; k < 3; k++)
-        if (!found[k]) return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\": no \"%s\"", t->file, t->name, keys[k]);
-    return ESPL_OK;
-}
-
-static espl_status read_entry(const cJSON *entry, const shard *s, int64_t number, espl_tensor_info *t) {
-    const cJSON *found[3] = {0};
+/* One member of the header: "NAME": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}. */
+static espl_status header_read_entry(const cJSON *entry, const espl_weights_shard *s, int64_t number,
+                                     espl_tensor_info *t) {
+    enum { DTYPE, SHAPE, OFFSETS, KEYS };
+    static const char *const keys[KEYS] = {"dtype", "shape", "data_offsets"};
+    const cJSON *found[KEYS] = {0}, *item;
     *t = (espl_tensor_info){.name = entry->string, .file = s->path, .shard = number};
     if (!espl_weights_name_is_clean(t->name) || !*t->name)
         return ESPL_FAIL(ESPL_FORMAT, "%s: header with an empty tensor name or control characters in one", s->path);
-    ESPL_TRY(find_members(entry, t, found));
-    ESPL_TRY(read_dtype(found[0], t));
-    ESPL_TRY(read_shape(found[1], t));
-    return read_offsets(found[2], s, t);
+    if (!cJSON_IsObject(entry))
+        return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\": its entry is not an object", t->file, t->name);
+    /* Each key exactly once: cJSON keeps repeated keys and would return the first, other readers the last. */
+    cJSON_ArrayForEach(item, entry) {
+        int k = 0;
+        while (k < KEYS && strcmp(item->string, keys[k]) != 0) k++;
+        if (k == KEYS)
+            return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\": unexpected key in its entry", t->file, t->name);
+        if (found[k]) return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\": \"%s\" twice", t->file, t->name, keys[k]);
+        found[k] = item;
+    }
+    for (int k = 0; k < KEYS; k++)
+        if (!found[k]) return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\": no \"%s\"", t->file, t->name, keys[k]);
+    ESPL_TRY(entry_read_shape(found[DTYPE], found[SHAPE], t));
+    return entry_read_offsets(found[OFFSETS], s, t);
 }
 
-static espl_status make_room(espl_weights *w, int64_t extra) {
-    if (w->tensors && w->count + extra <= w->capacity) return ESPL_OK;
-    ESPL_TRY(espl_mem_resize(&w->tensors, w->count + extra, sizeof *w->tensors, "tensor list"));
-    w->capacity = w->count + extra;
-    return ESPL_OK;
+static int tensor_by_offset(const void *a, const void *b) {
+    const espl_tensor_info *x = a, *y = b;
+    if (x->offset != y->offset) return x->offset < y->offset ? -1 : 1;
+    return (x->bytes > y->bytes) - (x->bytes < y->bytes); /* empty tensors first: they share their neighbour's offset */
 }
 
-static espl_status read_entries(espl_weights *w, const shard *s) {
+espl_status espl_weights_read_header(espl_weights *w, int64_t number) {
+    espl_weights_shard *s = &w->shards[number];
+    char where[ESPL_ERROR_TEXT_MAX];
+    const char *text;
+    int64_t size, first = w->count;
+    ESPL_TRY(header_find_text(s, &text, &size));
+    snprintf(where, sizeof where, "%s: header", s->path);
+    ESPL_TRY(espl_json_parse(text, size, where, &s->header));
+    s->data_start = SIZE_BYTES + size;
+
     const cJSON *entry;
-    ESPL_TRY(make_room(w, cJSON_GetArraySize(s->header)));
+    ESPL_TRY(espl_mem_resize(&w->tensors, w->count + cJSON_GetArraySize(s->header), sizeof *w->tensors, "tensor list"));
     cJSON_ArrayForEach(entry, s->header) {
         if (strcmp(entry->string, "__metadata__") != 0)
-            ESPL_TRY(read_entry(entry, s, s - w->shards, &w->tensors[w->count++]));
+            ESPL_TRY(header_read_entry(entry, s, number, &w->tensors[w->count++]));
         else if (!cJSON_IsObject(entry))
             return ESPL_FAIL(ESPL_FORMAT, "%s: __metadata__ is not an object", s->path);
     }
-    return ESPL_OK;
-}
 
-static int by_offset(const void *a, const void *b) {
-    const espl_tensor_info *x = a, *y = b;
-    if (x->offset != y->offset) return x->offset < y->offset ? -1 : 1;
-    return (x->bytes > y->bytes) - (x->bytes < y->bytes); /* empty tensors first */
-}
-
-/* The tensors t[0..n), sorted by offset, lie end to end from `at` to the end of the file. */
-static espl_status check_coverage(const shard *s, const espl_tensor_info *t, int64_t n, int64_t at) {
+    /* The tensors must lie end to end: a gap could hide data, an overlap make two tensors change together. */
+    espl_tensor_info *t = w->tensors + first;
+    int64_t n = w->count - first, at = s->data_start;
+    if (n > 0) qsort(t, (size_t)n, sizeof *t, tensor_by_offset);
     for (int64_t i = 0; i < n; i++) {
         if (t[i].offset > at)
             return ESPL_FAIL(ESPL_FORMAT, "%s: gap of %" PRId64 " bytes before tensor \"%s\"", s->path,
@@ -184,20 +186,7 @@ static espl_status check_coverage(const shard *s, const espl_tensor_info *t, int
             return ESPL_FAIL(ESPL_FORMAT, "%s: tensors \"%s\" and \"%s\" overlap", s->path, t[i - 1].name, t[i].name);
         at += t[i].bytes;
     }
-    if (at == s->map.len) return ESPL_OK;
-    return ESPL_FAIL(ESPL_FORMAT, "%s: the last %" PRId64 " bytes belong to no tensor", s->path, s->map.len - at);
-}
-
-espl_status espl_weights_read_header(espl_weights *w, shard *s) {
-    char where[ESPL_ERROR_TEXT_MAX];
-    int64_t size = 0, first = w->count;
-    ESPL_TRY(header_size(s, &size));
-    const char *text = (const char *)s->map.data + 8;
-    ESPL_TRY(check_text(s, text, size));
-    snprintf(where, sizeof where, "%s: header", s->path);
-    ESPL_TRY(espl_json_parse(text, size, where, &s->header));
-    s->data_start = 8 + size;
-    ESPL_TRY(read_entries(w, s));
-    if (w->count > first) qsort(w->tensors + first, (size_t)(w->count - first), sizeof *w->tensors, by_offset);
-    return check_coverage(s, w->tensors + first, w->count - first, s->data_start);
+    if (at != s->map.len)
+        return ESPL_FAIL(ESPL_FORMAT, "%s: the last %" PRId64 " bytes belong to no tensor", s->path, s->map.len - at);
+    return ESPL_OK;
 }

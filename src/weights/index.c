@@ -1,105 +1,103 @@
-/* model.safetensors.index.json: which shard holds which tensor. */
-#include "internal.h"
-
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * model.safetensors.index.json: which shard holds which tensor. It comes with the model, so it is hostile input too:
+ * its file names must stay inside the model's directory, and it must agree with the shards, because a reader that
+ * trusts the index and one that trusts the shards would otherwise load different models.
+ */
 #include <cjson/cJSON.h>
 #include <string.h>
 
+#include "reader.h"
+
+/* An entry takes about 100 bytes: room for a million tensors, ten times as many as the largest published models have.
+ */
 #define MAX_INDEX_BYTES 100000000
 
-/* A shard is a plain file name: no way out of the model's directory. */
-static bool is_file_name(const char *s) {
-    return *s && s[0] != '.' && !strchr(s, '/') && !strchr(s, '\\') && espl_weights_name_is_clean(s);
-}
-
-static espl_status read_map(const cJSON *doc, const char *path, const cJSON **out) {
+/* Checks "weight_map". listed: tensor -> its position in the map; files: shard -> position of its first mention. */
+static espl_status index_check(const cJSON *doc, const char *path, espl_map *listed, espl_map *files,
+                               const cJSON **out) {
     const cJSON *map = espl_json_member(doc, "weight_map"), *item;
     if (!cJSON_IsObject(map)) return ESPL_FAIL(ESPL_FORMAT, "%s: no \"weight_map\" object", path);
     if (!map->child) return ESPL_FAIL(ESPL_FORMAT, "%s: \"weight_map\" is empty", path);
+    int64_t i = 0;
     cJSON_ArrayForEach(item, map) {
-        if (!espl_weights_name_is_clean(item->string))
+        const char *name = item->string, *file = cJSON_GetStringValue(item);
+        if (!espl_weights_name_is_clean(name))
             return ESPL_FAIL(ESPL_FORMAT, "%s: tensor name with control characters", path);
-        if (!cJSON_IsString(item) || !is_file_name(item->valuestring))
-            return ESPL_FAIL(ESPL_FORMAT, "%s: the shard of tensor \"%s\" is not a plain file name", path,
-                             item->string);
+        /* A path could lead out of the model's directory. */
+        if (!file || !*file || *file == '.' || strpbrk(file, "/\\") || !espl_weights_name_is_clean(file))
+            return ESPL_FAIL(ESPL_FORMAT, "%s: the shard of tensor \"%s\" is not a plain file name", path, name);
+        if (espl_map_get(listed, name, (int64_t)strlen(name), NULL))
+            return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\" is listed twice", path, name);
+        ESPL_TRY(espl_map_put(listed, name, (int64_t)strlen(name), i));
+        if (!espl_map_get(files, file, (int64_t)strlen(file), NULL))
+            ESPL_TRY(espl_map_put(files, file, (int64_t)strlen(file), i));
+        i++;
     }
     *out = map;
     return ESPL_OK;
 }
 
-/* names: tensor -> position in `map`, shards: file name -> position of its first mention. */
-static espl_status collect(const cJSON *map, const char *path, espl_map *names, espl_map *shards) {
-    const cJSON *item;
-    int64_t i = 0;
-    cJSON_ArrayForEach(item, map) {
-        int64_t name_len = (int64_t)strlen(item->string), file_len = (int64_t)strlen(item->valuestring);
-        if (espl_map_get(names, item->string, name_len, NULL))
-            return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\" is listed twice", path, item->string);
-        ESPL_TRY(espl_map_put(names, item->string, name_len, i));
-        if (!espl_map_get(shards, item->valuestring, file_len, NULL))
-            ESPL_TRY(espl_map_put(shards, item->valuestring, file_len, i));
-        i++;
-    }
-    return ESPL_OK;
-}
-
-static espl_status open_shards(espl_weights *w, const char *dir, const cJSON *map, const espl_map *shards) {
+static espl_status index_open_shards(espl_weights *w, const char *dir, const cJSON *map, const espl_map *files) {
+    espl_str path = {0};
     const cJSON *item;
     int64_t i = 0, first;
-    ESPL_TRY(espl_mem_alloc(&w->shards, espl_map_count(shards), sizeof *w->shards, "shard list"));
+    espl_status st;
+    ESPL_CHECK(st, done, espl_mem_alloc(&w->shards, espl_map_count(files), sizeof *w->shards, "shard list"));
     cJSON_ArrayForEach(item, map) {
-        char *path;
-        bool known = espl_map_get(shards, item->valuestring, (int64_t)strlen(item->valuestring), &first);
-        if (known && first == i) {
-            ESPL_TRY(espl_weights_join(dir, item->valuestring, &path));
-            ESPL_TRY(espl_weights_add_shard(w, path));
+        const char *file = item->valuestring;
+        if (espl_map_get(files, file, (int64_t)strlen(file), &first) && first == i) {
+            path.len = 0;
+            espl_str_printf(&path, "%s/%s", dir, file);
+            ESPL_CHECK(st, done, espl_str_status(&path));
+            ESPL_CHECK(st, done, espl_weights_add_shard(w, path.data, NULL));
         }
         i++;
     }
-    return ESPL_OK;
+done:
+    espl_str_free(&path);
+    return st;
 }
 
-static const char *base_name(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
+static const char *shard_file(const espl_tensor_info *t) {
+    const char *slash = strrchr(t->file, '/');
+    return slash ? slash + 1 : t->file;
 }
 
-/* Both name the same tensors, each in the same shard. */
-static espl_status compare(const espl_weights *w, const cJSON *map, const espl_map *names, const char *path) {
+/* Index and shards must name the same tensors, each in the same file. */
+static espl_status index_compare(const espl_weights *w, const cJSON *map, const espl_map *listed, const char *path) {
     const cJSON *item;
     cJSON_ArrayForEach(item, map) {
+        const char *name = item->string, *file = item->valuestring;
         int64_t i;
-        if (!espl_map_get(w->by_name, item->string, (int64_t)strlen(item->string), &i))
-            return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\" is not in shard %s", path, item->string,
-                             item->valuestring);
-        if (strcmp(base_name(w->tensors[i].file), item->valuestring) != 0)
-            return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\" is listed in shard %s but lies in %s", path, item->string,
-                             item->valuestring, base_name(w->tensors[i].file));
+        if (!espl_map_get(w->by_name, name, (int64_t)strlen(name), &i))
+            return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\" is not in shard %s", path, name, file);
+        if (strcmp(shard_file(&w->tensors[i]), file) != 0)
+            return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\" is listed in shard %s but lies in %s", path, name, file,
+                             shard_file(&w->tensors[i]));
     }
-    for (int64_t i = 0; i < w->count; i++)
-        if (!espl_map_get(names, w->tensors[i].name, (int64_t)strlen(w->tensors[i].name), NULL))
-            return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\" of shard %s is not listed", path, w->tensors[i].name,
-                             base_name(w->tensors[i].file));
+    for (int64_t i = 0; i < w->count; i++) {
+        const espl_tensor_info *t = &w->tensors[i];
+        if (!espl_map_get(listed, t->name, (int64_t)strlen(t->name), NULL))
+            return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\" of shard %s is not listed", path, t->name, shard_file(t));
+    }
     return ESPL_OK;
-}
-
-static espl_status open_with_maps(espl_weights *w, const char *dir, const char *path, const cJSON *doc, espl_map *names,
-                                  espl_map *shards) {
-    const cJSON *map = NULL;
-    ESPL_TRY(read_map(doc, path, &map));
-    ESPL_TRY(collect(map, path, names, shards));
-    ESPL_TRY(open_shards(w, dir, map, shards));
-    return compare(w, map, names, path);
 }
 
 espl_status espl_weights_open_index(espl_weights *w, const char *dir, const char *path) {
     struct cJSON *doc = NULL;
-    espl_map *names = NULL, *shards = NULL;
-    espl_status st = espl_json_read(path, MAX_INDEX_BYTES, &doc);
-    if (st == ESPL_OK) st = espl_map_create(&names, 512);
-    if (st == ESPL_OK) st = espl_map_create(&shards, 16);
-    if (st == ESPL_OK) st = open_with_maps(w, dir, path, doc, names, shards);
-    espl_map_destroy(&shards);
-    espl_map_destroy(&names);
+    const cJSON *map = NULL;
+    espl_map *listed = NULL, *files = NULL;
+    espl_status st;
+    ESPL_CHECK(st, done, espl_json_read(path, MAX_INDEX_BYTES, &doc));
+    ESPL_CHECK(st, done, espl_map_create(&listed, 512));
+    ESPL_CHECK(st, done, espl_map_create(&files, 16));
+    ESPL_CHECK(st, done, index_check(doc, path, listed, files, &map));
+    ESPL_CHECK(st, done, index_open_shards(w, dir, map, files));
+    ESPL_CHECK(st, done, index_compare(w, map, listed, path));
+done:
+    espl_map_destroy(&files);
+    espl_map_destroy(&listed);
     espl_json_free(&doc);
     return st;
 }

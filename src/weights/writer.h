@@ -1,33 +1,28 @@
-/* The writer's two files share this: layout.c plans, writer.c touches the disk. */
-#ifndef ESPALIER_WEIGHTS_WRITER_H
-#define ESPALIER_WEIGHTS_WRITER_H
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The writing half of the room: layout.c decides where each tensor goes, writer.c writes the file. */
+#ifndef ESPL_WEIGHTS_WRITER_H
+#define ESPL_WEIGHTS_WRITER_H
 
-#include "internal.h"
+#include "espalier/weights.h"
 
-/* A tensor with its place. */
-typedef struct planned {
-    char *name; /* owned */
-    espl_dtype dtype;
-    int n_dims;
-    int64_t dims[ESPL_WEIGHTS_MAX_DIMS];
-    int64_t bytes, offset; /* from the end of the header */
-    int64_t spec;          /* position in the caller's list */
-} planned;
+typedef struct espl_weights_place {
+    char *name;     /* owned; for messages */
+    int64_t bytes;  /* 0: the tensor lies in another file */
+    int64_t offset; /* from the end of the header */
+} espl_weights_place;
 
 struct espl_weights_writer {
-    char *path, *part; /* owned; the file and its unfinished form */
-    planned *tensors;  /* in file order */
-    int64_t *place;    /* caller's position -> file order */
+    char *path, *part;           /* owned; the file and its unfinished form */
+    espl_weights_place *tensors; /* in the caller's order */
     int64_t n;
-    espl_str header;
+    espl_str header; /* with its size in front */
     int64_t file_bytes;
     int fd;       /* of `part`, -1 while closed */
-    bool started; /* by this process, and not finished */
+    bool started; /* by this process, and not finished: it removes `part` if it gives up */
 };
 
-/* Fills tensors, place, header and file_bytes. */
-espl_status espl_weights_plan(espl_weights_writer *w, const espl_tensor_spec *specs, int64_t n);
-/* The same, with the header of shard `number` of `like`; dtypes and shapes stay empty. */
-espl_status espl_weights_plan_like(espl_weights_writer *w, const espl_weights *like, int64_t number);
+/* Both fill tensors, n, header and file_bytes; on failure what is filled is the writer's to free. */
+espl_status espl_weights_lay_out(espl_weights_writer *w, const espl_tensor_spec *specs, int64_t n);
+espl_status espl_weights_lay_out_like(espl_weights_writer *w, const espl_weights *like, int64_t shard);
 
 #endif

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* rooms: weights */
 /* Safetensors files and shard indexes. The first byte says what the rest is: 'f' a whole file, 'h' a header (its size
  * is put before it) up to the first NUL and data after it, 'i' a model.safetensors.index.json beside two good shards.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Writes golden.safetensors and the sharded model golden_sharded/ with the reference implementation.
 
 Run by developers, not by CI: needs `safetensors` and `torch` from PyPI. The files are committed; test_reader.c and

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The safetensors reader: files built from strings, one defect each, and files of the reference implementation. */
 #include <fcntl.h>
 #include <setjmp.h>
