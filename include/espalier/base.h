@@ -116,7 +116,6 @@ void *espl_arena_take(espl_arena *a, size_t bytes);
 size_t espl_arena_piece(size_t bytes);
 void espl_arena_destroy(espl_arena **a);
 
-
 /* Overflow-checked a * b for counts >= 0; false on overflow or a negative factor. */
 bool espl_mul_i64(int64_t a, int64_t b, int64_t *out);
 

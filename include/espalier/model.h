@@ -187,6 +187,10 @@ espl_status espl_model_set_mask(espl_model *m, int64_t index, const uint64_t *ma
  * source's. Borrowed, as a mask is. ESPL_INTERNAL: the linear is not this rank's. */
 espl_status espl_model_set_weight(espl_model *m, int64_t index, const void *weight);
 
+/* Collective. A hash of the weights of all linears as the source has them, on rank 0 (elsewhere 0): "weights" in a
+ * checkpoint's identity. The model must not have been given other weights. */
+espl_status espl_model_hash_weights(espl_comm *c, const espl_model *m, uint64_t *hash);
+
 /* Local. The scratch of the model's kernels, for other kernels between its passes. Borrowed. */
 espl_workspace *espl_model_workspace(const espl_model *m);
 

@@ -5,8 +5,8 @@
 #ifndef ESPALIER_SENSITIVITY_H
 #define ESPALIER_SENSITIVITY_H
 
-#include "espalier/model.h"
 #include "espalier/loop/loop.h"
+#include "espalier/model.h"
 
 /* s is this quantile of |W| * ||X||_2 over surviving weights (espl_tensor_score_quantile). */
 #define ESPL_SENSITIVITY_QUANTILE 0.10

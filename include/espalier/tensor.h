@@ -9,6 +9,7 @@
 #define ESPALIER_TENSOR_H
 
 #include "espalier/base.h"
+#include "espalier/tensor/mask.h"
 
 /* X(name, bytes per element, name in safetensors headers) */
 #define ESPL_DTYPE_LIST(X)                                                                                             \
@@ -66,8 +67,6 @@ typedef struct espl_linear {
     const uint64_t *mask; /* [out, espl_mask_words(in)] or NULL: dense; borrowed */
     const float *bias;    /* [out] or NULL; borrowed */
 } espl_linear;
-
-int64_t espl_mask_words(int64_t in); /* 64-bit words per mask row */
 
 /* y[i] = x W_i^T + b_i for n linears that share their input x [T, in]; y[i] is [T, out_i]. With `accumulate` the
  * product is added to what y[i] holds (a residual connection). */

@@ -59,7 +59,7 @@ static espl_status read_masks(espl_comm *c, const cli_options *o, const espl_che
                               cli_mask *k) {
     uint64_t hash = 0;
     ESPL_TRY(espl_comm_agree(c, allocate_masks(k, m)));
-    ESPL_TRY(espl_run_hash_weights(c, m, &hash));
+    ESPL_TRY(espl_model_hash_weights(c, m, &hash));
     espl_checkpoint content = {.masks = k->masks};
     ESPL_TRY(espl_checkpoint_read(c, o->mask, shape, &content));
     espl_status st = espl_comm_rank(c) == 0 ? check_weights(o->mask, o->model, &content.identity, hash) : ESPL_OK;

@@ -8,7 +8,7 @@
 #include "espl_revision.h"
 
 #include "espalier/checkpoint.h"
-#include "espalier/run.h"
+#include "espalier/sweep.h"
 
 enum { EVAL = 1, SCORE = 2, TOKENIZE = 4, GENERATE = 8, INSPECT = 16, PRUNE = 32, SWEEP = 64, ALL = 127 };
 

@@ -1,6 +1,7 @@
 /* espalier prune: the configuration, read by rank 0 and shared, and what is to be done with it. */
 #include "cli.h"
 
+#include "espalier/config/config.h"
 #include "espalier/run.h"
 
 static espl_status check_options(const cli_options *o) {
@@ -11,35 +12,35 @@ static espl_status check_options(const cli_options *o) {
 }
 
 /* File and --set over the defaults. What is only printed may be incomplete. */
-static espl_status read_config(const cli_options *o, espl_run_config *config) {
-    if (o->positional) ESPL_TRY(espl_run_config_read(o->positional, config));
-    for (int i = 0; i < o->set.n; i++) ESPL_TRY(espl_run_config_set(o->set.values[i], config));
+static espl_status read_config(const cli_options *o, espl_config *config) {
+    if (o->positional) ESPL_TRY(espl_config_read(o->positional, config));
+    for (int i = 0; i < o->set.n; i++) ESPL_TRY(espl_config_set(o->set.values[i], config));
     if (o->print_config) return ESPL_OK;
-    ESPL_TRY(espl_run_config_check(config));
-    return espl_run_config_files(config);
+    ESPL_TRY(espl_config_check(config));
+    return espl_config_files(config);
 }
 
-static espl_status print_config(const espl_run_config *config) {
+static espl_status print_config(const espl_config *config) {
     espl_str text = {0};
-    espl_status st = espl_run_config_print(config, true, &text);
+    espl_status st = espl_config_print(config, true, &text);
     if (st == ESPL_OK) fwrite(text.data, 1, (size_t)text.len, stdout);
     espl_str_free(&text);
     return st;
 }
 
-static espl_status prune(espl_comm *c, const cli_options *o, espl_run_config *config) {
+static espl_status prune(espl_comm *c, const cli_options *o, espl_config *config) {
     bool root = espl_comm_rank(c) == 0;
     ESPL_TRY(espl_comm_agree(c, root ? read_config(o, config) : ESPL_OK));
     if (o->print_config) return espl_comm_agree(c, root ? print_config(config) : ESPL_OK);
-    ESPL_TRY(espl_run_config_share(c, config));
+    ESPL_TRY(espl_config_share(c, config));
     return o->dry_run ? espl_run_dry(c, config, o->plan_ranks) : espl_run_prune(c, config, o->resume);
 }
 
 espl_status cli_prune(espl_comm *c, const cli_options *o) {
-    espl_run_config config;
+    espl_config config;
     ESPL_TRY(check_options(o));
-    ESPL_TRY(espl_comm_agree(c, espl_run_config_init(&config)));
+    ESPL_TRY(espl_comm_agree(c, espl_config_init(&config)));
     espl_status st = prune(c, o, &config);
-    espl_run_config_free(&config);
+    espl_config_free(&config);
     return st;
 }

@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-#include "espalier/run.h"
+#include "espalier/config/config.h"
+#include "espalier/sweep.h"
 
 static espl_status check_options(const cli_options *o) {
     if (o->list + o->slurm + o->print_config > 1)
@@ -53,11 +54,11 @@ static espl_status put_submission(const espl_sweep *s, const cli_options *o, esp
 }
 
 static espl_status put_config(const espl_sweep *s, const cli_options *o, espl_str *out) {
-    espl_run_config config;
-    ESPL_TRY(espl_run_config_init(&config));
+    espl_config config;
+    ESPL_TRY(espl_config_init(&config));
     espl_status st = espl_sweep_config(s, o->only - 1, &config);
-    if (st == ESPL_OK) st = espl_run_config_print(&config, true, out);
-    espl_run_config_free(&config);
+    if (st == ESPL_OK) st = espl_config_print(&config, true, out);
+    espl_config_free(&config);
     return st;
 }
 

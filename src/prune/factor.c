@@ -48,8 +48,8 @@ static int factor_diagonal(double *a, int64_t n, int64_t k0, int64_t kn) {
 static void solve_below(double *a, int64_t n, int64_t k0, int64_t kn) {
 #pragma omp parallel for schedule(dynamic, 1)
     for (int64_t i0 = k0 + kn; i0 < n; i0 += TILE)
-        cblas_dtrsm(CblasRowMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit, (int)min64(TILE, n - i0), (int)kn,
-                    1.0, a + k0 * n + k0, (int)n, a + i0 * n + k0, (int)n);
+        cblas_dtrsm(CblasRowMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit, (int)espl_min_i64(TILE, n - i0),
+                    (int)kn, 1.0, a + k0 * n + k0, (int)n, a + i0 * n + k0, (int)n);
 }
 
 /* The rest: A_ij -= A_ik A_jk^T. Tile rows i from the last on, which are the longest. */
@@ -57,16 +57,16 @@ static void update_rest(double *a, int64_t n, int64_t k0, int64_t kn) {
     int64_t first = k0 + kn, tiles = (n - first + TILE - 1) / TILE;
 #pragma omp parallel for schedule(dynamic, 1)
     for (int64_t t = 0; t < tiles; t++) {
-        int64_t i0 = first + (tiles - 1 - t) * TILE, rows = min64(TILE, n - i0);
+        int64_t i0 = first + (tiles - 1 - t) * TILE, rows = espl_min_i64(TILE, n - i0);
         for (int64_t j0 = first; j0 <= i0; j0 += TILE)
-            cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)min64(TILE, n - j0), (int)kn, -1.0,
-                        a + i0 * n + k0, (int)n, a + j0 * n + k0, (int)n, 1.0, a + i0 * n + j0, (int)n);
+            cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)espl_min_i64(TILE, n - j0), (int)kn,
+                        -1.0, a + i0 * n + k0, (int)n, a + j0 * n + k0, (int)n, 1.0, a + i0 * n + j0, (int)n);
     }
 }
 
 static espl_status cholesky(double *a, int64_t n) {
     for (int64_t k0 = 0; k0 < n; k0 += TILE) {
-        int64_t kn = min64(TILE, n - k0);
+        int64_t kn = espl_min_i64(TILE, n - k0);
         if (factor_diagonal(a, n, k0, kn) != 0)
             return ESPL_FAIL(ESPL_FAILED,
                              "the Hessian of %lld features is not positive definite: more samples or a "
@@ -83,7 +83,7 @@ static void invert_columns(const double *a, int64_t n, int64_t j0, int64_t jn, d
     memset(x, 0, (size_t)((n - j0) * jn) * sizeof *x);
     for (int64_t j = 0; j < jn; j++) x[j * jn + j] = 1;
     for (int64_t i0 = j0; i0 < n; i0 += TILE) {
-        int64_t rows = min64(TILE, n - i0);
+        int64_t rows = espl_min_i64(TILE, n - i0);
         double *piece = x + (i0 - j0) * jn;
         if (i0 > j0)
             cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, (int)jn, (int)(i0 - j0), -1.0,
@@ -97,7 +97,7 @@ static void invert_columns(const double *a, int64_t n, int64_t j0, int64_t jn, d
 static void invert(const double *a, int64_t n, float *factor, double *scratch) {
 #pragma omp parallel for schedule(dynamic, 1)
     for (int64_t j0 = 0; j0 < n; j0 += TILE) {
-        int64_t jn = min64(TILE, n - j0);
+        int64_t jn = espl_min_i64(TILE, n - j0);
         double *x = scratch + (int64_t)espl_tensor_thread() * n * TILE;
         invert_columns(a, n, j0, jn, x);
         for (int64_t i = j0; i < n; i++)

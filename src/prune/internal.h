@@ -37,22 +37,5 @@ int64_t espl_select_below(const int32_t *keys, int64_t n, int32_t limit, uint64_
 espl_status espl_prune_rows(const scorer *s, int64_t count, uint64_t *mask, espl_workspace *ws);
 /* The mask of N:M for one row: of every m keys, all but the n largest go; pruned ones are among those that go. */
 void espl_select_n_m(const int32_t *keys, int64_t in, const espl_pattern *p, uint64_t *row);
-/* How many of a group of `width` <= m inputs go. */
-static inline int64_t n_m_pruned(const espl_pattern *p, int64_t width) { return width * (p->m - p->n) / p->m; }
-
-static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-
-/* The bits of word w of a mask row of `in` columns that stand for columns. */
-static inline uint64_t mask_columns(int64_t in, int64_t w) {
-    int64_t left = in - w * 64;
-    return left >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << left) - 1;
-}
-
-/* Survivors of a mask row. */
-static inline int64_t mask_row_count(const uint64_t *row, int64_t in) {
-    int64_t n = 0;
-    for (int64_t w = 0; w * 64 < in; w++) n += __builtin_popcountll(row[w] & mask_columns(in, w));
-    return n;
-}
 
 #endif

@@ -58,7 +58,7 @@ static void shrink_row(greedy *g, int64_t r, int64_t c0, int64_t n, float *w_gon
 static void spread(greedy *g, int64_t r0, int64_t rows, int64_t c0, int64_t n, const float *went, float *change) {
     int64_t in = g->l->in;
     for (int64_t c = c0 + n; c < in; c += CHUNK) {
-        int64_t width = min64(CHUNK, in - c);
+        int64_t width = espl_min_i64(CHUNK, in - c);
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, (int)width, (int)n, 2.0f, went, (int)n,
                     g->hessian + c0 * in + c, (int)in, 0.0f, change, (int)width);
         for (int64_t r = 0; r < rows; r++) {
@@ -73,10 +73,10 @@ static void shrink(greedy *g) {
     int64_t in = g->l->in;
 #pragma omp parallel for schedule(dynamic, 1)
     for (int64_t r0 = 0; r0 < g->l->out; r0 += ROWS) {
-        int64_t rows = min64(ROWS, g->l->out - r0);
+        int64_t rows = espl_min_i64(ROWS, g->l->out - r0);
         float *went = espl_workspace_scratch(g->ws), *change = went + ROWS * GROUP;
         for (int64_t c0 = 0; c0 < in; c0 += GROUP) {
-            int64_t n = min64(GROUP, in - c0);
+            int64_t n = espl_min_i64(GROUP, in - c0);
             for (int64_t r = 0; r < rows; r++) shrink_row(g, r0 + r, c0, n, went + r * n);
             spread(g, r0, rows, c0, n, went, change);
         }

@@ -37,7 +37,7 @@ static void shares(int64_t *pruned, int64_t rows, fill f) {
 static espl_status row_shares(const espl_linear *l, int64_t count, const uint64_t *mask, int64_t *more) {
     int64_t words = espl_mask_words(l->in), survivors = 0;
     for (int64_t r = 0; r < l->out; r++) {
-        int64_t n = mask_row_count(mask + r * words, l->in);
+        int64_t n = espl_mask_row_count(mask + r * words, l->in);
         survivors += n;
         more[r] = l->in - n;
     }

@@ -26,28 +26,7 @@ bool espl_pattern_parse(const char *text, espl_score score, espl_update update, 
 }
 
 int64_t espl_pattern_count(const espl_pattern *p, int64_t out, int64_t in) {
-    return out * (in / p->m * n_m_pruned(p, p->m) + n_m_pruned(p, in % p->m));
-}
-
-static bool row_is_n_m(const uint64_t *row, int64_t in, const espl_pattern *p) {
-    for (int64_t c0 = 0; c0 < in; c0 += p->m) {
-        int64_t width = min64(p->m, in - c0), stay = 0;
-        for (int64_t c = c0; c < c0 + width; c++) stay += row[c / 64] >> c % 64 & 1;
-        if (stay != width - n_m_pruned(p, width)) return false;
-    }
-    return true;
-}
-
-bool espl_mask_is_n_m(const uint64_t *mask, int64_t out, int64_t in, const espl_pattern *p) {
-    for (int64_t r = 0; r < out; r++)
-        if (!row_is_n_m(mask + r * espl_mask_words(in), in, p)) return false;
-    return true;
-}
-
-void espl_mask_fill(uint64_t *mask, int64_t out, int64_t in) {
-    int64_t words = espl_mask_words(in);
-    for (int64_t r = 0; r < out; r++)
-        for (int64_t w = 0; w < words; w++) mask[r * words + w] = mask_columns(in, w);
+    return out * (in / p->m * espl_mask_n_m_pruned(p->n, p->m, p->m) + espl_mask_n_m_pruned(p->n, p->m, in % p->m));
 }
 
 /* ------------------------------------------------------- the least of a linear
@@ -128,7 +107,7 @@ static void clear_least(const scorer *s, int32_t key, int64_t ties, int64_t *equ
         espl_select_below(keys, in, key, mask + r * s->words);
     }
     for (int64_t r = 0; r < s->l->out; r++) {
-        int64_t mine = min64(equal[r], ties);
+        int64_t mine = espl_min_i64(equal[r], ties);
         ties -= mine;
         equal[r] = mine;
     }

@@ -40,7 +40,7 @@ static void surviving_magnitudes(const scorer *s, int64_t r, int64_t c0, int64_t
     magnitudes(s->l, r, c0, n, out);
     for (int64_t c = 0; c < n; c += 32) {
         uint32_t half = (uint32_t)(row[(c0 + c) / 64] >> ((c0 + c) % 64));
-        for (int64_t i = 0; i < min64(32, n - c); i++) out[c + i] = half >> i & 1 ? out[c + i] : 0;
+        for (int64_t i = 0; i < espl_min_i64(32, n - c); i++) out[c + i] = half >> i & 1 ? out[c + i] : 0;
     }
 }
 
@@ -49,7 +49,7 @@ static void sum_columns(scorer *s) {
     enum { BLOCK = 64 };
 #pragma omp parallel for schedule(static)
     for (int64_t c0 = 0; c0 < s->l->in; c0 += BLOCK) {
-        int64_t n = min64(BLOCK, s->l->in - c0);
+        int64_t n = espl_min_i64(BLOCK, s->l->in - c0);
         double sums[BLOCK] = {0};
         float w[BLOCK];
         for (int64_t r = 0; r < s->l->out; r++) {
@@ -66,7 +66,7 @@ static float sum_row(const scorer *s, int64_t r) {
     double lanes[LANES] = {0}, sum = 0;
     float w[PIECE];
     for (int64_t c0 = 0; c0 < s->l->in; c0 += PIECE) {
-        int64_t n = min64(PIECE, s->l->in - c0), c = 0;
+        int64_t n = espl_min_i64(PIECE, s->l->in - c0), c = 0;
         surviving_magnitudes(s, r, c0, n, w);
         for (; c + LANES <= n; c += LANES)
             for (int i = 0; i < LANES; i++) lanes[i] += (double)w[c + i];
@@ -136,14 +136,14 @@ static void mark_pruned(const uint64_t *row, int64_t n, int32_t *keys) {
     for (int64_t c0 = 0; c0 < n; c0 += 32) {
         uint32_t half = (uint32_t)(row[c0 / 64] >> (c0 % 64));
         if (half == UINT32_MAX) continue;
-        for (int64_t c = 0; c < min64(32, n - c0); c++) keys[c0 + c] = half >> c & 1 ? keys[c0 + c] : KEY_PRUNED;
+        for (int64_t c = 0; c < espl_min_i64(32, n - c0); c++) keys[c0 + c] = half >> c & 1 ? keys[c0 + c] : KEY_PRUNED;
     }
 }
 
 void espl_scorer_keys(const scorer *s, int64_t r, int32_t *keys) {
     float w[PIECE];
     for (int64_t c0 = 0; c0 < s->l->in; c0 += PIECE) {
-        int64_t n = min64(PIECE, s->l->in - c0);
+        int64_t n = espl_min_i64(PIECE, s->l->in - c0);
         magnitudes(s->l, r, c0, n, w);
         score_piece(s, r, c0, n, w);
         memcpy(keys + c0, w, (size_t)n * sizeof *w);

@@ -9,7 +9,7 @@ static int64_t count_up_to(const int32_t *keys, int64_t n, int32_t limit) {
     int64_t count = 0;
     for (int64_t c0 = 0; c0 < n; c0 += 1 << 15) { /* int32 counts vectorise better */
         int32_t part = 0;
-        for (int64_t c = c0; c < min64(c0 + (1 << 15), n); c++) part += keys[c] <= limit;
+        for (int64_t c = c0; c < espl_min_i64(c0 + (1 << 15), n); c++) part += keys[c] <= limit;
         count += part;
     }
     return count;
@@ -67,7 +67,7 @@ void espl_select_equal(const int32_t *keys, int64_t n, int32_t key, int64_t coun
 int64_t espl_select_below(const int32_t *keys, int64_t n, int32_t limit, uint64_t *row) {
     int64_t count = 0;
     for (int64_t c0 = 0; c0 < n; c0 += 64) {
-        uint64_t word = word_below(keys + c0, min64(64, n - c0), limit);
+        uint64_t word = word_below(keys + c0, espl_min_i64(64, n - c0), limit);
         count += __builtin_popcountll(word);
         row[c0 / 64] &= ~word;
     }
@@ -91,7 +91,7 @@ static int64_t least(const int32_t *keys, int64_t n, uint64_t left) {
 
 void espl_select_n_m(const int32_t *keys, int64_t in, const espl_pattern *p, uint64_t *row) {
     for (int64_t c0 = 0; c0 < in; c0 += p->m) {
-        int64_t width = min64(p->m, in - c0), go = n_m_pruned(p, width);
+        int64_t width = espl_min_i64(p->m, in - c0), go = espl_mask_n_m_pruned(p->n, p->m, width);
         uint64_t left = width == 64 ? ~UINT64_C(0) : (UINT64_C(1) << width) - 1;
         for (int64_t c = 0; c < width; c++) {
             if (keys[c0 + c] != KEY_PRUNED) continue;

@@ -129,7 +129,7 @@ static void select_mask(surgeon *s, columns c) {
 static void select_group(const surgeon *s, int64_t r, int64_t c) {
     int32_t keys[64];
     uint64_t kept = ~UINT64_C(0);
-    columns group = {c, c + min64(s->o->pattern.m, s->l->in - c)};
+    columns group = {c, c + espl_min_i64(s->o->pattern.m, s->l->in - c)};
     error_keys(s, s->w + r * s->l->in + c, c, group.last - c, keys);
     espl_select_n_m(keys, group.last - c, &s->o->pattern, &kept);
     clear_bits(s, r, group, &kept);
@@ -155,7 +155,7 @@ static void walk(surgeon *s, columns c) {
     int64_t in = s->l->in, n = c.last - c.first;
 #pragma omp parallel for schedule(dynamic, 1)
     for (int64_t r0 = 0; r0 < s->l->out; r0 += ROWS) {
-        int64_t rows = min64(ROWS, s->l->out - r0);
+        int64_t rows = espl_min_i64(ROWS, s->l->out - r0);
         float *err = espl_workspace_scratch(s->ws);
         for (int64_t r = 0; r < rows; r++) walk_row(s, r0 + r, c, err + r * n);
         if (c.last < in)
@@ -186,12 +186,13 @@ espl_status espl_prune_sparsegpt(const espl_linear *l, const espl_obs *o, uint64
                                  espl_workspace *ws) {
     surgeon s = {.l = l, .o = o, .mask = mask, .w = weight, .words = espl_mask_words(l->in), .ws = ws};
     ESPL_TRY(check(l, o));
-    espl_status st = espl_mem_alloc(&s.keys, l->out, (size_t)min64(o->block, l->in) * sizeof *s.keys, "mask keys");
+    espl_status st =
+        espl_mem_alloc(&s.keys, l->out, (size_t)espl_min_i64(o->block, l->in) * sizeof *s.keys, "mask keys");
     if (st == ESPL_OK) st = espl_mem_alloc(&s.loss, l->out, sizeof *s.loss, "losses");
     if (st == ESPL_OK) {
         load(&s);
         for (int64_t c = 0; c < l->in; c += o->block) {
-            columns block = {c, min64(c + o->block, l->in)};
+            columns block = {c, espl_min_i64(c + o->block, l->in)};
             select_mask(&s, block);
             walk(&s, block);
         }

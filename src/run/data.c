@@ -70,7 +70,7 @@ static espl_status enough(const char *key, const char *path, const espl_corpus *
 static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 
 static espl_status cut_windows(job *j, const espl_corpus *corpus) {
-    const espl_run_config *o = j->o;
+    const espl_config *o = j->o;
     int64_t window = o->calibration_window, n = j->data.windows;
     bool random = strcmp(o->calibration_sample, "random") == 0;
     espl_rng rng;
@@ -94,7 +94,7 @@ static espl_status read_calibration(job *j) {
 }
 
 static espl_status read_validation(job *j) {
-    const espl_run_config *o = j->o;
+    const espl_config *o = j->o;
     espl_corpus *v = &j->data.validation;
     int64_t wanted = max64(o->validation_windows, 1) * o->validation_window;
     ESPL_TRY(read_text(j, o->validation_text, v));
@@ -134,7 +134,7 @@ static espl_status read_mmlu(job *j, const char *dir, const char *split, int64_t
 }
 
 static espl_status read_freebaseqa(job *j, const char *path, int64_t questions, knowledge *k) {
-    const espl_run_config *o = j->o;
+    const espl_config *o = j->o;
     espl_freebaseqa_options q = {.path = path,
                                  .shots_path = *o->probes_freebaseqa_examples ? o->probes_freebaseqa_examples : NULL,
                                  .mode = ESPL_FREEBASEQA_STANDARD,
@@ -149,7 +149,7 @@ static espl_status read_freebaseqa(job *j, const char *path, int64_t questions, 
 }
 
 espl_status espl_data_read(job *j) {
-    const espl_run_config *o = j->o;
+    const espl_config *o = j->o;
     job_data *d = &j->data;
     ESPL_TRY(read_calibration(j));
     ESPL_TRY(read_validation(j));
@@ -179,7 +179,7 @@ static void knowledge_need(const job *j, const knowledge *k, int ranks, espl_mod
 }
 
 espl_model_options espl_data_model_options(const job *j, int ranks) {
-    const espl_run_config *o = j->o;
+    const espl_config *o = j->o;
     int64_t context = max64(o->calibration_window, o->validation_window);
     if (*o->report_text) context = max64(context, o->report_window);
     espl_model_options mo = {.context = context, .batch_tokens = o->run_batch, .slots = 1};

@@ -5,7 +5,7 @@
 #include <string.h>
 
 typedef struct forecast {
-    const espl_run_config *o;
+    const espl_config *o;
     const espl_model_config *config;
     espl_model_options options;
     espl_calibration_options calibration;
@@ -82,7 +82,7 @@ static double forward_flops(const forecast *f, int64_t context, bool head) {
 /* Of an iteration without knowledge probes: statistics once forward; a gradient sample forward, again (recomputed), and
  * twice that backward; validation forward with the head. */
 static double iteration_flops(const forecast *f) {
-    const espl_run_config *o = f->o;
+    const espl_config *o = f->o;
     double window = (double)o->calibration_window, layers = forward_flops(f, o->calibration_window, false);
     int64_t only_forward = max64(o->calibration_forward - o->calibration_backward, 0);
     double flops = (double)only_forward * window * layers;
@@ -149,7 +149,7 @@ static espl_status forecast_here(const job *j, int64_t ranks) {
     return st;
 }
 
-espl_status espl_run_dry(espl_comm *c, const espl_run_config *o, int64_t ranks) {
+espl_status espl_run_dry(espl_comm *c, const espl_config *o, int64_t ranks) {
     job j = {.c = c, .o = o, .root = espl_comm_rank(c) == 0};
     espl_status st = espl_job_inputs(&j);
     if (ranks <= 0) ranks = espl_comm_size(c);

@@ -5,10 +5,14 @@
 
 #include "espalier/agent.h"
 #include "espalier/checkpoint.h"
+#include "espalier/config/config.h"
 #include "espalier/eval/corpus.h"
 #include "espalier/eval/freebaseqa.h"
 #include "espalier/eval/mmlu.h"
 #include "espalier/eval/perplexity.h"
+#include "espalier/export.h"
+#include "espalier/methods.h"
+#include "espalier/model/masks.h"
 #include "espalier/prune.h"
 #include "espalier/run.h"
 #include "espalier/sensitivity.h"
@@ -30,45 +34,17 @@ typedef struct job_data {
     knowledge probe, final;
 } job_data;
 
-/* ------------------------------------------------------------------ masks */
-
-/* One mask per linear of this rank's slice, and the masks of the newest step's linears as they were before it. */
-typedef struct mask_store {
-    espl_model *m; /* borrowed */
-    int64_t first, n;
-    uint64_t **bits;    /* [n], in one allocation */
-    uint64_t **before;  /* [n], NULL: untouched by the newest step */
-    uint64_t *all_bits; /* owned */
-    void **updates;     /* [n] weights that replace the source's, in one allocation; NULL: the method has none */
-    char *all_updates;  /* owned */
-} mask_store;
-
-/* Local. Dense masks for the model's slice, and room for updated weights if there will be any. */
-espl_status espl_masks_create(mask_store *s, espl_model *m, bool updating);
-void espl_masks_free(mask_store *s);
-/* Local. From now on the model is as the masks say, or dense. */
-espl_status espl_masks_apply(const mask_store *s, bool dense);
-/* Local. Keeps the mask of a linear for espl_masks_roll_back. */
-espl_status espl_masks_keep(mask_store *s, int64_t index);
-/* Local. Undoes, or makes final, what was done since the last of these calls. */
-void espl_masks_roll_back(mask_store *s);
-void espl_masks_accept(mask_store *s);
-/* Local. The mask of one linear of the slice. */
-uint64_t *espl_masks_of(const mask_store *s, int64_t index);
-/* Local. Bytes of all masks of layers `slice`. */
-int64_t espl_masks_bytes(const espl_model_config *c, espl_range slice);
-
 /* -------------------------------------------------------------------- job */
 
 typedef struct job {
     espl_comm *c;
-    const espl_run_config *o;
+    const espl_config *o;
     bool root; /* rank 0 */
     espl_model_config config;
     espl_model *m;
     espl_tokenizer *t; /* rank 0 */
     job_data data;
-    mask_store masks;
+    espl_masks masks;
     espl_checkpoint_shape shape;
     espl_calibration calibration; /* of the current masks, if has_profile */
     bool has_profile;
@@ -90,8 +66,6 @@ typedef struct job {
 
 /* Rank 0's path inside the run directory, into s. Local. */
 espl_status espl_job_path(const job *j, const char *name, espl_str *s);
-/* Local. summary.json is written last and whole: one that does not read was damaged later, and says nothing. */
-bool espl_job_summary_reads(const char *path);
 /* Rank 0 only. The history takes over the outcome and its decision. */
 espl_status espl_job_remember(job *j, espl_outcome *o);
 /* Collective. Reads config.json, tokenizer, texts and questions. */
@@ -130,19 +104,11 @@ espl_status espl_measure_corpus(job *j, const espl_corpus *corpus, int64_t windo
 
 /* ------------------------------------------------------------ oneshot.c */
 
-/* Local. Is it a baseline that prunes in one go, without an agent? */
-bool espl_run_is_oneshot(const espl_run_config *o);
-/* Local. The method that section prune describes. ESPL_CONFIG. */
-espl_status espl_run_method(const espl_run_config *o, espl_prune_options *p);
 /* Collective. The whole of it, as iteration 1; nothing if the job was resumed behind it. */
 espl_status espl_run_oneshot(job *j);
 
 /* --------------------------------------------------------------- stop.c */
 
-/* Local. Catches USR1 and TERM, and remembers them. */
-void espl_stop_watch(void);
-/* Local. Has this rank been told to stop? */
-bool espl_stop_signalled(void);
 /* Collective. ESPL_STOPPED on every rank if any was told to stop, the stop file is there, or (`iteration`) the next
  * iteration might end after the time limit. */
 espl_status espl_stop_check(job *j, bool iteration);

@@ -44,7 +44,7 @@ static espl_status profile(job *j) {
 /* ------------------------------------------------------------------- ask */
 
 static espl_status ask_agent(job *j, espl_decision *out) {
-    const espl_run_config *o = j->o;
+    const espl_config *o = j->o;
     espl_agent_view v = {.iteration = j->iteration + 1,
                          .budget = {.target = o->prune_target,
                                     .cap = o->prune_cap,
@@ -164,7 +164,7 @@ espl_status espl_check_patterns(const job *j, const char *file) {
     for (int64_t i = j->masks.first; i < j->masks.first + j->masks.n; i++) {
         const espl_linear *l = espl_model_linear(j->m, i);
         espl_pattern p = pattern_of(j->patterns[i]);
-        if (j->patterns[i] && !espl_mask_is_n_m(espl_masks_of(&j->masks, i), l->out, l->in, &p))
+        if (j->patterns[i] && !espl_mask_is_n_m(espl_masks_of(&j->masks, i), l->out, l->in, p.n, p.m))
             return ESPL_FAIL(file ? ESPL_FORMAT : ESPL_INTERNAL,
                              "%s%s%s became %s, but its mask is not of that pattern", file ? file : "",
                              file ? ": " : "", espl_linear_name(i, name), espl_n_m_name((espl_n_m)j->patterns[i]));

@@ -37,7 +37,7 @@ static espl_status remove_stopped(const job *j) {
     return st;
 }
 
-bool espl_job_summary_reads(const char *path) {
+bool espl_run_summary_reads(const char *path) {
     cJSON *summary = NULL;
     bool good = espl_json_read(path, SUMMARY_BYTES, &summary) == ESPL_OK && cJSON_IsObject(summary) && summary->child;
     espl_json_free(&summary);
@@ -47,7 +47,7 @@ bool espl_job_summary_reads(const char *path) {
 static bool finished_before(const job *j) {
     espl_str path = {0};
     bool there = exists(j, "summary.json") && espl_job_path(j, "summary.json", &path) == ESPL_OK;
-    bool good = there && espl_job_summary_reads(path.data);
+    bool good = there && espl_run_summary_reads(path.data);
     if (there && !good) ESPL_INFO("note: %s is damaged: the run's end is done again", path.data);
     espl_str_free(&path);
     return good;
@@ -132,7 +132,7 @@ static const char *base_name(const char *path) {
     return slash && slash[1] ? slash + 1 : path;
 }
 
-static void endpoint_options(const espl_run_config *o, espl_openai_options *e) {
+static void endpoint_options(const espl_config *o, espl_openai_options *e) {
     *e = (espl_openai_options){.base_url = o->agent_base_url,
                                .model = o->agent_model,
                                .api_key_env = o->agent_api_key_env,
@@ -148,7 +148,7 @@ static void endpoint_options(const espl_run_config *o, espl_openai_options *e) {
                                .max_reply_bytes = o->agent_max_reply_bytes};
 }
 
-static espl_status name_choices(const espl_run_config *o, espl_agent_options *a) {
+static espl_status name_choices(const espl_config *o, espl_agent_options *a) {
     if (!espl_agent_backend_parse(o->agent_backend, &a->backend))
         return ESPL_FAIL(ESPL_CONFIG, "agent.backend: \"%s\" is not known", o->agent_backend);
     if (!espl_agent_fallback_parse(o->agent_fallback, &a->fallback))
@@ -158,7 +158,7 @@ static espl_status name_choices(const espl_run_config *o, espl_agent_options *a)
 
 /* Rank 0 only. `dialogue` is where the record goes; what it holds beyond `keep` iterations is cut off. */
 static espl_status make_agent(job *j, const char *dialogue, int64_t keep) {
-    const espl_run_config *o = j->o;
+    const espl_config *o = j->o;
     espl_agent_options a;
     espl_agent_options_init(&a);
     ESPL_TRY(name_choices(o, &a));
@@ -227,7 +227,7 @@ static espl_status check_export(const job *j) {
     espl_str dir = {0};
     if (!j->o->run_export) return ESPL_OK;
     espl_status st = espl_comm_agree(j->c, espl_job_path(j, "model", &dir));
-    if (st == ESPL_OK) st = espl_run_export_check(j->c, j->m, j->o->model_path, dir.data);
+    if (st == ESPL_OK) st = espl_export_check_model(j->c, j->m, j->o->model_path, dir.data);
     espl_str_free(&dir);
     return st;
 }
@@ -245,7 +245,7 @@ static espl_status run(job *j, bool resume) {
     ESPL_TRY(check_export(j));
     ESPL_TRY(espl_store_identify(j));
     ESPL_TRY(prepare(j, resume));
-    if (espl_run_is_oneshot(j->o)) ESPL_TRY(espl_run_oneshot(j));
+    if (espl_config_is_oneshot(j->o)) ESPL_TRY(espl_run_oneshot(j));
     while (!j->end) ESPL_TRY(espl_iterate(j));
     return espl_report(j);
 }
@@ -266,7 +266,7 @@ void espl_job_free(job *j) {
     espl_tokenizer_close(&j->t);
 }
 
-espl_status espl_run_prune(espl_comm *c, const espl_run_config *o, bool resume) {
+espl_status espl_run_prune(espl_comm *c, const espl_config *o, bool resume) {
     job j = {.c = c, .o = o, .root = espl_comm_rank(c) == 0, .start = espl_clock_now()};
     espl_stop_watch();
     espl_status st = run(&j, resume);

@@ -211,7 +211,7 @@ static espl_status export_model(job *j) {
     double start = espl_clock_now();
     if (!j->o->run_export) return ESPL_OK;
     espl_status st = espl_comm_agree(j->c, espl_job_path(j, "model", &dir));
-    if (st == ESPL_OK) st = espl_run_export(j->c, j->m, j->o->model_path, dir.data);
+    if (st == ESPL_OK) st = espl_export_model(j->c, j->m, j->o->model_path, dir.data);
     if (st == ESPL_OK) ESPL_INFO("exported %s", dir.data);
     espl_str_free(&dir);
     espl_region_add(ESPL_REGION_EXPORT, espl_clock_now() - start);

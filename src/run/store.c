@@ -8,11 +8,11 @@ static espl_status directory(const job *j, espl_str *s) { return espl_job_path(j
 
 /* What is equal in equal runs: not where they were written or how long they may take. */
 static espl_status print_config(const job *j, espl_str *out) {
-    espl_run_config copy = *j->o;
+    espl_config copy = *j->o;
     char none[] = "";
     copy.run_dir = none;
     copy.run_max_minutes = 0;
-    return espl_run_config_print(&copy, false, out);
+    return espl_config_print(&copy, false, out);
 }
 
 static espl_status fill(job *j, espl_checkpoint *k) {
@@ -22,7 +22,7 @@ static espl_status fill(job *j, espl_checkpoint *k) {
         k->update_dtype = espl_model_linear(j->m, j->masks.first)->dtype;
     }
     if (!j->root) return ESPL_OK;
-    k->rows = j->iteration > 0 && !espl_run_is_oneshot(j->o) ? j->rows : NULL;
+    k->rows = j->iteration > 0 && !espl_config_is_oneshot(j->o) ? j->rows : NULL;
     k->history = j->history;
     k->n_history = j->n_history;
     k->dense = j->dense;
@@ -206,7 +206,7 @@ static void hash_slice(const espl_model *m, int64_t first, int64_t n, uint64_t *
     }
 }
 
-espl_status espl_run_hash_weights(espl_comm *c, const espl_model *m, uint64_t *hash) {
+espl_status espl_model_hash_weights(espl_comm *c, const espl_model *m, uint64_t *hash) {
     espl_range slice = espl_model_slice(m);
     int64_t n = espl_range_count(slice) * ESPL_LINEAR_KINDS;
     int64_t linears = espl_model_config_of(m)->layers * ESPL_LINEAR_KINDS;
@@ -238,6 +238,6 @@ static espl_status write_identity(job *j, uint64_t weights) {
 
 espl_status espl_store_identify(job *j) {
     uint64_t weights;
-    ESPL_TRY(espl_run_hash_weights(j->c, j->m, &weights));
+    ESPL_TRY(espl_model_hash_weights(j->c, j->m, &weights));
     return espl_comm_agree(j->c, j->root ? write_identity(j, weights) : ESPL_OK);
 }

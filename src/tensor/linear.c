@@ -8,8 +8,6 @@
 /* Up to this many tokens a linear is bound by reading its weights: dot products beat sgemm's packing. */
 enum { FEW_TOKENS = 6, GEMV_ROWS = 16 };
 
-int64_t espl_mask_words(int64_t in) { return (in + 63) / 64; }
-
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* keep_rows[b] holds all-ones where bit i of b is set: 8 weights are masked with one table row. */

@@ -10,7 +10,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
-#include "espalier/prune.h"
+#include "espalier/methods.h"
 
 typedef struct bench {
     espl_comm *c;

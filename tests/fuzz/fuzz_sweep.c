@@ -1,21 +1,22 @@
-/* rooms: run */
+/* rooms: sweep */
 /* SWEEP.json as hostile input: any bytes are expanded or refused; what is expanded has configurations and names that
  * are safe as directories. */
-#include "espalier/run.h"
+#include "espalier/config/config.h"
+#include "espalier/sweep.h"
 
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void check_run(const espl_sweep *s, int64_t run) {
-    espl_run_config o;
+    espl_config o;
     const char *name = espl_sweep_name(s, run);
     if (!*name || *name == '.' || strchr(name, '/') || strlen(name) > 200) __builtin_trap();
-    if (espl_run_config_init(&o) != ESPL_OK) return;
+    if (espl_config_init(&o) != ESPL_OK) return;
     /* a file that is named is not there, or is no configuration; nothing else may fail */
     espl_status st = espl_sweep_config(s, run, &o);
     if (st != ESPL_OK && st != ESPL_IO && st != ESPL_CONFIG) __builtin_trap();
-    espl_run_config_free(&o);
+    espl_config_free(&o);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

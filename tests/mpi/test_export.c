@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "espalier/export.h"
 #include "espalier/model.h"
-#include "espalier/run.h"
 
 enum { TOKENS = 20, UPDATED = 1, DENSE = 3 }; /* linears with other weights, without a mask */
 
@@ -134,7 +134,7 @@ static void compare_models(run *r, const espl_model_options *o) {
 /* ------------------------------------------------------------------ exports */
 
 static void good(run *r, const espl_model_options *o) {
-    espl_status st = espl_run_export(r->c, r->m, r->source, r->dir);
+    espl_status st = espl_export_model(r->c, r->m, r->source, r->dir);
     check(r, st == ESPL_OK, "export");
     if (st != ESPL_OK) return;
     compare_tensors(r);
@@ -142,7 +142,7 @@ static void good(run *r, const espl_model_options *o) {
 }
 
 static void bad(run *r) {
-    espl_status st = espl_run_export(r->c, r->m, r->source, r->dir);
+    espl_status st = espl_export_model(r->c, r->m, r->source, r->dir);
     check(r, st == ESPL_IO, "the export fails");
     check(r, espl_comm_max(r->c, (int)st) == (int)st && -espl_comm_max(r->c, -(int)st) == (int)st, "everywhere");
     if (espl_comm_rank(r->c) == 0) printf("%s\n", espl_base_error_text());

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "espalier/prune.h"
+#include "espalier/methods.h"
 
 enum { FREE_SAMPLES = 9, FREE_WINDOW = 48 };
 /* Activations differ by rounding: scores closer than that may change places, one pair in a linear, and with SparseGPT,

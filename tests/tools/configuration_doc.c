@@ -4,7 +4,7 @@
  */
 #include <string.h>
 
-#include "../../src/run/config.h"
+#include "espalier/config/table.h"
 
 static const char introduction[] =
     "# Configuration\n\n"
@@ -27,7 +27,7 @@ static const char introduction[] =
     "computed,\n"
     "  files that cannot be read (exit code 74).\n"
     "- Paths are relative to the directory that the program runs in. Only rank 0 reads the configuration.\n\n"
-    "This page is written by `build/release/tests/tools/configuration_doc` from the table `ESPL_RUN_OPTIONS` of\n"
+    "This page is written by `build/release/tests/tools/configuration_doc` from the table `ESPL_CONFIG_OPTIONS` of\n"
     "`include/espalier/run.h`; a test compares them.\n";
 
 static void put_default(espl_str *s, const espl_option *row) {

@@ -49,7 +49,7 @@ static espl_status write(maker *k, const char *dir) {
     uint64_t hash;
     espl_checkpoint content = {.masks = k->masks, .updates = k->updates};
     content.update_dtype = espl_model_linear(k->other, 0)->dtype;
-    ESPL_TRY(espl_run_hash_weights(k->c, k->m, &hash));
+    ESPL_TRY(espl_model_hash_weights(k->c, k->m, &hash));
     espl_str_printf(&content.identity, "{\"weights\":\"%016llx\"}", (unsigned long long)hash);
     espl_str_puts(&content.agent, "{}");
     espl_str_puts(&content.config, "{}");

@@ -1,6 +1,6 @@
 /*
- * The plain data of the pruning loop: linears, profile rows, decisions, outcomes, the budget. No behaviour beyond naming
- * and counting. All functions are Local.
+ * The plain data of the pruning loop: linears, profile rows, decisions, outcomes, the budget. No behaviour beyond
+ * naming and counting. All functions are Local.
  */
 #ifndef ESPALIER_LOOP_LOOP_H
 #define ESPALIER_LOOP_LOOP_H

@@ -110,13 +110,13 @@ static void masks_are_told_apart(void **state) {
         espl_pattern p = {.group = ESPL_GROUP_N_M, .n = shapes[i][0], .m = shapes[i][1]};
         espl_scoring by = {.score = ESPL_SCORE_WANDA, .norm = m.norm};
         make(6, 131, 0);
-        assert_false(espl_mask_is_n_m(m.mask, m.l.out, m.l.in, &p));
+        assert_false(espl_mask_is_n_m(m.mask, m.l.out, m.l.in, p.n, p.m));
         assert_int_equal(espl_prune_linear(&m.l, &by, &p, 0, m.mask, ws), ESPL_OK);
-        assert_true(espl_mask_is_n_m(m.mask, m.l.out, m.l.in, &p));
+        assert_true(espl_mask_is_n_m(m.mask, m.l.out, m.l.in, p.n, p.m));
         for (int64_t c = 0; c < m.l.in; c++) {
             uint64_t *word = m.mask + 3 * espl_mask_words(m.l.in) + c / 64, bit = UINT64_C(1) << c % 64;
             *word ^= bit;
-            assert_false(espl_mask_is_n_m(m.mask, m.l.out, m.l.in, &p));
+            assert_false(espl_mask_is_n_m(m.mask, m.l.out, m.l.in, p.n, p.m));
             *word ^= bit;
         }
     }

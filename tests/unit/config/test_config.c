@@ -1,0 +1,381 @@
+#include <dirent.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "espalier/config/config.h"
+
+static espl_config defaults(void) {
+    espl_config o;
+    assert_int_equal(espl_config_init(&o), ESPL_OK);
+    return o;
+}
+
+static espl_config parsed(const char *text) {
+    espl_config o = defaults();
+    if (espl_config_parse(text, (int64_t)strlen(text), "c.json", &o) != ESPL_OK)
+        fail_msg("%s\n-> %s", text, espl_base_error_text());
+    return o;
+}
+
+static void expect_words(espl_status st, const char *input, const char *words) {
+    if (st != ESPL_CONFIG || !strstr(espl_base_error_text(), words))
+        fail_msg("%s\n-> %s: %s\nexpected: %s", input, espl_status_name(st), espl_base_error_text(), words);
+}
+
+/* The text is refused with a message that holds `words`. */
+static void refused(const char *text, const char *words) {
+    espl_config o = defaults();
+    espl_base_error_clear();
+    expect_words(espl_config_parse(text, (int64_t)strlen(text), "c.json", &o), text, words);
+    espl_config_free(&o);
+}
+
+static void set_refused(const char *assignment, const char *words) {
+    espl_config o = defaults();
+    espl_base_error_clear();
+    expect_words(espl_config_set(assignment, &o), assignment, words);
+    espl_config_free(&o);
+}
+
+static void set(espl_config *o, const char *assignment) {
+    if (espl_config_set(assignment, o) != ESPL_OK) fail_msg("%s -> %s", assignment, espl_base_error_text());
+}
+
+/* ------------------------------------------------------------------ tests */
+
+/* Every default is one that a file may hold: in its range, among its values. */
+static void defaults_are_allowed(void **state) {
+    (void)state;
+    espl_config o = defaults();
+#define DEFAULT_TEXT(key, value, lo, hi)                                                                               \
+    assert_string_equal(o.key, value);                                                                                 \
+    if (lo) assert_non_null(strstr((const char *)(lo) ? (const char *)(lo) : "", value));
+#define DEFAULT_INTEGER(key, value, lo, hi)                                                                            \
+    assert_true(o.key == (value));                                                                                     \
+    assert_true(o.key >= (lo) && o.key <= (hi));
+#define DEFAULT_REAL(key, value, lo, hi) DEFAULT_INTEGER(key, value, lo, hi)
+#define DEFAULT_FLAG(key, value, lo, hi) assert_true(o.key == (value));
+#define X(type, section, key, value, lo, hi, meaning) DEFAULT_##type(section##_##key, value, lo, hi)
+    ESPL_CONFIG_OPTIONS(X)
+#undef X
+#define X(type, key, value, lo, hi, meaning) DEFAULT_REAL(policy.key, value, lo, hi)
+    ESPL_POLICY_LIST(X)
+#undef X
+    espl_config_free(&o);
+}
+
+static void reads_every_type(void **state) {
+    (void)state;
+    espl_config o = parsed("{\"model\": {\"path\": \"m\\u00e9 /\\\"x\\\\\"},\n"
+                           " \"run\": {\"export\": false, \"seed\": 9007199254740991, \"max_minutes\": 1.5e2},\n"
+                           " \"policy\": {\"weight_s\": -0.5}}");
+    assert_string_equal(o.model_path, "m\xC3\xA9 /\"x\\");
+    assert_false(o.run_export);
+    assert_true(o.run_seed == 9007199254740991);
+    assert_true(o.run_max_minutes == 150);
+    assert_true(o.policy.weight_s == -0.5);
+    assert_true(o.prune_target == 0.45); /* untouched */
+    espl_config_free(&o);
+}
+
+static void comments_are_blanks(void **state) {
+    (void)state;
+    espl_config o = parsed("\xEF\xBB\xBF// head\n{/* a * / \" */ \"run\" /**/ : // x\r\n"
+                           "{ \"dir\": \"a // b /* c */\", // last, \"seed\": 1\n /* \"seed\": 2, */ },}\n// tail");
+    assert_string_equal(o.run_dir, "a // b /* c */");
+    assert_true(o.run_seed == 0);
+    espl_config_free(&o);
+    o = parsed("{\"run\": {\"dir\": \"ends in a backslash\\\\\", \"keep\": /* 3 */ 4}}");
+    assert_string_equal(o.run_dir, "ends in a backslash\\");
+    assert_true(o.run_keep == 4);
+    espl_config_free(&o);
+    o = parsed(" {} ");
+    espl_config_free(&o);
+}
+
+static void refuses_broken_json(void **state) {
+    (void)state;
+    refused("", "c.json:1: expected an object, { ... }, found the end of the file");
+    refused("[]", "c.json:1: expected an object, { ... }, found a list");
+    refused("{\n\"run\": {\n\"keep\": 1\n\"seed\": 2}}", "c.json:4: expected a comma or }, found \"seed\"");
+    refused("{\"run\": {\"keep\" 1}}", "expected a colon after the name, found 1");
+    refused("{\"run\": {keep: 1}}", "expected a name in quotes or }, found keep");
+    refused("{\"run\": {\"keep\": 1}", "expected a comma or }, found the end of the file");
+    refused("{\"run\": {,}}", "expected a name in quotes or }");
+    refused("{\"run\": {\"keep\": 1,,}}", "expected a name in quotes or }");
+    refused("{\"run\": {}} x", "expected the end of the file, found x");
+    refused("{\"run\": {}}\n\n/* ", "c.json:3: a comment that begins here does not end");
+    refused("{\"run\": {\"dir\":\n\"a\n\"}}", "c.json:2: the text in quotes that begins here does not end in its line");
+    refused("{\"run\": {\"dir\": \"\\", "does not end in its line");
+    refused("{\"run\": {\"dir\": \"\\x\"}}", "expected a text in quotes for run.dir");
+    refused("{\"run\": {\"dir\": \"\\ud800\"}}", "expected a text in quotes for run.dir");
+    refused("{\"run\": {\"dir\": \"a\\u0000b\"}}", "must not contain \\u0000");
+    refused("{\"run\": {\"dir\": \"\xff\"}}", "not UTF-8");
+    refused("{\"run\": 3}", "expected an object, { ... }, as a section, found 3");
+    refused("{\"run\": /", "found /");
+}
+
+static void refuses_wrong_values(void **state) {
+    (void)state;
+    refused("{\n\"prune\": {\"target\": \"0.45\"}}",
+            "c.json:2: prune.target is \"0.45\", expected a number from 0 to 1");
+    refused("{\"prune\": {\"target\": 1.5}}", "prune.target is 1.5, expected a number from 0 to 1");
+    refused("{\"prune\": {\"target\": 1e999}}", "prune.target is 1e999, expected a number from 0 to 1");
+    refused("{\"prune\": {\"target\": nan}}", "expected a number from 0 to 1 for prune.target, found nan");
+    refused("{\"prune\": {\"target\": 0.4.5}}", "found 0.4.5");
+    refused("{\"run\": {\"keep\": 2.5}}", "run.keep is 2.5, expected an integer from 1 to 1000000");
+    refused("{\"run\": {\"keep\": 0}}", "run.keep is 0, expected an integer from 1 to 1000000");
+    refused("{\"run\": {\"seed\": 9007199254740993}}", "run.seed is 9007199254740993, expected");
+    refused("{\"run\": {\"export\": 1}}", "run.export is 1, expected true or false");
+    refused("{\"run\": {\"export\": truely}}", "expected true or false for run.export, found truely");
+    refused("{\"run\": {\"dir\": null}}", "run.dir is null, expected a text in quotes");
+    refused("{\"run\": {\"dir\": {}}}", "expected a text in quotes for run.dir, found an object");
+    refused("{\"run\": {\"dir\": [1]}}", "expected a text in quotes for run.dir, found a list");
+    refused("{\"prune\": {\"score\": \"wand\"}}", "prune.score is \"wand\", expected one of \"wanda\", \"magnitude\"");
+    refused("{\"prune\": {\"score\": \"wanda|magnitude\"}}", "expected one of");
+    refused("{\"prune\": {\"score\": \"\"}}", "expected one of");
+}
+
+static void suggests_names(void **state) {
+    (void)state;
+    refused("{\"prune\":\n{\"taregt\": 1}}",
+            "c.json:2: prune.taregt: there is no such option; did you mean prune.target?");
+    refused("{\"prun\": {}}", "prun: there is no such section; did you mean prune?");
+    refused("{\"target\": 0.4}", "did you mean prune.target?");
+    refused("{\"validation\": {\"forward\": 4}}", "did you mean calibration.forward?");
+    refused("{\"validation\": {\"zzz\": 4}}", "validation has: text, window, windows");
+    refused("{\"zzzzzzzz\": {}}", "sections are: model, run,");
+    refused("{\"a\\u001b[2J\\n\": {}}", "a?[2J?: there is no such section");
+    set_refused("agent.temprature=1",
+                "--set: agent.temprature: there is no such option; did you mean agent.temperature?");
+    set_refused("agnet.model=1", "did you mean agent.model?");
+}
+
+static void refuses_a_key_twice(void **state) {
+    (void)state;
+    refused("{\"run\": {\"keep\": 1,\n\n\"keep\": 1}}", "c.json:3: run.keep is given again, first in line 1");
+    refused("{\"run\": {},\n\"run\": {}}", "c.json:2: run is given again, first in line 1");
+}
+
+static void hostile_sizes(void **state) {
+    (void)state;
+    static char text[1 << 16];
+    espl_config o = defaults();
+    memset(text, '{', sizeof text);
+    assert_int_equal(espl_config_parse(text, sizeof text, "c.json", &o), ESPL_CONFIG);
+    memset(text, 'a', sizeof text);
+    memcpy(text, "{\"", 2);
+    memcpy(text + sizeof text - 6, "\": {}}", 6);
+    assert_int_equal(espl_config_parse(text, sizeof text, "c.json", &o), ESPL_CONFIG);
+    assert_true(strlen(espl_base_error_text()) < 300);
+    memcpy(text, "{\"run\": {\"keep\": ", 17);
+    memset(text + 17, '1', sizeof text - 17);
+    assert_int_equal(espl_config_parse(text, sizeof text, "c.json", &o), ESPL_CONFIG);
+    espl_config_free(&o);
+}
+
+static void assigns(void **state) {
+    (void)state;
+    espl_config o = defaults();
+    set(&o, "prune.target=0.5");
+    set(&o, "run.dir=out/a=b \"c\"");
+    set(&o, "model.path=\"quoted\\u0020\"");
+    set(&o, "run.export=false");
+    set(&o, "prune.score=magnitude");
+    set(&o, "calibration.window= 64 ");
+    assert_true(o.prune_target == 0.5 && !o.run_export && o.calibration_window == 64);
+    assert_string_equal(o.run_dir, "out/a=b \"c\"");
+    assert_string_equal(o.model_path, "quoted ");
+    assert_string_equal(o.prune_score, "magnitude");
+    set(&o, "run.dir=");
+    set(&o, "prune.target=0.6");
+    assert_string_equal(o.run_dir, "");
+    assert_true(o.prune_target == 0.6);
+    espl_config_free(&o);
+}
+
+static void refuses_assignments(void **state) {
+    (void)state;
+    set_refused("prune.target", "expected section.key=value");
+    set_refused("=", "expected section.key=value");
+    set_refused("target=1", "did you mean prune.target?");
+    set_refused("prune=1", "prune has: target, cap");
+    set_refused("prune.target=", "expected a number from 0 to 1 for prune.target, found nothing");
+    set_refused("prune.target=0.5 0.6", "found 0.6");
+    set_refused("prune.target=2", "prune.target is 2, expected a number from 0 to 1");
+    set_refused("run.export=yes", "expected true or false for run.export, found yes");
+    set_refused("prune.score=abc", "prune.score is abc, expected one of");
+    set_refused("run.dir=\"open", "does not end in its line");
+    set_refused("run.dir=\xC3", "not UTF-8");
+}
+
+/* A text that is allowed and not `value`: of a set its first or second, else one with all that needs care. */
+static const char *other_text(const char *set, const char *value, char *word) {
+    if (!set) return "\xE4\xB8\xAD \t// \\ /* ' \x7F";
+    if (strncmp(set, value, strcspn(set, "|")) == 0) set = strchr(set, '|') + 1;
+    snprintf(word, 64, "%.*s", (int)strcspn(set, "|"), set);
+    return word;
+}
+
+/* A configuration in which every option differs from its default. */
+static espl_config everything_changed(void) {
+    espl_config o = defaults();
+    char assignment[256], word[64];
+#define OTHER_TEXT(name, value, lo, hi)                                                                                \
+    snprintf(assignment, sizeof assignment, name "=%s", other_text(lo, value, word));
+#define OTHER_INTEGER(name, value, lo, hi)                                                                             \
+    snprintf(assignment, sizeof assignment, name "=%lld", (long long)((value) == (lo) ? (hi) : (lo)));
+#define OTHER_REAL(name, value, lo, hi)                                                                                \
+    snprintf(assignment, sizeof assignment, name "=%.17g", (lo) + ((hi) - (lo)) / 7.0);
+#define OTHER_FLAG(name, value, lo, hi) snprintf(assignment, sizeof assignment, name "=%s", (value) ? "false" : "true");
+#define X(type, section, key, value, lo, hi, meaning)                                                                  \
+    OTHER_##type(#section "." #key, value, lo, hi) set(&o, assignment);
+    ESPL_CONFIG_OPTIONS(X)
+#undef X
+#define X(type, key, value, lo, hi, meaning) OTHER_REAL("policy." #key, value, lo, hi) set(&o, assignment);
+    ESPL_POLICY_LIST(X)
+#undef X
+    return o;
+}
+
+static void same_values(const espl_config *a, const espl_config *b, bool differ) {
+#define SAME_TEXT(key) assert_true((strcmp(a->key, b->key) != 0) == differ);
+#define SAME_INTEGER(key) assert_true((a->key != b->key) == differ);
+#define SAME_REAL(key) SAME_INTEGER(key)
+#define SAME_FLAG(key) SAME_INTEGER(key)
+#define X(type, section, key, value, lo, hi, meaning) SAME_##type(section##_##key)
+    ESPL_CONFIG_OPTIONS(X)
+#undef X
+#define X(type, key, value, lo, hi, meaning) SAME_REAL(policy.key)
+    ESPL_POLICY_LIST(X)
+#undef X
+}
+
+static void prints_what_reads_back(void **state) {
+    (void)state;
+    espl_config untouched = defaults(), changed = everything_changed();
+    same_values(&untouched, &changed, true);
+    for (int comments = 0; comments < 2; comments++) {
+        espl_str text = {0}, again = {0};
+        assert_int_equal(espl_config_print(&changed, comments, &text), ESPL_OK);
+        espl_config o = parsed(text.data);
+        same_values(&changed, &o, false);
+        assert_int_equal(espl_config_print(&o, comments, &again), ESPL_OK);
+        assert_string_equal(text.data, again.data);
+        assert_true((strstr(text.data, "sparsity of all prunable linears") != NULL) == comments);
+        espl_str_free(&text);
+        espl_str_free(&again);
+        espl_config_free(&o);
+    }
+    espl_config_free(&untouched);
+    espl_config_free(&changed);
+}
+
+/* ------------------------------------------------------------------ check */
+
+static espl_config complete(void) {
+    return parsed("{\"model\": {\"path\": \"m\"}, \"run\": {\"dir\": \"r\"}, \"calibration\": {\"text\": \"c\"},"
+                  " \"validation\": {\"text\": \"v\"}}");
+}
+
+/* A complete configuration with this change fails, or, with words NULL, passes. */
+static void check_with(const char *change, const char *second, const char *words) {
+    espl_config o = complete();
+    set(&o, change);
+    set(&o, second);
+    espl_status st = espl_config_check(&o);
+    if (words) expect_words(st, change, words);
+    if (!words && st != ESPL_OK) fail_msg("%s, %s -> %s", change, second, espl_base_error_text());
+    espl_config_free(&o);
+}
+
+static void checks_between_options(void **state) {
+    (void)state;
+    const char *nothing = "run.seed=1";
+    check_with(nothing, nothing, NULL);
+    check_with("model.path=", nothing, "model.path is missing");
+    check_with("run.dir=", nothing, "run.dir is missing");
+    check_with("run.dir=m", nothing, "run.dir is model.path");
+    check_with("validation.text=", nothing, "validation.text is missing");
+    check_with("calibration.text=", nothing, "calibration.text is missing");
+    check_with("calibration.forward=0", nothing, "calibration.forward is 0, but prune.score \"wanda\" needs");
+    check_with("calibration.forward=0", "prune.score=ria", "calibration.forward is 0, but prune.score \"ria\" needs");
+    check_with("calibration.forward=0", "prune.score=magnitude", NULL);
+    check_with("prune.target=0.9", nothing, "prune.target is 0.9, but no linear may be pruned beyond prune.cap, 0.8");
+    check_with("prune.target=0.8", nothing, NULL);
+    check_with("agent.backend=replay", nothing, "agent.replay is missing");
+    check_with("agent.backend=replay", "agent.replay=d", NULL);
+    check_with("agent.backend=openai", "agent.model=m", "agent.base_url is missing");
+    check_with("agent.backend=openai", "agent.base_url=localhost:80", "expected http://... or https://...");
+    check_with("agent.backend=openai", "agent.base_url=http://localhost", "agent.model is missing");
+}
+
+static void names_missing_files(void **state) {
+    (void)state;
+    espl_config o = complete();
+    set(&o, "model.path=/");
+    set(&o, "calibration.text=/dev/null");
+    set(&o, "validation.text=/no/such/file");
+    assert_int_equal(espl_config_files(&o), ESPL_IO);
+    assert_string_equal(espl_base_error_text(), "validation.text: /no/such/file: No such file or directory");
+    set(&o, "validation.text=/dev/null");
+    set(&o, "agent.replay=/no/such/file"); /* another backend's */
+    assert_int_equal(espl_config_files(&o), ESPL_OK);
+    set(&o, "agent.backend=replay");
+    assert_int_equal(espl_config_files(&o), ESPL_IO);
+    assert_int_equal(espl_config_read("/no/such/file", &o), ESPL_IO);
+    espl_config_free(&o);
+}
+
+/* Every file of configs/ reads, and what must hold between its options does. */
+static void shipped_configurations(void **state) {
+    (void)state;
+    char folder[512], path[1024];
+    const char *root = getenv("ESPL_TEST_ROOT");
+    int files = 0;
+    snprintf(folder, sizeof folder, "%s/../configs", root ? root : "tests");
+    DIR *d = opendir(folder);
+    assert_non_null(d);
+    for (const struct dirent *e; (e = readdir(d));) {
+        if (!strstr(e->d_name, ".json")) continue; /* configs/sweeps is test_sweep.c's */
+        espl_config o = defaults();
+        snprintf(path, sizeof path, "%s/%.255s", folder, e->d_name);
+        if (espl_config_read(path, &o) != ESPL_OK || espl_config_check(&o) != ESPL_OK)
+            fail_msg("%s: %s", path, espl_base_error_text());
+        assert_true(o.prune_target == 0.45);
+        espl_config_free(&o);
+        files++;
+    }
+    closedir(d);
+    assert_true(files >= 7);
+}
+
+static int no_leak(void **state) {
+    (void)state;
+    return espl_mem_balance() == 0 ? 0 : -1;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(defaults_are_allowed, no_leak),
+        cmocka_unit_test_teardown(reads_every_type, no_leak),
+        cmocka_unit_test_teardown(comments_are_blanks, no_leak),
+        cmocka_unit_test_teardown(refuses_broken_json, no_leak),
+        cmocka_unit_test_teardown(refuses_wrong_values, no_leak),
+        cmocka_unit_test_teardown(suggests_names, no_leak),
+        cmocka_unit_test_teardown(refuses_a_key_twice, no_leak),
+        cmocka_unit_test_teardown(hostile_sizes, no_leak),
+        cmocka_unit_test_teardown(assigns, no_leak),
+        cmocka_unit_test_teardown(refuses_assignments, no_leak),
+        cmocka_unit_test_teardown(prints_what_reads_back, no_leak),
+        cmocka_unit_test_teardown(checks_between_options, no_leak),
+        cmocka_unit_test_teardown(names_missing_files, no_leak),
+        cmocka_unit_test_teardown(shipped_configurations, no_leak),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
