@@ -1,16 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Checkpoints: written on some number of ranks, read on another.
  *
  * usage: mpirun -n N test_checkpoint write|read|retain|first|fail|again|succeed DIR
  * `write` makes three checkpoints in DIR; `read` finds the newest, reads all three and compares every bit with what was
  * to be written, then tries wrong shapes; `retain` deletes. tests/mpi/test_checkpoint.sh compares the files of
  * different N byte for byte. tests/fault/test_checkpoint.sh: `first` writes one checkpoint; `fail` must fail to write
- * the largest; `again` must fail, then `succeed`. Exit 0: all hold. Failures are collected, never asserted between
- * collectives. */
+ * the largest; `again` must fail, then `succeed`. Exit 0: all hold. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "espalier/checkpoint.h"
+#include "harness.h"
 
 enum { LAYERS = 5, LINEARS = LAYERS * ESPL_LINEAR_KINDS };
 /* Rows of mask words that end inside, at and just behind a word. */
@@ -18,9 +19,9 @@ static const int64_t OUT[ESPL_LINEAR_KINDS] = {24, 8, 8, 40, 33, 33, 40},
                      IN[ESPL_LINEAR_KINDS] = {40, 40, 40, 64, 128, 65, 33};
 
 typedef struct run {
+    harness *h;
     espl_comm *c;
     const char *dir;
-    int failures;
     espl_checkpoint_shape shape;
     uint64_t *masks[LINEARS], *read_masks[LINEARS];
     void *updates[LINEARS], *read_updates[LINEARS];
@@ -28,12 +29,6 @@ typedef struct run {
     espl_outcome history[3];
     espl_checkpoint content[3];
 } run;
-
-static void check(run *r, bool ok, const char *what) {
-    if (ok) return;
-    r->failures++;
-    fprintf(stderr, "rank %d: %s: %s (%s)\n", espl_comm_rank(r->c), r->dir, what, espl_base_error_text());
-}
 
 /* ------------------------------------------------------------- content */
 
@@ -82,8 +77,7 @@ static void fill_outcome(espl_outcome *o, int64_t iteration, int64_t n, const ch
     if (n > 2) o->decision.items[2] = (espl_decision_item){5, ESPL_N_M_SPARSITY, ESPL_N_M_4_8};
     o->decision.n = n;
     o->decision.stop = iteration == 7;
-    free(o->decision.reason);
-    o->decision.reason = NULL;
+    espl_mem_free(&o->decision.reason);
     if (espl_mem_alloc(&o->decision.reason, (int64_t)strlen(reason) + 1, 1, "reason") != ESPL_OK) exit(1);
     memcpy(o->decision.reason, reason, strlen(reason));
 }
@@ -116,6 +110,18 @@ static void fill_content(run *r) {
     k.updates = (const void *const *)(r->updates + first);
     k.update_dtype = ESPL_DTYPE_BF16;
     r->content[2] = k;
+}
+
+static void free_content(run *r) {
+    for (int i = 0; i < LINEARS; i++) {
+        free(r->masks[i]);
+        free(r->read_masks[i]);
+        free(r->updates[i]);
+        free(r->read_updates[i]);
+    }
+    for (int i = 0; i < 3; i++) espl_decision_free(&r->history[i].decision);
+    espl_str_free(&r->content[2].config); /* the three share their texts */
+    espl_str_free(&r->content[2].agent);
 }
 
 static void cut(run *r) {
@@ -293,9 +299,11 @@ static void succeed(run *r) {
 
 int main(int argc, char **argv) {
     static run r;
-    if (espl_comm_create(&argc, &argv, &r.c) != ESPL_OK || argc != 3) return 2;
-    espl_log_init(ESPL_LOG_QUIET, espl_comm_rank(r.c));
-    r.dir = argv[2];
+    harness h;
+    if (!harness_begin(&h, &argc, &argv, 2, ESPL_LOG_QUIET)) return 2;
+    r.h = &h;
+    r.c = h.c;
+    r.dir = h.name = argv[2];
     cut(&r);
     fill_content(&r);
     if (strcmp(argv[1], "write") == 0) write_all(&r);
@@ -309,7 +317,6 @@ int main(int argc, char **argv) {
         check(&r, espl_checkpoint_write(r.c, r.dir, &r.shape, &r.content[0]) == ESPL_OK, "first");
     if (strcmp(argv[1], "fail") == 0 || strcmp(argv[1], "again") == 0) fail(&r);
     if (strcmp(argv[1], "again") == 0 || strcmp(argv[1], "succeed") == 0) succeed(&r);
-    espl_status st = espl_comm_agree(r.c, r.failures ? ESPL_FAILED : ESPL_OK);
-    espl_comm_destroy(&r.c);
-    return st == ESPL_OK ? 0 : 1;
+    free_content(&r);
+    return harness_end(&h);
 }

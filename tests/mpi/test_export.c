@@ -1,34 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A pruned model as a Hugging Face directory.
  *
  * usage: mpirun -n N test_export good|bad|again MODEL DIR
  * `good` masks MODEL, gives one of its linears other weights, exports it to DIR, and compares DIR's tensors bit for bit
  * with what they should be, and what both models compute. `bad`: the export must fail, in the same way on every rank;
  * rank 0 prints the message. `again`: first bad, then good. tests/mpi/test_export.sh and tests/fault/test_export.sh
- * look at the files. Exit 0: all hold. Failures are collected, never asserted between collectives. */
+ * look at the files. Exit 0: all hold. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "espalier/export.h"
 #include "espalier/model.h"
+#include "harness.h"
 
 enum { TOKENS = 20, UPDATED = 1, DENSE = 3 }; /* linears with other weights, without a mask */
 
 typedef struct run {
+    harness *h;
     espl_comm *c;
     const char *source, *dir;
-    int failures;
     espl_model *m;
     espl_weights *before;
     int64_t linears;
     uint64_t **masks; /* [linears] of the whole model, NULL: dense */
     void *updated;
 } run;
-
-static void check(run *r, bool ok, const char *what) {
-    if (ok) return;
-    r->failures++;
-    fprintf(stderr, "rank %d: %s: %s (%s)\n", espl_comm_rank(r->c), r->dir, what, espl_base_error_text());
-}
 
 /* ----------------------------------------------------------- what is exported */
 
@@ -164,14 +160,11 @@ static void test(run *r, const char *mode) {
 }
 
 int main(int argc, char **argv) {
-    run r = {0};
-    if (espl_comm_create(&argc, &argv, &r.c) != ESPL_OK || argc != 4) return 2;
-    espl_log_init(ESPL_LOG_INFO, espl_comm_rank(r.c));
+    harness h;
+    if (!harness_begin(&h, &argc, &argv, 3, ESPL_LOG_INFO)) return 2;
+    run r = {.h = &h, .c = h.c, .source = argv[2], .dir = argv[3]};
+    h.name = r.dir;
     espl_tensor_blas_init();
-    r.source = argv[2];
-    r.dir = argv[3];
     test(&r, argv[1]);
-    espl_status st = espl_comm_agree(r.c, r.failures ? ESPL_FAILED : ESPL_OK);
-    espl_comm_destroy(&r.c);
-    return st == ESPL_OK && espl_mem_balance() == 0 ? 0 : 1;
+    return harness_end(&h);
 }

@@ -1,20 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The calibration pass against PyTorch autograd (tests/golden/models, gradients.safetensors), on any number of ranks.
  *
  * usage: mpirun -n N test_gradient_golden MODEL_DIR...
  * Dense and masked: losses, mean |dL/dW| per linear and sample, dL/d(embeddings), squares of the linears' inputs, and
  * the profile's 10th percentile; then more windows than ranks through the pipeline. Every rank prints hashes of its
- * linears' bits for tests/mpi/compare_np.sh. Exit 0: all hold. Failures are collected, never asserted between
- * collectives. */
+ * linears' bits for tests/mpi/compare_np.sh. Exit 0: all hold. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "espalier/sensitivity.h"
+#include "harness.h"
 
 enum { MANY = 7, MANY_BACKWARD = 5 };
 static const double TOLERANCE = 1e-4;
 
 typedef struct run {
+    harness *h;
     espl_comm *c;
     espl_model *m;
     espl_weights *golden, *forward; /* gradients.safetensors, golden.safetensors */
@@ -23,18 +25,7 @@ typedef struct run {
     const char *dir, *variant; /* "" or "masked." */
     int64_t sample;            /* of the next embedding gradient */
     uint64_t **masks;          /* [linears], those of this rank */
-    double worst;
-    int failures;
 } run;
-
-/* What this rank has to say. mpirun mixes the output of several ranks, inside lines too: rank 0 prints it all. */
-static espl_str lines;
-
-static void check(run *r, bool ok, const char *what) {
-    if (ok) return;
-    r->failures++;
-    fprintf(stderr, "rank %d: %s: %s%s (%s)\n", espl_comm_rank(r->c), r->dir, r->variant, what, espl_base_error_text());
-}
 
 static const float *want(run *r, const char *name) {
     char full[64];
@@ -47,28 +38,14 @@ static const float *want(run *r, const char *name) {
 /* |a - b| <= 1e-4 |b| */
 static void compare(run *r, const char *what, double got, double expected) {
     double far = fabs(got - expected) / fmax(fabs(expected), 1e-30);
-    if (far > r->worst) r->worst = far;
-    if (far <= TOLERANCE) return;
-    r->failures++;
-    fprintf(stderr, "rank %d: %s: %s%s is %.9g, not %.9g\n", espl_comm_rank(r->c), r->dir, r->variant, what, got,
-            expected);
-}
-
-/* max |a - b| <= 1e-4 max |b|, and no NaN. */
-static void compare_all(run *r, const char *what, const float *got, const float *expected, int64_t n) {
-    double diff = 0, size = 1e-12;
-    for (int64_t i = 0; i < n; i++) {
-        double d = fabs((double)got[i] - (double)expected[i]);
-        if (!(d <= diff)) diff = d;
-        size = fmax(size, fabs((double)expected[i]));
-    }
-    compare(r, what, 1 + diff / size, 1);
+    if (far > r->h->worst) r->h->worst = far;
+    if (!(far <= TOLERANCE)) harness_fail(r->h, "%s is %.9g, not %.9g", what, got, expected);
 }
 
 static void watch_embedding(void *context, int64_t layer, const float *dx, int64_t T) {
     run *r = context;
     const float *w = layer == -1 && !*r->variant ? want(r, "embedding") : NULL;
-    if (w) compare_all(r, "embedding", dx, w + r->sample * T * r->C, T * r->C);
+    if (w) harness_compare(r->h, "embedding", dx, w + r->sample * T * r->C, T * r->C, TOLERANCE);
     if (layer == -1) r->sample++;
 }
 
@@ -108,8 +85,8 @@ static void compare_profile(run *r, const espl_calibration *c) {
         sum += rows[i].z_s * rows[i].z_s + rows[i].z_g * rows[i].z_g;
     }
     compare(r, "sum of squared z-scores", sum, 2 * (double)r->linears);
-    if (espl_comm_rank(r->c) == espl_comm_size(r->c) - 1)
-        espl_str_printf(&lines, "%s %sprofile %016llx\n", strrchr(r->dir, '/') + 1, r->variant,
+    if (harness_is_last_rank(r->h))
+        espl_str_printf(&r->h->lines, "%s %sprofile %016llx\n", harness_base_name(r->dir), r->variant,
                         (unsigned long long)espl_hash64(rows, r->linears * (int64_t)sizeof *rows, 0));
     free(rows);
 }
@@ -120,11 +97,11 @@ static void print_bits(run *r, const char *what, const espl_calibration *c) {
         const espl_linear *l = espl_model_linear(r->m, i);
         if (!l) continue;
         uint64_t h = espl_hash64(espl_calibration_squares(c, i), l->in * (int64_t)sizeof(double), 0);
-        espl_str_printf(&lines, "%s %s%s %lld %016llx\n", strrchr(r->dir, '/') + 1, r->variant, what, (long long)i,
-                        (unsigned long long)espl_hash64(&g, sizeof g, h));
+        espl_str_printf(&r->h->lines, "%s %s%s %lld %016llx\n", harness_base_name(r->dir), r->variant, what,
+                        (long long)i, (unsigned long long)espl_hash64(&g, sizeof g, h));
     }
     if (espl_comm_rank(r->c) == 0)
-        espl_str_printf(&lines, "%s %s%s losses %016llx\n", strrchr(r->dir, '/') + 1, r->variant, what,
+        espl_str_printf(&r->h->lines, "%s %s%s losses %016llx\n", harness_base_name(r->dir), r->variant, what,
                         (unsigned long long)espl_hash64(c->loss, c->samples * (int64_t)sizeof *c->loss, 0));
 }
 
@@ -215,11 +192,11 @@ static void test_opened(run *r) {
     statistics_alone(r);
     many_samples(r);
     refusals(r);
-    r->variant = "masked.";
+    r->variant = r->h->part = "masked.";
     set_masks(r, true);
     both_samples(r);
     set_masks(r, false);
-    r->variant = "";
+    r->variant = r->h->part = "";
     both_samples(r); /* rolled back */
     free(r->masks);
 }
@@ -250,36 +227,16 @@ static void test_model(run *r) {
     espl_weights_close(&r->forward);
 }
 
-static espl_status print_lines(espl_comm *c) {
-    espl_status st = espl_comm_agree(c, espl_str_status(&lines));
-    for (int root = 0; st == ESPL_OK && root < espl_comm_size(c); root++) {
-        espl_str s = {0};
-        if (espl_comm_rank(c) == root) espl_str_put(&s, lines.data ? lines.data : "", lines.len);
-        st = espl_comm_broadcast_str(c, &s, root);
-        if (st == ESPL_OK && espl_comm_rank(c) == 0 && s.len) fputs(s.data, stdout);
-        espl_str_free(&s);
-    }
-    espl_str_free(&lines);
-    return st;
-}
-
 int main(int argc, char **argv) {
-    espl_comm *c;
-    int failures = 0;
-    double worst = 0;
-    if (espl_comm_create(&argc, &argv, &c) != ESPL_OK) return 1;
-    espl_log_init(ESPL_LOG_QUIET, espl_comm_rank(c));
+    harness h;
+    if (!harness_begin(&h, &argc, &argv, 1, ESPL_LOG_QUIET)) return 2;
     espl_tensor_blas_init();
     for (int i = 1; i < argc; i++) {
-        run r = {.c = c, .dir = argv[i], .variant = ""};
+        run r = {.h = &h, .c = h.c, .dir = argv[i], .variant = ""};
+        h.name = argv[i];
         test_model(&r);
-        failures += r.failures;
-        worst = fmax(worst, r.worst);
     }
-    if (print_lines(c) != ESPL_OK) failures++;
-    espl_status st = espl_comm_agree(c, failures ? ESPL_FAIL(ESPL_FAILED, "%d failures", failures) : ESPL_OK);
-    if (espl_comm_rank(c) == 0)
-        fprintf(stderr, "%d models, largest relative difference on rank 0: %.2g\n", argc - 1, worst);
-    espl_comm_destroy(&c);
-    return st == ESPL_OK && argc > 1 && espl_mem_balance() == 0 ? 0 : 1;
+    if (espl_comm_rank(h.c) == 0)
+        fprintf(stderr, "%d models, largest relative difference on rank 0: %.2g\n", argc - 1, h.worst);
+    return harness_end(&h);
 }

@@ -1,10 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Shared prefixes, packed micro-batches and batched decoding against the plain way, on any number of ranks.
  *
  * usage: mpirun -n N test_knowledge GOLDEN_DIR MODEL_DIR...
  * For each model: random prompt families and the golden MMLU, FreebaseQA and multiple-choice questions are evaluated
  * in small micro-batches (prefixes cached, sequences side by side), and again one by one with everything recomputed.
  * Answers must be equal; logits and log-probabilities close. Prints hashes of the results' bits for
- * tests/mpi/compare_np.sh. Exit 0: all hold. Failures are collected, never asserted between collectives. */
+ * tests/mpi/compare_np.sh. Exit 0: all hold. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,37 +14,30 @@
 #include "espalier/eval/decode.h"
 #include "espalier/eval/freebaseqa.h"
 #include "espalier/eval/mmlu.h"
+#include "harness.h"
 
 /* Batching changes the order of sums, not more. */
 static const double CLOSE = 1e-4;
 enum { CONTEXT = 200, BATCH = 40, VOCAB_USED = 64 };
 
 typedef struct run {
+    harness *h;
     espl_comm *c;
     espl_model *m;
     espl_tokenizer *t; /* rank 0 */
     const char *golden, *dir;
-    double worst;
-    int failures;
 } run;
-
-static void check(run *r, bool ok, const char *what) {
-    if (ok) return;
-    r->failures++;
-    fprintf(stderr, "rank %d: %s: %s (%s)\n", espl_comm_rank(r->c), r->dir, what, espl_base_error_text());
-}
 
 static void close_to(run *r, const char *what, double got, double want) {
     double d = fabs(got - want);
-    r->worst = fmax(r->worst, d);
-    if (d <= CLOSE) return;
-    r->failures++;
-    fprintf(stderr, "rank %d: %s: %s: %.9g, one by one %.9g\n", espl_comm_rank(r->c), r->dir, what, got, want);
+    r->h->worst = fmax(r->h->worst, d);
+    if (!(d <= CLOSE)) harness_fail(r->h, "%s: %.9g, one by one %.9g", what, got, want);
 }
 
 static void print_hash(run *r, const char *what, const void *data, int64_t bytes) {
     if (espl_comm_rank(r->c) == 0)
-        printf("%s %s %016llx\n", strrchr(r->dir, '/') + 1, what, (unsigned long long)espl_hash64(data, bytes, 0));
+        espl_str_printf(&r->h->lines, "%s %s %016llx\n", harness_base_name(r->dir), what,
+                        (unsigned long long)espl_hash64(data, bytes, 0));
 }
 
 static void open_model(run *r, const espl_model_options *o) {
@@ -108,7 +102,7 @@ static void random_mmlu(run *r, uint64_t seed, espl_mmlu *set) {
 static void compare_mmlu(run *r, const espl_mmlu *set, const char *what) {
     espl_mmlu_result got;
     float logits[4] = {0};
-    bool last = espl_comm_rank(r->c) == espl_comm_size(r->c) - 1;
+    bool last = harness_is_last_rank(r->h);
     check(r, espl_eval_mmlu(r->c, r->m, set, &got) == ESPL_OK, what);
     if (!got.answers) return;
     for (int64_t f = 0; f < set->prompts.n_families; f++) {
@@ -231,7 +225,7 @@ static void golden_freebaseqa(run *r) {
         open_model(r, &o);
         check(r, espl_eval_freebaseqa(r->c, r->m, &set, &got) == ESPL_OK, "FreebaseQA");
         if (espl_comm_rank(r->c) == 0) espl_freebaseqa_details(&set, &got, &details);
-        if (details.data) printf("%s", details.data);
+        if (details.data) espl_str_puts(&r->h->lines, details.data);
         espl_str_free(&details);
         espl_freebaseqa_result_free(&got);
         espl_freebaseqa_free(&set);
@@ -280,7 +274,7 @@ static void golden_choices(run *r) {
         const espl_prompt_family *x = &set.prompts.families[f];
         for (int64_t i = x->first; i < x->first + x->count; i++) {
             double want = choice_alone(r, &set, f, i);
-            if (espl_comm_rank(r->c) == espl_comm_size(r->c) - 1) close_to(r, "choice", got.logprob[i], want);
+            if (harness_is_last_rank(r->h)) close_to(r, "choice", got.logprob[i], want);
         }
     }
     print_hash(r, "choices", got.logprob, set.prompts.n * (int64_t)sizeof *got.logprob);
@@ -305,22 +299,15 @@ static void test_model(run *r) {
 }
 
 int main(int argc, char **argv) {
-    espl_comm *c;
-    int failures = 0;
-    double worst = 0;
-    if (espl_comm_create(&argc, &argv, &c) != ESPL_OK) return 1;
-    espl_log_init(ESPL_LOG_QUIET, espl_comm_rank(c));
+    harness h;
+    if (!harness_begin(&h, &argc, &argv, 2, ESPL_LOG_QUIET)) return 2;
     espl_tensor_blas_init();
     for (int i = 2; i < argc; i++) {
-        run r = {.c = c, .golden = argv[1], .dir = argv[i]};
+        run r = {.h = &h, .c = h.c, .golden = argv[1], .dir = argv[i]};
+        h.name = argv[i];
         test_model(&r);
-        failures += r.failures;
-        worst = fmax(worst, r.worst);
     }
-    espl_status st = espl_comm_agree(c, failures ? ESPL_FAIL(ESPL_FAILED, "%d failures", failures) : ESPL_OK);
-    int last = espl_comm_size(c) - 1;
-    espl_comm_broadcast(c, &worst, sizeof worst, last);
-    if (espl_comm_rank(c) == 0) fprintf(stderr, "largest difference from one by one: %.2g\n", worst);
-    espl_comm_destroy(&c);
-    return st == ESPL_OK && argc > 2 && espl_mem_balance() == 0 ? 0 : 1;
+    espl_comm_broadcast(h.c, &h.worst, sizeof h.worst, espl_comm_size(h.c) - 1);
+    if (espl_comm_rank(h.c) == 0) fprintf(stderr, "largest difference from one by one: %.2g\n", h.worst);
+    return harness_end(&h);
 }

@@ -1,16 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The forward pass against Hugging Face transformers (tests/golden/models), on any number of ranks.
  *
  * usage: mpirun -n N test_model_golden MODEL_DIR...
  * Compares hidden states per layer, logits (token by token through the KV cache), log-probabilities (in uneven pieces)
  * and greedy continuations; prints, per model, a hash of the log-probabilities' bits for tests/mpi/compare_np.sh. A
- * model with fewer layers than ranks must be refused. Exit 0: all hold. Failures are collected, never asserted between
- * collectives. */
+ * model with fewer layers than ranks must be refused. Exit 0: all hold. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "espalier/eval/generate.h"
 #include "espalier/eval/perplexity.h"
+#include "harness.h"
 
 enum { PIECE = 11 };
 static const double TOLERANCE = 1e-4;
@@ -22,33 +23,12 @@ typedef struct golden {
 } golden;
 
 typedef struct run {
+    harness *h;
     espl_comm *c;
     espl_model *m;
     golden g;
     const char *dir;
-    double worst; /* largest relative difference seen on this rank */
-    int failures;
 } run;
-
-static void check(run *r, bool ok, const char *what) {
-    if (ok) return;
-    r->failures++;
-    fprintf(stderr, "rank %d: %s: %s (%s)\n", espl_comm_rank(r->c), r->dir, what, espl_base_error_text());
-}
-
-/* max |a - b| <= 1e-4 max |b|, and no NaN. */
-static void compare(run *r, const char *what, const float *got, const float *want, int64_t n) {
-    double diff = 0, size = 1e-6;
-    for (int64_t i = 0; i < n; i++) {
-        double d = fabs((double)got[i] - (double)want[i]);
-        if (!(d <= diff)) diff = d;
-        size = fmax(size, fabs((double)want[i]));
-    }
-    r->worst = fmax(r->worst, diff / size);
-    if (diff <= TOLERANCE * size) return;
-    r->failures++;
-    fprintf(stderr, "rank %d: %s: %s differs by %.3g of %.3g\n", espl_comm_rank(r->c), r->dir, what, diff, size);
-}
 
 static const float *want(run *r, const char *name) {
     const espl_tensor_info *t = espl_weights_find(r->g.file, name);
@@ -62,7 +42,7 @@ static void compare_hidden(void *context, int64_t layer, const float *x, int64_t
     bool final = layer == espl_model_config_of(r->m)->layers;
     snprintf(name, sizeof name, final ? "final_norm" : "hidden.%lld", (long long)layer + 1);
     const float *w = want(r, name);
-    if (w) compare(r, name, x, w, T * r->g.C);
+    if (w) harness_compare(r->h, name, x, w, T * r->g.C, TOLERANCE);
 }
 
 /* Both sequences as one micro-batch: two segments in two slots. */
@@ -79,7 +59,7 @@ static void whole_batch(run *r) {
 static void logits_by_token(run *r) {
     float *logits = malloc((size_t)(r->g.B * r->g.V) * sizeof *logits);
     const float *w = want(r, "logits");
-    bool last = espl_comm_rank(r->c) == espl_comm_size(r->c) - 1;
+    bool last = harness_is_last_rank(r->h);
     for (int64_t t = 0; t < r->g.T; t++) {
         espl_segment s[2];
         for (int64_t b = 0; b < r->g.B; b++)
@@ -88,7 +68,7 @@ static void logits_by_token(run *r) {
         espl_batch batch = {.segments = s, .n = r->g.B};
         check(r, espl_model_run(r->m, &batch, 1, NULL, NULL) == ESPL_OK, "one token");
         for (int64_t b = 0; last && w && b < r->g.B; b++)
-            compare(r, "logits", logits + b * r->g.V, w + (b * r->g.T + t) * r->g.V, r->g.V);
+            harness_compare(r->h, "logits", logits + b * r->g.V, w + (b * r->g.T + t) * r->g.V, r->g.V, TOLERANCE);
     }
     free(logits);
 }
@@ -102,11 +82,11 @@ static void logprobs_in_pieces(run *r) {
     for (int64_t b = 0; w && b < r->g.B; b++)
         for (int64_t t = 1; t < r->g.T; t++) {
             float x = (float)got[b * r->g.T + t];
-            compare(r, "logprobs", &x, w + b * (r->g.T - 1) + t - 1, 1);
+            harness_compare(r->h, "logprobs", &x, w + b * (r->g.T - 1) + t - 1, 1, TOLERANCE);
         }
     if (espl_comm_rank(r->c) == 0)
-        printf("%s %016llx\n", strrchr(r->dir, '/') + 1,
-               (unsigned long long)espl_hash64(got, corpus.n * (int64_t)sizeof *got, 0));
+        espl_str_printf(&r->h->lines, "%s %016llx\n", harness_base_name(r->dir),
+                        (unsigned long long)espl_hash64(got, corpus.n * (int64_t)sizeof *got, 0));
     free(got);
 }
 
@@ -162,22 +142,16 @@ static void test_model(run *r) {
 }
 
 int main(int argc, char **argv) {
-    espl_comm *c;
-    int failures = 0;
-    double worst = 0;
-    if (espl_comm_create(&argc, &argv, &c) != ESPL_OK) return 1;
-    espl_log_init(ESPL_LOG_QUIET, espl_comm_rank(c));
+    harness h;
+    if (!harness_begin(&h, &argc, &argv, 1, ESPL_LOG_QUIET)) return 2;
     espl_tensor_blas_init();
     for (int i = 1; i < argc; i++) {
-        run r = {.c = c, .dir = argv[i]};
+        run r = {.h = &h, .c = h.c, .dir = argv[i]};
+        h.name = argv[i];
         if (open_golden(&r)) test_model(&r);
         espl_weights_close(&r.g.file);
-        failures += r.failures;
-        worst = fmax(worst, r.worst);
     }
-    espl_status st = espl_comm_agree(c, failures ? ESPL_FAIL(ESPL_FAILED, "%d failures", failures) : ESPL_OK);
-    if (espl_comm_rank(c) == 0)
-        fprintf(stderr, "%d models, largest relative difference on rank 0: %.2g\n", argc - 1, worst);
-    espl_comm_destroy(&c);
-    return st == ESPL_OK && argc > 1 && espl_mem_balance() == 0 ? 0 : 1;
+    if (espl_comm_rank(h.c) == 0)
+        fprintf(stderr, "%d models, largest relative difference on rank 0: %.2g\n", argc - 1, h.worst);
+    return harness_end(&h);
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One-shot pruning against transcriptions of the published methods on transformers models (tests/golden/prune), on any
  * number of ranks.
  *
@@ -5,11 +6,13 @@
  * For each model: every method whose masks GOLDEN_DIR/<model>.safetensors has is run and compared; without such a file
  * (a trained model) the methods are only run. Prints, per method and linear, a hash of mask and weights for
  * tests/mpi/compare_np.sh. A model with fewer layers than ranks is passed over. */
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "espalier/methods.h"
+#include "harness.h"
 
 enum { FREE_SAMPLES = 9, FREE_WINDOW = 48 };
 /* Activations differ by rounding: scores closer than that may change places, one pair in a linear, and with SparseGPT,
@@ -17,6 +20,7 @@ enum { FREE_SAMPLES = 9, FREE_WINDOW = 48 };
 static const double SURGEON_TOLERANCE = 0.001, WEIGHT_TOLERANCE = 0.02, SPARSITY_TOLERANCE = 1e-3;
 
 typedef struct run {
+    harness *h;
     espl_comm *c;
     espl_model *m;
     espl_weights *golden; /* or NULL */
@@ -27,17 +31,8 @@ typedef struct run {
     void **updates;
     int64_t *counts;
     int calls; /* of the fitness */
-    int failures;
     int64_t bits, differing;
 } run;
-
-static espl_str lines;
-
-static void check(run *r, bool ok, const char *what) {
-    if (ok) return;
-    r->failures++;
-    fprintf(stderr, "rank %d: %s: %s (%s)\n", espl_comm_rank(r->c), r->name, what, espl_base_error_text());
-}
 
 static const espl_tensor_info *golden(const run *r, const char *part, const char *method, int64_t linear) {
     char name[96];
@@ -65,9 +60,8 @@ static void compare_mask(run *r, const char *method, int64_t i) {
     r->bits += bits;
     r->differing += differing;
     if (differing <= allowance(method, l)) return;
-    r->failures++;
-    fprintf(stderr, "%s: %s: %lld of %lld bits of linear %lld differ\n", r->name, method, (long long)differing,
-            (long long)bits, (long long)index);
+    harness_fail(r->h, "%s: %" PRId64 " of %" PRId64 " bits of linear %" PRId64 " differ", method, differing, bits,
+                 index);
 }
 
 static void compare_weights(run *r, const char *method, int64_t i) {
@@ -83,11 +77,8 @@ static void compare_weights(run *r, const char *method, int64_t i) {
         diff += ((double)a[k] - (double)b[k]) * ((double)a[k] - (double)b[k]);
         size += (double)b[k] * (double)b[k];
     }
-    if (!(sqrt(diff) <= WEIGHT_TOLERANCE * sqrt(size))) {
-        r->failures++;
-        fprintf(stderr, "%s: %s: weights of linear %lld differ by %g\n", r->name, method, (long long)index,
-                sqrt(diff / size));
-    }
+    if (!(sqrt(diff) <= WEIGHT_TOLERANCE * sqrt(size)))
+        harness_fail(r->h, "%s: weights of linear %" PRId64 " differ by %g", method, index, sqrt(diff / size));
     free(a);
     free(b);
 }
@@ -97,7 +88,7 @@ static void print_linear(run *r, const char *method, int64_t i, bool updated) {
     uint64_t hash = espl_hash64(r->masks[i], mask_bytes(l), 0);
     int64_t weight_bytes = l->out * l->in * (int64_t)espl_dtype_size(l->dtype), index = r->first + i;
     if (updated) hash = espl_hash64(r->updates[i], weight_bytes, hash);
-    espl_str_printf(&lines, "%s %s %lld %016llx\n", r->name, method, (long long)index, (unsigned long long)hash);
+    espl_str_printf(&r->h->lines, "%s %s %lld %016llx\n", r->name, method, (long long)index, (unsigned long long)hash);
 }
 
 /* The masks in effect, the counts, and zeros where an updated weight is masked. */
@@ -279,46 +270,26 @@ static void test_opened(run *r) {
     free(r->ids);
 }
 
-static int test_model(espl_comm *c, const char *goldens, const char *dir) {
-    const char *slash = strrchr(dir, '/');
-    run r = {.c = c, .name = slash ? slash + 1 : dir};
+static void test_model(harness *h, const char *goldens, const char *dir) {
+    run r = {.h = h, .c = h->c, .name = harness_base_name(dir)};
+    h->name = r.name;
     char path[4096];
     snprintf(path, sizeof path, "%s/%s.safetensors", goldens, r.name);
     if (espl_file_exists(path)) check(&r, espl_weights_open_file(path, &r.golden) == ESPL_OK, path);
     espl_model_options o = {.context = 64, .batch_tokens = 4, .slots = 1};
-    espl_status st = espl_model_open(c, dir, &o, &r.m);
+    espl_status st = espl_model_open(r.c, dir, &o, &r.m);
     check(&r, st == ESPL_OK || st == ESPL_CONFIG, "open"); /* fewer layers than ranks: nothing to do */
     if (st == ESPL_OK) test_opened(&r);
     espl_model_close(&r.m);
     espl_weights_close(&r.golden);
-    if (r.bits && espl_comm_rank(c) == 0)
-        fprintf(stderr, "%s: %lld of %lld mask bits differ on rank 0\n", r.name, (long long)r.differing,
-                (long long)r.bits);
-    return r.failures;
-}
-
-static espl_status print_lines(espl_comm *c) {
-    espl_status st = espl_comm_agree(c, espl_str_status(&lines));
-    for (int root = 0; st == ESPL_OK && root < espl_comm_size(c); root++) {
-        espl_str s = {0};
-        if (espl_comm_rank(c) == root) espl_str_put(&s, lines.data ? lines.data : "", lines.len);
-        st = espl_comm_broadcast_str(c, &s, root);
-        if (st == ESPL_OK && espl_comm_rank(c) == 0 && s.len) fputs(s.data, stdout);
-        espl_str_free(&s);
-    }
-    espl_str_free(&lines);
-    return st;
+    if (r.bits && espl_comm_rank(r.c) == 0)
+        fprintf(stderr, "%s: %" PRId64 " of %" PRId64 " mask bits differ on rank 0\n", r.name, r.differing, r.bits);
 }
 
 int main(int argc, char **argv) {
-    espl_comm *c;
-    int failures = 0;
-    if (espl_comm_create(&argc, &argv, &c) != ESPL_OK) return 1;
-    espl_log_init(ESPL_LOG_QUIET, espl_comm_rank(c));
+    harness h;
+    if (!harness_begin(&h, &argc, &argv, 2, ESPL_LOG_QUIET)) return 2;
     espl_tensor_blas_init();
-    for (int i = 2; i < argc; i++) failures += test_model(c, argv[1], argv[i]);
-    if (print_lines(c) != ESPL_OK) failures++;
-    espl_status st = espl_comm_agree(c, failures ? ESPL_FAIL(ESPL_FAILED, "%d failures", failures) : ESPL_OK);
-    espl_comm_destroy(&c);
-    return st == ESPL_OK && argc > 2 && espl_mem_balance() == 0 ? 0 : 1;
+    for (int i = 2; i < argc; i++) test_model(&h, argv[1], argv[i]);
+    return harness_end(&h);
 }
