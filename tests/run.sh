@@ -32,7 +32,8 @@ run_slurm() {
   [ $rc -eq 0 ] || [ $rc -eq 77 ] # 77: not possible here, and it has said why
 }
 
-espl_install "${ESPL_BUILD_PACKAGES[@]}" python3 curl ca-certificates python3-h5py python3-pandas python3-matplotlib
+espl_install "${ESPL_BUILD_PACKAGES[@]}" python3 curl ca-certificates python3-h5py python3-jinja2 python3-matplotlib \
+  python3-pandas python3-scipy
 espl_mpi_environment
 run_preset release .
 if ! $quick; then
