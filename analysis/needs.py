@@ -1,8 +1,10 @@
-"""Imported first: one line instead of a traceback where a package is missing."""
+"""Imported first by every script: reports missing packages in one line instead of a traceback."""
 import importlib.util
 import sys
 
-MISSING = [name for name in ("h5py", "matplotlib", "pandas") if importlib.util.find_spec(name) is None]
+PACKAGES = ("h5py", "jinja2", "matplotlib", "pandas", "scipy")
+
+MISSING = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
 if MISSING:
-    sys.exit(f"{', '.join(MISSING)}: not installed. On Debian: apt-get install python3-h5py python3-matplotlib python3-pandas; "
-             "elsewhere: pip install -r analysis/requirements.txt")
+    sys.exit(f"{', '.join(MISSING)}: not installed. On Debian: apt-get install "
+             f"{' '.join(f'python3-{name}' for name in PACKAGES)}; elsewhere: pip install -r analysis/requirements.txt")

@@ -9,7 +9,7 @@
 #   ESPL_BIND           cores: each rank has its own; none: where cores cannot be bound, or nodes share them (cores)
 #   ESPL_MARGIN         seconds before the time limit that nothing may run into (120)
 #   ESPL_MAX_RESTARTS   a job that was restarted more often does not requeue itself (100)
-#   ESPL_PYTHON         a Python with h5py, pandas and matplotlib, for reports (python3)
+#   ESPL_PYTHON         a Python with h5py, jinja2, matplotlib, pandas and scipy, for reports (python3)
 ESPL_MODULES=${ESPL_MODULES:-}
 ESPL_LAUNCHER=${ESPL_LAUNCHER:-srun}
 ESPL_LAUNCH_OPTIONS=${ESPL_LAUNCH_OPTIONS:-}

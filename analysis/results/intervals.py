@@ -1,12 +1,18 @@
-"""95 % intervals. Plain Python: no SciPy is needed."""
+"""95 % confidence intervals of proportions, of ratios of proportions and of means over seeds."""
 import math
 from statistics import mean, stdev
 
-Z = 1.96  # as espalier prints its Wilson intervals
+from scipy.stats import t as student
+
+Z = 1.96  # the quantile that espalier prints its Wilson intervals with (src/eval), so that tables and program agree
+T_DECIMALS = 3  # of the quantiles of Student's t, as printed tables give them; more would change the recorded tables
 
 
 def wilson(hits, n):
-    """(low, high) of a proportion; hits may be a mean over seeds. Wilson 1927."""
+    """(low, high) of a proportion by Wilson (1927).
+
+    `hits` may be a mean over seeds, which is no integer: scipy.stats.binomtest takes integers only.
+    """
     if not n > 0 or not math.isfinite(hits):
         return math.nan, math.nan
     p, z2 = hits / n, Z * Z
@@ -16,9 +22,11 @@ def wilson(hits, n):
 
 
 def ratio_of_proportions(hits_a, n_a, hits_b, n_b):
-    """(low, high) of p_a / p_b from the two Wilson intervals: MOVER-R (Donner and Zou 2012). It holds with no hit in b
-    (then high is infinite) and takes the samples as independent: on the same questions it is too wide rather than too
-    narrow."""
+    """(low, high) of p_a / p_b from the two Wilson intervals, by MOVER-R (Donner and Zou 2012).
+
+    With no hits in b the upper bound is infinite. The two samples are taken as independent: where both answered the
+    same questions, the interval is too wide rather than too narrow.
+    """
     if not (n_a > 0 and n_b > 0):
         return math.nan, math.nan
     a, b = hits_a / n_a, hits_b / n_b
@@ -31,21 +39,13 @@ def ratio_of_proportions(hits_a, n_a, hits_b, n_b):
     return max(0.0, low), (a * b + math.sqrt(max(0.0, above))) / (lb * (2 * b - lb))
 
 
-# 97.5 % quantiles of Student's t for 1, 2, ... degrees of freedom.
-T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
-        2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042)
-
-
 def t_quantile(df):
-    """From the table; beyond it by the Cornish-Fisher expansion around the normal quantile."""
-    if df <= len(T975):
-        return T975[df - 1]
-    z = 1.959964
-    return z + (z**3 + z) / (4 * df) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * df**2)
+    """The 97.5 % quantile of Student's t with `df` degrees of freedom, rounded to T_DECIMALS."""
+    return round(float(student.ppf(0.975, df)), T_DECIMALS)
 
 
 def spread(values):
-    """(mean, sd, n) of what is finite; sd is NaN for fewer than two."""
+    """(mean, standard deviation, count) of the finite values; the deviation is NaN for fewer than two."""
     values = [v for v in values if math.isfinite(v)]
     if not values:
         return math.nan, math.nan, 0
@@ -53,7 +53,7 @@ def spread(values):
 
 
 def seed_interval(values):
-    """(low, high) of the mean over seeds, by Student's t; NaN for fewer than two."""
+    """(low, high) of the mean over seeds, by Student's t; NaN for fewer than two finite values."""
     middle, sd, n = spread(values)
     if n < 2:
         return math.nan, math.nan

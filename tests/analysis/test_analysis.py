@@ -27,9 +27,11 @@ warnings.simplefilter("error", RuntimeWarning)
 
 try:
     import h5py
+    import jinja2  # noqa: F401
     import matplotlib  # noqa: F401
     import numpy as np
     import pandas  # noqa: F401
+    import scipy  # noqa: F401
 except ImportError as e:
     debian = "/usr/bin/python3"  # Debian's packages belong to its own interpreter, which need not be the first
     if os.path.exists(debian) and os.path.realpath(sys.executable) != os.path.realpath(debian):

@@ -259,7 +259,7 @@ class Slurm(unittest.TestCase):
             self.wait_for_state(jobs[name], "COMPLETED")
         evaluated = json.loads((run / "eval.json").read_text())
         self.assertAlmostEqual(evaluated["perplexity"], self.summary(run)["pruned"]["validation"]["perplexity"], 6)
-        if subprocess.run([PYTHON, "-c", "import h5py, matplotlib, pandas"], capture_output=True).returncode == 0:
+        if subprocess.run([PYTHON, "-c", "import h5py, jinja2, matplotlib, pandas, scipy"], capture_output=True).returncode == 0:
             self.assertIn("</html>", (run / "report.html").read_text()[-100:])
         else:
             self.assertIn("no report", self.log(jobs["report"]))

@@ -7,8 +7,8 @@
 
 Runs the demo, every pruning method and a sweep on sapling, and evaluation and pruning of every golden model. Records a
 hash of each summary, checkpoint, export, table and report page, of each event and dialogue line without its times, and of
-each printed line of results without its seconds. Needs the Python packages h5py, pandas and matplotlib of Debian, and
-about ten minutes on two cores.
+each printed line of results without its seconds. Needs the Python packages h5py, jinja2, matplotlib,
+pandas and scipy of Debian, and about ten minutes on two cores.
 """
 import argparse
 import hashlib
