@@ -130,7 +130,8 @@ typedef struct espl_agent_view {
     int64_t n_history;
     bool mixed;                    /* the agent may make a dense linear N:M in one go */
     int64_t in[ESPL_LINEAR_KINDS]; /* inputs of a linear of each kind; 0: not known, so that no N:M fits */
-    const int64_t *patterns;       /* [7 * layers] espl_n_m of the linears that are N:M, and finished; NULL: none is */
+    const espl_pattern *patterns;  /* [7 * layers] N:M pattern of a linear, which is finished then, else all zero; NULL:
+                                    * no linear has one */
 } espl_agent_view;
 
 /* -------------------------------------------------------------------- agent */
@@ -148,7 +149,7 @@ void espl_agent_destroy(espl_agent **a);
  * (max_invalid + 1) * (retries + 1) * (total_ms + retry_max_ms).
  * *out is filled in any case and owned by the caller: espl_decision_free. It keeps the budget: known linears, each
  * once, ascending; 0 < step <= max_step, or (view->mixed) a pattern on a dense linear that it fits, step
- * ESPL_N_M_SPARSITY; nothing on a linear that is N:M already; no linear above the cap; all together not above the
+ * the pattern's sparsity; nothing on a linear that is N:M already; no linear above the cap; all together not above the
  * target, and exactly at it (to the weight) when the steps that were asked for reach it. Either out->n > 0 or
  * out->stop. ESPL_AGENT: no usable answer and fallback FAIL; ESPL_FORMAT: the replay has no such iteration or does not
  * fit; ESPL_STOPPED: `cancelled`; ESPL_IO: the record cannot be written; ESPL_CONFIG: a budget or view out of range. */

@@ -6,6 +6,7 @@
 #define ESPALIER_PRUNE_H
 
 #include "espalier/loop/loop.h"
+#include "espalier/loop/pattern.h"
 #include "espalier/model.h"
 
 /* ---------------------------------------------------------------- choices */
@@ -41,21 +42,9 @@ typedef enum espl_update {
 const char *espl_update_name(espl_update u);
 bool espl_update_parse(const char *name, espl_update *out);
 
-/* Which weights compete with each other. */
-typedef enum espl_group {
-    ESPL_GROUP_ROW,   /* those of an output row; all rows lose the same */
-    ESPL_GROUP_LAYER, /* all of a linear */
-    ESPL_GROUP_N_M    /* M consecutive inputs of a row, of which N stay */
-} espl_group;
-
-typedef struct espl_pattern {
-    espl_group group;
-    int64_t n, m; /* of ESPL_GROUP_N_M: n of m stay. A rest of t < m inputs at a row's end loses floor(t (m - n) / m) */
-} espl_pattern;
-
 /* "row", "layer", "2:4" (two of four stay; 1 <= N < M <= 64), or "unstructured": the group that the method's authors
  * use - the layer for magnitude, RIA and SparseGPT (which compares within 128 columns), else the row. */
-bool espl_pattern_parse(const char *text, espl_score score, espl_update update, espl_pattern *out);
+bool espl_prune_pattern_parse(const char *text, espl_score score, espl_update update, espl_pattern *out);
 /* Weights that a linear [out, in] loses under an N:M pattern. */
 int64_t espl_pattern_count(const espl_pattern *p, int64_t out, int64_t in);
 

@@ -35,7 +35,7 @@ static double sparsity_at(const double *marginal, double level) {
 static double goal_at(const espl_policy *p, double level, int64_t i) {
     double done = espl_row_sparsity(&p->v->rows[i]);
     double most = fmax(done, fmin(p->v->budget.cap, p->v->budget.target + p->o->spread));
-    if (espl_view_pattern(p->v, i)) return done;
+    if (espl_pattern_is_n_m(espl_view_pattern(p->v, i))) return done;
     return fmax(done, fmin(most, sparsity_at(p->marginal + i * CELLS, level)));
 }
 

@@ -20,11 +20,11 @@ static inline double espl_view_example(const espl_agent_view *v) {
     return v->budget.max_step < 0.05 ? v->budget.max_step : 0.05;
 }
 /* The pattern that linear i has become. */
-static inline espl_n_m espl_view_pattern(const espl_agent_view *v, int64_t i) {
-    return v->patterns ? (espl_n_m)v->patterns[i] : ESPL_N_M_NONE;
+static inline espl_pattern espl_view_pattern(const espl_agent_view *v, int64_t i) {
+    return v->patterns ? v->patterns[i] : (espl_pattern){0};
 }
 /* Are the inputs of linears like i whole groups of pattern p? */
-bool espl_view_fits(const espl_agent_view *v, int64_t i, espl_n_m p);
+bool espl_view_fits(const espl_agent_view *v, int64_t i, espl_pattern p);
 
 /* damage.c: do all linears have a damage curve (in nats, as one needs them to compare linears)? The curve of one. */
 bool espl_view_has_damage(const espl_agent_view *v);
@@ -68,7 +68,7 @@ double espl_costs_step(const espl_costs *c, const espl_agent_view *v, const espl
 typedef struct espl_pick {
     int64_t linear, count; /* weights to prune */
     double step, score;    /* step = count / weights, or the round number that means the same count */
-    espl_n_m pattern;      /* it becomes that; step and count are half */
+    espl_pattern pattern;  /* it becomes that; step and count are half */
 } espl_pick;
 
 /* What the mixed strategy has in mind with a linear. */
@@ -76,7 +76,7 @@ enum { MIXED_FREE, MIXED_WAITING, MIXED_TAKEN }; /* no pattern; to become N:M, l
 
 typedef struct espl_mixed {
     int64_t *plan;    /* [n] MIXED_* */
-    int64_t *denied;  /* [n] bit p: pattern p of this linear was rolled back */
+    int64_t *denied;  /* [n] bit k: this linear with espl_pattern_choices[k] was rolled back */
     espl_pick *picks; /* [n] scratch, then those that are taken: [n_picks] */
     int64_t n_picks, picked;
     double expected; /* damage of those */
@@ -104,7 +104,7 @@ typedef struct espl_policy {
 /* policy_mixed.c: which linears become N:M. */
 
 /* Factor on the damage of half of a linear, 1 without a pattern. */
-double espl_pattern_damage(const espl_policy_options *o, int64_t pattern);
+double espl_pattern_damage(const espl_policy_options *o, espl_pattern pattern);
 espl_status espl_mixed_create(espl_policy *p);
 void espl_mixed_free(espl_policy *p);
 /* A culprit of a rollback. */

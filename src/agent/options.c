@@ -113,14 +113,14 @@ int64_t espl_view_left(const espl_agent_view *v) {
 
 int64_t espl_view_room(const espl_agent_view *v, int64_t i) {
     const espl_profile_row *r = &v->rows[i];
-    if (espl_view_pattern(v, i)) return 0;
+    if (espl_pattern_is_n_m(espl_view_pattern(v, i))) return 0;
     int64_t most = (int64_t)floor(v->budget.cap * (double)r->weights + 1e-6);
     return most > r->pruned ? most - r->pruned : 0;
 }
 
-bool espl_view_fits(const espl_agent_view *v, int64_t i, espl_n_m p) {
+bool espl_view_fits(const espl_agent_view *v, int64_t i, espl_pattern p) {
     int64_t in = v->in[espl_linear_kind_of(i)];
-    return in > 0 && in % espl_n_m_group(p) == 0;
+    return in > 0 && in % p.m == 0;
 }
 
 espl_status espl_view_check(const espl_agent_view *v) {

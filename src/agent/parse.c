@@ -13,9 +13,9 @@ typedef struct reader {
     espl_decision *d;
     espl_str *problems, *notes;
     int64_t n_problems;
-    int64_t *count;   /* [7 * layers] weights to prune by linear */
-    double *step;     /* [7 * layers] as asked; 0: not named */
-    int64_t *pattern; /* [7 * layers] espl_n_m as asked */
+    int64_t *count;        /* [7 * layers] weights to prune by linear */
+    double *step;          /* [7 * layers] as asked; 0: not named */
+    espl_pattern *pattern; /* [7 * layers] N:M as asked, else all zero */
     int64_t named;
 } reader;
 
@@ -137,14 +137,15 @@ static espl_status read_text(reader *r, const cJSON *doc, const char *key, char 
 }
 
 /* Why linear i cannot become of pattern p, into text; false: it can. */
-static bool is_barred(const espl_agent_view *v, int64_t i, espl_n_m p, char *text, size_t size) {
-    const char *name = espl_n_m_name(p);
+static bool is_barred(const espl_agent_view *v, int64_t i, espl_pattern p, char *text, size_t size) {
+    char name[ESPL_PATTERN_NAME_MAX];
+    espl_pattern_name(p, name);
     if (v->rows[i].pruned > 0)
         snprintf(text, size, "cannot become %s: some of it is pruned already, only a dense linear can", name);
     else if (!espl_view_fits(v, i, p))
         snprintf(text, size, "cannot become %s: its %lld inputs are no multiple of %lld", name,
-                 (long long)v->in[espl_linear_kind_of(i)], (long long)espl_n_m_group(p));
-    else if (espl_view_room(v, i) < llround(ESPL_N_M_SPARSITY * (double)v->rows[i].weights))
+                 (long long)v->in[espl_linear_kind_of(i)], (long long)p.m);
+    else if (espl_view_room(v, i) < llround(espl_pattern_sparsity(p) * (double)v->rows[i].weights))
         snprintf(text, size, "cannot become %s: no linear may end above sparsity %.6g", name, v->budget.cap);
     else
         return false;
@@ -153,17 +154,17 @@ static bool is_barred(const espl_agent_view *v, int64_t i, espl_n_m p, char *tex
 
 static void read_pattern(reader *r, const cJSON *item, int64_t i) {
     char text[160];
-    espl_n_m p;
-    if (!espl_n_m_parse(item->valuestring, &p))
+    espl_pattern p;
+    if (!espl_pattern_parse(item->valuestring, &p) || espl_pattern_choice(p) < 0)
         return problem_named(r, item->string, "must have a number, or one of the patterns \"2:4\" and \"4:8\"");
     if (is_barred(r->v, i, p, text, sizeof text)) return problem_named(r, item->string, text);
-    r->step[i] = ESPL_N_M_SPARSITY;
+    r->step[i] = espl_pattern_sparsity(p);
     r->pattern[i] = p;
     r->named++;
 }
 
 static void read_step(reader *r, const cJSON *item) {
-    char text[160];
+    char text[160], pattern[ESPL_PATTERN_NAME_MAX];
     const espl_budget *b = &r->v->budget;
     int64_t i = espl_linear_parse(item->string, r->v->layers);
     double step = item->valuedouble;
@@ -172,9 +173,9 @@ static void read_step(reader *r, const cJSON *item) {
     if (!is_pattern && (!cJSON_IsNumber(item) || !isfinite(step)))
         return problem_named(r, item->string, "must have a number");
     if (r->step[i] != 0) return problem_named(r, item->string, "is given more than once");
-    if (espl_view_pattern(r->v, i) && (is_pattern || step != 0)) {
+    if (espl_pattern_is_n_m(espl_view_pattern(r->v, i)) && (is_pattern || step != 0)) {
         snprintf(text, sizeof text, "is %s and finished: more pruning would break its pattern",
-                 espl_n_m_name(espl_view_pattern(r->v, i)));
+                 espl_pattern_name(espl_view_pattern(r->v, i), pattern));
         return problem_named(r, item->string, text);
     }
     if (is_pattern) return read_pattern(r, item, i);
@@ -231,7 +232,7 @@ static int64_t apply_cap(reader *r) {
 static int64_t apply_target_to_patterns(reader *r, int64_t left) {
     int64_t sum = 0, dropped = 0;
     for (int64_t i = 0; i < espl_view_linears(r->v); i++) {
-        if (!r->pattern[i]) continue;
+        if (!espl_pattern_is_n_m(r->pattern[i])) continue;
         if (r->count[i] > left - sum) {
             r->count[i] = 0;
             dropped++;
@@ -249,11 +250,11 @@ static void apply_target(reader *r, int64_t left) {
     int64_t sum = 0, given = 0;
     double asked = 0;
     left -= apply_target_to_patterns(r, left);
-    for (int64_t i = 0; i < espl_view_linears(r->v); i++) sum += r->pattern[i] ? 0 : r->count[i];
+    for (int64_t i = 0; i < espl_view_linears(r->v); i++) sum += espl_pattern_is_n_m(r->pattern[i]) ? 0 : r->count[i];
     if (sum <= left) return;
     double f = (double)left / (double)sum;
     for (int64_t i = 0; i < espl_view_linears(r->v); i++) {
-        if (r->pattern[i]) continue;
+        if (espl_pattern_is_n_m(r->pattern[i])) continue;
         asked += (double)r->count[i];
         int64_t upto = llround(asked * f);
         r->count[i] = upto - given;
@@ -270,7 +271,7 @@ static espl_status write_items(reader *r) {
         double w = (double)r->v->rows[i].weights;
         if (r->count[i] <= 0) continue;
         bool same = r->count[i] == llround(r->step[i] * w);
-        double most = r->pattern[i] ? ESPL_N_M_SPARSITY : r->v->budget.max_step;
+        double most = espl_pattern_is_n_m(r->pattern[i]) ? espl_pattern_sparsity(r->pattern[i]) : r->v->budget.max_step;
         r->d->items[n++] =
             (espl_decision_item){i, same ? fmin(r->step[i], most) : (double)r->count[i] / w, r->pattern[i]};
     }
@@ -375,7 +376,7 @@ espl_status espl_agent_parse(const char *text, int64_t len, const espl_agent_vie
 }
 
 void espl_agent_put_decision(espl_str *s, const espl_decision *d) {
-    char name[64];
+    char name[64], pattern[ESPL_PATTERN_NAME_MAX];
     espl_str_puts(s, "{\"reasoning\":");
     espl_str_put_json(s, d->reason, (int64_t)strlen(d->reason));
     espl_str_puts(s, ",\"reflection\":");
@@ -383,8 +384,8 @@ void espl_agent_put_decision(espl_str *s, const espl_decision *d) {
     espl_str_puts(s, ",\"prune\":{");
     for (int64_t k = 0; k < d->n; k++) {
         espl_str_printf(s, "%s\"%s\":", k ? "," : "", espl_linear_name(d->items[k].linear, name));
-        if (d->items[k].pattern)
-            espl_str_printf(s, "\"%s\"", espl_n_m_name((espl_n_m)d->items[k].pattern));
+        if (espl_pattern_is_n_m(d->items[k].pattern))
+            espl_str_printf(s, "\"%s\"", espl_pattern_name(d->items[k].pattern, pattern));
         else
             espl_put_number(s, d->items[k].step);
     }

@@ -111,7 +111,7 @@ static int64_t list_candidates(espl_policy *p, int wish, bool finish, double lea
         int64_t count = possible(p, i, wish, finish, &step);
         if (count <= 0 || (double)count < least) continue;
         double damage = espl_costs_step(&p->costs, p->v, p->o, i, now, now + step);
-        p->picks[n++] = (espl_pick){i, count, step, damage / (double)count, ESPL_N_M_NONE};
+        p->picks[n++] = (espl_pick){i, count, step, damage / (double)count, {0}};
     }
     qsort(p->picks, (size_t)n, sizeof *p->picks, by_score);
     return n;

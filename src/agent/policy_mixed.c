@@ -13,8 +13,9 @@
 #include <math.h>
 #include <stdlib.h>
 
-double espl_pattern_damage(const espl_policy_options *o, int64_t pattern) {
-    return pattern == ESPL_N_M_2_4 ? o->damage_2_4 : pattern == ESPL_N_M_4_8 ? o->damage_4_8 : 1;
+double espl_pattern_damage(const espl_policy_options *o, espl_pattern pattern) {
+    int64_t k = espl_pattern_choice(pattern);
+    return k == ESPL_PATTERN_CHOICE_2_4 ? o->damage_2_4 : k == ESPL_PATTERN_CHOICE_4_8 ? o->damage_4_8 : 1;
 }
 
 espl_status espl_mixed_create(espl_policy *p) {
@@ -30,7 +31,8 @@ void espl_mixed_free(espl_policy *p) {
 }
 
 void espl_mixed_deny(espl_policy *p, const espl_decision_item *item) {
-    if (item->pattern) p->mixed.denied[item->linear] |= (int64_t)1 << item->pattern;
+    int64_t k = espl_pattern_choice(item->pattern);
+    if (k >= 0) p->mixed.denied[item->linear] |= (int64_t)1 << k;
 }
 
 /* --------------------------------------------------------------- planning */
@@ -39,21 +41,21 @@ static double damage(const espl_policy *p, int64_t i, double before, double afte
     return espl_costs_step(&p->costs, p->v, p->o, i, before, after);
 }
 
-static double pattern_damage(const espl_policy *p, int64_t i, espl_n_m pattern) {
-    return espl_pattern_damage(p->o, pattern) * damage(p, i, 0, ESPL_N_M_SPARSITY);
+static double pattern_damage(const espl_policy *p, int64_t i, espl_pattern pattern) {
+    return espl_pattern_damage(p->o, pattern) * damage(p, i, 0, ESPL_PATTERN_CHOICE_SPARSITY);
 }
 
-static double price(const espl_policy *p, int64_t i, espl_n_m pattern) {
+static double price(const espl_policy *p, int64_t i, espl_pattern pattern) {
     const double near = 0.01;
     double goal = p->goal[i], rate = damage(p, i, goal, goal + near) / near;
-    return pattern_damage(p, i, pattern) - damage(p, i, 0, goal) + rate * (goal - ESPL_N_M_SPARSITY);
+    return pattern_damage(p, i, pattern) - damage(p, i, 0, goal) + rate * (goal - ESPL_PATTERN_CHOICE_SPARSITY);
 }
 
 /* Damage that patterns may still be planned to add. */
 static double spare_damage(const espl_policy *p) {
     double plan = 0, spent = 0;
     for (int64_t i = 0; i < p->n; i++) {
-        espl_n_m pattern = espl_view_pattern(p->v, i);
+        espl_pattern pattern = espl_view_pattern(p->v, i);
         double d = damage(p, i, 0, p->goal[i]);
         plan += d;
         spent += (espl_pattern_damage(p->o, pattern) - 1) * d;
@@ -61,16 +63,16 @@ static double spare_damage(const espl_policy *p) {
     return p->o->pattern_extra * plan - spent;
 }
 
-/* The pattern of pick c, ESPL_N_M_NONE if there is none for it. */
-static espl_n_m find_pattern(const espl_policy *p, const espl_pick *c, double spare) {
-    for (int k = ESPL_N_M_NONE + 1; k < ESPL_N_M_COUNT; k++) {
-        espl_n_m pattern = (espl_n_m)k;
+/* The pattern of pick c, all zero if there is none for it. */
+static espl_pattern find_pattern(const espl_policy *p, const espl_pick *c, double spare) {
+    for (int k = 0; k < ESPL_PATTERN_CHOICES; k++) {
+        espl_pattern pattern = espl_pattern_choices[k];
         bool denied = p->mixed.denied[c->linear] >> k & 1;
         if (!denied && espl_view_fits(p->v, c->linear, pattern) && price(p, c->linear, pattern) <= spare &&
             pattern_damage(p, c->linear, pattern) <= p->allowed)
             return pattern;
     }
-    return ESPL_N_M_NONE;
+    return (espl_pattern){0};
 }
 
 static int by_price(const void *a, const void *b) {
@@ -82,11 +84,13 @@ static int by_price(const void *a, const void *b) {
 static int64_t list_dense(const espl_policy *p) {
     int64_t n = 0;
     for (int64_t i = 0; i < p->n; i++) {
-        int64_t half = llround(ESPL_N_M_SPARSITY * (double)p->v->rows[i].weights);
-        if (half == 0 || p->v->rows[i].pruned > 0 || p->goal[i] < ESPL_N_M_SPARSITY - p->o->pattern_near) continue;
+        int64_t half = llround(ESPL_PATTERN_CHOICE_SPARSITY * (double)p->v->rows[i].weights);
+        if (half == 0 || p->v->rows[i].pruned > 0 || p->goal[i] < ESPL_PATTERN_CHOICE_SPARSITY - p->o->pattern_near)
+            continue;
         if (half > espl_view_room(p->v, i) || half > p->left) continue;
-        double score = price(p, i, ESPL_N_M_NONE + 1) / (double)half;
-        p->mixed.picks[n++] = (espl_pick){.linear = i, .count = half, .step = ESPL_N_M_SPARSITY, .score = score};
+        double score = price(p, i, espl_pattern_choices[0]) / (double)half;
+        p->mixed.picks[n++] =
+            (espl_pick){.linear = i, .count = half, .step = ESPL_PATTERN_CHOICE_SPARSITY, .score = score};
     }
     qsort(p->mixed.picks, (size_t)n, sizeof *p->mixed.picks, by_price);
     return n;
@@ -108,7 +112,7 @@ int64_t espl_mixed_take(espl_policy *p, double amount) {
     for (int64_t k = 0; k < dense; k++) {
         espl_pick c = m->picks[k];
         c.pattern = find_pattern(p, &c, spare);
-        if (!c.pattern) continue;
+        if (!espl_pattern_is_n_m(c.pattern)) continue;
         spare -= price(p, c.linear, c.pattern);
         m->plan[c.linear] = MIXED_WAITING;
         if (!has_place(p, &c, amount)) continue;

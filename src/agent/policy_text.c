@@ -29,15 +29,18 @@ static void put_example(espl_str *s, const espl_policy *p, const espl_pick *c) {
 /* Those that become N:M stand behind the others. */
 static void put_patterns(espl_str *s, const espl_policy *p) {
     const espl_pick *picks = p->picks + p->n_picks - p->mixed.n_picks;
-    for (int pattern = ESPL_N_M_NONE + 1; pattern < ESPL_N_M_COUNT; pattern++) {
+    char name[ESPL_PATTERN_NAME_MAX];
+    for (int choice = 0; choice < ESPL_PATTERN_CHOICES; choice++) {
         int64_t n = 0;
         for (int64_t k = 0; k < p->mixed.n_picks; k++) {
-            if (picks[k].pattern != (espl_n_m)pattern) continue;
+            if (!espl_pattern_equal(picks[k].pattern, espl_pattern_choices[choice])) continue;
             if (n > 0 && n < 3) espl_str_puts(s, ", ");
             if (n++ < 3) put_example(s, p, &picks[k]);
         }
         if (n > 3) espl_str_puts(s, ", ...");
-        if (n > 0) espl_str_printf(s, " become%s %s for good. ", n == 1 ? "s" : "", espl_n_m_name((espl_n_m)pattern));
+        if (n > 0)
+            espl_str_printf(s, " become%s %s for good. ", n == 1 ? "s" : "",
+                            espl_pattern_name(espl_pattern_choices[choice], name));
     }
 }
 
@@ -116,12 +119,13 @@ static void put_reflection(espl_str *s, const espl_policy *p) {
 }
 
 static void put_prune(espl_str *s, const espl_policy *p) {
+    char pattern[ESPL_PATTERN_NAME_MAX];
     for (int64_t k = 0; k < p->n_picks; k++) {
         espl_str_puts(s, k ? ", \"" : "\"");
         put_linear(s, p->picks[k].linear);
         espl_str_puts(s, "\": ");
-        if (p->picks[k].pattern)
-            espl_str_printf(s, "\"%s\"", espl_n_m_name(p->picks[k].pattern));
+        if (espl_pattern_is_n_m(p->picks[k].pattern))
+            espl_str_printf(s, "\"%s\"", espl_pattern_name(p->picks[k].pattern, pattern));
         else
             espl_put_number(s, p->picks[k].step);
     }

@@ -9,17 +9,19 @@ static const double PRICED = 0.05; /* sparsity */
 /* ------------------------------------------------------------------- system */
 
 static void put_pattern_rule(espl_str *s, const espl_agent_view *v) {
+    char name[ESPL_PATTERN_NAME_MAX];
     if (!v->mixed) return;
     espl_str_printf(
         s,
         "- Instead of a step, a linear that is still dense (sparsity 0) may be given \"2:4\" or \"4:8\", in "
         "quotes: of every 4 (8) consecutive inputs of a row exactly 2 (4) stay. It is %.6g %% sparse at "
         "once, whatever the largest step, and finished: it must not be named again.\n",
-        100 * ESPL_N_M_SPARSITY);
+        100 * ESPL_PATTERN_CHOICE_SPARSITY);
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++)
-        for (int p = ESPL_N_M_NONE + 1; p < ESPL_N_M_COUNT; p++)
-            if (!espl_view_fits(v, k, (espl_n_m)p))
-                espl_str_printf(s, "- \"%s\" does not fit the inputs of %s.\n", espl_n_m_name((espl_n_m)p),
+        for (int p = 0; p < ESPL_PATTERN_CHOICES; p++)
+            if (!espl_view_fits(v, k, espl_pattern_choices[p]))
+                espl_str_printf(s, "- \"%s\" does not fit the inputs of %s.\n",
+                                espl_pattern_name(espl_pattern_choices[p], name),
                                 espl_linear_path((espl_linear_kind)k));
 }
 
@@ -126,7 +128,7 @@ static void put_price(espl_str *s, const espl_profile_row *r) {
 }
 
 static void put_table(espl_str *s, const espl_agent_view *v) {
-    char name[64];
+    char name[64], pattern[ESPL_PATTERN_NAME_MAX];
     bool prices = espl_view_has_damage(v);
     double total = fmax(1, (double)espl_view_weights(v));
     espl_str_printf(s, "\nProfiles (name, share of all weights in %%, z_s, z_g, sparsity%s%s):\n",
@@ -138,7 +140,8 @@ static void put_table(espl_str *s, const espl_agent_view *v) {
         put_z(s, r->z_g);
         espl_str_printf(s, " %.4g", espl_row_sparsity(r));
         if (prices) put_price(s, r);
-        if (espl_view_pattern(v, i)) espl_str_printf(s, " %s", espl_n_m_name(espl_view_pattern(v, i)));
+        if (espl_pattern_is_n_m(espl_view_pattern(v, i)))
+            espl_str_printf(s, " %s", espl_pattern_name(espl_view_pattern(v, i), pattern));
         espl_str_puts(s, "\n");
     }
 }
@@ -160,13 +163,13 @@ static void put_outcome_line(espl_str *s, const espl_outcome *o) {
 
 static void put_items(espl_str *s, const espl_outcome *o) {
     enum { SHOWN = 48 };
-    char name[64];
+    char name[64], pattern[ESPL_PATTERN_NAME_MAX];
     espl_str_puts(s, "  pruned:");
     for (int64_t k = 0; k < o->decision.n && k < SHOWN; k++) {
         const espl_decision_item *item = &o->decision.items[k];
         espl_str_printf(s, " %s ", espl_linear_name(item->linear, name));
-        if (item->pattern)
-            espl_str_puts(s, espl_n_m_name((espl_n_m)item->pattern));
+        if (espl_pattern_is_n_m(item->pattern))
+            espl_str_puts(s, espl_pattern_name(item->pattern, pattern));
         else
             espl_str_printf(s, "%.4g", item->step);
     }

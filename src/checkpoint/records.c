@@ -129,8 +129,7 @@ static outcome_record pack_outcome(const espl_outcome *o, espl_str *pool) {
 }
 
 static item_record pack_item(int64_t iteration, const espl_decision_item *item) {
-    espl_n_m pattern = (espl_n_m)item->pattern;
-    return (item_record){iteration, item->linear, item->step, espl_n_m_stay(pattern), espl_n_m_group(pattern)};
+    return (item_record){iteration, item->linear, item->step, item->pattern.n, item->pattern.m};
 }
 
 static espl_status pack_history(const espl_checkpoint *k, records *r) {

@@ -111,14 +111,16 @@ static espl_status take_text(const place *p, const espl_str *pool, int64_t at, i
     return ESPL_OK;
 }
 
-static espl_status take_pattern(const place *p, const item_record *x, int64_t *out) {
-    espl_n_m pattern;
-    if (!espl_n_m_of(x->n, x->m, &pattern))
+static espl_status take_pattern(const place *p, const item_record *x, espl_pattern *out) {
+    espl_pattern pattern = {0};
+    if (x->n != 0 || x->m != 0) pattern = (espl_pattern){ESPL_GROUP_N_M, x->n, x->m};
+    if (espl_pattern_is_n_m(pattern) && espl_pattern_choice(pattern) < 0)
         return ESPL_FAIL(ESPL_FORMAT,
                          "%s: dataset \"%s\": row %" PRId64 ": n of m is %" PRId64 " of %" PRId64
                          ", expected 0 of 0, 2 of 4 or 4 of 8",
                          p->path, p->table, p->row, x->n, x->m);
-    if (pattern && x->step != ESPL_N_M_SPARSITY) return wrong_number(p, "step", x->step, "0.5, as n of m says");
+    if (espl_pattern_is_n_m(pattern) && x->step != espl_pattern_sparsity(pattern))
+        return wrong_number(p, "step", x->step, "0.5, as n of m says");
     *out = pattern;
     return ESPL_OK;
 }

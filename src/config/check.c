@@ -33,9 +33,9 @@ static espl_status check_mixed(const espl_config *o) {
     if (espl_config_is_oneshot(o))
         return ESPL_FAIL(ESPL_CONFIG, "prune.mixed goes with prune.allocation \"agent\", not \"%s\"",
                          o->prune_allocation);
-    if (o->prune_cap < ESPL_N_M_SPARSITY)
+    if (o->prune_cap < ESPL_PATTERN_CHOICE_SPARSITY)
         return ESPL_FAIL(ESPL_CONFIG, "prune.cap is %g, but prune.mixed lets linears become N:M: at least %g",
-                         o->prune_cap, ESPL_N_M_SPARSITY);
+                         o->prune_cap, ESPL_PATTERN_CHOICE_SPARSITY);
     return ESPL_OK;
 }
 

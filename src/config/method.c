@@ -14,7 +14,7 @@ espl_status espl_config_method(const espl_config *o, espl_prune_options *p) {
         return ESPL_FAIL(ESPL_CONFIG, "prune.update: \"%s\" is not known", o->prune_update);
     if (espl_config_is_oneshot(o) && !espl_allocation_parse(o->prune_allocation, &p->allocation))
         return ESPL_FAIL(ESPL_CONFIG, "prune.allocation: \"%s\" is not known", o->prune_allocation);
-    if (!espl_pattern_parse(o->prune_pattern, p->score, p->update, &p->pattern))
+    if (!espl_prune_pattern_parse(o->prune_pattern, p->score, p->update, &p->pattern))
         return ESPL_FAIL(ESPL_CONFIG,
                          "prune.pattern: \"%s\" is none of unstructured, row, layer, N:M with 1 <= N < M <= 64",
                          o->prune_pattern);

@@ -28,38 +28,13 @@ int64_t espl_linear_parse(const char *name, int64_t layers) {
     return -1;
 }
 
-typedef struct n_m {
-    const char *text;
-    int64_t stay, group;
-} n_m;
-static const n_m n_m_patterns[ESPL_N_M_COUNT] = {{"unstructured", 0, 0},
-#define X(name, text, n, m) {text, n, m},
-                                                 ESPL_N_M_LIST(X)
-#undef X
-};
-
-const char *espl_n_m_name(espl_n_m p) { return n_m_patterns[p].text; }
-int64_t espl_n_m_stay(espl_n_m p) { return n_m_patterns[p].stay; }
-int64_t espl_n_m_group(espl_n_m p) { return n_m_patterns[p].group; }
-
-bool espl_n_m_parse(const char *text, espl_n_m *out) {
-    for (int p = ESPL_N_M_NONE + 1; p < ESPL_N_M_COUNT; p++)
-        if (strcmp(text, n_m_patterns[p].text) == 0) return *out = (espl_n_m)p, true;
-    return false;
-}
-
-bool espl_n_m_of(int64_t n, int64_t m, espl_n_m *out) {
-    for (int p = 0; p < ESPL_N_M_COUNT; p++)
-        if (n_m_patterns[p].stay == n && n_m_patterns[p].group == m) return *out = (espl_n_m)p, true;
-    return false;
-}
-
-void espl_outcome_patterns(const espl_outcome *history, int64_t n, int64_t *patterns, int64_t linears) {
+void espl_outcome_patterns(const espl_outcome *history, int64_t n, espl_pattern *patterns, int64_t linears) {
     memset(patterns, 0, (size_t)linears * sizeof *patterns);
     for (int64_t k = 0; k < n; k++)
         for (int64_t i = 0; history[k].accepted && i < history[k].decision.n; i++) {
             const espl_decision_item *item = &history[k].decision.items[i];
-            if (item->pattern && item->linear >= 0 && item->linear < linears) patterns[item->linear] = item->pattern;
+            if (espl_pattern_is_n_m(item->pattern) && item->linear >= 0 && item->linear < linears)
+                patterns[item->linear] = item->pattern;
         }
 }
 

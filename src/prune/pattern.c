@@ -1,28 +1,16 @@
 /* Patterns: which weights of a linear compete with each other. */
 #include "internal.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-static bool parse_n_m(const char *text, espl_pattern *out) {
-    char *end;
-    long long n = strtoll(text, &end, 10);
-    if (end == text || *end != ':') return false;
-    const char *second = end + 1;
-    long long m = strtoll(second, &end, 10);
-    if (end == second || *end || n < 1 || n >= m || m > 64) return false;
-    *out = (espl_pattern){.group = ESPL_GROUP_N_M, .n = n, .m = m};
-    return true;
-}
-
-bool espl_pattern_parse(const char *text, espl_score score, espl_update update, espl_pattern *out) {
+bool espl_prune_pattern_parse(const char *text, espl_score score, espl_update update, espl_pattern *out) {
     bool layer = update == ESPL_UPDATE_SPARSEGPT || score == ESPL_SCORE_MAGNITUDE || score == ESPL_SCORE_RIA;
     *out = (espl_pattern){.group = ESPL_GROUP_ROW};
     if (strcmp(text, "row") == 0) return true;
     if (strcmp(text, "unstructured") == 0 && !layer) return true;
     out->group = ESPL_GROUP_LAYER;
     if (strcmp(text, "layer") == 0 || strcmp(text, "unstructured") == 0) return true;
-    return parse_n_m(text, out);
+    return espl_pattern_parse(text, out);
 }
 
 int64_t espl_pattern_count(const espl_pattern *p, int64_t out, int64_t in) {

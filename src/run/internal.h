@@ -49,7 +49,7 @@ typedef struct job {
     espl_calibration calibration; /* of the current masks, if has_profile */
     bool has_profile;
     espl_profile_row *rows;           /* [linears] */
-    int64_t *patterns;                /* [linears] espl_n_m that the masks are, on every rank */
+    espl_pattern *patterns;           /* [linears] N:M pattern of a linear's mask, else all zero; on every rank */
     int64_t linears, weights, pruned; /* of the model; pruned as the accepted masks have it */
     int64_t iteration, revision;      /* done so far */
     espl_probe dense, last;

@@ -92,14 +92,6 @@ static int64_t count_of(const job *j, const espl_decision_item *item) {
     return llround(item->step * (double)j->rows[item->linear].weights);
 }
 
-/* What the prune room calls it; rows without a pattern, as everywhere in the loop. */
-static espl_pattern pattern_of(int64_t pattern) {
-    espl_pattern p = {.group = ESPL_GROUP_ROW};
-    if (pattern)
-        p = (espl_pattern){ESPL_GROUP_N_M, espl_n_m_stay((espl_n_m)pattern), espl_n_m_group((espl_n_m)pattern)};
-    return p;
-}
-
 static espl_status prune_linear(job *j, espl_score score, const espl_decision_item *item) {
     const espl_linear *l = espl_model_linear(j->m, item->linear);
     float *norm;
@@ -107,9 +99,8 @@ static espl_status prune_linear(job *j, espl_score score, const espl_decision_it
     ESPL_TRY(espl_masks_keep(&j->masks, item->linear));
     ESPL_TRY(espl_mem_alloc(&norm, l->in, sizeof *norm, "activation norms"));
     espl_calibration_norms(&j->calibration, item->linear, l->in, norm);
-    espl_pattern p = pattern_of(item->pattern);
     espl_scoring s = {.score = score, .norm = norm};
-    espl_status st = espl_prune_linear(l, &s, &p, count_of(j, item), espl_masks_of(&j->masks, item->linear),
+    espl_status st = espl_prune_linear(l, &s, &item->pattern, count_of(j, item), espl_masks_of(&j->masks, item->linear),
                                        espl_model_workspace(j->m));
     espl_mem_free(&norm);
     return st;
@@ -118,7 +109,8 @@ static espl_status prune_linear(job *j, espl_score score, const espl_decision_it
 /* What the decision makes N:M is so from now on, or (`undo`) no longer: it was dense before. */
 static void note_patterns(job *j, const espl_decision *d, bool undo) {
     for (int64_t i = 0; i < d->n; i++)
-        if (d->items[i].pattern) j->patterns[d->items[i].linear] = undo ? ESPL_N_M_NONE : d->items[i].pattern;
+        if (espl_pattern_is_n_m(d->items[i].pattern))
+            j->patterns[d->items[i].linear] = undo ? (espl_pattern){0} : d->items[i].pattern;
 }
 
 static espl_status prune_here(job *j, const espl_decision *d) {
@@ -160,14 +152,14 @@ espl_status espl_count_pruned(job *j, int64_t *counts, int64_t *total) {
 }
 
 espl_status espl_check_patterns(const job *j, const char *file) {
-    char name[64];
+    char name[64], pattern[ESPL_PATTERN_NAME_MAX];
     for (int64_t i = j->masks.first; i < j->masks.first + j->masks.n; i++) {
         const espl_linear *l = espl_model_linear(j->m, i);
-        espl_pattern p = pattern_of(j->patterns[i]);
-        if (j->patterns[i] && !espl_mask_is_n_m(espl_masks_of(&j->masks, i), l->out, l->in, p.n, p.m))
+        espl_pattern p = j->patterns[i];
+        if (espl_pattern_is_n_m(p) && !espl_mask_is_n_m(espl_masks_of(&j->masks, i), l->out, l->in, p.n, p.m))
             return ESPL_FAIL(file ? ESPL_FORMAT : ESPL_INTERNAL,
                              "%s%s%s became %s, but its mask is not of that pattern", file ? file : "",
-                             file ? ": " : "", espl_linear_name(i, name), espl_n_m_name((espl_n_m)j->patterns[i]));
+                             file ? ": " : "", espl_linear_name(i, name), espl_pattern_name(p, pattern));
     }
     return ESPL_OK;
 }

@@ -6,12 +6,14 @@
 
 /* --------------------------------------------------------------- patterns */
 
-/* How the linears lost their weights, with prune.mixed; unstructured ones at ESPL_N_M_NONE. */
+/* With prune.mixed: the linears that were pruned without an N:M pattern, then those of each pattern of
+ * espl_pattern_choices. */
+enum { PATTERN_COUNTS = 1 + ESPL_PATTERN_CHOICES };
 typedef struct pattern_count {
     int64_t linears, pruned; /* linears that lost any; weights */
 } pattern_count;
 
-/* Collective. counts [ESPL_N_M_COUNT], filled on rank 0. */
+/* Collective. counts [PATTERN_COUNTS], filled on rank 0. */
 static espl_status count_patterns(job *j, pattern_count *counts) {
     int64_t *pruned = NULL, total;
     espl_status st = j->root ? espl_mem_alloc(&pruned, j->linears, sizeof *pruned, "counts") : ESPL_OK;
@@ -19,7 +21,7 @@ static espl_status count_patterns(job *j, pattern_count *counts) {
     if (st == ESPL_OK) st = espl_count_pruned(j, pruned, &total);
     if (st == ESPL_OK) st = espl_comm_agree(j->c, espl_check_patterns(j, NULL));
     for (int64_t i = 0; st == ESPL_OK && pruned && i < j->linears; i++) {
-        pattern_count *c = &counts[j->patterns[i]];
+        pattern_count *c = &counts[1 + espl_pattern_choice(j->patterns[i])];
         c->linears += pruned[i] > 0;
         c->pruned += pruned[i];
     }
@@ -31,12 +33,17 @@ static double share_of(const job *j, const pattern_count *c) {
     return j->pruned > 0 ? (double)c->pruned / (double)j->pruned : 0;
 }
 
+static const char *name_of(int count, char *buf) {
+    return espl_pattern_name(count > 0 ? espl_pattern_choices[count - 1] : (espl_pattern){0}, buf);
+}
+
 static void put_patterns(espl_str *s, const job *j, const pattern_count *counts) {
+    char name[ESPL_PATTERN_NAME_MAX];
     if (!j->o->prune_mixed) return;
     espl_str_puts(s, "  \"patterns\": {");
-    for (int p = 0; p < ESPL_N_M_COUNT; p++) {
+    for (int p = 0; p < PATTERN_COUNTS; p++) {
         espl_str_printf(s, "%s\"%s\": {\"linears\": %lld, \"pruned_weights\": %lld, \"share\": ", p ? ", " : "",
-                        espl_n_m_name((espl_n_m)p), (long long)counts[p].linears, (long long)counts[p].pruned);
+                        name_of(p, name), (long long)counts[p].linears, (long long)counts[p].pruned);
         espl_put_double(s, share_of(j, &counts[p]));
         espl_str_puts(s, "}");
     }
@@ -44,11 +51,12 @@ static void put_patterns(espl_str *s, const job *j, const pattern_count *counts)
 }
 
 static void print_patterns(const job *j, const pattern_count *counts) {
+    char name[ESPL_PATTERN_NAME_MAX];
     if (!j->o->prune_mixed) return;
     printf("patterns:");
-    for (int p = 0; p < ESPL_N_M_COUNT; p++)
+    for (int p = 0; p < PATTERN_COUNTS; p++)
         printf("%s %lld linears %s (%.1f %% of the pruned weights)", p ? "," : "", (long long)counts[p].linears,
-               espl_n_m_name((espl_n_m)p), 100 * share_of(j, &counts[p]));
+               name_of(p, name), 100 * share_of(j, &counts[p]));
     printf("\n");
 }
 
@@ -240,7 +248,7 @@ static espl_status publish(job *j, const measures *dense, const measures *pruned
 
 espl_status espl_report(job *j) {
     measures dense = {0}, pruned = {0};
-    pattern_count patterns[ESPL_N_M_COUNT] = {0};
+    pattern_count patterns[PATTERN_COUNTS] = {0};
     double regions[3 * ESPL_REGION_COUNT], start = espl_clock_now();
     espl_status st = espl_stop_check(j, false);
     if (st == ESPL_OK) st = measure_both(j, &dense, &pruned);

@@ -45,7 +45,7 @@ static espl_status take_method(bench *b, char **argv) {
     bool surgeon = strcmp(argv[0], "sparsegpt") == 0;
     if (surgeon) b->o.update = ESPL_UPDATE_SPARSEGPT;
     if (!surgeon && !espl_score_parse(argv[0], &b->o.score)) return ESPL_FAIL(ESPL_USAGE, "method %s", argv[0]);
-    if (!espl_pattern_parse(argv[1], b->o.score, b->o.update, &b->o.pattern))
+    if (!espl_prune_pattern_parse(argv[1], b->o.score, b->o.update, &b->o.pattern))
         return ESPL_FAIL(ESPL_USAGE, "pattern %s", argv[1]);
     b->o.target = strtod(argv[2], NULL);
     return ESPL_OK;

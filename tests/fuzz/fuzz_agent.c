@@ -28,10 +28,11 @@ static void check_budget(const espl_agent_view *v, const espl_decision *d) {
     for (int64_t k = 0; k < d->n; k++) {
         const espl_decision_item *item = &d->items[k];
         REQUIRE(item->linear >= 0 && item->linear < LINEARS && (k == 0 || item->linear > d->items[k - 1].linear));
-        REQUIRE(item->step > 0 && item->step <= (item->pattern ? ESPL_N_M_SPARSITY : v->budget.max_step));
+        bool is_n_m = espl_pattern_is_n_m(item->pattern);
+        REQUIRE(item->step > 0 && item->step <= (is_n_m ? 0.5 : v->budget.max_step));
         const espl_profile_row *r = &v->rows[item->linear];
-        REQUIRE(!item->pattern || (v->mixed && r->pruned == 0 && item->step == ESPL_N_M_SPARSITY));
-        REQUIRE(v->patterns[item->linear] == ESPL_N_M_NONE);
+        REQUIRE(!is_n_m || (v->mixed && r->pruned == 0 && item->step == 0.5));
+        REQUIRE(!espl_pattern_is_n_m(v->patterns[item->linear]));
         int64_t count = llround(item->step * (double)r->weights);
         REQUIRE(count > 0 && (double)(r->pruned + count) <= v->budget.cap * (double)r->weights + 1e-3);
         more += count;
@@ -47,7 +48,7 @@ static void read_back(const espl_agent_view *v, const espl_decision *d) {
     REQUIRE(problems.len == 0 && notes.len == 0 && again.n == d->n && again.stop == d->stop);
     for (int64_t k = 0; k < d->n; k++)
         REQUIRE(again.items[k].linear == d->items[k].linear && again.items[k].step == d->items[k].step &&
-                again.items[k].pattern == d->items[k].pattern);
+                espl_pattern_equal(again.items[k].pattern, d->items[k].pattern));
     espl_decision_free(&again);
     espl_str_free(&text);
     espl_str_free(&problems);
@@ -57,7 +58,7 @@ static void read_back(const espl_agent_view *v, const espl_decision *d) {
 /* With or without N:M: then layer 0 is dense in part, and down_proj's inputs fit no pattern. */
 static void read_reply(const uint8_t *data, size_t size, bool mixed) {
     espl_profile_row rows[LINEARS];
-    int64_t patterns[LINEARS] = {0};
+    espl_pattern patterns[LINEARS] = {0};
     espl_agent_view v = {.iteration = 1,
                          .budget = {.target = 0.45, .cap = 0.6, .max_step = 0.1, .max_linears = 8, .threshold = 0.1},
                          .layers = LAYERS,
@@ -69,7 +70,7 @@ static void read_reply(const uint8_t *data, size_t size, bool mixed) {
         int64_t weights = mixed ? 96 * (1 + i) : 100 + 371 * i;
         rows[i] = (espl_profile_row){.weights = weights, .pruned = mixed && i < 14 ? 0 : weights * (i % 7) / 10};
     }
-    patterns[3] = mixed ? ESPL_N_M_4_8 : ESPL_N_M_NONE;
+    if (mixed) patterns[3] = espl_pattern_choices[ESPL_PATTERN_CHOICE_4_8];
     rows[3].pruned = mixed ? rows[3].weights / 2 : rows[3].pruned;
     espl_str problems = {0}, notes = {0};
     espl_decision d;

@@ -72,9 +72,9 @@ static void fill_outcome(espl_outcome *o, int64_t iteration, int64_t n, const ch
     o->before = (espl_probe){20.25, 3.008, bits(0xFFF8000000000001), 7, 10, 0, 0};
     o->after = (espl_probe){INFINITY, INFINITY, NAN, 6, 10, 3, 4};
     if (espl_decision_init(&o->decision, n) != ESPL_OK) exit(1);
-    for (int64_t i = 0; i < n; i++) o->decision.items[i] = (espl_decision_item){2 * i + 1, 0.1 / (double)(i + 1), 0};
-    if (n > 2) o->decision.items[1] = (espl_decision_item){3, ESPL_N_M_SPARSITY, ESPL_N_M_2_4};
-    if (n > 2) o->decision.items[2] = (espl_decision_item){5, ESPL_N_M_SPARSITY, ESPL_N_M_4_8};
+    for (int64_t i = 0; i < n; i++) o->decision.items[i] = (espl_decision_item){2 * i + 1, 0.1 / (double)(i + 1), {0}};
+    if (n > 2) o->decision.items[1] = (espl_decision_item){3, 0.5, espl_pattern_choices[ESPL_PATTERN_CHOICE_2_4]};
+    if (n > 2) o->decision.items[2] = (espl_decision_item){5, 0.5, espl_pattern_choices[ESPL_PATTERN_CHOICE_4_8]};
     o->decision.n = n;
     o->decision.stop = iteration == 7;
     espl_mem_free(&o->decision.reason);

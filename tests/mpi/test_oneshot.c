@@ -143,7 +143,7 @@ static void all_methods(run *r) {
         espl_prune_options o = options_of(r);
         o.update = methods[i].update;
         check(r, espl_score_parse(methods[i].score, &o.score), "score");
-        check(r, espl_pattern_parse(methods[i].pattern, o.score, o.update, &o.pattern), "pattern");
+        check(r, espl_prune_pattern_parse(methods[i].pattern, o.score, o.update, &o.pattern), "pattern");
         one_shot(r, methods[i].name, &o);
     }
 }

@@ -6,6 +6,7 @@
 #define ESPALIER_LOOP_LOOP_H
 
 #include "espalier/base.h"
+#include "espalier/loop/pattern.h"
 
 /* The linear layers of a decoder layer, in the order of Hugging Face's modules. X(name, path inside the layer) */
 #define ESPL_LINEAR_LIST(X)                                                                                            \
@@ -72,33 +73,10 @@ typedef struct espl_budget {
     int64_t max_iterations;
 } espl_budget;
 
-/* What a linear may become in one go instead of being pruned step by step: of every m consecutive inputs of a row
- * exactly n stay. All take half of the weights. X(name, text, n, m), the ones that more hardware runs first */
-#define ESPL_N_M_LIST(X)                                                                                               \
-    X(2_4, "2:4", 2, 4)                                                                                                \
-    X(4_8, "4:8", 4, 8)
-typedef enum espl_n_m {
-    ESPL_N_M_NONE, /* unstructured */
-#define X(name, text, n, m) ESPL_N_M_##name,
-    ESPL_N_M_LIST(X)
-#undef X
-        ESPL_N_M_COUNT
-} espl_n_m;
-#define ESPL_N_M_SPARSITY 0.5
-
-/* "2:4"; "unstructured" for ESPL_N_M_NONE. Static storage. */
-const char *espl_n_m_name(espl_n_m p);
-/* False for a text that is none of the list's. */
-bool espl_n_m_parse(const char *text, espl_n_m *out);
-/* The numbers of a pattern, 0 and 0 for ESPL_N_M_NONE; and back: false for a pair that is no pattern's. */
-int64_t espl_n_m_stay(espl_n_m p);
-int64_t espl_n_m_group(espl_n_m p);
-bool espl_n_m_of(int64_t n, int64_t m, espl_n_m *out);
-
 typedef struct espl_decision_item {
-    int64_t linear;  /* espl_linear_index */
-    double step;     /* sparsity to add, > 0; ESPL_N_M_SPARSITY with a pattern */
-    int64_t pattern; /* espl_n_m that the linear, dense until now, becomes at once (8 bytes: no padding) */
+    int64_t linear;       /* espl_linear_index */
+    double step;          /* sparsity to add, > 0; the pattern's sparsity if it is N:M */
+    espl_pattern pattern; /* N:M: what the linear, dense until now, becomes in one step; else all zero: prune by step */
 } espl_decision_item;
 
 /* What the agent answered, validated. */
@@ -120,7 +98,8 @@ typedef struct espl_outcome {
     espl_probe before, after;
 } espl_outcome;
 
-/* Which linears the accepted ones of n outcomes made N:M: patterns [linears] of espl_n_m, all written. */
-void espl_outcome_patterns(const espl_outcome *history, int64_t n, int64_t *patterns, int64_t linears);
+/* The N:M patterns that the accepted ones of n outcomes gave to linears: patterns [linears], all written; all zero for
+ * a linear without one. */
+void espl_outcome_patterns(const espl_outcome *history, int64_t n, espl_pattern *patterns, int64_t linears);
 
 #endif

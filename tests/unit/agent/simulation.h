@@ -17,7 +17,7 @@ typedef struct simulation {
     int64_t n_history, rollbacks, total;
     espl_budget budget;
     bool mixed;
-    int64_t patterns[SIM_LINEARS];
+    espl_pattern patterns[SIM_LINEARS];
 } simulation;
 
 static inline double sim_damage_of(const simulation *s, int64_t i, double sparsity) {
@@ -31,8 +31,9 @@ static inline double sim_damage(const simulation *s, const double *sparsity) {
 }
 
 /* Not what the policy's priors say. */
-static inline double sim_factor(int64_t pattern) {
-    return pattern == ESPL_N_M_2_4 ? 2.6 : pattern == ESPL_N_M_4_8 ? 1.4 : 1;
+static inline double sim_factor(espl_pattern pattern) {
+    int64_t k = espl_pattern_choice(pattern);
+    return k == ESPL_PATTERN_CHOICE_2_4 ? 2.6 : k == ESPL_PATTERN_CHOICE_4_8 ? 1.4 : 1;
 }
 
 static inline double sim_damage_now(const simulation *s) {
@@ -134,7 +135,7 @@ static inline void sim_apply(simulation *s, espl_decision *d) {
     for (int64_t k = 0; k < d->n; k++) {
         espl_profile_row *r = &s->rows[d->items[k].linear];
         r->pruned += llround(d->items[k].step * (double)r->weights);
-        if (d->items[k].pattern) s->patterns[d->items[k].linear] = d->items[k].pattern;
+        if (espl_pattern_is_n_m(d->items[k].pattern)) s->patterns[d->items[k].linear] = d->items[k].pattern;
     }
     o->after.perplexity = 10 * exp(sim_damage_now(s));
     o->sparsity_after = sim_sparsity(s);
@@ -144,7 +145,7 @@ static inline void sim_apply(simulation *s, espl_decision *d) {
     for (int64_t k = 0; k < d->n; k++) {
         espl_profile_row *r = &s->rows[d->items[k].linear];
         r->pruned -= llround(d->items[k].step * (double)r->weights);
-        if (d->items[k].pattern) s->patterns[d->items[k].linear] = ESPL_N_M_NONE;
+        if (espl_pattern_is_n_m(d->items[k].pattern)) s->patterns[d->items[k].linear] = (espl_pattern){0};
     }
 }
 

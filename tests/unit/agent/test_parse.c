@@ -211,9 +211,9 @@ static void patterns_are_read(void **state) {
                 NULL, &p);
     assert_int_equal(p.notes.len, 0);
     assert_int_equal(p.d.n, 3);
-    assert_int_equal(p.d.items[0].pattern, ESPL_N_M_NONE);
-    assert_int_equal(p.d.items[1].pattern, ESPL_N_M_2_4);
-    assert_int_equal(p.d.items[2].pattern, ESPL_N_M_4_8);
+    assert_int_equal(espl_pattern_choice(p.d.items[0].pattern), -1);
+    assert_int_equal(espl_pattern_choice(p.d.items[1].pattern), ESPL_PATTERN_CHOICE_2_4);
+    assert_int_equal(espl_pattern_choice(p.d.items[2].pattern), ESPL_PATTERN_CHOICE_4_8);
     assert_int_equal(p.d.items[2].linear, espl_linear_index(3, ESPL_UP_PROJ));
     assert_true(p.d.items[1].step == 0.5 && p.d.items[2].step == 0.5);
     espl_str text = {0};
@@ -240,7 +240,7 @@ static void patterns_are_barred(void **state) {
     s->rows[up].pruned = 1;
     bars(s, two, "only a dense linear can");
     s->rows[up].pruned = s->rows[up].weights / 2;
-    s->patterns[up] = ESPL_N_M_4_8;
+    s->patterns[up] = espl_pattern_choices[ESPL_PATTERN_CHOICE_4_8];
     bars(s, two, "is 4:8 and finished");
     bars(s, UP, "is 4:8 and finished");
     bars(s, "{\"prune\":{\"layers.3.mlp.up_proj\":0,\"layers.4.mlp.up_proj\":0.1}}", NULL);
@@ -275,8 +275,8 @@ static void patterns_are_whole(void **state) {
     parse_mixed(s, text, NULL, &p);
     assert_int_equal(p.d.n, 2);
     assert_non_null(strstr(p.notes.data, "1 linears not made N:M"));
-    assert_int_equal(p.d.items[0].pattern, ESPL_N_M_2_4);
-    assert_true(p.d.items[1].pattern == ESPL_N_M_NONE && p.d.items[1].step == 0.1);
+    assert_int_equal(espl_pattern_choice(p.d.items[0].pattern), ESPL_PATTERN_CHOICE_2_4);
+    assert_true(!espl_pattern_is_n_m(p.d.items[1].pattern) && p.d.items[1].step == 0.1);
     parsed_free(&p);
     s->budget.target = (0.3 * (double)up) / (double)s->total;
     bars(s, "{\"prune\":{\"layers.1.mlp.up_proj\":\"2:4\"}}", "no room for half");

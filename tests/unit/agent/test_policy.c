@@ -25,9 +25,9 @@ static int64_t check_decision(const simulation *s, const espl_decision *d) {
         const espl_profile_row *r = &s->rows[item->linear];
         int64_t count = llround(item->step * (double)r->weights);
         assert_true(k == 0 || item->linear > d->items[k - 1].linear);
-        assert_true(item->step > 0 && item->step <= (item->pattern ? 0.5 : s->budget.max_step));
-        assert_int_equal(s->patterns[item->linear], ESPL_N_M_NONE); /* what is N:M is finished */
-        if (item->pattern) assert_true(s->mixed && r->pruned == 0 && item->step == 0.5);
+        assert_true(item->step > 0 && item->step <= (espl_pattern_is_n_m(item->pattern) ? 0.5 : s->budget.max_step));
+        assert_false(espl_pattern_is_n_m(s->patterns[item->linear])); /* what is N:M is finished */
+        if (espl_pattern_is_n_m(item->pattern)) assert_true(s->mixed && r->pruned == 0 && item->step == 0.5);
         assert_true(count > 0 && (double)(r->pruned + count) <= s->budget.cap * (double)r->weights + 1e-6);
         sum += count;
     }
@@ -213,12 +213,19 @@ static void works_blind(void **state) {
 
 /* ------------------------------------------------------------------- N:M */
 
+/* Linears without a pattern, then those of each choice. */
+enum {
+    COUNTS = 1 + ESPL_PATTERN_CHOICES,
+    COUNT_2_4 = 1 + ESPL_PATTERN_CHOICE_2_4,
+    COUNT_4_8 = 1 + ESPL_PATTERN_CHOICE_4_8
+};
+
 static void count_patterns(const simulation *s, int64_t *counts) {
-    memset(counts, 0, ESPL_N_M_COUNT * sizeof *counts);
+    memset(counts, 0, COUNTS * sizeof *counts);
     for (int64_t i = 0; i < SIM_LINEARS; i++) {
-        counts[s->patterns[i]]++;
-        if (s->patterns[i]) assert_int_equal(2 * s->rows[i].pruned, s->rows[i].weights);
-        if (espl_linear_kind_of(i) == ESPL_DOWN_PROJ) assert_int_equal(s->patterns[i], ESPL_N_M_NONE);
+        counts[1 + espl_pattern_choice(s->patterns[i])]++;
+        if (espl_pattern_is_n_m(s->patterns[i])) assert_int_equal(2 * s->rows[i].pruned, s->rows[i].weights);
+        if (espl_linear_kind_of(i) == ESPL_DOWN_PROJ) assert_false(espl_pattern_is_n_m(s->patterns[i]));
     }
 }
 
@@ -227,7 +234,7 @@ static void mixed_strategy(void **state) {
     (void)state;
     for (uint64_t seed = 1; seed <= 4; seed++) {
         static simulation s, t;
-        int64_t counts[ESPL_N_M_COUNT];
+        int64_t counts[COUNTS];
         espl_agent *a = policy_agent();
         sim_init(&s, seed, 1, 0.6);
         sim_init(&t, seed, 1, 0.6);
@@ -236,13 +243,13 @@ static void mixed_strategy(void **state) {
         run_to_end(&t, a, t.budget.max_iterations);
         count_patterns(&s, counts);
         print_message("mixed: %lld 2:4, %lld 4:8 in %lld iterations, %lld rollbacks, damage %.3f (unstructured %.3f)\n",
-                      (long long)counts[ESPL_N_M_2_4], (long long)counts[ESPL_N_M_4_8], (long long)s.n_history,
+                      (long long)counts[COUNT_2_4], (long long)counts[COUNT_4_8], (long long)s.n_history,
                       (long long)s.rollbacks, sim_damage_now(&s), sim_damage_now(&t));
         assert_int_equal(pruned(&s), llround(s.budget.target * (double)s.total));
-        assert_true(counts[ESPL_N_M_2_4] >= 5);
+        assert_true(counts[COUNT_2_4] >= 5);
         assert_true(sim_damage_now(&s) < 1.6 * sim_damage_now(&t));
         count_patterns(&t, counts);
-        assert_int_equal(counts[ESPL_N_M_NONE], SIM_LINEARS);
+        assert_int_equal(counts[0], SIM_LINEARS);
         sim_free(&s);
         sim_free(&t);
         espl_agent_destroy(&a);
@@ -250,10 +257,11 @@ static void mixed_strategy(void **state) {
 }
 
 /* Is this pattern of linear i in a decision of the history that was rolled back? */
-static bool was_rolled_back(const simulation *s, int64_t i, int64_t pattern) {
+static bool was_rolled_back(const simulation *s, int64_t i, espl_pattern pattern) {
     for (int64_t k = 0; k < s->n_history; k++)
         for (int64_t j = 0; !s->history[k].accepted && j < s->history[k].decision.n; j++)
-            if (s->history[k].decision.items[j].linear == i && s->history[k].decision.items[j].pattern == pattern)
+            if (s->history[k].decision.items[j].linear == i &&
+                espl_pattern_equal(s->history[k].decision.items[j].pattern, pattern))
                 return true;
     return false;
 }
@@ -262,7 +270,7 @@ static bool was_rolled_back(const simulation *s, int64_t i, int64_t pattern) {
 static void mixed_backs_off(void **state) {
     (void)state;
     static simulation s;
-    int64_t counts[ESPL_N_M_COUNT], back = 0;
+    int64_t counts[COUNTS], back = 0;
     espl_agent *a = policy_agent();
     sim_init(&s, 7, 0.5, 0.5);
     for (int64_t i = 0; i < SIM_LINEARS; i++) s.power[i] = 3.8; /* harmless at first, then not */
@@ -272,10 +280,10 @@ static void mixed_backs_off(void **state) {
     s.budget.max_iterations = 200;
     run_to_end(&s, a, s.budget.max_iterations);
     count_patterns(&s, counts);
-    for (int64_t i = 0; i < SIM_LINEARS; i++) back += was_rolled_back(&s, i, ESPL_N_M_2_4);
-    print_message("mixed: %lld 2:4, %lld 4:8, 2:4 of %lld rolled back, %lld iterations\n",
-                  (long long)counts[ESPL_N_M_2_4], (long long)counts[ESPL_N_M_4_8], (long long)back,
-                  (long long)s.n_history);
+    for (int64_t i = 0; i < SIM_LINEARS; i++)
+        back += was_rolled_back(&s, i, espl_pattern_choices[ESPL_PATTERN_CHOICE_2_4]);
+    print_message("mixed: %lld 2:4, %lld 4:8, 2:4 of %lld rolled back, %lld iterations\n", (long long)counts[COUNT_2_4],
+                  (long long)counts[COUNT_4_8], (long long)back, (long long)s.n_history);
     assert_true(back > 0);
     assert_int_equal(pruned(&s), llround(s.budget.target * (double)s.total));
     sim_free(&s);

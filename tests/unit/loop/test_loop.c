@@ -93,31 +93,40 @@ static void linear_names_round_trip(void **state) {
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) assert_int_equal(espl_linear_parse(wrong[i], 5), -1);
 }
 
-static void n_m_names_and_numbers(void **state) {
+#define TWO                                                                                                            \
+    { ESPL_GROUP_N_M, 2, 4 }
+#define FOUR                                                                                                           \
+    { ESPL_GROUP_N_M, 4, 8 }
+
+static void pattern_names_round_trip(void **state) {
     (void)state;
-    espl_n_m p = ESPL_N_M_NONE;
-    for (int k = ESPL_N_M_NONE + 1; k < ESPL_N_M_COUNT; k++) {
-        assert_true(espl_n_m_parse(espl_n_m_name((espl_n_m)k), &p) && p == (espl_n_m)k);
-        assert_int_equal(2 * espl_n_m_stay(p), espl_n_m_group(p)); /* ESPL_N_M_SPARSITY */
-        assert_true(espl_n_m_of(espl_n_m_stay(p), espl_n_m_group(p), &p) && p == (espl_n_m)k);
+    char name[ESPL_PATTERN_NAME_MAX];
+    espl_pattern p = {0};
+    assert_string_equal(espl_pattern_name(p, name), "unstructured");
+    assert_true(espl_pattern_choice(p) == -1 && espl_pattern_sparsity(p) == 0);
+    for (int64_t k = 0; k < ESPL_PATTERN_CHOICES; k++) {
+        assert_true(espl_pattern_parse(espl_pattern_name(espl_pattern_choices[k], name), &p));
+        assert_int_equal(espl_pattern_choice(p), k);
+        assert_true(espl_pattern_sparsity(p) == ESPL_PATTERN_CHOICE_SPARSITY);
     }
-    assert_string_equal(espl_n_m_name(ESPL_N_M_2_4), "2:4");
-    assert_true(espl_n_m_of(0, 0, &p) && p == ESPL_N_M_NONE);
-    static const char *const wrong[] = {"", "unstructured", "2:4 ", "4:2", "1:2", "8:16"};
-    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) assert_false(espl_n_m_parse(wrong[i], &p));
-    assert_false(espl_n_m_of(4, 4, &p) || espl_n_m_of(2, 8, &p) || espl_n_m_of(-1, 0, &p));
+    assert_string_equal(espl_pattern_name(espl_pattern_choices[ESPL_PATTERN_CHOICE_2_4], name), "2:4");
+    assert_true(espl_pattern_parse("1:64", &p) && espl_pattern_choice(p) == -1 && p.n == 1 && p.m == 64);
+    static const char *const wrong[] = {"",    "unstructured", "2:4 ", " 2:4", "+2:4", "02:4", "2:04",
+                                        "4:2", "4:4",          "0:4",  "-1:4", "2:65", "2",    "2:"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) assert_false(espl_pattern_parse(wrong[i], &p));
+    assert_int_equal(p.m, 64); /* unchanged */
 }
 
 /* Only what was accepted counts, and names beyond the model do not. */
 static void patterns_come_from_accepted_outcomes(void **state) {
     (void)state;
-    espl_decision_item one[] = {{1, 0.5, ESPL_N_M_2_4}, {2, 0.1, ESPL_N_M_NONE}}, two[] = {{3, 0.5, ESPL_N_M_4_8}},
-                       three[] = {{0, 0.5, ESPL_N_M_4_8}, {2, 0.1, ESPL_N_M_NONE}, {4, 0.5, ESPL_N_M_2_4}};
+    espl_decision_item one[] = {{1, 0.5, TWO}, {2, 0.1, {0}}}, two[] = {{3, 0.5, FOUR}},
+                       three[] = {{0, 0.5, FOUR}, {2, 0.1, {0}}, {4, 0.5, TWO}};
     espl_outcome history[] = {{.accepted = true, .decision = {.items = one, .n = 2}},
                               {.accepted = false, .decision = {.items = two, .n = 1}},
                               {.accepted = true, .decision = {.items = three, .n = 3}}};
-    int64_t patterns[4] = {7, 7, 7, 7};
-    static const int64_t expected[4] = {ESPL_N_M_4_8, ESPL_N_M_2_4, ESPL_N_M_NONE, ESPL_N_M_NONE};
+    espl_pattern patterns[4] = {{7, 7, 7}, {7, 7, 7}, {7, 7, 7}, {7, 7, 7}};
+    static const espl_pattern expected[4] = {FOUR, TWO, {0}, {0}};
     espl_outcome_patterns(history, 3, patterns, 4);
     assert_memory_equal(patterns, expected, sizeof patterns);
 }
@@ -129,7 +138,7 @@ int main(void) {
         cmocka_unit_test(more_ranks_than_layers_is_a_clear_error),
         cmocka_unit_test(linear_paths_are_hugging_faces),
         cmocka_unit_test(linear_names_round_trip),
-        cmocka_unit_test(n_m_names_and_numbers),
+        cmocka_unit_test(pattern_names_round_trip),
         cmocka_unit_test(patterns_come_from_accepted_outcomes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

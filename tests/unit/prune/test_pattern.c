@@ -68,7 +68,7 @@ static int64_t lost(const uint64_t *mask) {
 static void prune(const char *pattern, int64_t count) {
     espl_pattern p;
     espl_scoring s = {.score = ESPL_SCORE_WANDA, .norm = m.norm};
-    assert_true(espl_pattern_parse(pattern, s.score, ESPL_UPDATE_NONE, &p));
+    assert_true(espl_prune_pattern_parse(pattern, s.score, ESPL_UPDATE_NONE, &p));
     assert_int_equal(espl_prune_linear(&m.l, &s, &p, count, m.mask, ws), ESPL_OK);
     assert_memory_equal(m.mask, m.want, (size_t)(m.l.out * words()) * 8);
 }
@@ -157,15 +157,15 @@ static void names_of_patterns(void **state) {
     espl_pattern p;
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        assert_false(espl_pattern_parse(bad[i], ESPL_SCORE_WANDA, ESPL_UPDATE_NONE, &p));
-    assert_true(espl_pattern_parse("4:8", ESPL_SCORE_WANDA, ESPL_UPDATE_NONE, &p));
+        assert_false(espl_prune_pattern_parse(bad[i], ESPL_SCORE_WANDA, ESPL_UPDATE_NONE, &p));
+    assert_true(espl_prune_pattern_parse("4:8", ESPL_SCORE_WANDA, ESPL_UPDATE_NONE, &p));
     assert_true(p.group == ESPL_GROUP_N_M && p.n == 4 && p.m == 8);
     static const espl_group own[ESPL_SCORE_COUNT] = {ESPL_GROUP_LAYER, ESPL_GROUP_ROW, ESPL_GROUP_LAYER, ESPL_GROUP_ROW,
                                                      ESPL_GROUP_ROW};
     for (int s = 0; s < ESPL_SCORE_COUNT; s++) {
-        assert_true(espl_pattern_parse("unstructured", (espl_score)s, ESPL_UPDATE_NONE, &p));
+        assert_true(espl_prune_pattern_parse("unstructured", (espl_score)s, ESPL_UPDATE_NONE, &p));
         assert_int_equal(p.group, own[s]);
-        assert_true(espl_pattern_parse("unstructured", (espl_score)s, ESPL_UPDATE_SPARSEGPT, &p));
+        assert_true(espl_prune_pattern_parse("unstructured", (espl_score)s, ESPL_UPDATE_SPARSEGPT, &p));
         assert_int_equal(p.group, ESPL_GROUP_LAYER);
     }
 }
