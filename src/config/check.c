@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "espalier/methods.h"
+#include "espalier/methods/options.h"
 
 /* Does this score need activations? */
 static bool needs_activations(const char *name) {
@@ -41,7 +41,7 @@ static espl_status check_mixed(const espl_config *o) {
 
 /* The agent removes weights step by step, by scores that one calibration pass gives. */
 static espl_status check_method(const espl_config *o) {
-    espl_prune_options p;
+    espl_method_options p;
     ESPL_TRY(espl_config_method(o, &p));
     if (espl_config_is_oneshot(o)) {
         if (o->calibration_forward < 1)

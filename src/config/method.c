@@ -6,8 +6,8 @@
 
 bool espl_config_is_oneshot(const espl_config *o) { return strcmp(o->prune_allocation, "agent") != 0; }
 
-espl_status espl_config_method(const espl_config *o, espl_prune_options *p) {
-    *p = espl_prune_defaults();
+espl_status espl_config_method(const espl_config *o, espl_method_options *p) {
+    *p = espl_method_defaults();
     if (!espl_score_parse(o->prune_score, &p->score))
         return ESPL_FAIL(ESPL_CONFIG, "prune.score: \"%s\" is not known", o->prune_score);
     if (!espl_update_parse(o->prune_update, &p->update))
@@ -26,7 +26,7 @@ espl_status espl_config_method(const espl_config *o, espl_prune_options *p) {
     p->owl_outlier = o->prune_owl_outlier;
     p->owl_lambda = o->prune_owl_lambda;
     p->lsa_beta = o->prune_lsa_beta;
-    p->search.evaluations = o->prune_search_evaluations;
+    p->search_evaluations = o->prune_search_evaluations;
     p->search.seed = (uint64_t)o->run_seed;
     return ESPL_OK;
 }

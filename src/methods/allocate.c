@@ -1,42 +1,9 @@
 /* From measures of blocks or linears to how much each linear loses. */
-#include "espalier/methods.h"
+#include "espalier/methods/allocate.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-static const char *const updates[ESPL_UPDATE_COUNT] = {
-#define X(name, text) text,
-    ESPL_UPDATE_LIST(X)
-#undef X
-};
-static const char *const allocations[ESPL_ALLOCATION_COUNT] = {
-#define X(name, text) text,
-    ESPL_ALLOCATION_LIST(X)
-#undef X
-};
-
-static int find_name(const char *const *names, int n, const char *name) {
-    for (int i = 0; i < n; i++)
-        if (strcmp(names[i], name) == 0) return i;
-    return -1;
-}
-
-const char *espl_update_name(espl_update u) { return updates[u]; }
-
-bool espl_update_parse(const char *name, espl_update *out) {
-    int i = find_name(updates, ESPL_UPDATE_COUNT, name);
-    if (i >= 0) *out = (espl_update)i;
-    return i >= 0;
-}
-
-const char *espl_allocation_name(espl_allocation a) { return allocations[a]; }
-
-bool espl_allocation_parse(const char *name, espl_allocation *out) {
-    int i = find_name(allocations, ESPL_ALLOCATION_COUNT, name);
-    if (i >= 0) *out = (espl_allocation)i;
-    return i >= 0;
-}
 
 /* ------------------------------------------------------------ exact counts */
 

@@ -7,31 +7,15 @@
 enum { MOST_GROUPS = 32 };                 /* of samples: a group's Hessian travels, so there are not too many */
 static const double GRADIENT_WEIGHT = 100; /* GBLM's scale and Wanda++'s alpha */
 
-espl_prune_options espl_prune_defaults(void) {
-    return (espl_prune_options){
-        .score = ESPL_SCORE_WANDA,
-        .pattern = {.group = ESPL_GROUP_ROW},
-        .target = 0.45,
-        .cap = 0.95,
-        .samples = 128,
-        .window = 2048,
-        .damping = 0.01,
-        .block = 128,
-        .owl_outlier = 5,
-        .owl_lambda = 0.08,
-        .lsa_beta = -1,
-        .search = {.evaluations = 400, .offspring = 16, .stages = 2, .survivors = {4, 1, 1}, .step = 0.25}};
-}
+static bool updating(const espl_method_options *o) { return o->update == ESPL_UPDATE_SPARSEGPT; }
 
-static bool updating(const espl_prune_options *o) { return o->update == ESPL_UPDATE_SPARSEGPT; }
-
-static bool surveying(const espl_prune_options *o) {
+static bool surveying(const espl_method_options *o) {
     return o->pattern.group != ESPL_GROUP_N_M && o->allocation != ESPL_ALLOCATION_UNIFORM &&
            o->allocation != ESPL_ALLOCATION_GIVEN;
 }
 
 /* Gradients of the whole model's loss, of each weight, are needed. */
-static bool wants_gblm(const espl_prune_options *o) {
+static bool wants_gblm(const espl_method_options *o) {
     bool scores = !updating(o) || o->allocation == ESPL_ALLOCATION_SEARCH;
     return scores && o->score == ESPL_SCORE_GBLM;
 }
@@ -45,7 +29,7 @@ int espl_oneshot_slice_owner(const oneshot *p, int64_t layer) {
 
 /* ----------------------------------------------------------------- options */
 
-static espl_status check_numbers(const espl_prune_options *o) {
+static espl_status check_numbers(const espl_method_options *o) {
     if (o->samples < 1 || !(o->target >= 0 && o->target < 1) || !(o->cap > 0 && o->cap <= 1))
         return ESPL_FAIL(ESPL_CONFIG, "one-shot pruning of %lld samples to sparsity %g, of one linear at most %g",
                          (long long)o->samples, o->target, o->cap);
@@ -59,7 +43,7 @@ static espl_status check_numbers(const espl_prune_options *o) {
 }
 
 static espl_status check_options(const oneshot *p) {
-    const espl_prune_options *o = p->o;
+    const espl_method_options *o = p->o;
     ESPL_TRY(check_numbers(o));
     if (o->pattern.group == ESPL_GROUP_N_M && o->allocation != ESPL_ALLOCATION_UNIFORM)
         return ESPL_FAIL(ESPL_CONFIG, "a pattern of %lld:%lld fixes the sparsity: allocation \"%s\" has no part in it",
@@ -325,8 +309,8 @@ static espl_status apply(oneshot *p, bool on) {
     return ESPL_OK;
 }
 
-espl_status espl_prune_oneshot(espl_comm *comm, espl_model *m, const espl_prune_options *o, const int32_t *ids,
-                               uint64_t *const *masks, void *const *updates, int64_t *counts) {
+espl_status espl_method_run(espl_comm *comm, espl_model *m, const espl_method_options *o, const int32_t *ids,
+                            uint64_t *const *masks, void *const *updates, int64_t *counts) {
     oneshot p = {.comm = comm, .m = m, .config = espl_model_config_of(m), .o = o, .ids = ids};
     p.masks = masks, p.updates = updates;
     p.rank = espl_comm_rank(comm), p.ranks = espl_comm_size(comm);
@@ -343,24 +327,4 @@ espl_status espl_prune_oneshot(espl_comm *comm, espl_model *m, const espl_prune_
     if (st == ESPL_OK && counts) memcpy(counts, p.counts, (size_t)p.linears * sizeof *counts);
     release(&p);
     return st;
-}
-
-/* ------------------------------------------------------------------- bytes */
-
-static int64_t square(int64_t n) { return n * n; }
-
-int64_t espl_prune_bytes(const espl_model_config *c, const espl_prune_options *o, int rank, int ranks) {
-    int64_t q = c->heads * c->head_dim, layer = espl_model_layer_linear_weights(c);
-    int64_t hessians = 2 * square(c->hidden) + square(q) + square(c->ffn);
-    int64_t most_in = c->ffn > c->hidden ? c->ffn : c->hidden, most = c->ffn * c->hidden;
-    bool grams = updating(o) || o->allocation == ESPL_ALLOCATION_LSA || o->allocation == ESPL_ALLOCATION_LSA_LINEAR;
-    bool rgs = !updating(o) && o->score == ESPL_SCORE_RGS;
-    oneshot p = {.o = o, .rank = rank, .ranks = ranks};
-    deal(&p);
-    int64_t bytes = espl_block_bytes(c, o->window, rgs) + (p.local + rgs) * o->window * c->hidden * 4 + layer / 8;
-    if (grams) bytes += hessians * 12 + square(most_in > q ? most_in : q) * 4 + most_in * 128 * 8;
-    if (updating(o)) bytes += layer * 4 + most * 4;
-    if (rgs) bytes += layer * 12 + most * 4;
-    if (wants_gblm(o)) bytes += (c->layers + ranks - 1) / ranks * layer * 4;
-    return bytes;
 }

@@ -2,7 +2,8 @@
 #ifndef ESPL_PRUNE_ONESHOT_H
 #define ESPL_PRUNE_ONESHOT_H
 
-#include "espalier/methods.h"
+#include "espalier/methods/allocate.h"
+#include "espalier/methods/oneshot.h"
 
 /* A block's linears see four different inputs: of q, k, v; of o; of gate, up; of down. */
 enum { INPUTS = 4 };
@@ -30,7 +31,7 @@ typedef struct oneshot {
     espl_comm *comm;
     espl_model *m;
     const espl_model_config *config;
-    const espl_prune_options *o;
+    const espl_method_options *o;
     const int32_t *ids; /* [samples, window] */
     uint64_t *const *masks;
     void *const *updates;

@@ -1,12 +1,12 @@
 /* EvoPress (Sieberling et al. 2410.14649): evolution of an allocation by level switches, selection in steps. */
-#include "espalier/methods.h"
+#include "espalier/methods/allocate.h"
 
 #include <math.h>
 #include <string.h>
 
 typedef struct evolution {
     const espl_search_options *o;
-    const int64_t *most;
+    const int64_t *max;
     int64_t n, level; /* linears; weights of a level */
     espl_search_fitness evaluate;
     void *context;
@@ -17,9 +17,7 @@ typedef struct evolution {
     espl_rng rng;
 } evolution;
 
-static bool may_lose(const evolution *e, const int64_t *counts, int64_t i) {
-    return counts[i] + e->level <= e->most[i];
-}
+static bool may_lose(const evolution *e, const int64_t *counts, int64_t i) { return counts[i] + e->level <= e->max[i]; }
 
 static bool may_gain(const evolution *e, const int64_t *counts, int64_t i) { return counts[i] >= e->level; }
 
@@ -105,12 +103,13 @@ static espl_status prepare(evolution *e, const int64_t *weights) {
     return espl_mem_alloc(&e->fitness, slots, sizeof *e->fitness, "candidates");
 }
 
-espl_status espl_allocate_search(const espl_search_options *o, const int64_t *weights, const int64_t *most, int64_t n,
-                                 espl_search_fitness fitness, void *context, int64_t *counts, double *best) {
-    evolution e = {.o = o, .most = most, .n = n, .evaluate = fitness, .context = context};
+espl_status espl_allocate_search(const espl_search_options *o, int64_t evaluations, const int64_t *weights,
+                                 const int64_t *max, int64_t n, espl_search_fitness fitness, void *context,
+                                 int64_t *counts, double *best) {
+    evolution e = {.o = o, .max = max, .n = n, .evaluate = fitness, .context = context};
     espl_status st = prepare(&e, weights);
     *best = NAN;
-    while (st == ESPL_OK && e.spent < o->evaluations) st = generation(&e, counts, best);
+    while (st == ESPL_OK && e.spent < evaluations) st = generation(&e, counts, best);
     espl_mem_free(&e.candidates);
     espl_mem_free(&e.order);
     espl_mem_free(&e.fitness);

@@ -160,7 +160,8 @@ static espl_status search(oneshot *p) {
     st = espl_comm_agree(p->comm, st);
     if (st == ESPL_OK) {
         for (int64_t i = 0; i < p->linears; i++) most[i] = (int64_t)floor(p->o->cap * (double)p->weights[i]);
-        st = espl_allocate_search(&p->o->search, p->weights, most, p->linears, candidate_fitness, p, p->counts, &best);
+        st = espl_allocate_search(&p->o->search, p->o->search_evaluations, p->weights, most, p->linears,
+                                  candidate_fitness, p, p->counts, &best);
     }
     espl_mem_free(&most);
     return espl_comm_agree(p->comm, st == ESPL_OK ? set_masks(p, false) : st);
@@ -175,7 +176,7 @@ static void per_linear(const oneshot *p, const double *blocks, double *sparsity)
 
 /* sparsity [linears] from what the survey found; blocks [layers] is scratch. */
 static void from_survey(const oneshot *p, const double *values, double *blocks, double *sparsity) {
-    const espl_prune_options *o = p->o;
+    const espl_method_options *o = p->o;
     double beta = o->lsa_beta < 0 ? espl_lsa_beta(o->target) : o->lsa_beta;
     if (o->allocation == ESPL_ALLOCATION_LSA_LINEAR) {
         espl_allocate_lsa(values, p->weights, p->linears, o->target, beta, sparsity);
@@ -197,7 +198,7 @@ static void from_survey(const oneshot *p, const double *values, double *blocks, 
 }
 
 static espl_status allocate(oneshot *p, double *values, double *blocks, double *sparsity) {
-    const espl_prune_options *o = p->o;
+    const espl_method_options *o = p->o;
     bool look = o->allocation != ESPL_ALLOCATION_UNIFORM && o->allocation != ESPL_ALLOCATION_GIVEN;
     if (look) ESPL_TRY(survey(p, values));
     for (int64_t i = 0; i < p->linears; i++) sparsity[i] = o->target;

@@ -25,6 +25,20 @@ bool espl_score_needs_activations(espl_score s) { return scores[s].activations; 
 
 bool espl_score_needs_gradients(espl_score s) { return scores[s].gradients; }
 
+static const char *const update_names[ESPL_UPDATE_COUNT] = {
+#define X(name, text) text,
+    ESPL_UPDATE_LIST(X)
+#undef X
+};
+
+const char *espl_update_name(espl_update u) { return update_names[u]; }
+
+bool espl_update_parse(const char *name, espl_update *out) {
+    for (int i = 0; i < ESPL_UPDATE_COUNT; i++)
+        if (strcmp(update_names[i], name) == 0) return *out = (espl_update)i, true;
+    return false;
+}
+
 enum { PIECE = 512 }; /* columns scored at a time: they stay in L1 */
 
 /* |W| of row r, columns c0 .. c0 + n. */

@@ -11,7 +11,7 @@
 #include "espalier/eval/mmlu.h"
 #include "espalier/eval/perplexity.h"
 #include "espalier/export.h"
-#include "espalier/methods.h"
+#include "espalier/methods/oneshot.h"
 #include "espalier/model/masks.h"
 #include "espalier/prune.h"
 #include "espalier/run.h"

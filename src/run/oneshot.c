@@ -10,8 +10,9 @@
  * what iterations are judged by nor what is reported. */
 static espl_status fitness(void *context, int64_t stage, double *value) {
     job *j = context;
-    int64_t stages = espl_prune_defaults().search.stages, windows = j->o->calibration_forward;
-    for (int64_t s = stage + 1; s < stages && windows >= 4; s++) windows /= 4;
+    espl_method_options method;
+    ESPL_TRY(espl_config_method(j->o, &method));
+    int64_t windows = espl_method_search_windows(&method, stage);
     espl_corpus part = {.ids = j->data.calibration, .n = windows * j->o->calibration_window};
     espl_perplexity p = {0};
     ESPL_TRY(espl_measure_corpus(j, &part, j->o->calibration_window, 0, &p));
@@ -44,12 +45,12 @@ static espl_status describe(job *j, const int64_t *counts, espl_outcome *o) {
     return ESPL_OK;
 }
 
-static espl_status prune_all(job *j, const espl_prune_options *p, espl_outcome *o) {
+static espl_status prune_all(job *j, const espl_method_options *p, espl_outcome *o) {
     int64_t *counts = NULL;
     double start = espl_clock_now();
     espl_status st = espl_comm_agree(j->c, espl_mem_alloc(&counts, j->linears, sizeof *counts, "counts"));
     if (st == ESPL_OK)
-        st = espl_prune_oneshot(j->c, j->m, p, j->data.calibration, j->masks.bits, j->masks.updates, counts);
+        st = espl_method_run(j->c, j->m, p, j->data.calibration, j->masks.bits, j->masks.updates, counts);
     espl_region_add(ESPL_REGION_PRUNE, espl_clock_now() - start);
     if (st == ESPL_OK) st = espl_comm_agree(j->c, j->root ? describe(j, counts, o) : ESPL_OK);
     espl_mem_free(&counts);
@@ -79,7 +80,7 @@ static espl_status settle(job *j, espl_outcome *o, double start) {
 }
 
 espl_status espl_run_oneshot(job *j) {
-    espl_prune_options p;
+    espl_method_options p;
     espl_outcome o = {.iteration = 1, .accepted = true, .before = j->last};
     double start = espl_clock_now();
     j->end = "one shot";

@@ -2,7 +2,7 @@
  *
  * usage: [mpirun -n N] bench_oneshot MODEL_DIR IDS.safetensors METHOD PATTERN SPARSITY [OUT.safetensors]
  * IDS: tensor "ids" I32 [samples, window]. METHOD: a score, or sparsegpt. OUT: weight.<linear> in the model's dtype, 0
- * where pruned. Prints one JSON line; seconds are those of espl_prune_oneshot, reading the weights included (they are
+ * where pruned. Prints one JSON line; seconds are those of espl_method_run, reading the weights included (they are
  * mapped), on the clock and of rank 0's CPU time. tests/bench/oneshot_llmcompressor.py makes the samples and does the
  * same with llmcompressor. */
 #include <stdlib.h>
@@ -10,13 +10,13 @@
 #include <sys/resource.h>
 #include <time.h>
 
-#include "espalier/methods.h"
+#include "espalier/methods/oneshot.h"
 
 typedef struct bench {
     espl_comm *c;
     espl_model *m;
     espl_weights *samples;
-    espl_prune_options o;
+    espl_method_options o;
     int32_t *ids;
     int64_t first, mine, linears; /* linears: of this rank, of the model */
     uint64_t **masks;
@@ -125,7 +125,7 @@ static void report(const bench *b, char **argv) {
 }
 
 static espl_status prepare(bench *b, char **argv) {
-    b->o = espl_prune_defaults();
+    b->o = espl_method_defaults();
     ESPL_TRY(take_method(b, argv + 3));
     return take_ids(b, argv[2]);
 }
@@ -136,7 +136,7 @@ static espl_status run(bench *b, int argc, char **argv) {
     ESPL_TRY(espl_model_open(b->c, argv[1], &o, &b->m));
     ESPL_TRY(espl_comm_agree(b->c, make_room(b)));
     double start = now(CLOCK_MONOTONIC), cpu = now(CLOCK_PROCESS_CPUTIME_ID);
-    ESPL_TRY(espl_prune_oneshot(b->c, b->m, &b->o, b->ids, b->masks, b->updates, NULL));
+    ESPL_TRY(espl_method_run(b->c, b->m, &b->o, b->ids, b->masks, b->updates, NULL));
     b->seconds = now(CLOCK_MONOTONIC) - start;
     b->cpu = now(CLOCK_PROCESS_CPUTIME_ID) - cpu;
     if (espl_comm_rank(b->c) == 0) report(b, argv + 3);

@@ -2,7 +2,7 @@
  *
  * espl_prune_more, dense to 45 %, against the time to read the weights once, on one linear of each size. Alternates
  * them; prints medians of CPU time: run it with OMP_NUM_THREADS=1, other processes may then be there. */
-#include "espalier/methods.h"
+#include "espalier/prune.h"
 
 #include <stdlib.h>
 #include <string.h>

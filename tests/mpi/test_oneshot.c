@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "espalier/methods.h"
+#include "espalier/methods/oneshot.h"
 #include "harness.h"
 
 enum { FREE_SAMPLES = 9, FREE_WINDOW = 48 };
@@ -104,17 +104,17 @@ static void check_effect(run *r, int64_t i, bool updated) {
     }
 }
 
-static espl_prune_options options_of(const run *r) {
-    espl_prune_options o = espl_prune_defaults();
+static espl_method_options options_of(const run *r) {
+    espl_method_options o = espl_method_defaults();
     o.samples = r->samples;
     o.window = r->window;
     o.target = 0.5;
     return o;
 }
 
-static void one_shot(run *r, const char *method, const espl_prune_options *o) {
+static void one_shot(run *r, const char *method, const espl_method_options *o) {
     bool updated = o->update == ESPL_UPDATE_SPARSEGPT;
-    espl_status st = espl_prune_oneshot(r->c, r->m, o, r->ids, r->masks, updated ? r->updates : NULL, r->counts);
+    espl_status st = espl_method_run(r->c, r->m, o, r->ids, r->masks, updated ? r->updates : NULL, r->counts);
     check(r, st == ESPL_OK, method);
     for (int64_t i = 0; i < r->mine && st == ESPL_OK; i++) {
         compare_mask(r, method, i);
@@ -140,7 +140,7 @@ static const struct {
 
 static void all_methods(run *r) {
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
-        espl_prune_options o = options_of(r);
+        espl_method_options o = options_of(r);
         o.update = methods[i].update;
         check(r, espl_score_parse(methods[i].score, &o.score), "score");
         check(r, espl_prune_pattern_parse(methods[i].pattern, o.score, o.update, &o.pattern), "pattern");
@@ -167,7 +167,7 @@ static void compare_counts(run *r, const char *name, bool per_linear) {
 static void allocations(run *r) {
     static const espl_allocation kinds[] = {ESPL_ALLOCATION_OWL, ESPL_ALLOCATION_LSA, ESPL_ALLOCATION_LSA_LINEAR};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-        espl_prune_options o = options_of(r);
+        espl_method_options o = options_of(r);
         o.allocation = kinds[i];
         one_shot(r, espl_allocation_name(kinds[i]), &o);
         compare_counts(r, espl_allocation_name(kinds[i]), kinds[i] == ESPL_ALLOCATION_LSA_LINEAR);
@@ -187,37 +187,37 @@ static espl_status survivors_of_layer_0(void *context, int64_t stage, double *va
 }
 
 static void searches(run *r) {
-    espl_prune_options o = options_of(r);
+    espl_method_options o = options_of(r);
     int64_t weights = espl_model_layer_linear_weights(espl_model_config_of(r->m)), pruned = 0;
     o.allocation = ESPL_ALLOCATION_SEARCH;
     o.fitness = survivors_of_layer_0;
     o.context = r;
-    o.search.evaluations = r->golden ? 300 : 60; /* a trained model is larger */
+    o.search_evaluations = r->golden ? 300 : 60; /* a trained model is larger */
     o.search.seed = 3;
     one_shot(r, "search", &o);
     compare_counts(r, "search", true);
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) pruned += r->counts[k];
-    check(r, r->calls >= o.search.evaluations, "the search spends its evaluations");
+    check(r, r->calls >= o.search_evaluations, "the search spends its evaluations");
     check(r, pruned > weights * (r->golden ? 60 : 52) / 100, "the search finds what its fitness wants");
 }
 
 static void refusals(run *r) {
-    espl_prune_options o = options_of(r);
+    espl_method_options o = options_of(r);
     o.allocation = ESPL_ALLOCATION_GIVEN;
-    check(r, espl_prune_oneshot(r->c, r->m, &o, r->ids, r->masks, NULL, NULL) == ESPL_CONFIG, "given, without");
+    check(r, espl_method_run(r->c, r->m, &o, r->ids, r->masks, NULL, NULL) == ESPL_CONFIG, "given, without");
     o = options_of(r);
     o.allocation = ESPL_ALLOCATION_SEARCH;
-    check(r, espl_prune_oneshot(r->c, r->m, &o, r->ids, r->masks, NULL, NULL) == ESPL_CONFIG, "search, without");
+    check(r, espl_method_run(r->c, r->m, &o, r->ids, r->masks, NULL, NULL) == ESPL_CONFIG, "search, without");
     o = options_of(r);
     o.update = ESPL_UPDATE_SPARSEGPT;
-    check(r, espl_prune_oneshot(r->c, r->m, &o, r->ids, r->masks, NULL, NULL) == ESPL_USAGE, "no room for updates");
+    check(r, espl_method_run(r->c, r->m, &o, r->ids, r->masks, NULL, NULL) == ESPL_USAGE, "no room for updates");
     o = options_of(r);
     o.target = 0.97;
-    check(r, espl_prune_oneshot(r->c, r->m, &o, r->ids, r->masks, NULL, NULL) == ESPL_CONFIG, "beyond the cap");
+    check(r, espl_method_run(r->c, r->m, &o, r->ids, r->masks, NULL, NULL) == ESPL_CONFIG, "beyond the cap");
     int32_t keep = r->ids[3];
     o = options_of(r);
     r->ids[3] = -1;
-    check(r, espl_prune_oneshot(r->c, r->m, &o, r->ids, r->masks, NULL, NULL) == ESPL_USAGE, "token refused");
+    check(r, espl_method_run(r->c, r->m, &o, r->ids, r->masks, NULL, NULL) == ESPL_USAGE, "token refused");
     r->ids[3] = keep;
 }
 

@@ -7,7 +7,7 @@
 
 #include "espalier/agent.h"
 #include "espalier/comm.h"
-#include "espalier/methods.h"
+#include "espalier/methods/options.h"
 
 /* ---------------------------------------------------------- configuration
  *
@@ -150,6 +150,6 @@ espl_status espl_config_share(espl_comm *c, espl_config *o);
 /* Local. Is it a baseline that prunes in one go, without an agent? */
 bool espl_config_is_oneshot(const espl_config *o);
 /* Local. The method that section prune describes. ESPL_CONFIG. */
-espl_status espl_config_method(const espl_config *o, espl_prune_options *p);
+espl_status espl_config_method(const espl_config *o, espl_method_options *p);
 
 #endif

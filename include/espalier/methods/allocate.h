@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Allocations: how many weights each linear loses, from measurements of the dense model. docs/methods.md has the
+ * formulas and their sources.
+ */
+#ifndef ESPALIER_METHODS_ALLOCATE_H
+#define ESPALIER_METHODS_ALLOCATE_H
+
+#include "espalier/methods/options.h"
+
+/* Local. From the desired sparsities [n] of linears with weights [n] to counts [n] with sum(counts) = round(target *
+ * sum(weights)) exactly and counts[i] <= floor(cap * weights[i]): all sparsities are shifted by one number, clipped to
+ * [0, cap], and the remainders go to the largest fractions first (the lower index among equals). ESPL_CONFIG: the
+ * target cannot be reached under this cap. */
+espl_status espl_allocate_exact(const double *sparsity, const int64_t *weights, int64_t n, double target, double cap,
+                                int64_t *counts);
+
+/* Local. OWL (2310.05175): s_b = target + mean(d) - d_b, d = (D - min D) / (max D - min D) * 2 lambda, where D
+ * [blocks] is the fraction of outliers. Uniform if all D are equal. */
+void espl_allocate_owl(const double *outliers, int64_t blocks, double target, double lambda, double *sparsity);
+
+/* Local. LSA: d = the importance 1 - E / sum E, min-max scaled to 2 beta; s = target + (mean(d) - d) * mean(weights) /
+ * weights. errors [n]; weights [n], or NULL if all are equal (blocks). */
+void espl_allocate_lsa(const double *errors, const int64_t *weights, int64_t n, double target, double beta,
+                       double *sparsity);
+/* Local. The published beta for a target. */
+double espl_lsa_beta(double target);
+
+/* Fitness, lower is better, of the allocation counts [n] on the data of a stage. Collective: the same on every rank. */
+typedef espl_status (*espl_search_fitness)(void *context, const int64_t *counts, int64_t stage, double *fitness);
+
+/* Local (Collective if the fitness is). Evolution of counts [n] (start and result) by level switches, until at least
+ * `evaluations` calls of the fitness. sum(counts) is invariant. An offspring makes min(U{1..3}, U{1..3}) switches: one
+ * linear loses a level, another gains it, within 0 .. max [n]. The parent competes in the last stage. *best: the
+ * fitness of the result there. ESPL_CONFIG: invalid options. */
+espl_status espl_allocate_search(const espl_search_options *o, int64_t evaluations, const int64_t *weights,
+                                 const int64_t *max, int64_t n, espl_search_fitness fitness, void *context,
+                                 int64_t *counts, double *best);
+
+#endif
