@@ -1,46 +1,23 @@
-#include "espalier/eval.h"
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reads and encodes a text on rank 0 and sends its token ids to all ranks. */
+#include "espalier/eval/corpus.h"
 
-enum { TEXT_BYTES = INT32_MAX };
+#include <inttypes.h>
 
-static espl_status share(espl_comm *c, espl_ids *ids, espl_corpus *out) {
-    bool root = espl_comm_rank(c) == 0;
-    espl_status st = ESPL_OK;
-    out->n = root ? ids->len : 0;
-    espl_comm_broadcast(c, &out->n, sizeof out->n, 0);
-    if (root)
-        out->ids = ids->data;
-    else
-        st = espl_mem_alloc(&out->ids, out->n, sizeof *out->ids, "token ids");
-    ESPL_TRY(espl_comm_agree(c, st));
-    espl_comm_broadcast(c, out->ids, out->n * (int64_t)sizeof *out->ids, 0);
-    return ESPL_OK;
-}
+#include "broadcast.h"
 
-/* Agreement on the encoding, then distribution. `ids` is rank 0's and handed over. */
-static espl_status finish(espl_comm *c, espl_status st, espl_ids *ids, espl_corpus *out) {
-    *out = (espl_corpus){0};
-    st = espl_comm_agree(c, st);
-    if (st != ESPL_OK) {
-        espl_ids_free(ids);
-        return st;
-    }
-    return share(c, ids, out);
-}
+/* A larger file is hardly a text to evaluate: refuse it before it fills the memory of rank 0. */
+enum { CORPUS_MAX_BYTES = INT32_MAX };
 
-static espl_status encode(const espl_tokenizer *t, const char *text, int64_t len, espl_ids *ids) {
+static espl_status corpus_encode_text(const espl_tokenizer *t, const char *text, int64_t len, espl_ids *ids) {
     double start = espl_clock_now();
     espl_status st = espl_tokenizer_encode(t, text, len, true, ids);
     espl_region_add(ESPL_REGION_TOKENIZE, espl_clock_now() - start);
     return st;
 }
 
-espl_status espl_corpus_encode(espl_comm *c, const espl_tokenizer *t, const char *text, int64_t len, espl_corpus *out) {
-    espl_ids ids = {0};
-    return finish(c, espl_comm_rank(c) == 0 ? encode(t, text, len, &ids) : ESPL_OK, &ids, out);
-}
-
-/* Binary files and other encodings are read too, as U+FFFD here and there; rarely is that what was meant. */
-static void note_invalid(const char *path, const char *text, int64_t len) {
+/* Says that a file is not UTF-8. It is evaluated all the same, but the user probably meant another file. */
+static void corpus_note_invalid_bytes(const char *path, const char *text, int64_t len) {
     int64_t bad = 0, first = 0;
     for (int64_t i = 0; i < len;) {
         int n = espl_utf8_length(text + i, len - i);
@@ -48,23 +25,44 @@ static void note_invalid(const char *path, const char *text, int64_t len) {
         i += n > 0 ? n : 1;
     }
     if (bad > 0)
-        ESPL_INFO("note: %s: %lld of %lld bytes are not valid UTF-8, the first at byte %lld: read as U+FFFD", path,
-                  (long long)bad, (long long)len, (long long)first);
+        ESPL_INFO("note: %s: %" PRId64 " of %" PRId64 " bytes are not valid UTF-8, the first at byte %" PRId64
+                  ": read as U+FFFD",
+                  path, bad, len, first);
 }
 
-static espl_status read_encode(const espl_tokenizer *t, const char *path, espl_ids *ids) {
+static espl_status corpus_read_file(const espl_tokenizer *t, const char *path, espl_ids *ids) {
     char *text;
     int64_t len;
-    ESPL_TRY(espl_file_read(path, TEXT_BYTES, &text, &len));
-    note_invalid(path, text, len);
-    espl_status st = encode(t, text, len, ids);
+    ESPL_TRY(espl_file_read(path, CORPUS_MAX_BYTES, &text, &len));
+    corpus_note_invalid_bytes(path, text, len);
+    espl_status st = corpus_encode_text(t, text, len, ids);
     espl_mem_free(&text);
     return st;
 }
 
+/* Agrees on the status of rank 0's encoding, then distributes its ids, which *out takes over. */
+static espl_status corpus_broadcast(espl_comm *c, espl_status st, espl_ids *ids, espl_corpus *out) {
+    *out = (espl_corpus){0};
+    st = espl_comm_agree(c, st);
+    if (st != ESPL_OK) {
+        espl_ids_free(ids);
+        return st;
+    }
+    *out = (espl_corpus){.ids = ids->data, .n = ids->len}; /* both 0 but on rank 0 */
+    espl_comm_broadcast(c, &out->n, sizeof out->n, 0);
+    return espl_eval_broadcast_array(c, &out->ids, out->n, sizeof *out->ids, "token ids");
+}
+
+espl_status espl_corpus_encode(espl_comm *c, const espl_tokenizer *t, const char *text, int64_t len, espl_corpus *out) {
+    espl_ids ids = {0};
+    espl_status st = espl_comm_rank(c) == 0 ? corpus_encode_text(t, text, len, &ids) : ESPL_OK;
+    return corpus_broadcast(c, st, &ids, out);
+}
+
 espl_status espl_corpus_read(espl_comm *c, const espl_tokenizer *t, const char *path, espl_corpus *out) {
     espl_ids ids = {0};
-    return finish(c, espl_comm_rank(c) == 0 ? read_encode(t, path, &ids) : ESPL_OK, &ids, out);
+    espl_status st = espl_comm_rank(c) == 0 ? corpus_read_file(t, path, &ids) : ESPL_OK;
+    return corpus_broadcast(c, st, &ids, out);
 }
 
 void espl_corpus_free(espl_corpus *c) {

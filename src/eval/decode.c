@@ -1,36 +1,47 @@
-/* Greedy decoding of many prompts at once.
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Greedy decoding of many prompts at once.
  *
- * Sequences live in cells of the KV cache behind one shared prefix. They are dealt to groups; a micro-batch is one
- * turn of a group: the next token of its running sequences and, as far as the micro-batch has room, tokens of prompts
- * that are being read. Groups take turns: with R ranks a token is known R turns later, so R groups keep all ranks at
- * work. There are 4 groups for 1 to 4 ranks, so that the micro-batches, and with them the rounding, are the same for
- * all of these; beyond, the next power of two. Every rank keeps the same books: what each turn feeds follows from the
- * tokens picked before, which the last rank sends to the others. */
-#include "internal.h"
+ * Sequences live in cells of the KV cache behind one shared prefix. Cells are dealt to groups. A micro-batch is one
+ * turn of a group: the next token of each of its running sequences and, as far as the micro-batch has room, tokens of
+ * prompts that are still being read. Groups take turns. With R ranks a token is known R turns later, so R groups keep
+ * all ranks busy.
+ *
+ * There are 4 groups for 1 to 4 ranks, so that the micro-batches, and with them the rounding, are identical there; for
+ * more ranks, the next power of two. Every rank keeps the same books: what a turn feeds follows from the tokens picked
+ * before, which the last rank sends to all others. A decision that differed between ranks would deadlock the pipeline.
+ */
+#include "espalier/eval/decode.h"
 
+#include <inttypes.h>
 #include <string.h>
 
-enum { WIDTH = 64, LEAST_GROUPS = 4, MOST_GROUPS = 32 };
+enum {
+    DEFAULT_WIDTH = 64, /* sequences per micro-batch; docs/evaluation.md has the measurements */
+    MIN_GROUPS = 4,
+    MAX_GROUPS = 32,
+    PROGRESS_TURNS = 16 /* turns between updates of the progress line */
+};
 
-/* KV cache for continuations that espl_decode_need asks for at most, over all ranks. */
+/* espl_decode_need reduces the default width rather than ask for a larger KV cache, over all ranks. */
 static const int64_t CACHE_BYTES = (int64_t)4 << 30;
 
-/* A sequence in its cell. */
-typedef struct cell {
+/* A place for one sequence in the KV cache. */
+typedef struct decode_cell {
     int64_t prompt; /* -1: free */
-    int64_t fed;    /* of its own ids and continuation, in the cache */
+    int64_t fed;    /* ids of the prompt and the continuation that are in the cache */
     int64_t made;   /* tokens of the continuation */
-    int32_t last;   /* the newest of them: fed next */
-} cell;
+    int32_t last;   /* the newest of them, fed in the next turn */
+} decode_cell;
 
-typedef struct group {
-    cell *cells;
-    espl_segment *segments;
-    int64_t *segment_cell; /* cell of each segment */
-    int32_t *picked;       /* [width] greedy id of each segment */
+typedef struct decode_group {
+    decode_cell *cells;     /* [width] */
+    espl_segment *segments; /* [width] of its last turn */
+    int64_t *segment_cell;  /* [width] cell of each segment */
+    int32_t *picked;        /* [width] greedy id after each segment */
     int64_t n_segments;
-    espl_transfer incoming;
-} group;
+    espl_transfer incoming; /* of picked, on all ranks but the last */
+} decode_group;
 
 typedef struct decoder {
     espl_comm *c;
@@ -40,75 +51,73 @@ typedef struct decoder {
     const espl_decoding *d;
     int32_t *out;
     int64_t *n_out, *at; /* at [prompts]: where a continuation starts in out */
-    group groups[MOST_GROUPS];
+    decode_group groups[MAX_GROUPS];
     int64_t n_groups, width, cell_rows;
-    int64_t queue;               /* next prompt to begin with */
-    int64_t idle;                /* turns since something was computed */
-    int64_t finished, senseless; /* continuations: done; ended by logits that are not numbers */
-    bool last;
+    int64_t queue;    /* next prompt to start */
+    int64_t idle;     /* turns since something was computed */
+    int64_t finished; /* continuations */
+    int64_t nan;      /* continuations ended by logits that are not numbers */
 } decoder;
 
-static int64_t groups_for(int ranks) {
-    int64_t n = LEAST_GROUPS;
-    while (n < ranks && n < MOST_GROUPS) n *= 2;
+static int64_t decode_groups_for(int ranks) {
+    int64_t n = MIN_GROUPS;
+    while (n < ranks && n < MAX_GROUPS) n *= 2;
     return n;
 }
 
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-/* Sequences per group: no more than there are prompts. */
-static int64_t width_for(int64_t prompts, int64_t groups, int64_t width) {
-    return min64(ceil_div(prompts > 0 ? prompts : 1, groups), width > 0 ? width : WIDTH);
+/* Sequences per group: `width`, or the default if it is 0, but no more than there are prompts. */
+static int64_t decode_width_for(int64_t prompts, int64_t groups, int64_t width) {
+    int64_t per_group = (espl_max_i64(prompts, 1) + groups - 1) / groups;
+    return espl_min_i64(per_group, width > 0 ? width : DEFAULT_WIDTH);
 }
 
-/* Slot 0 begins with the prefix, and cells fill the rest. */
-static int64_t cells_of(const espl_model_options *o, int64_t prefix, int64_t rows) {
+/* Cells that fit into the cache: slot 0 starts with the prefix, all other rows are theirs. */
+static int64_t decode_cells_of(const espl_model_options *o, int64_t prefix, int64_t rows) {
     return (o->context - prefix) / rows + (o->slots - 1) * (o->context / rows);
 }
 
-/* Rows of a cell: the longest prompt and its continuation. */
-static int64_t longest_cell(const espl_prompts *p, const int64_t *most_tokens) {
-    int64_t most = 1;
-    for (int64_t i = 0; i < p->n; i++)
-        if (p->prompts[i].n + most_tokens[i] > most) most = p->prompts[i].n + most_tokens[i];
-    return most;
+/* Rows of a cell: the longest prompt with its continuation. */
+static int64_t decode_cell_rows(const espl_prompts *p, const int64_t *max_tokens) {
+    int64_t rows = 1;
+    for (int64_t i = 0; i < p->n; i++) rows = espl_max_i64(rows, p->prompts[i].n + max_tokens[i]);
+    return rows;
 }
 
 void espl_decode_need(const espl_prompts *p, const espl_decoding *d, const espl_model_config *c, int ranks,
                       espl_model_options *o) {
     if (p->n == 0) return;
-    int64_t prefix = p->families[0].n, rows = longest_cell(p, d->max_tokens), groups = groups_for(ranks);
-    int64_t width = width_for(p->n, groups, d->width), row_bytes = 8 * c->layers * c->kv_heads * c->head_dim;
+    int64_t prefix = p->families[0].n, rows = decode_cell_rows(p, d->max_tokens), groups = decode_groups_for(ranks);
+    int64_t width = decode_width_for(p->n, groups, d->width);
+    int64_t row_bytes = 8 * c->layers * c->kv_heads * c->head_dim; /* a key and a value of 4 bytes each */
     int64_t affordable = CACHE_BYTES / (row_bytes * rows) / groups;
-    if (d->width <= 0 && affordable < width) width = affordable > 1 ? affordable : 1;
-    if (o->context < prefix + rows) o->context = prefix + rows;
-    while (cells_of(o, prefix, rows) < width * groups) o->slots++;
-    if (o->logits_rows < width) o->logits_rows = width;
+    if (d->width <= 0 && affordable < width) width = espl_max_i64(affordable, 1);
+    o->context = espl_max_i64(o->context, prefix + rows);
+    while (decode_cells_of(o, prefix, rows) < width * groups) o->slots++;
+    o->logits_rows = espl_max_i64(o->logits_rows, width);
 }
 
 /* ------------------------------------------------------------- one turn */
 
-static void place(const decoder *k, int64_t index, espl_segment *s) {
+/* Sets slot and rows of a segment in cell `index`, counted over all groups; the counterpart of decode_cells_of. */
+static void decoder_place(const decoder *k, int64_t index, espl_segment *s) {
     int64_t prefix = k->p->families[0].n, first = (k->o->context - prefix) / k->cell_rows;
-    int64_t per = k->o->context / k->cell_rows;
+    int64_t per_slot = k->o->context / k->cell_rows;
     s->prefix_n = prefix;
-    s->slot = index < first ? 0 : 1 + (index - first) / per;
-    s->row = index < first ? prefix + index * k->cell_rows : (index - first) % per * k->cell_rows;
+    s->slot = index < first ? 0 : 1 + (index - first) / per_slot;
+    s->row = index < first ? prefix + index * k->cell_rows : (index - first) % per_slot * k->cell_rows;
 }
 
-/* The tokens a cell feeds in this turn: what is left of its prompt, or its newest token. */
-static int64_t feed(decoder *k, int64_t g, int64_t i, int64_t room) {
-    group *u = &k->groups[g];
-    cell *x = &u->cells[i];
+/* Adds a segment for cell i of group g: the rest of its prompt, as far as there is room, or its newest token. Returns
+ * the tokens used. */
+static int64_t decoder_feed_cell(decoder *k, int64_t g, int64_t i, int64_t room) {
+    decode_group *u = &k->groups[g];
+    decode_cell *x = &u->cells[i];
     const espl_prompt *q = &k->p->prompts[x->prompt];
     bool reading = x->fed < q->n;
-    int64_t n = reading ? q->n - x->fed : 1;
-    n = n < room ? n : room;
+    int64_t n = espl_min_i64(reading ? q->n - x->fed : 1, room);
     espl_segment *s = &u->segments[u->n_segments];
     *s = (espl_segment){.pos = k->p->families[0].n + x->fed, .n = n};
-    place(k, g * k->width + i, s);
+    decoder_place(k, g * k->width + i, s);
     s->ids = reading ? k->p->ids + q->at + x->fed : &x->last;
     x->fed += n;
     if (x->fed >= q->n) s->greedy = &u->picked[u->n_segments];
@@ -116,26 +125,24 @@ static int64_t feed(decoder *k, int64_t g, int64_t i, int64_t room) {
     return n;
 }
 
-static bool admit(decoder *k, cell *x) {
-    if (k->queue == k->p->n) return false;
-    *x = (cell){.prompt = k->queue++};
-    return true;
-}
-
-static void plan_turn(decoder *k, int64_t g) {
-    group *u = &k->groups[g];
+/* Fills the group's micro-batch. Running sequences come first: new ones get what room is left. */
+static void decoder_plan_turn(decoder *k, int64_t g) {
+    decode_group *u = &k->groups[g];
     int64_t room = k->o->batch_tokens;
     u->n_segments = 0;
-    for (int64_t i = 0; i < k->width && room > 0; i++) /* sequences under way go first */
-        if (u->cells[i].prompt >= 0) room -= feed(k, g, i, room);
     for (int64_t i = 0; i < k->width && room > 0; i++)
-        if (u->cells[i].prompt < 0 && admit(k, &u->cells[i])) room -= feed(k, g, i, room);
+        if (u->cells[i].prompt >= 0) room -= decoder_feed_cell(k, g, i, room);
+    for (int64_t i = 0; i < k->width && room > 0 && k->queue < k->p->n; i++) {
+        if (u->cells[i].prompt >= 0) continue;
+        u->cells[i] = (decode_cell){.prompt = k->queue++};
+        room -= decoder_feed_cell(k, g, i, room);
+    }
 }
 
-/* A picked token: joins the continuation, or ends it. */
-static void take(decoder *k, cell *x, int32_t id) {
+/* A picked token extends the continuation of its cell, or ends it and frees the cell. */
+static void decoder_take_token(decoder *k, decode_cell *x, int32_t id) {
     int64_t i = x->prompt;
-    if (id < 0) k->senseless++;
+    if (id < 0) k->nan++;
     uint8_t stop = id < 0 ? ESPL_STOP_DROP : id < k->d->n_stops ? k->d->stops[id] : 0;
     if (stop != ESPL_STOP_DROP) k->out[k->at[i] + x->made++] = id;
     x->last = id;
@@ -145,51 +152,61 @@ static void take(decoder *k, cell *x, int32_t id) {
     k->finished++;
 }
 
-/* What the group's last turn brought. */
-static void collect(decoder *k, group *u) {
-    espl_comm_wait(k->c, &u->incoming);
-    for (int64_t i = 0; i < u->n_segments; i++)
-        if (u->segments[i].greedy) take(k, &u->cells[u->segment_cell[i]], u->picked[i]);
-    u->n_segments = 0;
-}
-
-static espl_status next(void *context, int64_t i, espl_batch *batch, bool *end) {
+/* espl_stream.next: takes in what the group's last turn picked, and plans its next one. */
+static espl_status decoder_next(void *context, int64_t i, espl_batch *batch, bool *end) {
     decoder *k = context;
-    group *u = &k->groups[i % k->n_groups];
-    collect(k, u);
-    plan_turn(k, i % k->n_groups);
+    int64_t g = i % k->n_groups;
+    decode_group *u = &k->groups[g];
+    espl_comm_wait(k->c, &u->incoming);
+    for (int64_t s = 0; s < u->n_segments; s++)
+        if (u->segments[s].greedy) decoder_take_token(k, &u->cells[u->segment_cell[s]], u->picked[s]);
+    decoder_plan_turn(k, g);
     k->idle = u->n_segments ? 0 : k->idle + 1;
     *batch = (espl_batch){.segments = u->segments, .n = u->n_segments};
-    *end = k->idle == k->n_groups; /* a whole round without work: nothing is under way */
+    *end = k->idle == k->n_groups; /* no group has had work for a whole round: nothing is in flight */
     return ESPL_OK;
 }
 
-static espl_status send_picked(decoder *k, const group *u) {
+/* espl_stream.done: the last rank has picked and sends its tokens; the others start to receive them. */
+static espl_status decoder_done(void *context, int64_t i) {
+    decoder *k = context;
+    decode_group *u = &k->groups[i % k->n_groups];
     int64_t bytes = u->n_segments * (int64_t)sizeof *u->picked;
-    for (int peer = 0; peer < espl_comm_size(k->c) - 1; peer++) {
+    int last = espl_comm_size(k->c) - 1;
+    if (u->n_segments == 0) return ESPL_OK;
+    if (i % PROGRESS_TURNS == 0)
+        espl_log_progress(false, "decode: %" PRId64 " / %" PRId64 " continuations", k->finished, k->p->n);
+    if (espl_comm_rank(k->c) != last) return espl_comm_receive(k->c, u->picked, bytes, last, &u->incoming);
+    for (int peer = 0; peer < last; peer++) {
         espl_transfer t = {0};
         ESPL_TRY(espl_comm_send(k->c, u->picked, bytes, peer, &t));
-        espl_comm_wait(k->c, &t); /* short: the peer has asked for it before it sent its own part on */
+        espl_comm_wait(k->c, &t); /* short: the peer posted its receive before it passed its activations on */
     }
     return ESPL_OK;
 }
 
-static espl_status done(void *context, int64_t i) {
-    decoder *k = context;
-    group *u = &k->groups[i % k->n_groups];
-    if (u->n_segments == 0) return ESPL_OK;
-    if (i % 16 == 0)
-        espl_log_progress(false, "decode: %lld / %lld continuations", (long long)k->finished, (long long)k->p->n);
-    if (k->last) return send_picked(k, u);
-    return espl_comm_receive(k->c, u->picked, u->n_segments * (int64_t)sizeof *u->picked, espl_comm_size(k->c) - 1,
-                             &u->incoming);
-}
-
 /* ---------------------------------------------------------------- setup */
 
-static espl_status make_groups(decoder *k) {
+/* Local. As wide as the model was opened for. Call decoder_free in any case. */
+static espl_status decoder_create(decoder *k) {
+    if (k->p->n_families != 1)
+        return ESPL_FAIL(ESPL_INTERNAL, "decoding takes one family of prompts, not %" PRId64, k->p->n_families);
+    int64_t prefix = k->p->families[0].n, groups = decode_groups_for(espl_comm_size(k->c));
+    k->cell_rows = decode_cell_rows(k->p, k->d->max_tokens);
+    int64_t cells = prefix + k->cell_rows <= k->o->context ? decode_cells_of(k->o, prefix, k->cell_rows) : 0;
+    if (cells < 1 || k->o->logits_rows < 1)
+        return ESPL_FAIL(ESPL_CONFIG,
+                         "a prompt and continuation of %" PRId64 " tokens do not fit the model's context of %" PRId64,
+                         prefix + k->cell_rows, k->o->context);
+    k->n_groups = espl_min_i64(groups, cells);
+    k->width = espl_min_i64(decode_width_for(k->p->n, groups, k->d->width), cells / k->n_groups);
+    k->width = espl_min_i64(k->width, espl_min_i64(k->o->batch_tokens, k->o->logits_rows));
+    if (k->n_groups < 2 && espl_comm_size(k->c) > 1) /* ranks but the first plan a turn before the last one is done */
+        return ESPL_FAIL(ESPL_CONFIG, "decoding on several ranks needs KV cache for two sequences: open more slots");
+    ESPL_TRY(espl_mem_alloc(&k->at, k->p->n, sizeof *k->at, "continuations"));
+    for (int64_t i = 1; i < k->p->n; i++) k->at[i] = k->at[i - 1] + k->d->max_tokens[i - 1];
     for (int64_t g = 0; g < k->n_groups; g++) {
-        group *u = &k->groups[g];
+        decode_group *u = &k->groups[g];
         ESPL_TRY(espl_mem_alloc(&u->cells, k->width, sizeof *u->cells, "decoding cells"));
         ESPL_TRY(espl_mem_alloc(&u->segments, k->width, sizeof *u->segments, "segments"));
         ESPL_TRY(espl_mem_alloc(&u->segment_cell, k->width, sizeof *u->segment_cell, "segments"));
@@ -199,7 +216,7 @@ static espl_status make_groups(decoder *k) {
     return ESPL_OK;
 }
 
-static void free_groups(decoder *k) {
+static void decoder_free(decoder *k) {
     for (int64_t g = 0; g < k->n_groups; g++) {
         espl_mem_free(&k->groups[g].cells);
         espl_mem_free(&k->groups[g].segments);
@@ -209,36 +226,11 @@ static void free_groups(decoder *k) {
     espl_mem_free(&k->at);
 }
 
-/* As wide as the model was opened for. */
-static espl_status choose_width(decoder *k) {
-    int64_t prefix = k->p->families[0].n, groups = groups_for(espl_comm_size(k->c));
-    if (k->p->n_families != 1) return ESPL_FAIL(ESPL_INTERNAL, "decoding wants one family of prompts");
-    k->cell_rows = longest_cell(k->p, k->d->max_tokens);
-    int64_t cells = prefix + k->cell_rows <= k->o->context ? cells_of(k->o, prefix, k->cell_rows) : 0;
-    if (cells < 1 || k->o->logits_rows < 1)
-        return ESPL_FAIL(ESPL_CONFIG, "a prompt and continuation of %lld tokens do not fit the model's context of %lld",
-                         (long long)(prefix + k->cell_rows), (long long)k->o->context);
-    k->n_groups = min64(groups, cells);
-    k->width = min64(width_for(k->p->n, groups, k->d->width), cells / k->n_groups);
-    k->width = min64(k->width, min64(k->o->batch_tokens, k->o->logits_rows));
-    return ESPL_OK;
-}
-
-static espl_status set_up(decoder *k) {
-    ESPL_TRY(choose_width(k));
-    if (k->n_groups < 2 && espl_comm_size(k->c) > 1) /* a turn is planned one ahead */
-        return ESPL_FAIL(ESPL_CONFIG, "decoding on several ranks needs room for two sequences: more slots");
-    ESPL_TRY(espl_mem_alloc(&k->at, k->p->n, sizeof *k->at, "continuations"));
-    for (int64_t i = 1; i < k->p->n; i++) k->at[i] = k->at[i - 1] + k->d->max_tokens[i - 1];
-    return make_groups(k);
-}
-
-/* The shared prefix, at the front of slot 0. */
-static espl_status read_prefix(decoder *k) {
+/* Collective. Computes the shared prefix into the front of slot 0. */
+static espl_status decoder_read_prefix(decoder *k) {
     const espl_prompt_family *f = &k->p->families[0];
-    for (int64_t at = 0, n; at < f->n; at += n) {
-        n = f->n - at < k->o->batch_tokens ? f->n - at : k->o->batch_tokens;
-        espl_segment s = {.pos = at, .n = n, .ids = k->p->ids + f->at + at};
+    for (int64_t at = 0; at < f->n; at += k->o->batch_tokens) {
+        espl_segment s = {.pos = at, .n = espl_min_i64(f->n - at, k->o->batch_tokens), .ids = k->p->ids + f->at + at};
         espl_batch b = {.segments = &s, .n = 1};
         ESPL_TRY(espl_model_run(k->m, &b, 1, NULL, NULL));
     }
@@ -248,17 +240,19 @@ static espl_status read_prefix(decoder *k) {
 espl_status espl_eval_decode(espl_comm *c, espl_model *m, const espl_prompts *p, const espl_decoding *d, int32_t *out,
                              int64_t *n_out) {
     decoder k = {.c = c, .m = m, .o = espl_model_options_of(m), .p = p, .d = d, .out = out, .n_out = n_out};
-    k.last = espl_comm_rank(c) == espl_comm_size(c) - 1;
+    espl_status st;
     if (p->n == 0) return ESPL_OK;
-    espl_status st = espl_comm_agree(c, set_up(&k));
-    if (st == ESPL_OK) st = read_prefix(&k);
-    if (st == ESPL_OK) st = espl_model_stream(m, &(espl_stream){.next = next, .done = done, .context = &k});
-    if (st == ESPL_OK) espl_log_progress(true, "decode: %lld / %lld continuations", (long long)p->n, (long long)p->n);
-    free_groups(&k);
-    if (st == ESPL_OK && k.senseless > 0) /* on every rank, whose books are the same */
+    ESPL_CHECK(st, done, espl_comm_agree(c, decoder_create(&k)));
+    ESPL_CHECK(st, done, decoder_read_prefix(&k));
+    espl_stream stream = {.next = decoder_next, .done = decoder_done, .context = &k};
+    ESPL_CHECK(st, done, espl_model_stream(m, &stream));
+    espl_log_progress(true, "decode: %" PRId64 " / %" PRId64 " continuations", p->n, p->n);
+    if (k.nan > 0) /* on every rank alike */
         st = ESPL_FAIL(ESPL_FORMAT,
-                       "the model's logits are not numbers behind %lld prompts: its weights hold NaN or infinity, or "
-                       "overflow",
-                       (long long)k.senseless);
+                       "the model's logits are not numbers after %" PRId64
+                       " prompts: its weights hold NaN or infinity, or overflow",
+                       k.nan);
+done:
+    decoder_free(&k);
     return espl_comm_agree(c, st);
 }

@@ -1,44 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* rooms: eval */
-/* Benchmark files as hostile input. The first byte picks the reader: c CSV, f FreebaseQA, j choices, n normalisation.
+/*
+ * Benchmark files as hostile input. The first byte selects the reader: c CSV, f FreebaseQA, j choices; any other the
+ * normalisation of answers. Besides crashes it looks for offsets beyond the data and for leaks.
  */
-#include "../../src/eval/choices.h"
-#include "../../src/eval/freebaseqa.h"
+#include "../../src/eval/choices/source.h"
+#include "../../src/eval/freebaseqa/source.h"
+#include "../../src/eval/mmlu/csv.h"
+#include "../../src/eval/text.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void read_csv(const char *text, int64_t len) {
-    csv c;
-    if (csv_parse(text, len, "t.csv", 6, &c) != ESPL_OK) return;
+    espl_csv c;
+    if (espl_csv_parse(text, len, "t.csv", 6, &c) != ESPL_OK) return;
     for (int64_t i = 0; i < c.rows * 6; i++)
-        if (__builtin_strlen(csv_cell(&c, i / 6, i % 6)) > (size_t)len) __builtin_trap();
-    csv_free(&c);
+        if (__builtin_strlen(espl_csv_cell(&c, i / 6, i % 6)) > (size_t)len) __builtin_trap();
+    espl_csv_free(&c);
 }
 
 static void read_freebaseqa(const char *text, int64_t len) {
-    freebaseqa_source s;
+    espl_freebaseqa_source s;
     espl_str out = {0};
-    if (freebaseqa_source_parse(text, len, "f.json", &s) == ESPL_OK)
+    if (espl_freebaseqa_source_parse(text, len, "f.json", &s) == ESPL_OK)
         for (int64_t i = 0; i < s.n; i++) {
-            freebaseqa_example(&s, i, &out);
-            freebaseqa_prompt(&s, ESPL_FREEBASEQA_LLM_KICK, i, &out);
+            espl_freebaseqa_source_example(&s, i, &out);
+            espl_freebaseqa_source_prompt(&s, ESPL_FREEBASEQA_LLM_KICK, i, &out);
         }
     espl_str_free(&out);
-    freebaseqa_source_free(&s);
+    espl_freebaseqa_source_free(&s);
 }
 
 static void read_choices(const char *text, int64_t len) {
-    choices_source s;
-    if (choices_source_parse(text, len, "c.jsonl", &s) == ESPL_OK)
+    espl_choices_source s;
+    if (espl_choices_source_parse(text, len, "c.jsonl", &s) == ESPL_OK)
         for (int64_t i = 0; i < s.n; i++)
             if (s.questions[i].first + s.questions[i].count > s.n_pairs) __builtin_trap();
-    choices_source_free(&s);
+    espl_choices_source_free(&s);
 }
 
 static void normalise(const char *text, int64_t len) {
     espl_str a = {0}, b = {0};
     espl_text_normalise(text, len, &a);
-    text_squeeze(text, len, &b);
-    if (text_characters(text, len) > len || text_rstrip(text, len) > len) __builtin_trap();
+    espl_text_squeeze(text, len, &b);
+    if (espl_text_characters(text, len) > len || espl_text_rstrip(text, len) > len) __builtin_trap();
     if (a.len > 0 && (a.data[0] == ' ' || a.data[a.len - 1] == ' ')) __builtin_trap();
     espl_text_has_words(a.data, b.data);
     espl_str_free(&a);

@@ -7,33 +7,36 @@
 
 #include <cmocka.h>
 
-#include "../../../src/eval/internal.h"
+#include "espalier/eval/proportion.h"
+#include "mmlu/csv.h"
+#include "sample.h"
+#include "text.h"
 
 /* Parses an exact-size copy, so that the sanitizer sees a read past the end. */
-static espl_status parse(const char *text, int64_t len, int64_t columns, csv *out) {
+static espl_status parse(const char *text, int64_t len, int64_t columns, espl_csv *out) {
     char *copy = malloc(len ? (size_t)len : 1);
     assert_non_null(copy);
     memcpy(copy, text, (size_t)len);
-    espl_status st = csv_parse(copy, len, "t.csv", columns, out);
+    espl_status st = espl_csv_parse(copy, len, "t.csv", columns, out);
     free(copy);
     return st;
 }
 
 /* cells: all cells, each followed by '|', rows followed by '\n' */
 static void reads(const char *text, int64_t columns, const char *cells) {
-    csv c;
+    espl_csv c;
     espl_str got = {0};
     if (parse(text, (int64_t)strlen(text), columns, &c) != ESPL_OK) fail_msg("%s", espl_base_error_text());
     espl_str_puts(&got, "");
     for (int64_t r = 0; r < c.rows; r++, espl_str_puts(&got, "\n"))
-        for (int64_t k = 0; k < columns; k++) espl_str_printf(&got, "%s|", csv_cell(&c, r, k));
+        for (int64_t k = 0; k < columns; k++) espl_str_printf(&got, "%s|", espl_csv_cell(&c, r, k));
     assert_string_equal(got.data, cells);
     espl_str_free(&got);
-    csv_free(&c);
+    espl_csv_free(&c);
 }
 
 static void refuses(const char *text, int64_t len, int64_t columns, const char *words) {
-    csv c;
+    espl_csv c;
     int64_t before = espl_mem_balance();
     espl_status st = parse(text, len, columns, &c);
     if (st != ESPL_FORMAT || !strstr(espl_base_error_text(), words))
@@ -123,11 +126,11 @@ static void test_squeeze(void **state) {
     (void)state;
     espl_str s = {0};
     const char *text = " \tNew YORK City\n\xC3\x96l ";
-    text_squeeze(text, (int64_t)strlen(text), &s);
+    espl_text_squeeze(text, (int64_t)strlen(text), &s);
     assert_string_equal(s.data, "newyorkcity\n\xC3\xB6l");
     espl_str_free(&s);
-    assert_int_equal(text_characters("a\xC3\xA9\xE4\xB8\xAD\xF0\x9F\x98\x80\xFF", 11), 5);
-    assert_int_equal(text_rstrip("a b \n\xE2\x80\x83", 8), 3);
+    assert_int_equal(espl_text_characters("a\xC3\xA9\xE4\xB8\xAD\xF0\x9F\x98\x80\xFF", 11), 5);
+    assert_int_equal(espl_text_rstrip("a b \n\xE2\x80\x83", 8), 3);
 }
 
 /* statsmodels: proportion_confint(method="wilson", alpha = 2 * (1 - Phi(1.96))). */
@@ -150,19 +153,19 @@ static void test_wilson(void **state) {
 static void test_sample(void **state) {
     (void)state;
     int64_t a[100], b[100], counts[100] = {0};
-    assert_int_equal(espl_eval_sample(100, 0, 1, a), 100);
-    assert_int_equal(espl_eval_sample(100, 1000, 1, a), 100);
+    assert_int_equal(espl_sample_questions(100, 0, 1, a), 100);
+    assert_int_equal(espl_sample_questions(100, 1000, 1, a), 100);
     for (int64_t i = 0; i < 100; i++) assert_int_equal(a[i], i);
     for (uint64_t seed = 0; seed < 2000; seed++) {
-        assert_int_equal(espl_eval_sample(100, 7, seed, a), 7);
+        assert_int_equal(espl_sample_questions(100, 7, seed, a), 7);
         for (int i = 0; i < 7; i++) {
             assert_true(a[i] >= 0 && a[i] < 100 && (i == 0 || a[i] > a[i - 1]));
             counts[a[i]]++;
         }
     }
     for (int i = 0; i < 100; i++) assert_in_range(counts[i], 80, 205); /* 140 expected */
-    espl_eval_sample(100, 7, 5, a);
-    espl_eval_sample(100, 7, 5, b);
+    espl_sample_questions(100, 7, 5, a);
+    espl_sample_questions(100, 7, 5, b);
     assert_memory_equal(a, b, 7 * sizeof *a);
 }
 

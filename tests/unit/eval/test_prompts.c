@@ -8,9 +8,11 @@
 #include <cjson/cJSON.h>
 #include <cmocka.h>
 
-#include "../../../src/eval/choices.h"
-#include "../../../src/eval/freebaseqa.h"
-#include "../../../src/eval/mmlu.h"
+#include "choices/source.h"
+#include "freebaseqa/source.h"
+#include "mmlu/source.h"
+#include "packing.h"
+#include "prompt_builder.h"
 
 static const char *root(void) {
     const char *r = getenv("ESPL_TEST_ROOT");
@@ -38,15 +40,15 @@ static int number_of(const cJSON *item, const char *key) {
 static void check_mmlu(const cJSON *item, const char *dir) {
     espl_mmlu_options o = {.dir = dir, .split = "test", .shots = number_of(item, "shots"), .context = 512};
     o.style = strcmp(text_of(item, "style"), "lm-eval") == 0 ? ESPL_MMLU_LM_EVAL : ESPL_MMLU_HENDRYCKS;
-    mmlu_source s;
+    espl_mmlu_source s;
     espl_str got = {0};
     int64_t subject = 0;
-    if (mmlu_source_read(&o, &s) != ESPL_OK) fail_msg("%s", espl_base_error_text());
+    if (espl_mmlu_source_read(&o, &s) != ESPL_OK) fail_msg("%s", espl_base_error_text());
     while (strcmp(s.subjects[subject].name, text_of(item, "subject")) != 0) subject++;
-    mmlu_prompt(&s, subject, number_of(item, "row"), o.shots, &got);
+    espl_mmlu_source_prompt(&s, subject, number_of(item, "row"), o.shots, &got);
     assert_string_equal(got.data, text_of(item, "prompt"));
     espl_str_free(&got);
-    mmlu_source_free(&s);
+    espl_mmlu_source_free(&s);
 }
 
 static void test_mmlu_prompts(void **state) {
@@ -64,15 +66,15 @@ static void test_freebaseqa_prompts(void **state) {
     (void)state;
     char path[4096];
     struct cJSON *doc = goldens();
-    freebaseqa_source s;
+    espl_freebaseqa_source s;
     const cJSON *item;
     int64_t i = 2;
     path_of(path, "freebaseqa.json");
-    if (freebaseqa_source_read(path, &s) != ESPL_OK) fail_msg("%s", espl_base_error_text());
+    if (espl_freebaseqa_source_read(path, &s) != ESPL_OK) fail_msg("%s", espl_base_error_text());
     cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(doc, "freebaseqa")) {
         espl_str got = {0};
-        for (int64_t k = 0; k < 2; k++) freebaseqa_example(&s, k, &got);
-        freebaseqa_prompt(&s, ESPL_FREEBASEQA_STANDARD, i++, &got);
+        for (int64_t k = 0; k < 2; k++) espl_freebaseqa_source_example(&s, k, &got);
+        espl_freebaseqa_source_prompt(&s, ESPL_FREEBASEQA_STANDARD, i++, &got);
         assert_string_equal(got.data, item->valuestring);
         espl_str_free(&got);
     }
@@ -80,22 +82,22 @@ static void test_freebaseqa_prompts(void **state) {
     i = 0;
     cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(doc, "llm_kick")) {
         espl_str got = {0};
-        freebaseqa_prompt(&s, ESPL_FREEBASEQA_LLM_KICK, i++, &got);
+        espl_freebaseqa_source_prompt(&s, ESPL_FREEBASEQA_LLM_KICK, i++, &got);
         assert_string_equal(got.data, item->valuestring);
         espl_str_free(&got);
     }
     assert_int_equal(s.questions[2].aliases, 4);
     assert_int_equal(s.questions[2].first_aliases, 2);
-    freebaseqa_source_free(&s);
+    espl_freebaseqa_source_free(&s);
     espl_json_free(&doc);
 }
 
 static void refuses_freebaseqa(const char *text, const char *words) {
-    freebaseqa_source s;
-    espl_status st = freebaseqa_source_parse(text, (int64_t)strlen(text), "f.json", &s);
+    espl_freebaseqa_source s;
+    espl_status st = espl_freebaseqa_source_parse(text, (int64_t)strlen(text), "f.json", &s);
     if (st != ESPL_FORMAT || !strstr(espl_base_error_text(), words))
         fail_msg("%s: got %s \"%s\"", text, espl_status_name(st), espl_base_error_text());
-    freebaseqa_source_free(&s);
+    espl_freebaseqa_source_free(&s);
 }
 
 static void test_freebaseqa_refused(void **state) {
@@ -114,11 +116,11 @@ static void test_freebaseqa_refused(void **state) {
 }
 
 static void refuses_choices(const char *text, const char *words) {
-    choices_source s;
-    espl_status st = choices_source_parse(text, (int64_t)strlen(text), "c.jsonl", &s);
+    espl_choices_source s;
+    espl_status st = espl_choices_source_parse(text, (int64_t)strlen(text), "c.jsonl", &s);
     if (st != ESPL_FORMAT || !strstr(espl_base_error_text(), words))
         fail_msg("%s: got %s \"%s\"", text, espl_status_name(st), espl_base_error_text());
-    choices_source_free(&s);
+    espl_choices_source_free(&s);
 }
 
 static void test_choices_refused(void **state) {
@@ -138,16 +140,16 @@ static void test_choices_refused(void **state) {
 
 static void test_mmlu_refused(void **state) {
     (void)state;
-    mmlu_source s;
+    espl_mmlu_source s;
     char dir[4096];
     espl_mmlu_options o = {.dir = "nowhere", .split = "test"};
-    assert_int_equal(mmlu_source_read(&o, &s), ESPL_IO);
-    mmlu_source_free(&s);
+    assert_int_equal(espl_mmlu_source_read(&o, &s), ESPL_IO);
+    espl_mmlu_source_free(&s);
     path_of(dir, "mmlu");
     o.dir = dir;
     o.split = "val";
-    assert_int_equal(mmlu_source_read(&o, &s), ESPL_IO);
-    mmlu_source_free(&s);
+    assert_int_equal(espl_mmlu_source_read(&o, &s), ESPL_IO);
+    espl_mmlu_source_free(&s);
 }
 
 /* ------------------------------------------------------- families, packing */
@@ -155,7 +157,7 @@ static void test_mmlu_refused(void **state) {
 static int64_t below(espl_rng *r, int64_t n) { return espl_rng_below(r, n); }
 
 /* Families of 1 to 12 prompts with random common beginnings; few different ids, so that they also agree by chance. */
-static void random_prompts(espl_rng *r, prompt_builder *b, int64_t families, int64_t longest) {
+static void random_prompts(espl_rng *r, espl_prompt_builder *b, int64_t families, int64_t longest) {
     int32_t ids[4096];
     for (int64_t f = 0; f < families; f++) {
         int64_t shared = below(r, longest), count = 1 + below(r, 12);
@@ -163,19 +165,19 @@ static void random_prompts(espl_rng *r, prompt_builder *b, int64_t families, int
         for (int64_t k = 0; k < count; k++) {
             int64_t n = shared + 1 + below(r, longest / 2), scored = 1 + below(r, n < 4 ? n : 4);
             for (int64_t i = shared; i < n; i++) ids[i] = (int32_t)below(r, 3);
-            assert_int_equal(builder_add(b, ids, n, scored, f), ESPL_OK);
+            assert_int_equal(espl_prompt_builder_add(b, ids, n, scored, f), ESPL_OK);
         }
     }
 }
 
 /* Prefix and own ids give the prompt back; the scored positions are its own; nothing more could be shared. */
-static void check_families(const prompt_builder *b, const espl_prompts *p) {
+static void check_families(const espl_prompt_builder *b, const espl_prompts *p) {
     assert_non_null(b->prompts);
     if (!b->prompts) return; /* the analyser does not know that the assertion ends the test */
     for (int64_t f = 0; f < p->n_families; f++) {
         const espl_prompt_family *g = &p->families[f];
         for (int64_t i = g->first; i < g->first + g->count; i++) {
-            const collected *c = &b->prompts[i];
+            const espl_full_prompt *c = &b->prompts[i];
             const espl_prompt *q = &p->prompts[i];
             assert_int_equal(g->n + q->n, c->n);
             assert_true(q->n >= c->scored);
@@ -188,7 +190,7 @@ static void check_families(const prompt_builder *b, const espl_prompts *p) {
 enum { SLOTS = 2, MOST_ROWS = 8192 };
 
 /* The cache as a forward pass sees it: all segments of a micro-batch are stored, then all are read. */
-static void simulate(const espl_prompts *p, const packing *k, const espl_model_options *o) {
+static void simulate(const espl_prompts *p, const espl_packing *k, const espl_model_options *o) {
     static int32_t cache[SLOTS][MOST_ROWS];
     int64_t *seen = calloc((size_t)p->n, sizeof *seen);
     memset(cache, -1, sizeof cache);
@@ -215,7 +217,8 @@ static void simulate(const espl_prompts *p, const packing *k, const espl_model_o
                                 (size_t)(s->pos + s->n - s->prefix_n) * 4);
             assert_int_equal(seen[owner], s->pos - g->n);
             seen[owner] += s->n;
-            assert_int_equal(packing_ends(k, p, &segments[i] - k->segments), seen[owner] == p->prompts[owner].n);
+            assert_int_equal(espl_packing_ends_prompt(k, p, &segments[i] - k->segments),
+                             seen[owner] == p->prompts[owner].n);
         }
     }
     for (int64_t i = 0; i < p->n; i++) assert_int_equal(seen[i], p->prompts[i].n);
@@ -227,22 +230,22 @@ static void test_packing(void **state) {
     int64_t before = espl_mem_balance();
     for (uint64_t seed = 0; seed < 300; seed++) {
         espl_rng r;
-        prompt_builder b = {0};
+        espl_prompt_builder b = {0};
         espl_prompts p;
-        packing k;
+        espl_packing k;
         espl_rng_seed(&r, seed, 0, 0);
         int64_t batch = 8 + below(&r, 120);
         random_prompts(&r, &b, 1 + below(&r, 12), 4 + below(&r, seed % 3 ? 40 : 400));
-        assert_int_equal(builder_finish(&b, &p), ESPL_OK);
+        assert_int_equal(espl_prompt_builder_finish(&b, &p), ESPL_OK);
         check_families(&b, &p);
         espl_model_options o = {.batch_tokens = batch};
         espl_prompts_need(&p, &o);
         assert_true(o.slots == SLOTS && o.context <= MOST_ROWS);
-        assert_int_equal(packing_create(&p, &o, &k), ESPL_OK);
+        assert_int_equal(espl_packing_create(&p, &o, &k), ESPL_OK);
         simulate(&p, &k, &o);
-        packing_free(&k);
+        espl_packing_free(&k);
         espl_prompts_free(&p);
-        builder_free(&b);
+        espl_prompt_builder_free(&b);
     }
     assert_int_equal(espl_mem_balance(), before);
 }
@@ -250,20 +253,20 @@ static void test_packing(void **state) {
 static void test_packing_refused(void **state) {
     (void)state;
     const int32_t ids[64] = {0};
-    prompt_builder b = {0};
+    espl_prompt_builder b = {0};
     espl_prompts p;
-    packing k;
-    assert_int_equal(builder_add(&b, ids, 64, 1, 0), ESPL_OK);
-    assert_int_equal(builder_finish(&b, &p), ESPL_OK);
+    espl_packing k;
+    assert_int_equal(espl_prompt_builder_add(&b, ids, 64, 1, 0), ESPL_OK);
+    assert_int_equal(espl_prompt_builder_finish(&b, &p), ESPL_OK);
     espl_model_options o = {.batch_tokens = 8, .context = 63, .slots = 2};
-    assert_int_equal(packing_create(&p, &o, &k), ESPL_CONFIG);
+    assert_int_equal(espl_packing_create(&p, &o, &k), ESPL_CONFIG);
     o.context = 64;
-    assert_int_equal(packing_create(&p, &o, &k), ESPL_OK);
-    packing_free(&k);
+    assert_int_equal(espl_packing_create(&p, &o, &k), ESPL_OK);
+    espl_packing_free(&k);
     o.slots = 1;
-    assert_int_equal(packing_create(&p, &o, &k), ESPL_CONFIG);
+    assert_int_equal(espl_packing_create(&p, &o, &k), ESPL_CONFIG);
     espl_prompts_free(&p);
-    builder_free(&b);
+    espl_prompt_builder_free(&b);
 }
 
 static void test_categories(void **state) {

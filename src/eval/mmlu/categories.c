@@ -1,12 +1,17 @@
-/* Subjects by category, as hendrycks/test has them (categories.py: subcategories, then categories). */
-#include "internal.h"
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The categories of the 57 subjects, from categories.py of hendrycks/test (subject, subcategory, category). Other
+ * subjects, and the 14 that categories.py puts there, count as "other"; lm-evaluation-harness counts anatomy as STEM
+ * instead.
+ */
+#include "espalier/eval/mmlu.h"
 
 #include <string.h>
 
 static const struct {
     espl_mmlu_category category;
     const char *subject;
-} table[] = {
+} mmlu_categories[] = {
     {ESPL_MMLU_STEM, "abstract_algebra"},
     {ESPL_MMLU_STEM, "astronomy"},
     {ESPL_MMLU_STEM, "college_biology"},
@@ -52,18 +57,18 @@ static const struct {
     {ESPL_MMLU_SOCIAL, "us_foreign_policy"},
 };
 
-static const char *const labels[] = {
+static const char *const mmlu_category_labels[] = {
 #define X(name, label) label,
     ESPL_MMLU_CATEGORY_LIST(X)
 #undef X
 };
 
 const char *espl_mmlu_category_name(espl_mmlu_category c) {
-    return (unsigned)c < ESPL_MMLU_CATEGORY_COUNT ? labels[c] : "?";
+    return (unsigned)c < ESPL_MMLU_CATEGORY_COUNT ? mmlu_category_labels[c] : "?";
 }
 
 espl_mmlu_category espl_mmlu_category_of(const char *subject) {
-    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
-        if (strcmp(table[i].subject, subject) == 0) return table[i].category;
+    for (size_t i = 0; i < sizeof mmlu_categories / sizeof *mmlu_categories; i++)
+        if (strcmp(mmlu_categories[i].subject, subject) == 0) return mmlu_categories[i].category;
     return ESPL_MMLU_OTHER;
 }

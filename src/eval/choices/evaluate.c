@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Evaluates multiple choice by likelihood: the log-probabilities of each choice's tokens are added up. acc takes the
+ * choice with the largest sum, acc_norm the one with the largest sum per character, as lm-evaluation-harness does.
+ */
+#include "espalier/eval/choices.h"
+
+#include <inttypes.h>
+#include <math.h>
+
+#include "packing.h"
+#include "run_batches.h"
+#include "text.h"
+
+void espl_choices_result_free(espl_choices_result *r) {
+    espl_mem_free(&r->logprob);
+    espl_mem_free(&r->choice);
+    espl_mem_free(&r->choice_norm);
+}
+
+/* Collective. by_id [prompts.n_ids]: the log-probability of each id's target, on every rank. */
+static espl_status choices_run(espl_comm *c, espl_model *m, const espl_choices *set, double *by_id) {
+    espl_packing k;
+    ESPL_TRY(espl_comm_agree(c, espl_packing_create(&set->prompts, espl_model_options_of(m), &k)));
+    for (int64_t i = 0; i < k.n; i++) {
+        espl_segment *s = &k.segments[i];
+        if (k.owner[i] < 0) continue; /* a shared prefix has no targets */
+        s->targets = set->targets + (s->ids - set->prompts.ids);
+        s->logprob = by_id + (s->ids - set->prompts.ids);
+    }
+    espl_status st = espl_eval_run_batches(c, m, k.batches, k.n_batches, "choices");
+    espl_packing_free(&k);
+    if (st == ESPL_OK)
+        espl_comm_broadcast(c, by_id, set->prompts.n_ids * (int64_t)sizeof *by_id, espl_comm_size(c) - 1);
+    return st;
+}
+
+/* The first among equals, like numpy's argmax; -1 if a value is NaN: a ruined model gives no answer. */
+static int32_t choices_best(const espl_choices *set, const espl_choice_question *q, const double *logprob,
+                            bool per_character) {
+    int32_t best = 0;
+    double max = 0;
+    for (int64_t k = 0; k < q->count; k++) {
+        double v = logprob[q->first + k];
+        if (isnan(v)) return -1;
+        if (per_character) v /= (double)set->characters[q->first + k];
+        if (k > 0 && v <= max) continue;
+        max = v;
+        best = (int32_t)k;
+    }
+    return best;
+}
+
+espl_status espl_eval_choices(espl_comm *c, espl_model *m, const espl_choices *set, espl_choices_result *out) {
+    double start = espl_clock_now(), *by_id = NULL;
+    const espl_prompts *p = &set->prompts;
+    int64_t hits = 0, hits_norm = 0;
+    espl_status st;
+    *out = (espl_choices_result){0};
+    ESPL_CHECK(st, allocated, espl_mem_alloc(&by_id, p->n_ids, sizeof *by_id, "log-probabilities"));
+    ESPL_CHECK(st, allocated, espl_mem_alloc(&out->logprob, p->n, sizeof *out->logprob, "log-probabilities"));
+    ESPL_CHECK(st, allocated, espl_mem_alloc(&out->choice, set->n, sizeof *out->choice, "answers"));
+    ESPL_CHECK(st, allocated, espl_mem_alloc(&out->choice_norm, set->n, sizeof *out->choice_norm, "answers"));
+allocated:
+    ESPL_CHECK(st, done, espl_comm_agree(c, st));
+    ESPL_CHECK(st, done, choices_run(c, m, set, by_id));
+    for (int64_t i = 0; i < p->n; i++)
+        for (int64_t k = p->prompts[i].at; k < p->prompts[i].at + p->prompts[i].n; k++)
+            if (set->targets[k] >= 0) out->logprob[i] += by_id[k];
+    for (int64_t i = 0; i < set->n; i++) {
+        const espl_choice_question *q = &set->questions[i];
+        out->choice[i] = choices_best(set, q, out->logprob, false);
+        out->choice_norm[i] = choices_best(set, q, out->logprob, true);
+        out->unanswered += out->choice[i] < 0;
+        hits += out->choice[i] == q->answer;
+        hits_norm += out->choice_norm[i] == q->answer;
+    }
+    out->acc = espl_proportion_of(hits, set->n);
+    out->acc_norm = espl_proportion_of(hits_norm, set->n);
+done:
+    if (st != ESPL_OK) espl_choices_result_free(out);
+    espl_mem_free(&by_id);
+    out->seconds = espl_clock_now() - start;
+    return st;
+}
+
+/* `before` and the index of a choice, or null. */
+static void choices_put_choice(const char *before, int32_t choice, espl_str *out) {
+    espl_text_put_number(before, choice < 0 ? NAN : (double)choice, 9, out);
+}
+
+void espl_choices_details(const espl_choices *set, const espl_choices_result *r, espl_str *out) {
+    for (int64_t i = 0; i < set->n; i++) {
+        const espl_choice_question *q = &set->questions[i];
+        espl_str_printf(out, "{\"task\": \"choices\", \"line\": %" PRId64 ", \"answer\": %d", q->line, q->answer);
+        choices_put_choice(", \"choice\": ", r->choice[i], out);
+        choices_put_choice(", \"choice_norm\": ", r->choice_norm[i], out);
+        espl_str_printf(out, ", \"cut\": %d, \"logprob\": [", q->cut);
+        for (int64_t k = 0; k < q->count; k++) espl_text_put_number(k ? ", " : "", r->logprob[q->first + k], 12, out);
+        espl_str_puts(out, "]}\n");
+    }
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Growing token id arrays. */
+#include "ids.h"
+
+#include <string.h>
+
+espl_status espl_eval_ids_append(espl_ids *to, const int32_t *ids, int64_t n) {
+    if (!to->data || to->len + n > to->cap) {
+        int64_t cap = to->len + n + to->cap / 2;
+        ESPL_TRY(espl_mem_resize(&to->data, cap, sizeof *to->data, "token ids"));
+        to->cap = cap;
+    }
+    if (n > 0) memcpy(to->data + to->len, ids, (size_t)n * sizeof *ids);
+    to->len += n;
+    return ESPL_OK;
+}

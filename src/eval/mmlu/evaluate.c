@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Evaluates MMLU: one forward pass over packed prompts, four logits per question, and their statistics. */
+#include "espalier/eval/mmlu.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "packing.h"
+#include "run_batches.h"
+#include "text.h"
+
+/* Below this difference of logits another order of summation could change the answer (mpi/knowledge finds differences
+ * up to 2e-5): such questions are counted, so that a reader can judge comparisons with other programs. */
+static const float NEAR_TIE = 1e-4f;
+
+void espl_mmlu_result_free(espl_mmlu_result *r) {
+    espl_mem_free(&r->subjects);
+    espl_mem_free(&r->answers);
+}
+
+/* Collective. Fills the logits of all answers, on every rank. */
+static espl_status mmlu_run(espl_comm *c, espl_model *m, const espl_mmlu *set, espl_mmlu_answer *answers) {
+    espl_packing k;
+    ESPL_TRY(espl_comm_agree(c, espl_packing_create(&set->prompts, espl_model_options_of(m), &k)));
+    for (int64_t i = 0; i < k.n; i++) {
+        if (!espl_packing_ends_prompt(&k, &set->prompts, i)) continue;
+        k.segments[i].selected = set->letters;
+        k.segments[i].n_selected = ESPL_MMLU_CHOICES;
+        k.segments[i].selected_logits = answers[k.owner[i]].logits;
+    }
+    espl_status st = espl_eval_run_batches(c, m, k.batches, k.n_batches, "MMLU");
+    espl_packing_free(&k);
+    if (st == ESPL_OK) espl_comm_broadcast(c, answers, set->n * (int64_t)sizeof *answers, espl_comm_size(c) - 1);
+    return st;
+}
+
+/* Sets a->choice. A NaN is no answer: a ruined model must not score by luck. Returns whether a second letter is as
+ * good as equal. */
+static bool mmlu_choose_letter(espl_mmlu_answer *a) {
+    a->choice = 0;
+    for (int32_t k = 0; k < ESPL_MMLU_CHOICES; k++) {
+        if (isnan(a->logits[k])) {
+            a->choice = -1;
+            return false;
+        }
+        if (a->logits[k] > a->logits[a->choice]) a->choice = k;
+    }
+    for (int k = 0; k < ESPL_MMLU_CHOICES; k++)
+        if (k != a->choice && a->logits[a->choice] - a->logits[k] < NEAR_TIE) return true;
+    return false;
+}
+
+static void mmlu_count(espl_proportion *s, bool hit) {
+    s->hits += hit;
+    s->n++;
+}
+
+/* Turns counts into proportions and averages the subjects. The average's variance is the one of independent
+ * binomials. */
+static void mmlu_finish_proportions(const espl_mmlu *set, espl_mmlu_result *r) {
+    double sum = 0, variance = 0;
+    int64_t n = 0;
+    r->micro = espl_proportion_of(r->micro.hits, r->micro.n);
+    for (int i = 0; i < ESPL_MMLU_CATEGORY_COUNT; i++)
+        r->categories[i] = espl_proportion_of(r->categories[i].hits, r->categories[i].n);
+    for (int64_t s = 0; s < set->n_subjects; s++) {
+        espl_proportion *u = &r->subjects[s];
+        *u = espl_proportion_of(u->hits, u->n);
+        if (u->n == 0) continue; /* a sample need not touch every subject */
+        sum += u->rate;
+        variance += u->rate * (1 - u->rate) / (double)u->n;
+        n++;
+    }
+    double half = ESPL_PROPORTION_Z * sqrt(variance) / (double)n;
+    r->macro = sum / (double)n;
+    r->macro_low = fmax(0, r->macro - half);
+    r->macro_high = fmin(1, r->macro + half);
+}
+
+espl_status espl_eval_mmlu(espl_comm *c, espl_model *m, const espl_mmlu *set, espl_mmlu_result *out) {
+    double start = espl_clock_now();
+    espl_status st;
+    *out = (espl_mmlu_result){0};
+    ESPL_CHECK(st, allocated, espl_mem_alloc(&out->answers, set->n, sizeof *out->answers, "answers"));
+    ESPL_CHECK(st, allocated, espl_mem_alloc(&out->subjects, set->n_subjects, sizeof *out->subjects, "subjects"));
+allocated:
+    ESPL_CHECK(st, done, espl_comm_agree(c, st));
+    ESPL_CHECK(st, done, mmlu_run(c, m, set, out->answers));
+    for (int64_t i = 0; i < set->n; i++) {
+        const espl_mmlu_question *q = &set->questions[i];
+        espl_mmlu_answer *a = &out->answers[i];
+        out->near_ties += mmlu_choose_letter(a);
+        bool hit = a->choice == q->answer;
+        mmlu_count(&out->micro, hit);
+        mmlu_count(&out->categories[set->subjects[q->subject].category], hit);
+        mmlu_count(&out->subjects[q->subject], hit);
+        out->unanswered += a->choice < 0;
+        out->dropped_shots += q->dropped > 0;
+        out->cut += q->cut > 0;
+    }
+    mmlu_finish_proportions(set, out);
+done:
+    if (st != ESPL_OK) espl_mmlu_result_free(out);
+    out->seconds = espl_clock_now() - start;
+    return st;
+}
+
+void espl_mmlu_details(const espl_mmlu *set, const espl_mmlu_result *r, espl_str *out) {
+    for (int64_t i = 0; i < set->n; i++) {
+        const espl_mmlu_question *q = &set->questions[i];
+        const espl_mmlu_answer *a = &r->answers[i];
+        const char *subject = set->subjects[q->subject].name;
+        espl_str_puts(out, "{\"task\": \"mmlu\", \"subject\": ");
+        espl_str_put_json(out, subject, (int64_t)strlen(subject));
+        espl_str_printf(out, ", \"row\": %" PRId64 ", \"answer\": \"%c\", \"choice\": ", q->row, 'A' + q->answer);
+        espl_str_printf(out, a->choice < 0 ? "null" : "\"%c\"", 'A' + a->choice);
+        espl_str_printf(out, ", \"correct\": %s, \"shots\": %d, \"cut\": %d, \"logits\": [",
+                        a->choice == q->answer ? "true" : "false", q->shots, q->cut);
+        for (int k = 0; k < ESPL_MMLU_CHOICES; k++) espl_text_put_number(k ? ", " : "", (double)a->logits[k], 9, out);
+        espl_str_puts(out, "]}\n");
+    }
+}

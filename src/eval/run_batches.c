@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Runs micro-batches and reports tokens per second and the remaining time. */
+#include "run_batches.h"
+
+#include <inttypes.h>
+#include <math.h>
+
+typedef struct batch_progress {
+    const char *what;
+    const espl_batch *batches;
+    int64_t tokens, total;
+    double start;
+} batch_progress;
+
+static int64_t batch_tokens(const espl_batch *b) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < b->n; i++) n += b->segments[i].n;
+    return n;
+}
+
+static void batch_progress_show(void *context, int64_t done, int64_t n) {
+    batch_progress *g = context;
+    g->tokens += batch_tokens(&g->batches[done - 1]);
+    /* The first micro-batch may take less than a tick of the clock. */
+    double seconds = espl_clock_now() - g->start, rate = (double)g->tokens / fmax(seconds, 1e-9);
+    espl_log_progress(done == n, "%s: %" PRId64 " / %" PRId64 " tokens, %.1f tokens/s, %.0f s to go", g->what,
+                      g->tokens, g->total, rate, (double)(g->total - g->tokens) / rate);
+}
+
+espl_status espl_eval_run_batches(espl_comm *c, espl_model *m, const espl_batch *batches, int64_t n, const char *what) {
+    batch_progress g = {.what = what, .batches = batches, .start = espl_clock_now()};
+    for (int64_t i = 0; i < n; i++) g.total += batch_tokens(&batches[i]);
+    return espl_comm_agree(c, espl_model_run(m, batches, n, batch_progress_show, &g));
+}

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Private to the eval room: the random sample of questions that a limited evaluation asks. */
+#ifndef ESPL_EVAL_SAMPLE_H
+#define ESPL_EVAL_SAMPLE_H
+
+#include "espalier/base.h"
+
+/* Local. Draws `want` of n questions without replacement (all of them if want is 0 or >= n). chosen [n] receives their
+ * indices in ascending order; returns how many. The same seed gives the same sample. */
+int64_t espl_sample_questions(int64_t n, int64_t want, uint64_t seed, int64_t *chosen);
+
+#endif
