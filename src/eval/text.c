@@ -6,7 +6,6 @@
  */
 #include "text.h"
 
-#include <math.h>
 #include <string.h>
 
 /* Above all code points: bytes that are not UTF-8 stand for themselves. */
@@ -181,12 +180,4 @@ bool espl_text_has_words(const char *a, const char *b) {
     for (const char *p = a; (p = strstr(p, b)); p++)
         if ((p == a || p[-1] == ' ') && (p[n] == '\0' || p[n] == ' ')) return true;
     return false;
-}
-
-void espl_text_put_number(const char *before, double v, int digits, espl_str *out) {
-    espl_str_puts(out, before);
-    if (isfinite(v))
-        espl_str_printf(out, "%.*g", digits, v);
-    else
-        espl_str_puts(out, "null");
 }

@@ -22,7 +22,4 @@ void espl_text_normalise(const char *text, int64_t len, espl_str *out);
 /* True if normalised text a contains normalised text b as whole words. False if b is empty. */
 bool espl_text_has_words(const char *a, const char *b);
 
-/* Appends `before` and v with that many significant digits, or null (JSON has no NaN) if v is not finite. */
-void espl_text_put_number(const char *before, double v, int digits, espl_str *out);
-
 #endif

@@ -5,12 +5,13 @@
  */
 #include "espalier/eval/choices.h"
 
-#include <inttypes.h>
 #include <math.h>
 
+#include "espalier/base/json_writer.h"
 #include "packing.h"
 #include "run_batches.h"
-#include "text.h"
+
+enum { LOGPROB_DIGITS = 12 }; /* significant digits in the details: a sum of floats has no more */
 
 void espl_choices_result_free(espl_choices_result *r) {
     espl_mem_free(&r->logprob);
@@ -84,19 +85,30 @@ done:
     return st;
 }
 
-/* `before` and the index of a choice, or null. */
-static void choices_put_choice(const char *before, int32_t choice, espl_str *out) {
-    espl_text_put_number(before, choice < 0 ? NAN : (double)choice, 9, out);
+/* A member with the index of a choice, or null. */
+static void choices_put_choice(espl_json_writer *w, const char *key, int32_t choice) {
+    if (choice < 0)
+        espl_json_put_text(w, key, NULL);
+    else
+        espl_json_put_i64(w, key, choice);
 }
 
 void espl_choices_details(const espl_choices *set, const espl_choices_result *r, espl_str *out) {
     for (int64_t i = 0; i < set->n; i++) {
         const espl_choice_question *q = &set->questions[i];
-        espl_str_printf(out, "{\"task\": \"choices\", \"line\": %" PRId64 ", \"answer\": %d", q->line, q->answer);
-        choices_put_choice(", \"choice\": ", r->choice[i], out);
-        choices_put_choice(", \"choice_norm\": ", r->choice_norm[i], out);
-        espl_str_printf(out, ", \"cut\": %d, \"logprob\": [", q->cut);
-        for (int64_t k = 0; k < q->count; k++) espl_text_put_number(k ? ", " : "", r->logprob[q->first + k], 12, out);
-        espl_str_puts(out, "]}\n");
+        espl_json_writer w = espl_json_writer_on(out);
+        espl_json_open_object(&w, NULL, ESPL_JSON_SPACED);
+        espl_json_put_text(&w, "task", "choices");
+        espl_json_put_i64(&w, "line", q->line);
+        espl_json_put_i64(&w, "answer", q->answer);
+        choices_put_choice(&w, "choice", r->choice[i]);
+        choices_put_choice(&w, "choice_norm", r->choice_norm[i]);
+        espl_json_put_i64(&w, "cut", q->cut);
+        espl_json_open_array(&w, "logprob", ESPL_JSON_SPACED);
+        for (int64_t k = 0; k < q->count; k++)
+            espl_json_put_rounded(&w, NULL, r->logprob[q->first + k], LOGPROB_DIGITS);
+        espl_json_close(&w);
+        espl_json_close(&w);
+        espl_str_puts(out, "\n");
     }
 }

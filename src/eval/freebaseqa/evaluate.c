@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "espalier/base/json_writer.h"
 #include "espalier/eval/decode.h"
 #include "ids.h"
 #include "text.h"
@@ -186,21 +187,21 @@ done:
     return st;
 }
 
-static void freebaseqa_put_member(espl_str *out, const char *key, const char *text) {
-    espl_str_printf(out, ", \"%s\": ", key);
-    espl_str_put_json(out, text, (int64_t)strlen(text));
-}
-
 void espl_freebaseqa_details(const espl_freebaseqa *set, const espl_freebaseqa_result *r, espl_str *out) {
     for (int64_t i = 0; i < set->n; i++) {
         const espl_freebaseqa_question *q = &set->questions[i];
         const espl_freebaseqa_answer *a = &r->answers[i];
-        espl_str_printf(out, "{\"task\": \"freebaseqa\", \"mode\": \"%s\"", espl_freebaseqa_mode_name(set->mode));
-        freebaseqa_put_member(out, "id", set->text + q->id);
-        freebaseqa_put_member(out, "question", set->text + q->question);
-        freebaseqa_put_member(out, "answer", freebaseqa_alias(set, q->alias));
-        freebaseqa_put_member(out, "continuation", r->text.data + a->text);
-        if (set->mode == ESPL_FREEBASEQA_STANDARD) espl_str_printf(out, ", \"exact\": %s", a->exact ? "true" : "false");
-        espl_str_printf(out, ", \"contains\": %s}\n", a->contains ? "true" : "false");
+        espl_json_writer w = espl_json_writer_on(out);
+        espl_json_open_object(&w, NULL, ESPL_JSON_SPACED);
+        espl_json_put_text(&w, "task", "freebaseqa");
+        espl_json_put_text(&w, "mode", espl_freebaseqa_mode_name(set->mode));
+        espl_json_put_text(&w, "id", set->text + q->id);
+        espl_json_put_text(&w, "question", set->text + q->question);
+        espl_json_put_text(&w, "answer", freebaseqa_alias(set, q->alias));
+        espl_json_put_text(&w, "continuation", r->text.data + a->text);
+        if (set->mode == ESPL_FREEBASEQA_STANDARD) espl_json_put_bool(&w, "exact", a->exact);
+        espl_json_put_bool(&w, "contains", a->contains);
+        espl_json_close(&w);
+        espl_str_puts(out, "\n");
     }
 }

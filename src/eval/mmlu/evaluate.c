@@ -2,17 +2,17 @@
 /* Evaluates MMLU: one forward pass over packed prompts, four logits per question, and their statistics. */
 #include "espalier/eval/mmlu.h"
 
-#include <inttypes.h>
 #include <math.h>
-#include <string.h>
 
+#include "espalier/base/json_writer.h"
 #include "packing.h"
 #include "run_batches.h"
-#include "text.h"
 
 /* Below this difference of logits another order of summation could change the answer (mpi/knowledge finds differences
  * up to 2e-5): such questions are counted, so that a reader can judge comparisons with other programs. */
 static const float NEAR_TIE = 1e-4f;
+
+enum { FLOAT_DIGITS = 9 }; /* significant digits that read back as the same float */
 
 void espl_mmlu_result_free(espl_mmlu_result *r) {
     espl_mem_free(&r->subjects);
@@ -110,14 +110,23 @@ void espl_mmlu_details(const espl_mmlu *set, const espl_mmlu_result *r, espl_str
     for (int64_t i = 0; i < set->n; i++) {
         const espl_mmlu_question *q = &set->questions[i];
         const espl_mmlu_answer *a = &r->answers[i];
-        const char *subject = set->subjects[q->subject].name;
-        espl_str_puts(out, "{\"task\": \"mmlu\", \"subject\": ");
-        espl_str_put_json(out, subject, (int64_t)strlen(subject));
-        espl_str_printf(out, ", \"row\": %" PRId64 ", \"answer\": \"%c\", \"choice\": ", q->row, 'A' + q->answer);
-        espl_str_printf(out, a->choice < 0 ? "null" : "\"%c\"", 'A' + a->choice);
-        espl_str_printf(out, ", \"correct\": %s, \"shots\": %d, \"cut\": %d, \"logits\": [",
-                        a->choice == q->answer ? "true" : "false", q->shots, q->cut);
-        for (int k = 0; k < ESPL_MMLU_CHOICES; k++) espl_text_put_number(k ? ", " : "", (double)a->logits[k], 9, out);
-        espl_str_puts(out, "]}\n");
+        espl_json_writer w = espl_json_writer_on(out);
+        espl_json_open_object(&w, NULL, ESPL_JSON_SPACED);
+        espl_json_put_text(&w, "task", "mmlu");
+        espl_json_put_text(&w, "subject", set->subjects[q->subject].name);
+        espl_json_put_i64(&w, "row", q->row);
+        espl_json_put_printf(&w, "answer", "%c", 'A' + q->answer);
+        if (a->choice < 0)
+            espl_json_put_text(&w, "choice", NULL);
+        else
+            espl_json_put_printf(&w, "choice", "%c", 'A' + a->choice);
+        espl_json_put_bool(&w, "correct", a->choice == q->answer);
+        espl_json_put_i64(&w, "shots", q->shots);
+        espl_json_put_i64(&w, "cut", q->cut);
+        espl_json_open_array(&w, "logits", ESPL_JSON_SPACED);
+        for (int k = 0; k < ESPL_MMLU_CHOICES; k++) espl_json_put_rounded(&w, NULL, (double)a->logits[k], FLOAT_DIGITS);
+        espl_json_close(&w);
+        espl_json_close(&w);
+        espl_str_puts(out, "\n");
     }
 }
