@@ -34,7 +34,7 @@ static espl_status open_agent(espl_agent *a, const espl_agent_options *o) {
         ESPL_TRY(espl_mem_alloc(&a->model_name, (int64_t)strlen(o->model_name) + 1, 1, "agent"));
         memcpy(a->model_name, o->model_name, strlen(o->model_name) + 1);
     }
-    if (o->backend == ESPL_BACKEND_REPLAY) ESPL_TRY(espl_replay_open(&a->replay, o->replay_path));
+    if (o->backend == ESPL_BACKEND_REPLAY) ESPL_TRY(espl_replay_open(&a->replay, o->replay));
     if (o->backend == ESPL_BACKEND_OPENAI) ESPL_TRY(espl_openai_open(&a->openai, o));
     return o->dialogue_path ? espl_journal_open(&a->dialogue, o->dialogue_path, o->keep_iterations) : ESPL_OK;
 }

@@ -78,7 +78,7 @@ static espl_status set_key(espl_http *h, const char *key) {
     return st;
 }
 
-static espl_status open_http(espl_http *h, const char *url, const char *key, const espl_openai_options *o) {
+static espl_status open_http(espl_http *h, const char *url, const char *key, const espl_agent_options *o) {
     CURLU *parsed = curl_url();
     if (!parsed || !h->curl) {
         curl_url_cleanup(parsed);
@@ -98,7 +98,7 @@ static espl_status open_http(espl_http *h, const char *url, const char *key, con
     return set_key(h, key);
 }
 
-espl_status espl_http_open(espl_http **out, const char *url, const char *key, const espl_openai_options *o) {
+espl_status espl_http_open(espl_http **out, const char *url, const char *key, const espl_agent_options *o) {
     *out = NULL;
     if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
         return ESPL_FAIL(ESPL_INTERNAL, "libcurl cannot be initialised");

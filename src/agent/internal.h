@@ -2,7 +2,8 @@
 #ifndef ESPALIER_AGENT_INTERNAL_H
 #define ESPALIER_AGENT_INTERNAL_H
 
-#include "espalier/agent.h"
+#include "espalier/agent/agent.h"
+#include "espalier/agent/reply.h"
 
 static inline int64_t espl_view_linears(const espl_agent_view *v) { return v->layers * ESPL_LINEAR_KINDS; }
 
@@ -32,6 +33,13 @@ double espl_row_damage(const espl_profile_row *r, double sparsity);
 
 /* Relative change of perplexity over an outcome; NAN if it was not measured, INFINITY if it became no number. */
 double espl_outcome_rise(const espl_outcome *o);
+
+/* -------------------------------------------------------------- prompt.c */
+
+/* The system message, and the user message of an iteration (at most max_bytes plus the table of profiles), appended to
+ * *out. model_name may be NULL. */
+void espl_agent_put_system(espl_str *out, const espl_agent_view *view, const char *model_name);
+espl_status espl_agent_put_user(espl_str *out, const espl_agent_view *view, int64_t max_bytes);
 
 /* ---------------------------------------------------------------- text.c */
 
@@ -101,6 +109,10 @@ typedef struct espl_policy {
     espl_mixed mixed;
 } espl_policy;
 
+/* The policy's answer as the JSON text an LLM would write, appended to *json. A pure function of its arguments:
+ * everything it learns comes from view->history. */
+espl_status espl_policy_propose(const espl_agent_view *view, const espl_policy_options *o, espl_str *json);
+
 /* policy_mixed.c: which linears become N:M. */
 
 /* Factor on the damage of half of a linear, 1 without a pattern. */
@@ -150,7 +162,7 @@ typedef struct espl_http_reply {
 
 typedef struct espl_http espl_http;
 /* Connections to one URL. key NULL: none. Everything is copied. ESPL_CONFIG: URL or key cannot be used. */
-espl_status espl_http_open(espl_http **out, const char *url, const char *key, const espl_openai_options *o);
+espl_status espl_http_open(espl_http **out, const char *url, const char *key, const espl_agent_options *o);
 void espl_http_close(espl_http **h);
 /* Called with `cancelled` while waiting; may be NULL. */
 void espl_http_on_wait(espl_http *h, bool (*cancelled)(void *), void *arg);

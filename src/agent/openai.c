@@ -2,14 +2,14 @@
 #include "internal.h"
 
 #include <cjson/cJSON.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct espl_openai {
     espl_http *http;
     char *model;
-    espl_openai_options o;
+    double temperature;
+    int64_t max_tokens, seed, retries, retry_base_ms, retry_max_ms;
 };
 
 /* --------------------------------------------------------------------- open */
@@ -29,17 +29,22 @@ static espl_status find_key(const char *name, const char **key) {
 static espl_status open_openai(espl_openai *c, const espl_agent_options *o) {
     const char *key;
     espl_str url = {0};
-    const char *base = o->openai.base_url;
+    const char *base = o->base_url;
     int64_t n = (int64_t)strlen(base);
     while (n > 0 && base[n - 1] == '/') n--;
-    c->o = o->openai;
-    ESPL_TRY(find_key(o->openai.api_key_env, &key));
-    ESPL_TRY(espl_mem_alloc(&c->model, (int64_t)strlen(o->openai.model) + 1, 1, "agent"));
-    memcpy(c->model, o->openai.model, strlen(o->openai.model) + 1);
+    c->temperature = o->temperature;
+    c->max_tokens = o->max_tokens;
+    c->seed = o->seed;
+    c->retries = o->retries;
+    c->retry_base_ms = o->retry_base_ms;
+    c->retry_max_ms = o->retry_max_ms;
+    ESPL_TRY(find_key(o->api_key_env, &key));
+    ESPL_TRY(espl_mem_alloc(&c->model, (int64_t)strlen(o->model) + 1, 1, "agent"));
+    memcpy(c->model, o->model, strlen(o->model) + 1);
     espl_str_put(&url, base, n);
     espl_str_puts(&url, "/chat/completions");
     espl_status st = espl_str_status(&url);
-    if (st == ESPL_OK) st = espl_http_open(&c->http, url.data, key, &o->openai);
+    if (st == ESPL_OK) st = espl_http_open(&c->http, url.data, key, o);
     if (st == ESPL_OK) espl_http_on_wait(c->http, o->cancelled, o->cancelled_arg);
     espl_str_free(&url);
     return st;
@@ -64,12 +69,12 @@ void espl_openai_close(espl_openai **c) {
 static espl_status write_request(const espl_openai *c, const espl_chat *chat, espl_str *body) {
     espl_str_puts(body, "{\"model\":");
     espl_str_put_json(body, c->model, (int64_t)strlen(c->model));
-    if (!isnan(c->o.temperature)) {
+    if (c->temperature >= 0) {
         espl_str_puts(body, ",\"temperature\":");
-        espl_put_number(body, c->o.temperature);
+        espl_put_number(body, c->temperature);
     }
-    if (c->o.max_tokens > 0) espl_str_printf(body, ",\"max_tokens\":%lld", (long long)c->o.max_tokens);
-    if (c->o.seed >= 0) espl_str_printf(body, ",\"seed\":%lld", (long long)c->o.seed);
+    if (c->max_tokens > 0) espl_str_printf(body, ",\"max_tokens\":%lld", (long long)c->max_tokens);
+    if (c->seed >= 0) espl_str_printf(body, ",\"seed\":%lld", (long long)c->seed);
     if (*chat->response_format) espl_str_puts(body, ",\"response_format\":{\"type\":\"json_object\"}");
     espl_str_puts(body, ",\"stream\":false,\"messages\":");
     espl_str_put(body, chat->messages->data, chat->messages->len);
@@ -193,10 +198,10 @@ static espl_status call(espl_openai *c, const espl_chat *chat, const espl_str *b
 }
 
 static int64_t pause_ms(const espl_openai *c, int64_t repetition, int64_t retry_after_ms) {
-    int64_t ms = c->o.retry_base_ms;
-    for (int64_t k = 0; k < repetition && ms < c->o.retry_max_ms; k++) ms *= 2;
+    int64_t ms = c->retry_base_ms;
+    for (int64_t k = 0; k < repetition && ms < c->retry_max_ms; k++) ms *= 2;
     if (retry_after_ms > ms) ms = retry_after_ms;
-    return ms < c->o.retry_max_ms ? ms : c->o.retry_max_ms;
+    return ms < c->retry_max_ms ? ms : c->retry_max_ms;
 }
 
 static espl_status record_wait(const espl_chat *chat, int64_t ms) {
@@ -218,7 +223,7 @@ static espl_status call_patiently(espl_openai *c, const espl_chat *chat, espl_st
     for (int64_t k = 0; st == ESPL_OK && *v == AGAIN; k++) {
         st = call(c, chat, &body, text, v, a, &retry_after_ms);
         if (st != ESPL_OK || *v != AGAIN) break;
-        if (k == c->o.retries) {
+        if (k == c->retries) {
             *v = REFUSED;
             break;
         }

@@ -17,8 +17,6 @@ static const char *const fallback_names[] = {
 
 const char *espl_agent_backend_name(espl_agent_backend b) { return backend_names[b]; }
 
-const char *espl_agent_fallback_name(espl_agent_fallback f) { return fallback_names[f]; }
-
 bool espl_agent_backend_parse(const char *name, espl_agent_backend *out) {
     for (int i = 0; i < ESPL_BACKEND_COUNT; i++)
         if (strcmp(name, backend_names[i]) == 0) return *out = (espl_agent_backend)i, true;
@@ -40,20 +38,11 @@ void espl_policy_options_init(espl_policy_options *o) {
 }
 
 void espl_agent_options_init(espl_agent_options *o) {
-    *o = (espl_agent_options){.backend = ESPL_BACKEND_POLICY,
-                              .fallback = ESPL_FALLBACK_POLICY,
-                              .max_invalid = 2,
-                              .give_up_after = 3,
-                              .honour_stop = true,
-                              .prompt_bytes = 65536};
-    o->openai = (espl_openai_options){.temperature = 0.2,
-                                      .max_tokens = 4096,
-                                      .connect_ms = 10000,
-                                      .total_ms = 300000,
-                                      .retries = 4,
-                                      .retry_base_ms = 1000,
-                                      .retry_max_ms = 60000,
-                                      .max_reply_bytes = ESPL_AGENT_REPLY_MAX};
+    *o = (espl_agent_options){
+#define X(type, section, key, value, lo, hi, resume, meaning) .key = (value),
+        ESPL_AGENT_OPTION_LIST(X)
+#undef X
+    };
     espl_policy_options_init(&o->policy);
 }
 
@@ -64,35 +53,24 @@ static espl_status in_range(const char *name, double v, double lo, double hi) {
     return ESPL_FAIL(ESPL_CONFIG, "agent: %s is %g, expected %g to %g", name, v, lo, hi);
 }
 
-static espl_status check_policy(const espl_policy_options *o) {
-#define X(type, name, value, lo, hi, meaning) ESPL_TRY(in_range("policy." #name, o->name, lo, hi));
-    ESPL_POLICY_LIST(X)
-#undef X
-    return ESPL_OK;
-}
-
-static espl_status check_openai(const espl_openai_options *o) {
-    if (!o->base_url || !*o->base_url)
-        return ESPL_FAIL(ESPL_CONFIG, "agent: base_url is missing, for example http://127.0.0.1:8000/v1");
-    if (!o->model || !*o->model) return ESPL_FAIL(ESPL_CONFIG, "agent: the endpoint's model is not named");
-    if (!isnan(o->temperature)) ESPL_TRY(in_range("temperature", o->temperature, 0, 10));
-    ESPL_TRY(in_range("max_tokens", (double)o->max_tokens, 0, 1e7));
-    ESPL_TRY(in_range("connect_ms", (double)o->connect_ms, 1, 1e9));
-    ESPL_TRY(in_range("total_ms", (double)o->total_ms, 1, 1e9));
-    ESPL_TRY(in_range("retries", (double)o->retries, 0, 100));
-    ESPL_TRY(in_range("retry_base_ms", (double)o->retry_base_ms, 0, 1e9));
-    ESPL_TRY(in_range("retry_max_ms", (double)o->retry_max_ms, 0, 1e9));
-    return in_range("max_reply_bytes", (double)o->max_reply_bytes, 1024, 1 << 28);
-}
+#define CHECK_TEXT(key, lo, hi)
+#define CHECK_CHOICE(key, lo, hi)
+#define CHECK_FLAG(key, lo, hi)
+#define CHECK_REAL(key, lo, hi) ESPL_TRY(in_range(#key, o->key, lo, hi));
+#define CHECK_INTEGER(key, lo, hi) ESPL_TRY(in_range(#key, (double)o->key, lo, (double)(hi)));
 
 espl_status espl_agent_options_check(const espl_agent_options *o) {
-    ESPL_TRY(check_policy(&o->policy));
-    ESPL_TRY(in_range("max_invalid", (double)o->max_invalid, 0, 100));
-    ESPL_TRY(in_range("give_up_after", (double)o->give_up_after, 1, 1e9));
-    ESPL_TRY(in_range("prompt_bytes", (double)o->prompt_bytes, 2048, 1 << 26));
-    ESPL_TRY(in_range("keep_iterations", (double)o->keep_iterations, 0, 1e15));
-    if (o->backend == ESPL_BACKEND_OPENAI) return check_openai(&o->openai);
-    if (o->backend == ESPL_BACKEND_REPLAY && !o->replay_path)
+#define X(type, section, key, value, lo, hi, resume, meaning) CHECK_##type(key, lo, hi)
+    ESPL_AGENT_OPTION_LIST(X)
+#undef X
+#define X(type, name, value, lo, hi, meaning) ESPL_TRY(in_range("policy." #name, o->policy.name, lo, hi));
+    ESPL_POLICY_LIST(X)
+#undef X
+    if (o->backend == ESPL_BACKEND_OPENAI && (!o->base_url || !*o->base_url))
+        return ESPL_FAIL(ESPL_CONFIG, "agent: base_url is missing, for example http://127.0.0.1:8000/v1");
+    if (o->backend == ESPL_BACKEND_OPENAI && (!o->model || !*o->model))
+        return ESPL_FAIL(ESPL_CONFIG, "agent: model is missing: the endpoint's name of the model to ask");
+    if (o->backend == ESPL_BACKEND_REPLAY && (!o->replay || !*o->replay))
         return ESPL_FAIL(ESPL_CONFIG, "agent: backend replay needs the dialogue to replay");
     return ESPL_OK;
 }

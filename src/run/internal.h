@@ -3,7 +3,8 @@
 #ifndef ESPL_RUN_INTERNAL_H
 #define ESPL_RUN_INTERNAL_H
 
-#include "espalier/agent.h"
+#include "espalier/agent/agent.h"
+#include "espalier/agent/reply.h"
 #include "espalier/checkpoint.h"
 #include "espalier/config/config.h"
 #include "espalier/eval/corpus.h"

@@ -132,22 +132,6 @@ static const char *base_name(const char *path) {
     return slash && slash[1] ? slash + 1 : path;
 }
 
-static void endpoint_options(const espl_config *o, espl_openai_options *e) {
-    *e = (espl_openai_options){.base_url = o->agent_base_url,
-                               .model = o->agent_model,
-                               .api_key_env = o->agent_api_key_env,
-                               .ca_file = o->agent_ca_file,
-                               .temperature = o->agent_temperature < 0 ? (double)NAN : o->agent_temperature,
-                               .max_tokens = o->agent_max_tokens,
-                               .seed = o->agent_seed,
-                               .connect_ms = o->agent_connect_ms,
-                               .total_ms = o->agent_total_ms,
-                               .retries = o->agent_retries,
-                               .retry_base_ms = o->agent_retry_base_ms,
-                               .retry_max_ms = o->agent_retry_max_ms,
-                               .max_reply_bytes = o->agent_max_reply_bytes};
-}
-
 static espl_status name_choices(const espl_config *o, espl_agent_options *a) {
     if (!espl_agent_backend_parse(o->agent_backend, &a->backend))
         return ESPL_FAIL(ESPL_CONFIG, "agent.backend: \"%s\" is not known", o->agent_backend);
@@ -162,17 +146,19 @@ static espl_status make_agent(job *j, const char *dialogue, int64_t keep) {
     espl_agent_options a;
     espl_agent_options_init(&a);
     ESPL_TRY(name_choices(o, &a));
-    a.max_invalid = o->agent_max_invalid;
-    a.give_up_after = o->agent_give_up_after;
-    a.honour_stop = o->agent_honour_stop;
-    a.prompt_bytes = o->agent_prompt_bytes;
+#define COPY_CHOICE(key) /* name_choices */
+#define COPY_TEXT(key) a.key = o->agent_##key;
+#define COPY_INTEGER(key) a.key = o->agent_##key;
+#define COPY_REAL(key) a.key = o->agent_##key;
+#define COPY_FLAG(key) a.key = o->agent_##key;
+#define X(type, section, key, value, lo, hi, resume, meaning) COPY_##type(key)
+    ESPL_AGENT_OPTION_LIST(X)
+#undef X
     a.model_name = base_name(o->model_path);
     a.dialogue_path = dialogue;
     a.keep_iterations = keep;
-    a.replay_path = *o->agent_replay ? o->agent_replay : NULL;
     a.policy = o->policy;
     a.cancelled = cancelled;
-    endpoint_options(o, &a.openai);
     return espl_agent_create(&j->agent, &a);
 }
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "espalier/agent.h"
+#include "espalier/agent/reply.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

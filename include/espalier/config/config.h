@@ -5,7 +5,7 @@
 #ifndef ESPALIER_CONFIG_CONFIG_H
 #define ESPALIER_CONFIG_CONFIG_H
 
-#include "espalier/agent.h"
+#include "espalier/agent/options.h"
 #include "espalier/comm.h"
 #include "espalier/methods/options.h"
 

@@ -6,7 +6,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "espalier/agent.h"
+#include "espalier/agent/agent.h"
+#include "espalier/agent/reply.h"
 
 enum { SIM_LAYERS = 12, SIM_LINEARS = SIM_LAYERS * ESPL_LINEAR_KINDS, SIM_HISTORY = 400 };
 

@@ -5,6 +5,7 @@
 
 #include <cmocka.h>
 
+#include "internal.h"
 #include "simulation.h"
 
 static espl_agent *policy_agent(void) {

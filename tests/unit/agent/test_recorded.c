@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "espalier/agent.h"
+#include "espalier/agent/reply.h"
 
 enum { LAYERS = 8, LINEARS = LAYERS * ESPL_LINEAR_KINDS };
 /* What the agent adds to the parser's problems. */

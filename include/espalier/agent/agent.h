@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * agent: decides where to prune. One object on rank 0 is asked once per iteration and answers with a validated
+ * decision, which comes from the embedded policy, an OpenAI-compatible endpoint or a recorded dialogue. No MPI here.
+ * All functions are Rank 0 only. docs/agent.md describes prompt, reply, policy and record.
+ */
+#ifndef ESPALIER_AGENT_AGENT_H
+#define ESPALIER_AGENT_AGENT_H
+
+#include "espalier/agent/options.h"
+#include "espalier/agent/view.h"
+
+typedef struct espl_agent espl_agent;
+
+/* Creates an agent, which copies the options; opens the dialogue file, cut to keep_iterations, and reads the replay
+ * file. Owned by the caller. ESPL_CONFIG: an option out of range, an unusable URL or key, the key's environment
+ * variable is not set; ESPL_IO, ESPL_FORMAT: dialogue or replay file. */
+espl_status espl_agent_create(espl_agent **out, const espl_agent_options *o);
+/* NULL-safe. */
+void espl_agent_destroy(espl_agent **a);
+
+/* Decides on view->iteration and records the decision. Blocks while an endpoint answers: at most
+ * (max_invalid + 1) * (retries + 1) * (total_ms + retry_max_ms).
+ * *out is always initialised and owned by the caller: espl_decision_free. The decision keeps the budget:
+ * - linears of the model, each at most once, ascending, none with an N:M pattern already;
+ * - 0 < step <= max_step, meaning round(step * weights) more zeros; or, with view->mixed, a pattern that fits the
+ * inputs of a dense linear, with the pattern's sparsity as step;
+ * - no linear above the cap, all together not above the target, and exactly at it if the requested steps reach it;
+ * - out->n > 0 or out->stop, not both.
+ * ESPL_AGENT: no usable answer and fallback FAIL; ESPL_FORMAT: the replay has no such iteration, or its decision does
+ * not fit this run; ESPL_STOPPED: `cancelled`; ESPL_IO: the record cannot be written; ESPL_CONFIG: budget or view out
+ * of range. */
+espl_status espl_agent_ask(espl_agent *a, const espl_agent_view *view, espl_decision *out);
+
+/* The origin of the newest decision: "policy", "openai", "replay", "policy (fallback)", "stop (fallback)"; "" before
+ * the first. Static storage. */
+const char *espl_agent_source(const espl_agent *a);
+
+/* Totals since the start of the run, those of the restored state included. */
+typedef struct espl_agent_stats {
+    int64_t requests, retries;                /* HTTP requests, and those of them that repeated a failed one */
+    int64_t invalid;                          /* invalid replies */
+    int64_t fallbacks;                        /* iterations without a usable answer */
+    int64_t prompt_tokens, completion_tokens; /* as the endpoint counts */
+    double seconds;                           /* spent in espl_agent_ask since creation; not restored */
+} espl_agent_stats;
+espl_agent_stats espl_agent_stats_get(const espl_agent *a);
+
+/* Appends what the agent must remember beyond its view to *out, as JSON, for a checkpoint. */
+espl_status espl_agent_state_save(const espl_agent *a, espl_str *out);
+/* Restores a saved state: with the same options and views the agent then continues as the saved one would have.
+ * ESPL_FORMAT: not such a state; the agent is unchanged then. */
+espl_status espl_agent_state_restore(espl_agent *a, const char *bytes, int64_t len);
+
+#endif

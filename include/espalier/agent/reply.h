@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Replies: the JSON in which every agent - policy, language model, recording - gives its decision. One parser reads
+ * them all, and trusts none. All functions are Local.
+ */
+#ifndef ESPALIER_AGENT_REPLY_H
+#define ESPALIER_AGENT_REPLY_H
+
+#include "espalier/agent/view.h"
+
+enum {
+    ESPL_AGENT_REPLY_MAX = 1 << 20, /* bytes of a reply that are read */
+    ESPL_AGENT_TEXT_MAX = 4000      /* bytes of reasoning or reflection that are kept */
+};
+
+/* Reads a reply: hostile text of any length. Takes the first JSON object with "prune" or "stop"; <think> blocks and
+ * anything around the object are ignored. *out is always initialised, and owned by the caller.
+ * Appends problems, which the author must fix, to *problems, one per line and at most a few; *out is empty then.
+ * Appends notes on what was changed without asking (caps, the overall target, patterns that exceed it, steps beside
+ * "stop") to *notes. ESPL_NOMEM is the only failure. */
+espl_status espl_agent_parse(const char *text, int64_t len, const espl_agent_view *view, espl_decision *out,
+                             espl_str *problems, espl_str *notes);
+
+/* Appends the decision as reply JSON, with names of linears and patterns ("2:4"). Numbers read back as the same
+ * doubles. */
+void espl_agent_put_decision(espl_str *s, const espl_decision *d);
+
+#endif
