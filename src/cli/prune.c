@@ -17,12 +17,12 @@ static espl_status read_config(const cli_options *o, espl_config *config) {
     for (int i = 0; i < o->set.n; i++) ESPL_TRY(espl_config_set(o->set.values[i], config));
     if (o->print_config) return ESPL_OK;
     ESPL_TRY(espl_config_check(config));
-    return espl_config_files(config);
+    return espl_config_check_files(config);
 }
 
 static espl_status print_config(const espl_config *config) {
     espl_str text = {0};
-    espl_status st = espl_config_print(config, true, &text);
+    espl_status st = espl_config_print(config, ESPL_CONFIG_COMMENTED, &text);
     if (st == ESPL_OK) fwrite(text.data, 1, (size_t)text.len, stdout);
     espl_str_free(&text);
     return st;
@@ -32,7 +32,7 @@ static espl_status prune(espl_comm *c, const cli_options *o, espl_config *config
     bool root = espl_comm_rank(c) == 0;
     ESPL_TRY(espl_comm_agree(c, root ? read_config(o, config) : ESPL_OK));
     if (o->print_config) return espl_comm_agree(c, root ? print_config(config) : ESPL_OK);
-    ESPL_TRY(espl_config_share(c, config));
+    ESPL_TRY(espl_config_broadcast(c, config));
     return o->dry_run ? espl_run_dry(c, config, o->plan_ranks) : espl_run_prune(c, config, o->resume);
 }
 

@@ -57,7 +57,7 @@ static espl_status put_config(const espl_sweep *s, const cli_options *o, espl_st
     espl_config config;
     ESPL_TRY(espl_config_init(&config));
     espl_status st = espl_sweep_config(s, o->only - 1, &config);
-    if (st == ESPL_OK) st = espl_config_print(&config, true, out);
+    if (st == ESPL_OK) st = espl_config_print(&config, ESPL_CONFIG_COMMENTED, out);
     espl_config_free(&config);
     return st;
 }

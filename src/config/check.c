@@ -1,117 +1,100 @@
-/* What must hold between options, and whether the files named are there. */
-#include "espalier/config/table.h"
-
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Checks that no single row of the table can make: options against each other, and files. Whatever is refused here
+ * would otherwise fail after minutes or hours of computing.
+ */
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "espalier/methods/options.h"
+#include "espalier/config/config.h"
 
-/* Does this score need activations? */
-static bool needs_activations(const char *name) {
-    espl_score score;
-    return espl_score_parse(name, &score) && espl_score_needs_activations(score);
-}
+/* -------------------------------------------------------- between options */
 
-static espl_status check_given(const char *value, const char *key, const char *why) {
+static espl_status config_require(const char *value, const char *key, const char *why) {
     return *value ? ESPL_OK : ESPL_FAIL(ESPL_CONFIG, "%s is missing: %s", key, why);
 }
 
-static espl_status check_calibration(const espl_config *o) {
+static espl_status config_check_calibration(const espl_config *o) {
     if (o->calibration_forward > 0 || o->calibration_backward > 0)
-        ESPL_TRY(check_given(o->calibration_text, "calibration.text", "the text that profiles are measured on"));
-    if (o->calibration_forward == 0 && needs_activations(o->prune_score))
+        ESPL_TRY(config_require(o->calibration_text, "calibration.text", "profiles are measured on this text"));
+    if (o->calibration_forward == 0 && espl_score_needs_activations(o->prune_score))
         return ESPL_FAIL(ESPL_CONFIG,
-                         "calibration.forward is 0, but prune.score \"%s\" needs activations: at least 1 window",
-                         o->prune_score);
+                         "calibration.forward is 0, but prune.score \"%s\" needs activations: set at least 1 window",
+                         espl_score_name(o->prune_score));
+    if (o->calibration_forward == 0 && espl_config_is_oneshot(o))
+        return ESPL_FAIL(
+            ESPL_CONFIG,
+            "calibration.forward is 0, but prune.allocation \"%s\" sends windows through the blocks: set at "
+            "least 1 window",
+            espl_allocation_name(o->prune_allocation));
     return ESPL_OK;
 }
 
-/* N:M is the agent's choice, and takes half of a linear. */
-static espl_status check_mixed(const espl_config *o) {
-    if (!o->prune_mixed) return ESPL_OK;
-    if (espl_config_is_oneshot(o))
-        return ESPL_FAIL(ESPL_CONFIG, "prune.mixed goes with prune.allocation \"agent\", not \"%s\"",
-                         o->prune_allocation);
-    if (o->prune_cap < ESPL_PATTERN_CHOICE_SPARSITY)
-        return ESPL_FAIL(ESPL_CONFIG, "prune.cap is %g, but prune.mixed lets linears become N:M: at least %g",
-                         o->prune_cap, ESPL_PATTERN_CHOICE_SPARSITY);
-    return ESPL_OK;
-}
-
-/* The agent removes weights step by step, by scores that one calibration pass gives. */
-static espl_status check_method(const espl_config *o) {
+static espl_status config_check_goal(const espl_config *o) {
     espl_method_options p;
     ESPL_TRY(espl_config_method(o, &p));
-    if (espl_config_is_oneshot(o)) {
-        if (o->calibration_forward < 1)
-            return ESPL_FAIL(ESPL_CONFIG,
-                             "calibration.forward is 0, but prune.allocation \"%s\" needs windows to go "
-                             "through the blocks: at least 1",
-                             o->prune_allocation);
-        return ESPL_OK;
-    }
-    if (p.update != ESPL_UPDATE_NONE || strcmp(o->prune_pattern, "unstructured") != 0 ||
-        espl_score_needs_gradients(p.score))
+    /* The agent removes weights in many small steps, by scores that one calibration pass gives. */
+    if (!espl_config_is_oneshot(o) && (p.update != ESPL_UPDATE_NONE || strcmp(o->prune_pattern, "unstructured") != 0 ||
+                                       espl_score_needs_gradients(p.score)))
         return ESPL_FAIL(ESPL_CONFIG,
-                         "prune.allocation \"agent\" goes with prune.update none, prune.pattern unstructured "
-                         "and prune.score wanda, magnitude or ria: not with update %s, pattern %s and score %s",
-                         o->prune_update, o->prune_pattern, o->prune_score);
-    return ESPL_OK;
-}
-
-static espl_status check_goal(const espl_config *o) {
-    ESPL_TRY(check_method(o));
-    ESPL_TRY(check_mixed(o));
+                         "prune.allocation \"agent\" goes with prune.update none, prune.pattern unstructured and "
+                         "prune.score wanda, magnitude or ria, not with update %s, pattern %s and score %s",
+                         espl_update_name(p.update), o->prune_pattern, espl_score_name(p.score));
+    if (o->prune_mixed && espl_config_is_oneshot(o))
+        return ESPL_FAIL(ESPL_CONFIG, "prune.mixed goes with prune.allocation \"agent\", not \"%s\"",
+                         espl_allocation_name(o->prune_allocation));
+    if (o->prune_mixed && o->prune_cap < ESPL_PATTERN_CHOICE_SPARSITY)
+        return ESPL_FAIL(ESPL_CONFIG, "prune.cap is %g, but an N:M linear of prune.mixed has sparsity %g", o->prune_cap,
+                         ESPL_PATTERN_CHOICE_SPARSITY);
     if (o->prune_target > o->prune_cap)
         return ESPL_FAIL(ESPL_CONFIG, "prune.target is %g, but no linear may be pruned beyond prune.cap, %g",
                          o->prune_target, o->prune_cap);
     return ESPL_OK;
 }
 
-static bool is_backend(const espl_config *o, espl_agent_backend b) {
-    return strcmp(o->agent_backend, espl_agent_backend_name(b)) == 0;
-}
-
-static espl_status check_agent(const espl_config *o) {
+static espl_status config_check_agent(const espl_config *o) {
     const char *url = o->agent_base_url;
-    if (is_backend(o, ESPL_BACKEND_REPLAY))
-        return check_given(o->agent_replay, "agent.replay", "the dialogue.jsonl that backend \"replay\" replays");
-    if (!is_backend(o, ESPL_BACKEND_OPENAI)) return ESPL_OK;
-    ESPL_TRY(check_given(url, "agent.base_url", "backend \"openai\" needs one, such as http://127.0.0.1:8000/v1"));
+    if (o->agent_backend == ESPL_BACKEND_REPLAY)
+        return config_require(o->agent_replay, "agent.replay", "backend \"replay\" replays this dialogue.jsonl");
+    if (o->agent_backend != ESPL_BACKEND_OPENAI) return ESPL_OK;
+    ESPL_TRY(config_require(url, "agent.base_url", "backend \"openai\" needs it, such as http://127.0.0.1:8000/v1"));
     if (strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
         return ESPL_FAIL(ESPL_CONFIG, "agent.base_url is \"%s\", expected http://... or https://...", url);
-    return check_given(o->agent_model, "agent.model", "the endpoint's name of the model to ask");
+    return config_require(o->agent_model, "agent.model", "the endpoint must be told which model to ask");
 }
 
 espl_status espl_config_check(const espl_config *o) {
-    ESPL_TRY(check_given(o->model_path, "model.path", "the directory of the model to prune"));
-    ESPL_TRY(check_given(o->run_dir, "run.dir", "the directory that the run writes to"));
+    ESPL_TRY(config_require(o->model_path, "model.path", "the directory of the model to prune"));
+    ESPL_TRY(config_require(o->run_dir, "run.dir", "the directory that the run writes to"));
     if (strcmp(o->run_dir, o->model_path) == 0)
         return ESPL_FAIL(ESPL_CONFIG, "run.dir is model.path, \"%s\": the run needs a directory of its own",
                          o->run_dir);
-    ESPL_TRY(check_given(o->validation_text, "validation.text", "without it no iteration can be judged"));
-    ESPL_TRY(check_calibration(o));
-    ESPL_TRY(check_goal(o));
-    return check_agent(o);
+    ESPL_TRY(config_require(o->validation_text, "validation.text", "iterations are judged on this text"));
+    ESPL_TRY(config_check_calibration(o));
+    ESPL_TRY(config_check_goal(o));
+    return config_check_agent(o);
 }
 
-static espl_status check_readable(const char *path, const char *key) {
-    if (!*path || access(path, R_OK) == 0) return ESPL_OK;
-    return ESPL_FAIL(ESPL_IO, "%s: %s: %s", key, path, strerror(errno));
-}
+/* ----------------------------------------------------------------- files */
 
-espl_status espl_config_files(const espl_config *o) {
-    ESPL_TRY(check_readable(o->model_path, "model.path"));
-    ESPL_TRY(check_readable(o->calibration_text, "calibration.text"));
-    ESPL_TRY(check_readable(o->validation_text, "validation.text"));
-    ESPL_TRY(check_readable(o->probes_mmlu, "probes.mmlu"));
-    ESPL_TRY(check_readable(o->probes_freebaseqa, "probes.freebaseqa"));
-    ESPL_TRY(check_readable(o->probes_freebaseqa_examples, "probes.freebaseqa_examples"));
-    ESPL_TRY(check_readable(o->report_text, "report.text"));
-    ESPL_TRY(check_readable(o->report_mmlu, "report.mmlu"));
-    ESPL_TRY(check_readable(o->report_freebaseqa, "report.freebaseqa"));
-    if (is_backend(o, ESPL_BACKEND_REPLAY)) return check_readable(o->agent_replay, "agent.replay");
-    if (is_backend(o, ESPL_BACKEND_OPENAI)) return check_readable(o->agent_ca_file, "agent.ca_file");
+espl_status espl_config_check_files(const espl_config *o) {
+    const struct {
+        const char *key, *path;
+        bool used;
+    } files[] = {{"model.path", o->model_path, true},
+                 {"calibration.text", o->calibration_text, true},
+                 {"validation.text", o->validation_text, true},
+                 {"probes.mmlu", o->probes_mmlu, true},
+                 {"probes.freebaseqa", o->probes_freebaseqa, true},
+                 {"probes.freebaseqa_examples", o->probes_freebaseqa_examples, true},
+                 {"report.text", o->report_text, true},
+                 {"report.mmlu", o->report_mmlu, true},
+                 {"report.freebaseqa", o->report_freebaseqa, true},
+                 {"agent.replay", o->agent_replay, o->agent_backend == ESPL_BACKEND_REPLAY},
+                 {"agent.ca_file", o->agent_ca_file, o->agent_backend == ESPL_BACKEND_OPENAI}};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        if (files[i].used && *files[i].path && access(files[i].path, R_OK) != 0)
+            return ESPL_FAIL(ESPL_IO, "%s: %s: %s", files[i].key, files[i].path, strerror(errno));
     return ESPL_OK;
 }

@@ -1,15 +1,19 @@
-/* What somebody may have meant who wrote a name that there is not. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Suggests the nearest option for an unknown name. */
 #include "espalier/config/table.h"
 
 #include <string.h>
 
-enum { NAME_MAX = 48 }; /* longer than any name of ours, with room for slips */
+enum {
+    NAME_BYTES_MAX = 48, /* longer than any name of ours, with room for typing errors */
+    NOT_A_TYPO = NAME_BYTES_MAX,
+    WRONG_SECTION_COST = 4 /* as much as two typing errors in the key */
+};
 
-static int least(int a, int b) { return a < b ? a : b; }
-
-/* Insertions, deletions and replacements that turn a into b (Levenshtein 1966); both at most NAME_MAX bytes. */
-static int distance(const char *a, const char *b) {
-    int row[NAME_MAX + 1], n = (int)strlen(b);
+/* Insertions, deletions and replacements that turn a into b (Levenshtein 1966), one row of the table at a time. b has
+ * at most NAME_BYTES_MAX bytes. */
+static int edit_distance(const char *a, const char *b) {
+    int row[NAME_BYTES_MAX + 1], n = (int)strlen(b);
     for (int j = 0; j <= n; j++) row[j] = j;
     for (int i = 0; a[i]; i++) {
         int diagonal = row[0];
@@ -17,77 +21,64 @@ static int distance(const char *a, const char *b) {
         for (int j = 0; j < n; j++) {
             int replaced = diagonal + (a[i] != b[j]);
             diagonal = row[j + 1];
-            row[j + 1] = least(replaced, least(row[j], row[j + 1]) + 1);
+            int shifted = (row[j] < row[j + 1] ? row[j] : row[j + 1]) + 1;
+            row[j + 1] = replaced < shifted ? replaced : shifted;
         }
     }
     return row[n];
 }
 
-/* Twice the distance if `a` may be a slip for `name`, one more if they begin differently (slips seldom do); else a
- * large number. */
-static int slip(const char *a, const char *name) {
-    int n = (int)strlen(name);
-    if (!*a || strlen(a) > NAME_MAX) return NAME_MAX;
-    int d = distance(a, name);
-    return d <= 1 + n / 4 ? 2 * d + (*a != *name) : NAME_MAX;
-}
-
-/* How far an option is from section.key: a wrong section costs as much as two slips in the key. */
-static int option_distance(const espl_option *row, const char *section, const char *key) {
-    int d = slip(key, row->key);
-    return strcmp(row->section, section) == 0 ? d : d + 4;
+/* Cost of taking `typed` for `name`: twice the edit distance, one more if the first letters differ, because people
+ * seldom mistype those. More than one error in four letters is another word: NOT_A_TYPO. */
+static int typo_cost(const char *typed, const char *name) {
+    if (!*typed || strlen(typed) > NAME_BYTES_MAX) return NOT_A_TYPO;
+    int distance = edit_distance(typed, name);
+    return distance <= 1 + (int)strlen(name) / 4 ? 2 * distance + (*typed != *name) : NOT_A_TYPO;
 }
 
 static const espl_option *nearest_option(const char *section, const char *key) {
-    int best = NAME_MAX;
+    int best = NOT_A_TYPO;
     const espl_option *found = NULL;
-    for (int i = 0; i < ESPL_OPTIONS; i++) {
-        int d = option_distance(&espl_option_table[i], section, key);
-        if (d >= best) continue;
-        best = d;
-        found = &espl_option_table[i];
+    for (const espl_option *row = espl_option_table; row < espl_option_table + ESPL_OPTIONS; row++) {
+        int cost = typo_cost(key, row->key) + (strcmp(row->section, section) == 0 ? 0 : WRONG_SECTION_COST);
+        if (cost >= best) continue;
+        best = cost;
+        found = row;
     }
     return found;
 }
 
 static const char *nearest_section(const char *name) {
-    int best = NAME_MAX;
+    int best = NOT_A_TYPO;
     const char *found = NULL;
     for (int i = 0; i < ESPL_SECTIONS; i++) {
-        int d = slip(name, espl_section_table[i].name);
-        if (d >= best) continue;
-        best = d;
+        int cost = typo_cost(name, espl_section_table[i].name);
+        if (cost >= best) continue;
+        best = cost;
         found = espl_section_table[i].name;
     }
     return found;
 }
 
-static void put_keys(espl_str *s, const char *section) {
-    const char *between = "";
-    espl_str_printf(s, "%s has: ", section);
-    for (int i = 0; i < ESPL_OPTIONS; i++) {
-        if (strcmp(espl_option_table[i].section, section) != 0) continue;
-        espl_str_printf(s, "%s%s", between, espl_option_table[i].key);
-        between = ", ";
-    }
-}
-
-static void put_sections(espl_str *s) {
-    espl_str_puts(s, "sections are: ");
-    for (int i = 0; i < ESPL_SECTIONS; i++) espl_str_printf(s, "%s%s", i ? ", " : "", espl_section_table[i].name);
-}
-
-void espl_option_suggest(espl_str *s, const char *section, const char *key) {
+void espl_option_put_suggestion(espl_str *s, const char *section, const char *key) {
     bool known = espl_section_find(section) != NULL;
     const char *other = known ? NULL : nearest_section(section);
     const espl_option *row = *key ? nearest_option(other ? other : section, key) : NULL;
-    if (!*key && !other) row = nearest_option("", section); /* an option outside its section */
-    if (row)
+    if (!*key && !other) row = nearest_option("", section); /* an option that stands outside its section */
+    if (row) {
         espl_str_printf(s, "did you mean %s.%s?", row->section, row->key);
-    else if (other)
+    } else if (other) {
         espl_str_printf(s, "did you mean %s?", other);
-    else if (known)
-        put_keys(s, section);
-    else
-        put_sections(s);
+    } else if (known) {
+        const char *comma = "";
+        espl_str_printf(s, "%s has: ", section);
+        for (int i = 0; i < ESPL_OPTIONS; i++) {
+            if (strcmp(espl_option_table[i].section, section) != 0) continue;
+            espl_str_printf(s, "%s%s", comma, espl_option_table[i].key);
+            comma = ", ";
+        }
+    } else {
+        espl_str_puts(s, "sections are: ");
+        for (int i = 0; i < ESPL_SECTIONS; i++) espl_str_printf(s, "%s%s", i ? ", " : "", espl_section_table[i].name);
+    }
 }

@@ -1,22 +1,101 @@
-/* The options as rows, made from the tables of run.h and agent.h. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The table of options, and what can be done with one row: print, compare, reset. Values live in espl_config; a row
+ * knows their offset. Enumerations are stored as their C types, which are int-sized (asserted below), so that code
+ * elsewhere switches on them instead of comparing strings.
+ */
 #include "espalier/config/table.h"
 
-#include <stdlib.h>
+#include <inttypes.h>
 #include <string.h>
 
-#define ROW_TEXT(value_, lo_, hi_) .text = (value_), .values = (lo_)
+#include "espalier/base/json_writer.h"
+
+/* --------------------------------------------------------------- choices */
+
+#define LIST_END                                                                                                       \
+    { NULL, 0 }
+#define CHOICE(prefix, name, text) {text, prefix##name},
+
+static const espl_choice choices_of_sample[] = {
+#define X(name, text) CHOICE(ESPL_SAMPLE_, name, text)
+    ESPL_SAMPLE_LIST(X)
+#undef X
+        LIST_END};
+static const espl_choice choices_of_mmlu_split[] = {
+#define X(name, text) CHOICE(ESPL_MMLU_SPLIT_, name, text)
+    ESPL_MMLU_SPLIT_LIST(X)
+#undef X
+        LIST_END};
+static const espl_choice choices_of_mmlu_style[] = {
+#define X(name, text) CHOICE(ESPL_MMLU_, name, text)
+    ESPL_MMLU_STYLE_LIST(X)
+#undef X
+        LIST_END};
+static const espl_choice choices_of_score[] = {
+#define X(name, text, activations, gradients) CHOICE(ESPL_SCORE_, name, text)
+    ESPL_SCORE_LIST(X)
+#undef X
+        LIST_END};
+/* All but "given", which takes sparsities from a caller. */
+static const espl_choice choices_of_allocation[] = {{"agent", ESPL_ALLOCATION_AGENT},
+                                                    {"uniform", ESPL_ALLOCATION_UNIFORM},
+                                                    {"owl", ESPL_ALLOCATION_OWL},
+                                                    {"lsa", ESPL_ALLOCATION_LSA},
+                                                    {"lsa-linear", ESPL_ALLOCATION_LSA_LINEAR},
+                                                    {"search", ESPL_ALLOCATION_SEARCH},
+                                                    LIST_END};
+static const espl_choice choices_of_update[] = {
+#define X(name, text) CHOICE(ESPL_UPDATE_, name, text)
+    ESPL_UPDATE_LIST(X)
+#undef X
+        LIST_END};
+static const espl_choice choices_of_backend[] = {
+#define X(name, text) CHOICE(ESPL_BACKEND_, name, text)
+    ESPL_BACKEND_LIST(X)
+#undef X
+        LIST_END};
+static const espl_choice choices_of_fallback[] = {
+#define X(name, text) CHOICE(ESPL_FALLBACK_, name, text)
+    ESPL_FALLBACK_LIST(X)
+#undef X
+        LIST_END};
+
+static const char *choice_name(const espl_choice *choices, int value) {
+    while (choices->name && choices->value != value) choices++;
+    return choices->name ? choices->name : "?";
+}
+
+const char *espl_sample_name(espl_sample s) { return choice_name(choices_of_sample, (int)s); }
+
+const char *espl_mmlu_split_name(espl_mmlu_split s) { return choice_name(choices_of_mmlu_split, (int)s); }
+
+/* ------------------------------------------------------------------ rows */
+
+#define SIZE_CHECK_TEXT(type_)
+#define SIZE_CHECK_CHOICE(type_) _Static_assert(sizeof(type_) == sizeof(int), "a choice is read and written as an int");
+#define SIZE_CHECK_INTEGER(type_)
+#define SIZE_CHECK_REAL(type_)
+#define SIZE_CHECK_FLAG(type_)
+#define X(type, section, key, value, lo, hi, resume, meaning) SIZE_CHECK_##type(hi)
+ESPL_CONFIG_OPTIONS(X)
+#undef X
+
+#define ROW_TEXT(value_, lo_, hi_) .text = (value_)
+#define ROW_CHOICE(value_, lo_, hi_) .value = (double)(value_), .choices = choices_of_##lo_
 #define ROW_INTEGER(value_, lo_, hi_) .value = (double)(value_), .lo = (double)(lo_), .hi = (double)(hi_)
 #define ROW_REAL(value_, lo_, hi_) .value = (value_), .lo = (lo_), .hi = (hi_)
 #define ROW_FLAG(value_, lo_, hi_) .value = (value_), .lo = 0, .hi = 1
 #define POLICY_TYPE_double ESPL_OPTION_REAL
 
 const espl_option espl_option_table[ESPL_OPTIONS] = {
-#define X(type_, section_, key_, value_, lo_, hi_, meaning_)                                                           \
+#define X(type_, section_, key_, value_, lo_, hi_, resume_, meaning_)                                                  \
     {.section = #section_,                                                                                             \
      .key = #key_,                                                                                                     \
      .meaning = (meaning_),                                                                                            \
      .type = ESPL_OPTION_##type_,                                                                                      \
-     .at = offsetof(espl_config, section_##_##key_),                                                                   \
+     .resume = ESPL_RESUME_##resume_,                                                                                  \
+     .offset = offsetof(espl_config, section_##_##key_),                                                               \
      ROW_##type_(value_, lo_, hi_)},
     ESPL_CONFIG_OPTIONS(X)
 #undef X
@@ -25,7 +104,8 @@ const espl_option espl_option_table[ESPL_OPTIONS] = {
      .key = #key_,                                                                                                     \
      .meaning = (meaning_),                                                                                            \
      .type = POLICY_TYPE_##type_,                                                                                      \
-     .at = offsetof(espl_config, policy) + offsetof(espl_policy_options, key_),                                        \
+     .resume = ESPL_RESUME_FREE,                                                                                       \
+     .offset = offsetof(espl_config, policy) + offsetof(espl_policy_options, key_),                                    \
      ROW_REAL(value_, lo_, hi_)},
         ESPL_POLICY_LIST(X)
 #undef X
@@ -36,41 +116,6 @@ const espl_section espl_section_table[ESPL_SECTIONS] = {
     ESPL_CONFIG_SECTIONS(X)
 #undef X
 };
-
-static espl_status set_default(const espl_option *row, espl_config *o) {
-    void *field = espl_option_field(row, o);
-    switch (row->type) {
-    case ESPL_OPTION_TEXT: {
-        int64_t n = (int64_t)strlen(row->text) + 1;
-        ESPL_TRY(espl_mem_alloc(field, n, 1, "configuration"));
-        memcpy(*(char **)field, row->text, (size_t)n);
-        return ESPL_OK;
-    }
-    case ESPL_OPTION_INTEGER:
-        *(int64_t *)field = (int64_t)row->value;
-        return ESPL_OK;
-    case ESPL_OPTION_REAL:
-        *(double *)field = row->value;
-        return ESPL_OK;
-    case ESPL_OPTION_FLAG:
-        *(bool *)field = row->value != 0;
-        return ESPL_OK;
-    }
-    return ESPL_OK;
-}
-
-espl_status espl_config_init(espl_config *o) {
-    espl_status st = ESPL_OK;
-    memset(o, 0, sizeof *o);
-    for (int i = 0; st == ESPL_OK && i < ESPL_OPTIONS; i++) st = set_default(&espl_option_table[i], o);
-    if (st != ESPL_OK) espl_config_free(o);
-    return st;
-}
-
-void espl_config_free(espl_config *o) {
-    for (int i = 0; i < ESPL_OPTIONS; i++)
-        if (espl_option_table[i].type == ESPL_OPTION_TEXT) espl_mem_free(espl_option_field(&espl_option_table[i], o));
-}
 
 const espl_option *espl_option_find(const char *section, const char *key) {
     for (int i = 0; i < ESPL_OPTIONS; i++)
@@ -85,34 +130,70 @@ const espl_section *espl_section_find(const char *name) {
     return NULL;
 }
 
-/* -------------------------------------------------------------- in words */
+/* ---------------------------------------------------------------- values */
 
-void espl_option_put_real(espl_str *s, double v) {
-    char text[40];
-    for (int digits = 15; digits <= 17; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, v);
-        if (strtod(text, NULL) == v) break;
+static const void *option_field(const espl_option *row, const espl_config *o) { return (const char *)o + row->offset; }
+
+void espl_option_put_plain(espl_str *s, const espl_option *row, const espl_config *o) {
+    const void *field = option_field(row, o);
+    switch (row->type) {
+    case ESPL_OPTION_TEXT:
+        espl_str_puts(s, *(char *const *)field);
+        return;
+    case ESPL_OPTION_CHOICE:
+        espl_str_puts(s, choice_name(row->choices, *(const int *)field));
+        return;
+    case ESPL_OPTION_INTEGER:
+        espl_str_printf(s, "%" PRId64, *(const int64_t *)field);
+        return;
+    case ESPL_OPTION_REAL:
+        espl_str_put_shortest(s, *(const double *)field);
+        return;
+    case ESPL_OPTION_FLAG:
+        espl_str_puts(s, *(const bool *)field ? "true" : "false");
+        return;
     }
-    espl_str_puts(s, text);
 }
 
-static void put_values(espl_str *s, const char *values) {
-    espl_str_puts(s, "one of \"");
-    for (const char *p = values; *p; p++)
-        if (*p == '|')
-            espl_str_puts(s, "\", \"");
-        else
-            espl_str_put(s, p, 1);
-    espl_str_puts(s, "\"");
+void espl_option_put_value(espl_str *s, const espl_option *row, const espl_config *o) {
+    espl_str plain = {0};
+    espl_option_put_plain(&plain, row, o);
+    if (plain.failed)
+        s->failed = true;
+    else if (row->type == ESPL_OPTION_TEXT || row->type == ESPL_OPTION_CHOICE)
+        espl_str_put_json(s, plain.data ? plain.data : "", plain.len);
+    else
+        espl_str_put(s, plain.data, plain.len);
+    espl_str_free(&plain);
+}
+
+void espl_option_put_default(espl_str *s, const espl_option *row) {
+    switch (row->type) {
+    case ESPL_OPTION_TEXT:
+        espl_str_put_json(s, row->text, (int64_t)strlen(row->text));
+        return;
+    case ESPL_OPTION_CHOICE:
+        espl_str_printf(s, "\"%s\"", choice_name(row->choices, (int)row->value));
+        return;
+    case ESPL_OPTION_INTEGER:
+    case ESPL_OPTION_REAL:
+        espl_str_put_shortest(s, row->value);
+        return;
+    case ESPL_OPTION_FLAG:
+        espl_str_puts(s, row->value != 0 ? "true" : "false");
+        return;
+    }
 }
 
 void espl_option_put_expected(espl_str *s, const espl_option *row) {
     switch (row->type) {
     case ESPL_OPTION_TEXT:
-        if (row->values)
-            put_values(s, row->values);
-        else
-            espl_str_puts(s, "a text in quotes");
+        espl_str_puts(s, "a text in quotes");
+        return;
+    case ESPL_OPTION_CHOICE:
+        espl_str_puts(s, "one of ");
+        for (const espl_choice *c = row->choices; c->name; c++)
+            espl_str_printf(s, "%s\"%s\"", c == row->choices ? "" : ", ", c->name);
         return;
     case ESPL_OPTION_FLAG:
         espl_str_puts(s, "true or false");
@@ -120,9 +201,79 @@ void espl_option_put_expected(espl_str *s, const espl_option *row) {
     case ESPL_OPTION_INTEGER:
     case ESPL_OPTION_REAL:
         espl_str_puts(s, row->type == ESPL_OPTION_INTEGER ? "an integer from " : "a number from ");
-        espl_option_put_real(s, row->lo);
+        espl_str_put_shortest(s, row->lo);
         espl_str_puts(s, " to ");
-        espl_option_put_real(s, row->hi);
+        espl_str_put_shortest(s, row->hi);
         return;
     }
+}
+
+bool espl_option_equal(const espl_option *row, const espl_config *a, const espl_config *b) {
+    const void *x = option_field(row, a), *y = option_field(row, b);
+    switch (row->type) {
+    case ESPL_OPTION_TEXT:
+        return strcmp(*(char *const *)x, *(char *const *)y) == 0;
+    case ESPL_OPTION_CHOICE:
+        return *(const int *)x == *(const int *)y;
+    case ESPL_OPTION_INTEGER:
+        return *(const int64_t *)x == *(const int64_t *)y;
+    case ESPL_OPTION_REAL:
+        return *(const double *)x == *(const double *)y;
+    case ESPL_OPTION_FLAG:
+        return *(const bool *)x == *(const bool *)y;
+    }
+    return false;
+}
+
+espl_status espl_option_reset(const espl_option *row, espl_config *o) {
+    void *field = (char *)o + row->offset;
+    switch (row->type) {
+    case ESPL_OPTION_TEXT: {
+        int64_t n = (int64_t)strlen(row->text) + 1;
+        ESPL_TRY(espl_mem_resize(field, n, 1, "configuration"));
+        memcpy(*(char **)field, row->text, (size_t)n);
+        return ESPL_OK;
+    }
+    case ESPL_OPTION_CHOICE:
+        *(int *)field = (int)row->value;
+        return ESPL_OK;
+    case ESPL_OPTION_INTEGER:
+        *(int64_t *)field = (int64_t)row->value;
+        return ESPL_OK;
+    case ESPL_OPTION_REAL:
+        *(double *)field = row->value;
+        return ESPL_OK;
+    case ESPL_OPTION_FLAG:
+        *(bool *)field = row->value != 0;
+        return ESPL_OK;
+    }
+    return ESPL_OK;
+}
+
+/* ---------------------------------------------------- whole configurations */
+
+espl_status espl_config_init(espl_config *o) {
+    espl_status st = ESPL_OK;
+    memset(o, 0, sizeof *o);
+    for (int i = 0; i < ESPL_OPTIONS; i++) ESPL_CHECK(st, failed, espl_option_reset(&espl_option_table[i], o));
+    return ESPL_OK;
+failed:
+    espl_config_free(o);
+    return st;
+}
+
+void espl_config_free(espl_config *o) {
+    for (int i = 0; i < ESPL_OPTIONS; i++)
+        if (espl_option_table[i].type == ESPL_OPTION_TEXT) espl_mem_free((char *)o + espl_option_table[i].offset);
+}
+
+espl_status espl_config_differences(const espl_config *then, const espl_config *now, unsigned classes, int64_t max,
+                                    espl_str *out) {
+    int64_t found = 0;
+    for (int i = 0; i < ESPL_OPTIONS && found < max; i++) {
+        const espl_option *row = &espl_option_table[i];
+        if (!(classes >> row->resume & 1) || espl_option_equal(row, then, now)) continue;
+        espl_str_printf(out, "%s%s.%s", found++ ? ", " : "", row->section, row->key);
+    }
+    return espl_str_status(out);
 }

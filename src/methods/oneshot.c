@@ -48,6 +48,8 @@ static espl_status check_options(const oneshot *p) {
     if (o->pattern.group == ESPL_GROUP_N_M && o->allocation != ESPL_ALLOCATION_UNIFORM)
         return ESPL_FAIL(ESPL_CONFIG, "a pattern of %lld:%lld fixes the sparsity: allocation \"%s\" has no part in it",
                          (long long)o->pattern.n, (long long)o->pattern.m, espl_allocation_name(o->allocation));
+    if (o->allocation == ESPL_ALLOCATION_AGENT)
+        return ESPL_FAIL(ESPL_USAGE, "allocation \"agent\" is not a one-shot method");
     if (o->allocation == ESPL_ALLOCATION_GIVEN && !o->given)
         return ESPL_FAIL(ESPL_CONFIG, "allocation \"given\" without sparsities");
     if (o->allocation == ESPL_ALLOCATION_SEARCH && !o->fitness)

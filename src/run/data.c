@@ -72,7 +72,7 @@ static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 static espl_status cut_windows(job *j, const espl_corpus *corpus) {
     const espl_config *o = j->o;
     int64_t window = o->calibration_window, n = j->data.windows;
-    bool random = strcmp(o->calibration_sample, "random") == 0;
+    bool random = o->calibration_sample == ESPL_SAMPLE_RANDOM;
     espl_rng rng;
     espl_rng_seed(&rng, (uint64_t)o->run_seed, 0, CALIBRATION_PURPOSE);
     ESPL_TRY(enough("calibration.text", o->calibration_text, corpus, random ? window : n * window));
@@ -111,19 +111,13 @@ static espl_status read_report(job *j) {
 
 /* ------------------------------------------------------------ questions */
 
-static espl_mmlu_style style_of(const char *name) {
-    for (int s = 0; s < ESPL_MMLU_STYLE_COUNT; s++)
-        if (strcmp(name, espl_mmlu_style_name((espl_mmlu_style)s)) == 0) return (espl_mmlu_style)s;
-    return ESPL_MMLU_HENDRYCKS;
-}
-
 /* Longest prompt: what the model was made for. */
 static int64_t context_of(const job *j) { return j->config.max_positions > 0 ? j->config.max_positions : 2048; }
 
 static espl_status read_mmlu(job *j, const char *dir, const char *split, int64_t questions, knowledge *k) {
     espl_mmlu_options q = {.dir = dir,
                            .split = split,
-                           .style = style_of(j->o->probes_mmlu_style),
+                           .style = j->o->probes_mmlu_style,
                            .shots = j->o->probes_mmlu_shots,
                            .context = context_of(j),
                            .questions = questions,
@@ -154,9 +148,11 @@ espl_status espl_data_read(job *j) {
     ESPL_TRY(read_calibration(j));
     ESPL_TRY(read_validation(j));
     ESPL_TRY(read_report(j));
-    ESPL_TRY(read_mmlu(j, o->probes_mmlu, o->probes_mmlu_split, o->probes_mmlu_questions, &d->probe));
+    ESPL_TRY(
+        read_mmlu(j, o->probes_mmlu, espl_mmlu_split_name(o->probes_mmlu_split), o->probes_mmlu_questions, &d->probe));
     ESPL_TRY(read_freebaseqa(j, o->probes_freebaseqa, o->probes_freebaseqa_questions, &d->probe));
-    ESPL_TRY(read_mmlu(j, o->report_mmlu, o->report_mmlu_split, o->report_mmlu_questions, &d->final));
+    ESPL_TRY(
+        read_mmlu(j, o->report_mmlu, espl_mmlu_split_name(o->report_mmlu_split), o->report_mmlu_questions, &d->final));
     return read_freebaseqa(j, o->report_freebaseqa, o->report_freebaseqa_questions, &d->final);
 }
 

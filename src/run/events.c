@@ -135,7 +135,7 @@ void espl_show_start(const job *j, bool resumed) {
     ESPL_INFO("target %.1f %% of the linears (%.1f %% of all parameters), rollback at +%.1f %% perplexity; agent: %s",
               100 * j->o->prune_target,
               100 * espl_job_sparsity_of_model(j, (int64_t)(j->o->prune_target * (double)j->weights)),
-              100 * j->o->prune_threshold, j->o->agent_backend);
+              100 * j->o->prune_threshold, espl_agent_backend_name(j->o->agent_backend));
     ESPL_INFO("dense: perplexity %.4f", j->dense.perplexity);
 }
 

@@ -114,11 +114,8 @@ static void note_patterns(job *j, const espl_decision *d, bool undo) {
 }
 
 static espl_status prune_here(job *j, const espl_decision *d) {
-    espl_score score;
-    if (!espl_score_parse(j->o->prune_score, &score))
-        return ESPL_FAIL(ESPL_CONFIG, "prune.score: \"%s\" is not known", j->o->prune_score);
     note_patterns(j, d, false);
-    for (int64_t i = 0; i < d->n; i++) ESPL_TRY(prune_linear(j, score, &d->items[i]));
+    for (int64_t i = 0; i < d->n; i++) ESPL_TRY(prune_linear(j, j->o->prune_score, &d->items[i]));
     return ESPL_OK;
 }
 

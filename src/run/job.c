@@ -87,7 +87,7 @@ static void set_shape(job *j) {
 static espl_status open_masks(job *j) {
     ESPL_TRY(espl_mem_alloc(&j->rows, j->linears, sizeof *j->rows, "profile"));
     ESPL_TRY(espl_mem_alloc(&j->patterns, j->linears, sizeof *j->patterns, "patterns"));
-    ESPL_TRY(espl_masks_create(&j->masks, j->m, strcmp(j->o->prune_update, "none") != 0));
+    ESPL_TRY(espl_masks_create(&j->masks, j->m, j->o->prune_update != ESPL_UPDATE_NONE));
     return espl_masks_apply(&j->masks, true);
 }
 
@@ -132,26 +132,12 @@ static const char *base_name(const char *path) {
     return slash && slash[1] ? slash + 1 : path;
 }
 
-static espl_status name_choices(const espl_config *o, espl_agent_options *a) {
-    if (!espl_agent_backend_parse(o->agent_backend, &a->backend))
-        return ESPL_FAIL(ESPL_CONFIG, "agent.backend: \"%s\" is not known", o->agent_backend);
-    if (!espl_agent_fallback_parse(o->agent_fallback, &a->fallback))
-        return ESPL_FAIL(ESPL_CONFIG, "agent.fallback: \"%s\" is not known", o->agent_fallback);
-    return ESPL_OK;
-}
-
 /* Rank 0 only. `dialogue` is where the record goes; what it holds beyond `keep` iterations is cut off. */
 static espl_status make_agent(job *j, const char *dialogue, int64_t keep) {
     const espl_config *o = j->o;
     espl_agent_options a;
     espl_agent_options_init(&a);
-    ESPL_TRY(name_choices(o, &a));
-#define COPY_CHOICE(key) /* name_choices */
-#define COPY_TEXT(key) a.key = o->agent_##key;
-#define COPY_INTEGER(key) a.key = o->agent_##key;
-#define COPY_REAL(key) a.key = o->agent_##key;
-#define COPY_FLAG(key) a.key = o->agent_##key;
-#define X(type, section, key, value, lo, hi, resume, meaning) COPY_##type(key)
+#define X(type, section, key, value, lo, hi, resume, meaning) a.key = o->agent_##key;
     ESPL_AGENT_OPTION_LIST(X)
 #undef X
     a.model_name = base_name(o->model_path);

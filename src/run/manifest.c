@@ -80,7 +80,7 @@ static void put_places(espl_str *s, const place *places, int n) {
 
 static espl_status write_manifest(job *j, const place *places) {
     espl_str s = {0}, config = {0}, path = {0};
-    espl_status st = espl_config_print(j->o, false, &config);
+    espl_status st = espl_config_print(j->o, ESPL_CONFIG_PLAIN, &config);
     if (st == ESPL_OK) st = espl_job_path(j, "manifest.json", &path);
     espl_str_puts(&s, "{\n");
     put_time(&s);

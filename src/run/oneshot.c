@@ -37,8 +37,9 @@ static espl_status describe(job *j, const int64_t *counts, espl_outcome *o) {
             o->decision.items[o->decision.n++] =
                 (espl_decision_item){.linear = i, .step = (double)counts[i] / (double)(out * in)};
     }
-    espl_str_printf(&reason, "one shot: score %s, allocation %s, pattern %s, update %s", j->o->prune_score,
-                    j->o->prune_allocation, j->o->prune_pattern, j->o->prune_update);
+    espl_str_printf(&reason, "one shot: score %s, allocation %s, pattern %s, update %s",
+                    espl_score_name(j->o->prune_score), espl_allocation_name(j->o->prune_allocation),
+                    j->o->prune_pattern, espl_update_name(j->o->prune_update));
     ESPL_TRY(espl_str_status(&reason));
     espl_mem_free(&o->decision.reason);
     o->decision.reason = reason.data;

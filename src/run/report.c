@@ -115,8 +115,9 @@ static void put_agent(espl_str *s, const job *j) {
     espl_str_printf(s,
                     "  \"agent\": {\"backend\": \"%s\", \"requests\": %lld, \"retries\": %lld, \"invalid\": %lld, "
                     "\"fallbacks\": %lld, \"prompt_tokens\": %lld, \"completion_tokens\": %lld},\n",
-                    j->o->agent_backend, (long long)a.requests, (long long)a.retries, (long long)a.invalid,
-                    (long long)a.fallbacks, (long long)a.prompt_tokens, (long long)a.completion_tokens);
+                    espl_agent_backend_name(j->o->agent_backend), (long long)a.requests, (long long)a.retries,
+                    (long long)a.invalid, (long long)a.fallbacks, (long long)a.prompt_tokens,
+                    (long long)a.completion_tokens);
 }
 
 static espl_status write_file(const job *j, const char *name, espl_str *s) {

@@ -1,19 +1,12 @@
 /* The job's state and the checkpoint room. */
 #include "internal.h"
 
+#include "espalier/config/table.h"
+
 #include <cjson/cJSON.h>
 #include <string.h>
 
 static espl_status directory(const job *j, espl_str *s) { return espl_job_path(j, "checkpoints", s); }
-
-/* What is equal in equal runs: not where they were written or how long they may take. */
-static espl_status print_config(const job *j, espl_str *out) {
-    espl_config copy = *j->o;
-    char none[] = "";
-    copy.run_dir = none;
-    copy.run_max_minutes = 0;
-    return espl_config_print(&copy, false, out);
-}
 
 static espl_status fill(job *j, espl_checkpoint *k) {
     *k = (espl_checkpoint){.iteration = j->iteration, .revision = j->revision, .masks = j->masks.bits};
@@ -28,7 +21,7 @@ static espl_status fill(job *j, espl_checkpoint *k) {
     k->dense = j->dense;
     k->last = j->last;
     k->identity = j->identity;
-    ESPL_TRY(print_config(j, &k->config));
+    ESPL_TRY(espl_config_print(j->o, ESPL_CONFIG_CONTENT, &k->config));
     return espl_agent_state_save(j->agent, &k->agent);
 }
 
@@ -88,27 +81,29 @@ static espl_status same_identity(const job *j, const char *path, const espl_str 
     return st;
 }
 
-/* Another method would go on with what this one has pruned. */
-static espl_status same_method(const char *path, const espl_str *changes) {
-    static const char *const keys[] = {"prune.allocation", "prune.score", "prune.pattern", "prune.update",
-                                       "prune.mixed"};
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        if (strstr(changes->data, keys[i]))
-            return ESPL_FAIL(ESPL_CONFIG,
-                             "%s was made with another %s: another method needs a run of its own (run.dir)", path,
-                             keys[i]);
-    return ESPL_OK;
-}
-
-/* A changed option is the user's right (a higher target, say), but equal bits are then no longer promised. */
-static espl_status note_changes(const job *j, const char *path, const espl_str *stored) {
-    espl_str now = {0}, what = {0};
-    espl_status st = print_config(j, &now);
-    if (st == ESPL_OK) st = differences(&now, stored, path, &what);
-    if (st == ESPL_OK) st = same_method(path, &what);
-    if (st == ESPL_OK && what.len > 0) ESPL_INFO("note: changed since the checkpoint: %s", what.data);
-    espl_str_free(&now);
-    espl_str_free(&what);
+/* Compares the configuration with the one in the checkpoint. Another method would go on with what this one has pruned,
+ * so it is refused. Other options are the user's to change (a higher target, say), but the result is then no longer
+ * that of one configuration, so the log names them. An option that the file does not know had its default. */
+static espl_status check_config(const job *j, const char *path, const espl_str *stored) {
+    espl_config then;
+    espl_str method = {0}, changed = {0};
+    espl_status st;
+    ESPL_TRY(espl_config_init(&then));
+    ESPL_CHECK(st, done, espl_config_parse(stored->data ? stored->data : "", stored->len, path, &then));
+    ESPL_CHECK(st, done, espl_config_differences(&then, j->o, 1u << ESPL_RESUME_METHOD, ESPL_OPTIONS, &method));
+    if (method.len > 0) {
+        st = ESPL_FAIL(ESPL_CONFIG, "%s was made with another %s: another method needs a run of its own (run.dir)",
+                       path, method.data);
+        goto done;
+    }
+    ESPL_CHECK(st, done,
+               espl_config_differences(&then, j->o, 1u << ESPL_RESUME_IDENTITY | 1u << ESPL_RESUME_FREE, ESPL_OPTIONS,
+                                       &changed));
+    if (changed.len > 0) ESPL_INFO("note: changed since the checkpoint: %s", changed.data);
+done:
+    espl_str_free(&method);
+    espl_str_free(&changed);
+    espl_config_free(&then);
     return st;
 }
 
@@ -128,7 +123,7 @@ static espl_status take_up(job *j, espl_checkpoint *k) {
 /* What is of another model or method is not damaged: it is refused before its weights are looked for. */
 static espl_status check_same(const job *j, const char *path, const espl_checkpoint *k) {
     ESPL_TRY(same_identity(j, path, &k->identity));
-    return note_changes(j, path, &k->config);
+    return check_config(j, path, &k->config);
 }
 
 static espl_status read_file(job *j, const char *path, espl_checkpoint *k) {

@@ -1,6 +1,7 @@
 /* Reads a sweep's file: docs/sweep.md. */
 #include "sweep.h"
 
+#include <cjson/cJSON.h>
 #include <string.h>
 
 enum { FILE_MAX = 1 << 20 };
@@ -45,11 +46,11 @@ static espl_status add_axis(espl_sweep *s, const char *name, bool grid, int64_t 
 
 /* ------------------------------------------------------------ assignments */
 
-static espl_status fail_named(const espl_reader *r, int64_t at, const char *name, const char *text) {
+static espl_status fail_named(const espl_jsonc *r, int64_t at, const char *name, const char *text) {
     espl_str s = {0};
-    espl_reader_put_shown(&s, name, (int64_t)strlen(name));
+    espl_jsonc_put_quoted(&s, name, (int64_t)strlen(name));
     espl_str_puts(&s, text);
-    return espl_reader_fail(r, at, &s);
+    return espl_jsonc_fail(r, at, &s);
 }
 
 static void section_of(const char *name, char *section, size_t size) {
@@ -66,21 +67,21 @@ static const espl_option *find_option(const char *name) {
     return row == &espl_option_table[ESPL_OPTION_OF_run_dir] ? NULL : row;
 }
 
-static espl_status fail_option(const espl_reader *r, const char *name, int64_t at) {
+static espl_status fail_option(const espl_jsonc *r, const char *name, int64_t at) {
     char section[64];
     const char *dot = strchr(name, '.');
     section_of(name, section, sizeof section);
     if (!dot) return fail_named(r, at, name, ": expected an option, such as prune.target");
     if (!espl_option_find(section, dot + 1)) return espl_option_fail_unknown(r, at, section, dot + 1);
-    return espl_reader_fail_with(r, at, "run.dir: every run has a directory of its own, in the sweep's \"dir\"");
+    return espl_jsonc_fail_with(r, at, "run.dir: every run has a directory of its own, in the sweep's \"dir\"");
 }
 
 /* The value at r->at, tried and kept as an assignment. */
-static espl_status take_assignment(espl_reader *r, const espl_option *row, sweep_text *t) {
+static espl_status take_assignment(espl_jsonc *r, const espl_option *row, sweep_text *t) {
     espl_sweep *s = t->s;
     espl_str text = {0};
     sweep_assignment a = {.row = row};
-    ESPL_TRY(espl_reader_skip_blank(r));
+    ESPL_TRY(espl_jsonc_skip_blank(r));
     int64_t at = r->at;
     ESPL_TRY(espl_option_take(r, row, &t->scratch));
     espl_str_printf(&text, "%s.%s=", row->section, row->key);
@@ -95,7 +96,7 @@ static espl_status take_assignment(espl_reader *r, const espl_option *row, sweep
 }
 
 /* "prune.target": 0.45, of the object whose assignments begin at t->first. */
-static espl_status take_member(espl_reader *r, const char *key, int64_t at, void *ctx) {
+static espl_status take_member(espl_jsonc *r, const char *key, int64_t at, void *ctx) {
     sweep_text *t = ctx;
     const espl_option *row = find_option(key);
     if (!row) return fail_option(r, key, at);
@@ -106,12 +107,12 @@ static espl_status take_member(espl_reader *r, const char *key, int64_t at, void
 
 /* ------------------------------------------------------------------- axes */
 
-static espl_status take_text(espl_reader *r, const char *key, const char **out, espl_sweep *s) {
+static espl_status take_text(espl_jsonc *r, const char *key, const char **out, espl_sweep *s) {
     cJSON *v;
     int64_t at;
-    ESPL_TRY(espl_reader_skip_blank(r));
+    ESPL_TRY(espl_jsonc_skip_blank(r));
     at = r->at;
-    ESPL_TRY(espl_reader_scalar(r, "a text in quotes", &v));
+    ESPL_TRY(espl_jsonc_scalar(r, "a text in quotes", &v));
     espl_status st = cJSON_IsString(v) && *v->valuestring
                          ? espl_sweep_keep(s, v->valuestring, (int64_t)strlen(v->valuestring), out)
                          : fail_named(r, at, key, ": expected a text in quotes, not empty");
@@ -120,63 +121,58 @@ static espl_status take_text(espl_reader *r, const char *key, const char **out, 
 }
 
 /* "wanda": {"prune.score": "wanda", ...}, or "qwen": "configs/qwen3-0.6b.json". */
-static espl_status take_entry(espl_reader *r, const char *name, int64_t at, void *ctx) {
+static espl_status take_entry(espl_jsonc *r, const char *name, int64_t at, void *ctx) {
     sweep_text *t = ctx;
     espl_sweep *s = t->s;
     int64_t axis_first = t->first;
     for (int64_t i = axis_first; i < s->n_entries; i++)
         if (strcmp(s->entries[i].name, name) == 0) return fail_named(r, at, name, " is given twice here");
-    if (!*name) return espl_reader_fail_with(r, at, "a name must not be empty");
+    if (!*name) return espl_jsonc_fail_with(r, at, "a name must not be empty");
     ESPL_TRY(add_entry(s, name, (int64_t)strlen(name)));
     sweep_entry *e = &s->entries[s->n_entries - 1];
-    ESPL_TRY(espl_reader_skip_blank(r));
-    if (espl_reader_comes(r, "\"")) return take_text(r, name, &e->file, s);
+    ESPL_TRY(espl_jsonc_skip_blank(r));
+    if (espl_jsonc_at(r, "\"")) return take_text(r, name, &e->file, s);
     t->first = e->first;
     ESPL_TRY(
-        espl_reader_members(r, "an object of options, { ... }, or a configuration's path in quotes", take_member, t));
+        espl_jsonc_members(r, "an object of options, { ... }, or a configuration's path in quotes", take_member, t));
     t->first = axis_first;
     e->n = s->n_assignments - e->first;
     return ESPL_OK;
 }
 
-static espl_status take_axis(espl_reader *r, const char *members, const char *axis, sweep_text *t) {
+static espl_status take_axis(espl_jsonc *r, const char *members, const char *axis, sweep_text *t) {
     int64_t at = r->at;
     t->first = t->s->n_entries;
-    ESPL_TRY(espl_reader_members(r, "an object of names, { ... }", take_entry, t));
+    ESPL_TRY(espl_jsonc_members(r, "an object of names, { ... }", take_entry, t));
     if (t->s->n_entries == t->first) return fail_named(r, at, members, " is empty: leave it out, or name something");
     return add_axis(t->s, axis, false, t->first);
 }
 
-/* What a value adds to a run's name: "target0.45", "allocation.owl". */
-static espl_status name_value(espl_sweep *s, const sweep_assignment *a, const espl_config *scratch) {
+/* Adds the entry of a grid value. Its part of a run's name is "target0.45" for a number, "allocation.owl" for a word.
+ */
+static espl_status sweep_add_value_entry(espl_sweep *s, const sweep_assignment *a, const espl_config *scratch) {
     espl_str name = {0};
-    const void *field = espl_option_value(a->row, scratch);
-    espl_str_puts(&name, a->row->key);
-    if (a->row->type == ESPL_OPTION_TEXT)
-        espl_str_printf(&name, ".%s", *(char *const *)field);
-    else if (a->row->type == ESPL_OPTION_FLAG)
-        espl_str_puts(&name, *(const bool *)field ? ".true" : ".false");
-    else
-        espl_option_put_real(&name, a->row->type == ESPL_OPTION_REAL ? *(const double *)field
-                                                                     : (double)*(const int64_t *)field);
+    bool number = a->row->type == ESPL_OPTION_INTEGER || a->row->type == ESPL_OPTION_REAL;
+    espl_str_printf(&name, "%s%s", a->row->key, number ? "" : ".");
+    espl_option_put_plain(&name, a->row, scratch);
     espl_status st = espl_str_status(&name);
     if (st == ESPL_OK) st = add_entry(s, name.data, name.len);
     espl_str_free(&name);
     return st;
 }
 
-static espl_status take_grid_value(espl_reader *r, const espl_option *row, sweep_text *t) {
+static espl_status take_grid_value(espl_jsonc *r, const espl_option *row, sweep_text *t) {
     espl_sweep *s = t->s;
     int64_t first = s->n_assignments;
     ESPL_TRY(take_assignment(r, row, t));
-    ESPL_TRY(name_value(s, &s->assignments[first], &t->scratch));
+    ESPL_TRY(sweep_add_value_entry(s, &s->assignments[first], &t->scratch));
     s->entries[s->n_entries - 1].first = first;
     s->entries[s->n_entries - 1].n = 1;
     return ESPL_OK;
 }
 
 /* "prune.target": [0.2, 0.45]. */
-static espl_status take_grid(espl_reader *r, const char *key, int64_t at, void *ctx) {
+static espl_status take_grid(espl_jsonc *r, const char *key, int64_t at, void *ctx) {
     sweep_text *t = ctx;
     espl_sweep *s = t->s;
     const espl_option *row = find_option(key);
@@ -185,13 +181,13 @@ static espl_status take_grid(espl_reader *r, const char *key, int64_t at, void *
     if (!row) return fail_option(r, key, at);
     for (int64_t i = 0; i < s->n_axes; i++)
         if (strcmp(s->axes[i].name, key) == 0) return fail_named(r, at, key, " is given twice here");
-    ESPL_TRY(espl_reader_take(r, '[', "a list of values, [ ... ]"));
-    ESPL_TRY(espl_reader_take_if(r, ']', &done));
+    ESPL_TRY(espl_jsonc_take(r, '[', "a list of values, [ ... ]"));
+    ESPL_TRY(espl_jsonc_take_if(r, ']', &done));
     while (!done) {
-        if (!more) return espl_reader_fail_expected(r, "a comma or ]");
+        if (!more) return espl_jsonc_fail_expected(r, "a comma or ]");
         ESPL_TRY(take_grid_value(r, row, t));
-        ESPL_TRY(espl_reader_take_if(r, ',', &more));
-        ESPL_TRY(espl_reader_take_if(r, ']', &done));
+        ESPL_TRY(espl_jsonc_take_if(r, ',', &more));
+        ESPL_TRY(espl_jsonc_take_if(r, ']', &done));
     }
     if (s->n_entries == first) return fail_named(r, at, key, " has no value");
     return add_axis(s, key, true, first);
@@ -199,14 +195,14 @@ static espl_status take_grid(espl_reader *r, const char *key, int64_t at, void *
 
 /* ------------------------------------------------------------------- file */
 
-static espl_status take_set(espl_reader *r, sweep_text *t) {
+static espl_status take_set(espl_jsonc *r, sweep_text *t) {
     t->first = t->s->set_first = t->s->n_assignments;
-    ESPL_TRY(espl_reader_members(r, "an object of options, { ... }", take_member, t));
+    ESPL_TRY(espl_jsonc_members(r, "an object of options, { ... }", take_member, t));
     t->s->n_set = t->s->n_assignments - t->s->set_first;
     return ESPL_OK;
 }
 
-static espl_status take_file_member(espl_reader *r, const char *key, int64_t at, void *ctx) {
+static espl_status take_file_member(espl_jsonc *r, const char *key, int64_t at, void *ctx) {
     static const char *const keys[] = {"dir", "base", "set", "models", "methods", "agents", "grid"};
     enum { DIR, BASE, SET, MODELS, METHODS, AGENTS, GRID, KEYS };
     sweep_text *t = ctx;
@@ -214,7 +210,7 @@ static espl_status take_file_member(espl_reader *r, const char *key, int64_t at,
     while (k < KEYS && strcmp(keys[k], key) != 0) k++;
     if (k == KEYS) return fail_named(r, at, key, ": a sweep has dir, base, set, models, methods, agents and grid");
     if (t->line_of[k]) return fail_named(r, at, key, " is given twice");
-    t->line_of[k] = espl_reader_line(r, at);
+    t->line_of[k] = espl_jsonc_line(r, at);
     switch (k) {
     case DIR:
         return take_text(r, key, &t->s->dir, t->s);
@@ -229,7 +225,7 @@ static espl_status take_file_member(espl_reader *r, const char *key, int64_t at,
     case AGENTS:
         return take_axis(r, key, "agent", t);
     default:
-        return espl_reader_members(r, "an object of options and lists, { ... }", take_grid, t);
+        return espl_jsonc_members(r, "an object of options and lists, { ... }", take_grid, t);
     }
 }
 
@@ -250,8 +246,8 @@ static void order_axes(espl_sweep *s) {
         }
 }
 
-static espl_status parse(sweep_text *t, espl_reader *r) {
-    ESPL_TRY(espl_reader_document(r, take_file_member, t));
+static espl_status parse(sweep_text *t, espl_jsonc *r) {
+    ESPL_TRY(espl_jsonc_document(r, take_file_member, t));
     if (!t->s->dir)
         return ESPL_FAIL(ESPL_CONFIG, "%s: \"dir\" is missing: the directory that holds the runs' directories",
                          r->name);
@@ -260,7 +256,7 @@ static espl_status parse(sweep_text *t, espl_reader *r) {
 }
 
 espl_status espl_sweep_parse(const char *text, int64_t len, const char *name, espl_sweep **out) {
-    espl_reader r = {.name = name, .text = text, .len = len, .lines = true};
+    espl_jsonc r = {.name = name, .text = text, .len = len, .lines = true};
     sweep_text t = {0};
     *out = NULL;
     ESPL_TRY(espl_config_init(&t.scratch));

@@ -28,14 +28,14 @@ static void limit_time(sweep_job *k, espl_config *o) {
 static espl_status configure(sweep_job *k, int64_t i, espl_config *o) {
     ESPL_TRY(espl_sweep_config(k->s, i, o));
     ESPL_TRY(espl_config_check(o));
-    ESPL_TRY(espl_config_files(o));
+    ESPL_TRY(espl_config_check_files(o));
     limit_time(k, o);
     return espl_sweep_mark(k->s, i, "under way", "");
 }
 
 static espl_status run_configured(sweep_job *k, int64_t i, espl_config *o) {
     ESPL_TRY(espl_comm_agree(k->c, k->root ? configure(k, i, o) : ESPL_OK));
-    ESPL_TRY(espl_config_share(k->c, o));
+    ESPL_TRY(espl_config_broadcast(k->c, o));
     espl_region_reset();
     return espl_run_prune(k->c, o, true);
 }

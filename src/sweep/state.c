@@ -4,6 +4,7 @@
 
 #include "espalier/run.h"
 
+#include <cjson/cJSON.h>
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,42 +83,15 @@ espl_status espl_sweep_mark(const espl_sweep *s, int64_t i, const char *state, c
 
 /* ---------------------------------------------------------- configuration */
 
-/* Where and how patiently a run works may change between its starts: its result does not depend on it. */
-static bool is_circumstance(const espl_option *row) {
-    static const int rows[] = {ESPL_OPTION_OF_run_dir,           ESPL_OPTION_OF_run_keep,
-                               ESPL_OPTION_OF_run_max_minutes,   ESPL_OPTION_OF_agent_base_url,
-                               ESPL_OPTION_OF_agent_api_key_env, ESPL_OPTION_OF_agent_ca_file,
-                               ESPL_OPTION_OF_agent_connect_ms,  ESPL_OPTION_OF_agent_total_ms,
-                               ESPL_OPTION_OF_agent_retries,     ESPL_OPTION_OF_agent_retry_base_ms,
-                               ESPL_OPTION_OF_agent_retry_max_ms};
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (row == &espl_option_table[rows[i]]) return true;
-    return false;
-}
-
-static bool same_value(const espl_option *row, const espl_config *a, const espl_config *b) {
-    const void *x = espl_option_value(row, a), *y = espl_option_value(row, b);
-    switch (row->type) {
-    case ESPL_OPTION_TEXT:
-        return strcmp(*(char *const *)x, *(char *const *)y) == 0;
-    case ESPL_OPTION_INTEGER:
-        return *(const int64_t *)x == *(const int64_t *)y;
-    case ESPL_OPTION_REAL:
-        return *(const double *)x == *(const double *)y;
-    case ESPL_OPTION_FLAG:
-        return *(const bool *)x == *(const bool *)y;
-    }
-    return false;
-}
-
-/* Names the options that differ, at most a few. */
-static void put_differences(espl_str *note, const espl_config *then, const espl_config *now) {
-    int n = 0;
-    for (int i = 0; i < ESPL_OPTIONS && n < 4; i++) {
-        const espl_option *row = &espl_option_table[i];
-        if (is_circumstance(row) || same_value(row, then, now)) continue;
-        espl_str_printf(note, "%s%s.%s", n++ ? ", " : "begun with another ", row->section, row->key);
-    }
+/* Names the options on which a result may depend and that differ, at most a few. */
+static espl_status put_differences(espl_str *note, const espl_config *then, const espl_config *now) {
+    enum { SHOWN = 4 };
+    unsigned all = ~0u, classes = all & ~(1u << ESPL_RESUME_CIRCUMSTANCE);
+    espl_str names = {0};
+    espl_status st = espl_config_differences(then, now, classes, SHOWN, &names);
+    if (st == ESPL_OK && names.len > 0) espl_str_printf(note, "begun with another %s", names.data);
+    espl_str_free(&names);
+    return st;
 }
 
 /* manifest.json's "config". An older program may have known other options: what is missing has its default. */
@@ -141,7 +115,7 @@ static espl_status compare(const espl_sweep *s, int64_t i, const char *manifest,
     if (st == ESPL_OK && read_manifest(manifest, &then) != ESPL_OK)
         espl_str_puts(note, espl_base_error_text());
     else if (st == ESPL_OK)
-        put_differences(note, &then, &now);
+        st = put_differences(note, &then, &now);
     espl_config_free(&then);
     espl_config_free(&now);
     return st;

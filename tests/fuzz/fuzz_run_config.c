@@ -26,10 +26,10 @@ static espl_status take(const char *data, int64_t len, espl_config *o) {
 static void read_back(const espl_config *o, bool comments) {
     espl_str text = {0}, again = {0};
     espl_config other;
-    REQUIRE(espl_config_print(o, comments, &text) == ESPL_OK);
+    REQUIRE(espl_config_print(o, comments ? ESPL_CONFIG_COMMENTED : ESPL_CONFIG_PLAIN, &text) == ESPL_OK);
     REQUIRE(espl_config_init(&other) == ESPL_OK);
     REQUIRE(espl_config_parse(text.data, text.len, "again", &other) == ESPL_OK);
-    REQUIRE(espl_config_print(&other, comments, &again) == ESPL_OK);
+    REQUIRE(espl_config_print(&other, comments ? ESPL_CONFIG_COMMENTED : ESPL_CONFIG_PLAIN, &again) == ESPL_OK);
     REQUIRE(strcmp(text.data, again.data) == 0);
     espl_config_free(&other);
     espl_str_free(&text);

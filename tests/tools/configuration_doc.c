@@ -4,6 +4,7 @@
  */
 #include <string.h>
 
+#include "espalier/base/json_writer.h"
 #include "espalier/config/table.h"
 
 static const char introduction[] =
@@ -28,35 +29,38 @@ static const char introduction[] =
     "  files that cannot be read (exit code 74).\n"
     "- Paths are relative to the directory that the program runs in. Only rank 0 reads the configuration.\n\n"
     "This page is written by `build/release/tests/tools/configuration_doc` from the table `ESPL_CONFIG_OPTIONS` of\n"
-    "`include/espalier/run.h`; a test compares them.\n";
+    "`include/espalier/config/config.h`; a test compares them.\n";
 
 static void put_default(espl_str *s, const espl_option *row) {
-    if (row->type == ESPL_OPTION_TEXT)
-        espl_str_printf(s, *row->text ? "`\"%s\"`" : "none%s", row->text);
-    else if (row->type == ESPL_OPTION_FLAG)
-        espl_str_puts(s, row->value != 0 ? "true" : "false");
-    else
-        espl_option_put_real(s, row->value);
+    if (row->type == ESPL_OPTION_TEXT && !*row->text) {
+        espl_str_puts(s, "none");
+        return;
+    }
+    const char *quote = row->type == ESPL_OPTION_TEXT || row->type == ESPL_OPTION_CHOICE ? "`" : "";
+    espl_str_puts(s, quote);
+    espl_option_put_default(s, row);
+    espl_str_puts(s, quote);
 }
 
 static void put_allowed(espl_str *s, const espl_option *row) {
-    if (row->values) {
-        espl_str_puts(s, "`");
-        for (const char *p = row->values; *p; p++)
-            if (*p == '|')
-                espl_str_puts(s, "`, `");
-            else
-                espl_str_put(s, p, 1);
-        espl_str_puts(s, "`");
-    } else if (row->type == ESPL_OPTION_TEXT) {
+    switch (row->type) {
+    case ESPL_OPTION_CHOICE:
+        for (const espl_choice *c = row->choices; c->name; c++)
+            espl_str_printf(s, "%s`%s`", c == row->choices ? "" : ", ", c->name);
+        return;
+    case ESPL_OPTION_TEXT:
         espl_str_puts(s, "text");
-    } else if (row->type == ESPL_OPTION_FLAG) {
+        return;
+    case ESPL_OPTION_FLAG:
         espl_str_puts(s, "true, false");
-    } else {
+        return;
+    case ESPL_OPTION_INTEGER:
+    case ESPL_OPTION_REAL:
         espl_str_puts(s, row->type == ESPL_OPTION_INTEGER ? "integer, " : "number, ");
-        espl_option_put_real(s, row->lo);
+        espl_str_put_shortest(s, row->lo);
         espl_str_puts(s, " to ");
-        espl_option_put_real(s, row->hi);
+        espl_str_put_shortest(s, row->hi);
+        return;
     }
 }
 

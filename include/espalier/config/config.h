@@ -1,20 +1,64 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config: the options of a job. One table drives the JSON reader, --set, --print-config and docs/configuration.md.
+ * config: the options of a job, from one table. Each row of the table is a field of espl_config, a key of the JSON
+ * file, a
+ * --set name, a line of --print-config, a property of the JSON Schema and a row of docs/configuration.md. To add an
+ * option, add a row; nothing else has to know.
+ *
+ * Options that belong to another room (the agent's, the methods') are listed by that room, with their defaults and
+ * ranges; this header only gives them a section.
  */
 #ifndef ESPALIER_CONFIG_CONFIG_H
 #define ESPALIER_CONFIG_CONFIG_H
 
 #include "espalier/agent/options.h"
 #include "espalier/comm.h"
+#include "espalier/eval/mmlu.h"
 #include "espalier/methods/options.h"
 
-/* ---------------------------------------------------------- configuration
+/* -------------------------------------------------------------- choices */
+
+/* Where calibration windows come from. X(name, name in a configuration) */
+#define ESPL_SAMPLE_LIST(X)                                                                                            \
+    X(RANDOM, "random")                                                                                                \
+    X(CONSECUTIVE, "consecutive")
+typedef enum espl_sample {
+#define X(name, text) ESPL_SAMPLE_##name,
+    ESPL_SAMPLE_LIST(X)
+#undef X
+} espl_sample;
+
+/* MMLU's files. X(name, name in a configuration, which is also the directory's) */
+#define ESPL_MMLU_SPLIT_LIST(X)                                                                                        \
+    X(VAL, "val")                                                                                                      \
+    X(TEST, "test")                                                                                                    \
+    X(DEV, "dev")
+typedef enum espl_mmlu_split {
+#define X(name, text) ESPL_MMLU_SPLIT_##name,
+    ESPL_MMLU_SPLIT_LIST(X)
+#undef X
+} espl_mmlu_split;
+
+/* -------------------------------------------------------------- options
  *
- * A JSON object of sections, with comments (to the end of a line from //, and C's) and trailing commas:
- * docs/configuration.md.
- *
- * X(section, meaning), in the order of the tables below. */
+ * What a changed option means when a run is resumed, or when a sweep finds a run directory:
+ *   IDENTITY      it says which model, texts or questions are used. Their content is compared, by hash, not their path.
+ *   METHOD        another value is another method: --resume refuses it.
+ *   CIRCUMSTANCE  where and how patiently the run works. No result depends on it, and checkpoints do not hold it.
+ *   FREE          the user may change it; the log names it, since the result may no longer be that of one run.
+ */
+#define ESPL_RESUME_LIST(X)                                                                                            \
+    X(IDENTITY)                                                                                                        \
+    X(METHOD)                                                                                                          \
+    X(CIRCUMSTANCE)                                                                                                    \
+    X(FREE)
+typedef enum espl_resume {
+#define X(name) ESPL_RESUME_##name,
+    ESPL_RESUME_LIST(X)
+#undef X
+} espl_resume;
+
+/* X(section, meaning), in the order of the rows below. */
 #define ESPL_CONFIG_SECTIONS(X)                                                                                        \
     X(model, "The model to prune")                                                                                     \
     X(run, "The run as a whole")                                                                                       \
@@ -26,130 +70,143 @@
     X(agent, "Who decides where to cut; from base_url on: backend openai")                                             \
     X(policy, "Backend policy, which is also the fallback (docs/agent.md)")
 
-/*
- * One table drives reading, --set, --print-config, validation and docs/configuration.md.
- * X(type, section, key, default, lowest, highest, meaning); field section_key. TEXT: "" is none. For a TEXT with a
- * fixed set of values `lowest` is that set, "a|b|c", else NULL. */
+/* X(type, section, key, default, lowest, highest, resume, meaning); the field is section_key.
+ *   TEXT     char *, "" means none; lowest and highest are not used
+ *   CHOICE   an enumeration: `lowest` names its list of names in src/config/table.c, `highest` is its C type
+ *   INTEGER  int64_t
+ *   REAL     double
+ *   FLAG     bool
+ * Rows of other rooms come through a macro that expands to X: the caller's macro must have this name. */
+#define ESPL_CONFIG_METHOD_ROW(type, key, value, lo, hi, meaning) X(type, prune, key, value, lo, hi, FREE, meaning)
 #define ESPL_CONFIG_OPTIONS(X)                                                                                         \
-    X(TEXT, model, path, "", NULL, 0, "Hugging Face directory of the model to prune")                                  \
-    X(TEXT, run, dir, "", NULL, 0, "run directory; made if missing")                                                   \
-    X(INTEGER, run, seed, 0, 0, 9007199254740991, "seed of calibration windows and of probe questions")                \
-    X(INTEGER, run, keep, 2, 1, 1000000, "checkpoints to keep, the newest ones")                                       \
-    X(FLAG, run, export, true, 0, 1, "write the pruned model as a Hugging Face directory at the end")                  \
-    X(REAL, run, max_minutes, 0, 0, 1e7,                                                                               \
+    X(TEXT, model, path, "", 0, 0, IDENTITY, "Hugging Face directory of the model to prune")                           \
+    X(TEXT, run, dir, "", 0, 0, CIRCUMSTANCE, "run directory; made if missing")                                        \
+    X(INTEGER, run, seed, 0, 0, 9007199254740991, IDENTITY, "seed of calibration windows and of probe questions")      \
+    X(INTEGER, run, keep, 2, 1, 1000000, CIRCUMSTANCE, "checkpoints to keep, the newest ones")                         \
+    X(FLAG, run, export, true, 0, 1, FREE, "write the pruned model as a Hugging Face directory at the end")            \
+    X(REAL, run, max_minutes, 0, 0, 1e7, CIRCUMSTANCE,                                                                 \
       "stop with exit code 75 when the next iteration might end later than this; 0: no limit")                         \
-    X(INTEGER, run, batch, 1024, 1, 1048576, "tokens per micro-batch")                                                 \
-    X(TEXT, calibration, text, "", NULL, 0, "calibration text, or .jsonl with a \"text\" per line")                    \
-    X(INTEGER, calibration, window, 2048, 2, 16777216, "tokens of a calibration window")                               \
-    X(INTEGER, calibration, forward, 128, 0, 1000000, "windows for activation statistics (Wanda)")                     \
-    X(INTEGER, calibration, backward, 16, 0, 1000000, "windows whose gradients are taken")                             \
-    X(TEXT, calibration, sample, "random", "random|consecutive", 0,                                                    \
-      "windows at random places of the text, drawn by run.seed, or from its beginning on")                             \
-    X(TEXT, validation, text, "", NULL, 0, "text whose perplexity decides between accepting and rolling back")         \
-    X(INTEGER, validation, window, 2048, 2, 16777216, "tokens of a validation window")                                 \
-    X(INTEGER, validation, windows, 32, 0, 1000000, "validation windows, from the beginning; 0: all")                  \
-    X(INTEGER, probes, every, 1, 1, 1000000, "iterations between two knowledge probes")                                \
-    X(TEXT, probes, mmlu, "", NULL, 0, "MMLU directory for the probe in the loop")                                     \
-    X(TEXT, probes, mmlu_split, "val", "val|test|dev", 0, "MMLU split of the probe")                                   \
-    X(TEXT, probes, mmlu_style, "hendrycks", "hendrycks|lm-eval", 0, "MMLU prompts, in the loop and in the report")    \
-    X(INTEGER, probes, mmlu_shots, 5, 0, 1000, "MMLU examples, in the loop and in the report")                         \
-    X(INTEGER, probes, mmlu_questions, 100, 0, 1000000, "MMLU questions in the loop, a fixed sample; 0: all")          \
-    X(TEXT, probes, freebaseqa, "", NULL, 0, "FreebaseQA file for the probe in the loop")                              \
-    X(TEXT, probes, freebaseqa_examples, "", NULL, 0,                                                                  \
+    X(INTEGER, run, batch, 1024, 1, 1048576, FREE, "tokens per micro-batch")                                           \
+    X(TEXT, calibration, text, "", 0, 0, IDENTITY, "calibration text, or .jsonl with a \"text\" per line")             \
+    X(INTEGER, calibration, window, 2048, 2, 16777216, IDENTITY, "tokens of a calibration window")                     \
+    X(INTEGER, calibration, forward, 128, 0, 1000000, IDENTITY, "windows for activation statistics (Wanda)")           \
+    X(INTEGER, calibration, backward, 16, 0, 1000000, IDENTITY, "windows whose gradients are taken")                   \
+    X(CHOICE, calibration, sample, ESPL_SAMPLE_RANDOM, sample, espl_sample, IDENTITY,                                  \
+      "windows at random places of the text, drawn by run.seed, or consecutive ones from its beginning")               \
+    X(TEXT, validation, text, "", 0, 0, IDENTITY, "text whose perplexity decides between accepting and rolling back")  \
+    X(INTEGER, validation, window, 2048, 2, 16777216, IDENTITY, "tokens of a validation window")                       \
+    X(INTEGER, validation, windows, 32, 0, 1000000, IDENTITY, "validation windows, from the beginning; 0: all")        \
+    X(INTEGER, probes, every, 1, 1, 1000000, FREE, "iterations between two knowledge probes")                          \
+    X(TEXT, probes, mmlu, "", 0, 0, IDENTITY, "MMLU directory for the probe in the loop")                              \
+    X(CHOICE, probes, mmlu_split, ESPL_MMLU_SPLIT_VAL, mmlu_split, espl_mmlu_split, IDENTITY,                          \
+      "MMLU split of the probe")                                                                                       \
+    X(CHOICE, probes, mmlu_style, ESPL_MMLU_HENDRYCKS, mmlu_style, espl_mmlu_style, IDENTITY,                          \
+      "MMLU prompts, in the loop and in the report")                                                                   \
+    X(INTEGER, probes, mmlu_shots, 5, 0, 1000, IDENTITY, "MMLU examples, in the loop and in the report")               \
+    X(INTEGER, probes, mmlu_questions, 100, 0, 1000000, IDENTITY,                                                      \
+      "MMLU questions in the loop, a fixed sample; 0: all")                                                            \
+    X(TEXT, probes, freebaseqa, "", 0, 0, IDENTITY, "FreebaseQA file for the probe in the loop")                       \
+    X(TEXT, probes, freebaseqa_examples, "", 0, 0, IDENTITY,                                                           \
       "file of FreebaseQA's examples; none: the first questions of each file")                                         \
-    X(INTEGER, probes, freebaseqa_shots, 5, 0, 1000, "FreebaseQA examples, in the loop and in the report")             \
-    X(INTEGER, probes, freebaseqa_questions, 100, 0, 1000000, "FreebaseQA questions in the loop; 0: all")              \
-    X(INTEGER, probes, freebaseqa_tokens, 32, 1, 100000, "longest answer in tokens")                                   \
-    X(TEXT, report, text, "", NULL, 0, "test text: perplexity of the dense and the pruned model at the end")           \
-    X(INTEGER, report, window, 2048, 2, 16777216, "tokens of a test window")                                           \
-    X(INTEGER, report, limit, 0, 0, 9007199254740991, "test tokens; 0: all")                                           \
-    X(TEXT, report, mmlu, "", NULL, 0, "MMLU directory for the report")                                                \
-    X(TEXT, report, mmlu_split, "test", "val|test|dev", 0, "MMLU split of the report")                                 \
-    X(INTEGER, report, mmlu_questions, 0, 0, 1000000, "MMLU questions in the report; 0: all")                          \
-    X(TEXT, report, freebaseqa, "", NULL, 0, "FreebaseQA file for the report")                                         \
-    X(INTEGER, report, freebaseqa_questions, 0, 0, 1000000, "FreebaseQA questions in the report; 0: all")              \
-    X(REAL, prune, target, 0.45, 0, 1, "sparsity of all prunable linears to reach")                                    \
-    X(REAL, prune, cap, 0.8, 0, 1, "most sparsity of one linear")                                                      \
-    X(REAL, prune, max_step, 0.1, 1e-6, 1, "most sparsity added to one linear in one iteration")                       \
-    X(INTEGER, prune, max_linears, 8, 1, 1000000, "most linears in one decision")                                      \
-    X(REAL, prune, threshold, 0.1, 0, 1e6,                                                                             \
+    X(INTEGER, probes, freebaseqa_shots, 5, 0, 1000, IDENTITY, "FreebaseQA examples, in the loop and in the report")   \
+    X(INTEGER, probes, freebaseqa_questions, 100, 0, 1000000, IDENTITY, "FreebaseQA questions in the loop; 0: all")    \
+    X(INTEGER, probes, freebaseqa_tokens, 32, 1, 100000, IDENTITY, "longest answer in tokens")                         \
+    X(TEXT, report, text, "", 0, 0, FREE, "test text: perplexity of the dense and the pruned model at the end")        \
+    X(INTEGER, report, window, 2048, 2, 16777216, FREE, "tokens of a test window")                                     \
+    X(INTEGER, report, limit, 0, 0, 9007199254740991, FREE, "test tokens; 0: all")                                     \
+    X(TEXT, report, mmlu, "", 0, 0, FREE, "MMLU directory for the report")                                             \
+    X(CHOICE, report, mmlu_split, ESPL_MMLU_SPLIT_TEST, mmlu_split, espl_mmlu_split, FREE, "MMLU split of the report") \
+    X(INTEGER, report, mmlu_questions, 0, 0, 1000000, FREE, "MMLU questions in the report; 0: all")                    \
+    X(TEXT, report, freebaseqa, "", 0, 0, FREE, "FreebaseQA file for the report")                                      \
+    X(INTEGER, report, freebaseqa_questions, 0, 0, 1000000, FREE, "FreebaseQA questions in the report; 0: all")        \
+    ESPL_METHOD_GOAL_LIST(ESPL_CONFIG_METHOD_ROW)                                                                      \
+    X(REAL, prune, max_step, 0.1, 1e-6, 1, FREE, "most sparsity added to one linear in one iteration")                 \
+    X(INTEGER, prune, max_linears, 8, 1, 1000000, FREE, "most linears in one decision")                                \
+    X(REAL, prune, threshold, 0.1, 0, 1e6, FREE,                                                                       \
       "perplexity increase over the last accepted state, relative, that is rolled back")                               \
-    X(INTEGER, prune, max_iterations, 100, 1, 1000000, "iterations at most, rolled back ones included")                \
-    X(TEXT, prune, score, "wanda", "wanda|magnitude|ria|gblm|rgs", 0,                                                  \
+    X(INTEGER, prune, max_iterations, 100, 1, 1000000, FREE, "iterations at most, rolled back ones included")          \
+    X(CHOICE, prune, score, ESPL_SCORE_WANDA, score, espl_score, METHOD,                                               \
       "score that orders a linear's weights; gblm and rgs (Wanda++) in one shot only")                                 \
-    X(TEXT, prune, allocation, "agent", "agent|uniform|owl|lsa|lsa-linear|search", 0,                                  \
+    X(CHOICE, prune, allocation, ESPL_ALLOCATION_AGENT, allocation, espl_allocation, METHOD,                           \
       "who says how much each linear loses: the agent, step by step, or a baseline, in one shot")                      \
-    X(TEXT, prune, pattern, "unstructured", NULL, 0,                                                                   \
+    X(TEXT, prune, pattern, "unstructured", 0, 0, METHOD,                                                              \
       "unstructured, row, layer, or N:M such as 2:4 (N of M stay; the target is then not read); agent: unstructured")  \
-    X(FLAG, prune, mixed, false, 0, 1, "the agent may also make a dense linear 2:4 or 4:8 in one go")                  \
-    X(TEXT, prune, update, "none", "none|sparsegpt", 0, "what becomes of the weights that stay; in one shot only")     \
-    X(REAL, prune, damping, 0.01, 0, 1e6, "SparseGPT: share of the Hessian's mean diagonal that is added to it")       \
-    X(REAL, prune, owl_outlier, 5, 0, 1e9, "OWL: a score so many times the mean is an outlier (M)")                    \
-    X(REAL, prune, owl_lambda, 0.08, 0, 1, "OWL: how far a block's sparsity may lie from the target")                  \
-    X(REAL, prune, lsa_beta, -1, -1, 1, "LSA: the same; below 0: the published value for the target")                  \
-    X(INTEGER, prune, search_evaluations, 400, 1, 100000000, "search: allocations that are tried")                     \
-    X(TEXT, agent, backend, "policy", "policy|openai|replay", 0, "who decides")                                        \
-    X(TEXT, agent, fallback, "policy", "policy|stop|fail", 0, "who decides when the endpoint does not")                \
-    X(INTEGER, agent, max_invalid, 2, 0, 100, "how often an invalid reply is answered with its problems")              \
-    X(INTEGER, agent, give_up_after, 3, 1, 1000000, "iterations without an answer after which it is asked no more")    \
-    X(FLAG, agent, honour_stop, true, 0, 1, "the endpoint may end the run before the target")                          \
-    X(INTEGER, agent, prompt_bytes, 65536, 2048, 67108864, "most bytes of a message beyond the table of profiles")     \
-    X(TEXT, agent, replay, "", NULL, 0, "dialogue.jsonl to replay")                                                    \
-    X(TEXT, agent, base_url, "", NULL, 0, "endpoint, for example http://127.0.0.1:8000/v1")                            \
-    X(TEXT, agent, model, "", NULL, 0, "name of the model there")                                                      \
-    X(TEXT, agent, api_key_env, "", NULL, 0, "environment variable that holds the key; none: no key is sent")          \
-    X(TEXT, agent, ca_file, "", NULL, 0, "certificates to trust; none: the system's")                                  \
-    X(REAL, agent, temperature, 0.2, -1, 10, "sampling temperature; below 0: not sent")                                \
-    X(INTEGER, agent, max_tokens, 4096, 0, 10000000, "longest reply in tokens; 0: not sent")                           \
-    X(INTEGER, agent, seed, 0, -1, 9007199254740991, "sampling seed; below 0: not sent")                               \
-    X(INTEGER, agent, connect_ms, 10000, 1, 1000000000, "time to connect")                                             \
-    X(INTEGER, agent, total_ms, 300000, 1, 1000000000, "time for one request")                                         \
-    X(INTEGER, agent, retries, 4, 0, 100, "requests repeated after 408, 425, 429, 5xx and lost connections")           \
-    X(INTEGER, agent, retry_base_ms, 1000, 0, 1000000000, "wait before the first repetition, then doubled")            \
-    X(INTEGER, agent, retry_max_ms, 60000, 0, 1000000000, "longest wait")                                              \
-    X(INTEGER, agent, max_reply_bytes, 1048576, 1024, 268435456, "a longer reply counts as none")
+    X(FLAG, prune, mixed, false, 0, 1, METHOD, "the agent may also make a dense linear 2:4 or 4:8 in one go")          \
+    X(CHOICE, prune, update, ESPL_UPDATE_NONE, update, espl_update, METHOD,                                            \
+      "what becomes of the weights that stay; in one shot only")                                                       \
+    ESPL_METHOD_TUNING_LIST(ESPL_CONFIG_METHOD_ROW)                                                                    \
+    ESPL_AGENT_OPTION_LIST(X)
 
-/* Section "policy" is agent.h's ESPL_POLICY_LIST. */
+/* Section "policy" is ESPL_POLICY_LIST of the agent room; all of it is FREE. */
 typedef struct espl_config {
-#define ESPL_CONFIG_TYPE_TEXT char *
-#define ESPL_CONFIG_TYPE_INTEGER int64_t
-#define ESPL_CONFIG_TYPE_REAL double
-#define ESPL_CONFIG_TYPE_FLAG bool
-#define X(type, section, key, value, lo, hi, meaning) ESPL_CONFIG_TYPE_##type section##_##key; /* meaning */
+#define ESPL_CONFIG_FIELD_TEXT(type_) char *
+#define ESPL_CONFIG_FIELD_CHOICE(type_) type_
+#define ESPL_CONFIG_FIELD_INTEGER(type_) int64_t
+#define ESPL_CONFIG_FIELD_REAL(type_) double
+#define ESPL_CONFIG_FIELD_FLAG(type_) bool
+#define X(type, section, key, value, lo, hi, resume, meaning)                                                          \
+    ESPL_CONFIG_FIELD_##type(hi) section##_##key; /* meaning */
     ESPL_CONFIG_OPTIONS(X)
 #undef X
     espl_policy_options policy;
 } espl_config;
 
-/* Local. The defaults. Texts are owned: free with espl_config_free. */
+/* -------------------------------------------------------------- reading */
+
+/* Local. The defaults. Texts are owned: espl_config_free. */
 espl_status espl_config_init(espl_config *o);
 void espl_config_free(espl_config *o);
 /* Local. Reads a JSON file ("-": standard input) with comments over what *o holds: an object of sections. ESPL_IO;
- * ESPL_CONFIG naming file, line, key path, what was found and what was expected (unknown keys, types, ranges, a key
+ * ESPL_CONFIG naming file, line, key, what was found and what was expected (unknown names, types, ranges, a name
  * twice). After a failure *o may hold a part of the file. */
 espl_status espl_config_read(const char *path, espl_config *o);
 /* Local. The same for text[0..len), called `name` in messages. */
 espl_status espl_config_parse(const char *text, int64_t len, const char *name, espl_config *o);
-/* Local. "section.key=value" as of --set; the value is JSON; a text may do without quotes. ESPL_CONFIG. */
+/* Local. Applies "section.key=value" of --set. The value is JSON; a text may stand without quotes. ESPL_CONFIG. */
 espl_status espl_config_set(const char *assignment, espl_config *o);
-/* Local. What must hold between options (a model, a run directory, texts that are needed, an endpoint's URL).
- * ESPL_CONFIG. */
-espl_status espl_config_check(const espl_config *o);
-/* Local. Every file and directory that is named, to read from, can be read: better known now than at the end. ESPL_IO
- * naming key and path. */
-espl_status espl_config_files(const espl_config *o);
-/* Local. The effective configuration as JSON that reads back as itself; with `comments`, each option's meaning. */
-espl_status espl_config_print(const espl_config *o, bool comments, espl_str *out);
+/* Collective. Copies rank 0's configuration to every rank; elsewhere *o holds the defaults before. Only rank 0 reads
+ * files, because they may differ between machines. */
+espl_status espl_config_broadcast(espl_comm *c, espl_config *o);
 
-/* Collective. Rank 0's configuration on every rank (elsewhere *o holds the defaults before): files may differ between
- * machines. */
-espl_status espl_config_share(espl_comm *c, espl_config *o);
+/* ------------------------------------------------------------- checking */
+
+/* Local. Checks options against each other: a model, a run directory, the texts that the method needs, an endpoint's
+ * URL. ESPL_CONFIG. */
+espl_status espl_config_check(const espl_config *o);
+/* Local. Checks that every file and directory to read from is readable, so that a run does not fail at its end.
+ * ESPL_IO naming key and path. */
+espl_status espl_config_check_files(const espl_config *o);
+
+/* ------------------------------------------------------------- printing */
+
+typedef enum espl_config_form {
+    ESPL_CONFIG_PLAIN,     /* values only */
+    ESPL_CONFIG_COMMENTED, /* with the meaning and range of each option: --print-config */
+    ESPL_CONFIG_CONTENT    /* values only, CIRCUMSTANCE options at their defaults: equal for equal runs */
+} espl_config_form;
+/* Local. Appends the configuration as a file that reads back as itself. */
+espl_status espl_config_print(const espl_config *o, espl_config_form form, espl_str *out);
+/* Local. Appends a JSON Schema (2020-12) of configuration files, for editors. Comments and trailing commas are beyond
+ * JSON Schema. */
+espl_status espl_config_print_schema(espl_str *out);
+
+/* ------------------------------------------------------------ comparing */
+
+/* Local. Appends "a.b, c.d": the options with different values whose resume class is in `classes`, a sum of
+ * 1 << ESPL_RESUME_*; at most `max` of them. */
+espl_status espl_config_differences(const espl_config *then, const espl_config *now, unsigned classes, int64_t max,
+                                    espl_str *out);
 
 /* --------------------------------------------------------------- method */
 
-/* Local. Is it a baseline that prunes in one go, without an agent? */
+/* Local. Does prune.allocation name a one-shot method, rather than the agent? */
 bool espl_config_is_oneshot(const espl_config *o);
-/* Local. The method that section prune describes. ESPL_CONFIG. */
+/* Local. The one-shot method, or the agent's way of pruning a linear, that section prune describes. ESPL_CONFIG:
+ * prune.pattern is none of the patterns. */
 espl_status espl_config_method(const espl_config *o, espl_method_options *p);
+
+/* Local. Names in a configuration: "random", "val". Static storage. */
+const char *espl_sample_name(espl_sample s);
+const char *espl_mmlu_split_name(espl_mmlu_split s);
 
 #endif

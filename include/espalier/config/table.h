@@ -1,30 +1,41 @@
-/* Private to the room: the configuration's options as rows of one table. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The options as rows of a table: for code that handles options it does not know by name (sweeps, the documentation).
+ * All functions are Local.
+ */
 #ifndef ESPALIER_CONFIG_TABLE_H
 #define ESPALIER_CONFIG_TABLE_H
 
 #include "espalier/config/config.h"
-
-#include "espalier/config/reader.h"
+#include "espalier/config/jsonc.h"
 
 typedef enum espl_option_type {
     ESPL_OPTION_TEXT,
+    ESPL_OPTION_CHOICE,
     ESPL_OPTION_INTEGER,
     ESPL_OPTION_REAL,
     ESPL_OPTION_FLAG
 } espl_option_type;
 
+/* A value of an enumeration by name. Lists end with name NULL. */
+typedef struct espl_choice {
+    const char *name;
+    int value;
+} espl_choice;
+
 typedef struct espl_option {
     const char *section, *key, *meaning;
     espl_option_type type;
-    size_t at;            /* offset in espl_config */
-    const char *text;     /* default of a TEXT */
-    const char *values;   /* what a TEXT may be, "a|b|c"; NULL: anything */
-    double value, lo, hi; /* default and range of the others; integers are exact */
+    espl_resume resume;
+    size_t offset;              /* of the field in espl_config */
+    const char *text;           /* default of a TEXT */
+    const espl_choice *choices; /* of a CHOICE; else NULL */
+    double value, lo, hi;       /* default and range of the others; integers are exact up to 2^53 */
 } espl_option;
 
-/* The rows' numbers, and how many there are. */
+/* Numbers of the rows, and how many there are. */
 enum {
-#define X(type, section, key, value, lo, hi, meaning) ESPL_OPTION_OF_##section##_##key,
+#define X(type, section, key, value, lo, hi, resume, meaning) ESPL_OPTION_OF_##section##_##key,
     ESPL_CONFIG_OPTIONS(X)
 #undef X
 #define X(type, key, value, lo, hi, meaning) ESPL_OPTION_OF_policy_##key,
@@ -32,43 +43,42 @@ enum {
 #undef X
             ESPL_OPTIONS
 };
+/* Rows of a section stand together, in the order of espl_section_table. */
+extern const espl_option espl_option_table[ESPL_OPTIONS];
+
 enum {
 #define X(name, meaning) ESPL_SECTION_OF_##name,
     ESPL_CONFIG_SECTIONS(X)
 #undef X
         ESPL_SECTIONS
 };
-
-/* Rows of a section stand together, sections in the order of espl_section_table. */
-extern const espl_option espl_option_table[ESPL_OPTIONS];
-
 typedef struct espl_section {
     const char *name, *meaning;
 } espl_section;
 extern const espl_section espl_section_table[ESPL_SECTIONS];
 
-/* Where an option is held: char *, int64_t, double or bool. */
-static inline void *espl_option_field(const espl_option *row, espl_config *o) { return (char *)o + row->at; }
-static inline const void *espl_option_value(const espl_option *row, const espl_config *o) {
-    return (const char *)o + row->at;
-}
-
-/* NULL: there is no such option or section. */
+/* The row of section.key, and the row of a section; NULL if there is none. */
 const espl_option *espl_option_find(const char *section, const char *key);
 const espl_section *espl_section_find(const char *name);
 
-/* "an integer from 2 to 16": what an option may be, appended. */
+/* Appends an option's value as JSON. */
+void espl_option_put_value(espl_str *s, const espl_option *row, const espl_config *o);
+/* Appends an option's default as JSON; the empty text of a TEXT that means none is "". */
+void espl_option_put_default(espl_str *s, const espl_option *row);
+/* Appends the value as it stands in a name or a table: a text without quotes. */
+void espl_option_put_plain(espl_str *s, const espl_option *row, const espl_config *o);
+/* Appends what the value may be, in words: "an integer from 2 to 16". */
 void espl_option_put_expected(espl_str *s, const espl_option *row);
-/* Appends a number that reads back as the same double, in as few digits as that takes. */
-void espl_option_put_real(espl_str *s, double v);
+/* Appends "did you mean section.key?" for an unknown name, or the list of known ones. key "": a section is unknown. */
+void espl_option_put_suggestion(espl_str *s, const char *section, const char *key);
 
-/* Appends what somebody may have meant who wrote section.key, of which there is none, or, with key "", such a section:
- * the nearest known name, or a list of those there are. */
-void espl_option_suggest(espl_str *s, const char *section, const char *key);
+/* Sets the option of *o to its default. The text that the field holds is freed. ESPL_NOMEM. */
+espl_status espl_option_reset(const espl_option *row, espl_config *o);
+bool espl_option_equal(const espl_option *row, const espl_config *a, const espl_config *b);
 
-/* Takes the option's value at r->at into *o: ESPL_CONFIG if it does not fit. */
-espl_status espl_option_take(espl_reader *r, const espl_option *row, espl_config *o);
-/* ESPL_CONFIG: there is no such option, or, with key "", no such section. */
-espl_status espl_option_fail_unknown(const espl_reader *r, int64_t at, const char *section, const char *key);
+/* Reads the value at r->at into *o. ESPL_CONFIG if it does not fit. */
+espl_status espl_option_take(espl_jsonc *r, const espl_option *row, espl_config *o);
+/* Fails with "no such option", or, with key "", "no such section", and a suggestion. */
+espl_status espl_option_fail_unknown(const espl_jsonc *r, int64_t at, const char *section, const char *key);
 
 #endif

@@ -16,7 +16,8 @@
     X(LSA, "lsa")               /* per block, by the error of a greedy pruning (ICLR 2026) */                          \
     X(LSA_LINEAR, "lsa-linear") /* the same per linear */                                                              \
     X(SEARCH, "search")         /* per linear, evolution by level switches (EvoPress, 2410.14649) */                   \
-    X(GIVEN, "given")           /* sparsities from the caller */
+    X(GIVEN, "given")           /* sparsities from the caller */                                                       \
+    X(AGENT, "agent")           /* step by step, by an agent: not a one-shot method */
 typedef enum espl_allocation {
 #define X(name, text) ESPL_ALLOCATION_##name,
     ESPL_ALLOCATION_LIST(X)

@@ -54,7 +54,7 @@ static void last_axis_varies_fastest(void **state) {
         "\"models\": {\"a\": {\"model.path\": \"x\"}}}");
     expect_names(s, names, 8);
     espl_config o = config_of(s, 6);
-    assert_string_equal(o.prune_score, "magnitude");
+    assert_int_equal(o.prune_score, ESPL_SCORE_MAGNITUDE);
     assert_true(o.prune_target == 0.25);
     assert_int_equal(o.run_seed, 0);
     assert_string_equal(o.model_path, "x");
