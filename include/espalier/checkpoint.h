@@ -9,7 +9,7 @@
 #include "espalier/comm.h"
 #include "espalier/loop/loop.h"
 #include "espalier/loop/slices.h"
-#include "espalier/tensor.h"
+#include "espalier/tensor/dtype.h"
 
 /* Local. Version of the HDF5 library in use, "1.10.8". Borrowed. */
 const char *espl_checkpoint_library(void);

@@ -7,7 +7,8 @@
 
 #include "espalier/loop/loop.h"
 #include "espalier/loop/pattern.h"
-#include "espalier/model.h"
+#include "espalier/tensor/linear.h"
+#include "espalier/tensor/workspace.h"
 
 /* ---------------------------------------------------------------- choices */
 

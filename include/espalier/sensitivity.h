@@ -6,7 +6,8 @@
 #define ESPALIER_SENSITIVITY_H
 
 #include "espalier/loop/loop.h"
-#include "espalier/model.h"
+#include "espalier/model/calibration.h"
+#include "espalier/model/model.h"
 
 /* s is this quantile of |W| * ||X||_2 over surviving weights (espl_tensor_score_quantile). */
 #define ESPL_SENSITIVITY_QUANTILE 0.10

@@ -9,7 +9,7 @@
 #ifndef ESPALIER_WEIGHTS_H
 #define ESPALIER_WEIGHTS_H
 
-#include "espalier/tensor.h"
+#include "espalier/tensor/dtype.h"
 
 #define ESPL_WEIGHTS_MAX_DIMS 8
 

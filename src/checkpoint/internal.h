@@ -3,6 +3,7 @@
 #define ESPALIER_CHECKPOINT_INTERNAL_H
 
 #include "espalier/checkpoint.h"
+#include "espalier/tensor/mask.h"
 
 #include <hdf5.h>
 

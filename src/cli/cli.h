@@ -7,6 +7,8 @@
 #include "espalier/eval/freebaseqa.h"
 #include "espalier/eval/mmlu.h"
 #include "espalier/eval/perplexity.h"
+#include "espalier/model/sampling.h"
+#include "espalier/model/shape.h"
 
 /* The values of an option that may be given several times, in order; borrowed from argv. */
 typedef struct cli_list {

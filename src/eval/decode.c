@@ -12,6 +12,7 @@
  * before, which the last rank sends to all others. A decision that differed between ranks would deadlock the pipeline.
  */
 #include "espalier/eval/decode.h"
+#include "espalier/model/forward.h"
 
 #include <inttypes.h>
 #include <string.h>

@@ -4,6 +4,7 @@
  * the same id. One token travels the whole pipeline before the next one starts; decode.c keeps all ranks busy instead.
  */
 #include "espalier/eval/generate.h"
+#include "espalier/model/forward.h"
 
 /* Keeps this stream of random numbers apart from the others that use the same seed. */
 enum { SAMPLING_PURPOSE = 0x5A };

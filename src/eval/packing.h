@@ -4,6 +4,7 @@
 #define ESPL_EVAL_PACKING_H
 
 #include "espalier/eval/prompts.h"
+#include "espalier/model/forward.h"
 
 typedef struct espl_packing {
     espl_segment *segments; /* [n] in the order of the micro-batches, owned */

@@ -3,7 +3,8 @@
 #ifndef ESPL_EVAL_RUN_BATCHES_H
 #define ESPL_EVAL_RUN_BATCHES_H
 
-#include "espalier/model.h"
+#include "espalier/model/forward.h"
+#include "espalier/model/model.h"
 
 /* Collective. Runs all micro-batches through the model. `what` labels the progress line. Every rank returns the same
  * status. */

@@ -1,7 +1,9 @@
 /* The pruned model as a Hugging Face directory: every rank writes the tensors of its slice into the shards' places. */
 #include "espalier/export.h"
+
 #include "directory.h"
-#include "espalier/model.h"
+#include "espalier/loop/loop.h"
+#include "espalier/model/model.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

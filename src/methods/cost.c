@@ -3,6 +3,8 @@
  * Memory and FLOPs of a one-shot method.
  */
 #include "espalier/methods/cost.h"
+#include "espalier/model/block.h"
+#include "espalier/model/shape.h"
 
 int64_t espl_method_bytes(const espl_model_config *c, const espl_method_options *o, int rank, int ranks) {
     int64_t group = (o->samples + 31) / 32, groups = (o->samples + group - 1) / group, local = 0;

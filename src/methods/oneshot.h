@@ -4,6 +4,10 @@
 
 #include "espalier/methods/allocate.h"
 #include "espalier/methods/oneshot.h"
+#include "espalier/model/block.h"
+#include "espalier/model/calibration.h"
+#include "espalier/model/shape.h"
+#include "espalier/tensor/statistics.h"
 
 /* A block's linears see four different inputs: of q, k, v; of o; of gate, up; of down. */
 enum { INPUTS = 4 };

@@ -2,6 +2,9 @@
 #ifndef ESPL_MODEL_CALIBRATE_H
 #define ESPL_MODEL_CALIBRATE_H
 
+#include "espalier/model/calibration.h"
+#include "espalier/model/config.h"
+#include "espalier/model/model.h"
 #include "internal.h"
 
 /* The size table of a calibration on one rank, as ACTIVATION_LIST: X(name, element type, elements). T tokens of a

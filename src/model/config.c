@@ -1,6 +1,6 @@
 /* config.json -> espl_model_config. Defaults and precedence are Hugging Face transformers' (5.23: configuration_*.py,
  * modeling_rope_utils.py); what we do not compute exactly as they do is refused by name. */
-#include "espalier/model.h"
+#include "espalier/model/config.h"
 
 #include <cjson/cJSON.h>
 #include <float.h>

@@ -2,7 +2,18 @@
 #ifndef ESPL_MODEL_INTERNAL_H
 #define ESPL_MODEL_INTERNAL_H
 
-#include "espalier/model.h"
+#include "espalier/model/block.h"
+#include "espalier/model/calibration.h"
+#include "espalier/model/config.h"
+#include "espalier/model/forward.h"
+#include "espalier/model/model.h"
+#include "espalier/model/shape.h"
+#include "espalier/tensor/attention.h"
+#include "espalier/tensor/dtype.h"
+#include "espalier/tensor/elementwise.h"
+#include "espalier/tensor/linear.h"
+#include "espalier/tensor/statistics.h"
+#include "espalier/tensor/workspace.h"
 
 typedef struct layer {
     espl_linear linears[ESPL_LINEAR_KINDS];

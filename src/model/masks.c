@@ -1,5 +1,6 @@
 /* The masks of this rank's linears. */
 #include "espalier/model/masks.h"
+#include "espalier/model/shape.h"
 
 #include <string.h>
 

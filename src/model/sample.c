@@ -1,4 +1,4 @@
-#include "espalier/model.h"
+#include "espalier/model/sampling.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,5 +1,6 @@
 /* Sizes, costs and the cut: everything that follows from the config alone. */
-#include "espalier/model.h"
+#include "espalier/model/shape.h"
+#include "espalier/model/config.h"
 
 void espl_model_linear_shape(const espl_model_config *c, espl_linear_kind kind, int64_t *out, int64_t *in) {
     int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;

@@ -3,6 +3,7 @@
 #define ESPL_PRUNE_INTERNAL_H
 
 #include "espalier/prune.h"
+#include "espalier/tensor/statistics.h"
 
 /* A key is a score's bits without the sign: floats >= 0 order as their bits do, NaN last. Pruned weights get the
  * largest key of all, so that the k smallest of a row are among its survivors. */

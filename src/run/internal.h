@@ -14,9 +14,11 @@
 #include "espalier/export.h"
 #include "espalier/methods/oneshot.h"
 #include "espalier/model/masks.h"
+#include "espalier/model/shape.h"
 #include "espalier/prune.h"
 #include "espalier/run.h"
 #include "espalier/sensitivity.h"
+#include "espalier/tensor/statistics.h"
 
 /* ------------------------------------------------------------------- data */
 

@@ -1,4 +1,5 @@
 #include "espalier/sensitivity.h"
+#include "espalier/tensor/statistics.h"
 
 #include <math.h>
 

@@ -1,4 +1,4 @@
-#include "espalier/tensor.h"
+#include "espalier/tensor/dtype.h"
 
 #include <string.h>
 

@@ -2,7 +2,13 @@
 #ifndef ESPL_TENSOR_INTERNAL_H
 #define ESPL_TENSOR_INTERNAL_H
 
-#include "espalier/tensor.h"
+#include "espalier/tensor/attention.h"
+#include "espalier/tensor/dtype.h"
+#include "espalier/tensor/elementwise.h"
+#include "espalier/tensor/linear.h"
+#include "espalier/tensor/mask.h"
+#include "espalier/tensor/statistics.h"
+#include "espalier/tensor/workspace.h"
 
 /* Largest tile of a linear: tokens x outputs, and inputs per widened panel. Measured on 2 cores (docs/performance.md):
  * 512 x 512 x 512 keeps sgemm within a few percent of its rate on whole matrices, while the panel (1 MiB of f32)

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "espalier/checkpoint.h"
+#include "espalier/tensor/mask.h"
 
 enum { MOST_ROUNDS = 99 };
 

@@ -22,6 +22,7 @@
 
 #include "espalier/eval/decode.h"
 #include "espalier/eval/mmlu.h"
+#include "espalier/model/forward.h"
 
 enum { MOST_ROUNDS = 32 };
 

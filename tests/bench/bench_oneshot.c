@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "espalier/methods/oneshot.h"
+#include "espalier/model/shape.h"
 
 typedef struct bench {
     espl_comm *c;

@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "espalier/eval/perplexity.h"
+#include "espalier/model/shape.h"
 
 enum { MOST_ROUNDS = 32 };
 

@@ -17,6 +17,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include "espalier/model/shape.h"
 #include "espalier/sensitivity.h"
 
 enum { MOST_ROUNDS = 32 };

@@ -1,6 +1,8 @@
 /* rooms: model */
 /* config.json as hostile input: any bytes are parsed or refused. */
-#include "espalier/model.h"
+#include "espalier/model/config.h"
+#include "espalier/model/model.h"
+#include "espalier/model/shape.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "espalier/checkpoint.h"
+#include "espalier/tensor/mask.h"
 #include "harness.h"
 
 enum { LAYERS = 5, LINEARS = LAYERS * ESPL_LINEAR_KINDS };

@@ -10,7 +10,8 @@
 #include <string.h>
 
 #include "espalier/export.h"
-#include "espalier/model.h"
+#include "espalier/loop/loop.h"
+#include "espalier/model/forward.h"
 #include "harness.h"
 
 enum { TOKENS = 20, UPDATED = 1, DENSE = 3 }; /* linears with other weights, without a mask */

@@ -14,6 +14,7 @@
 #include "espalier/eval/decode.h"
 #include "espalier/eval/freebaseqa.h"
 #include "espalier/eval/mmlu.h"
+#include "espalier/model/forward.h"
 #include "harness.h"
 
 /* Batching changes the order of sums, not more. */

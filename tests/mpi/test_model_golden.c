@@ -11,6 +11,7 @@
 
 #include "espalier/eval/generate.h"
 #include "espalier/eval/perplexity.h"
+#include "espalier/model/forward.h"
 #include "harness.h"
 
 enum { PIECE = 11 };

@@ -12,6 +12,8 @@
 #include <string.h>
 
 #include "espalier/methods/oneshot.h"
+#include "espalier/model/shape.h"
+#include "espalier/tensor/statistics.h"
 #include "harness.h"
 
 enum { FREE_SAMPLES = 9, FREE_WINDOW = 48 };

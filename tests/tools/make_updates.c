@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "espalier/checkpoint.h"
+#include "espalier/model/shape.h"
 #include "espalier/run.h"
 
 typedef struct maker {

@@ -8,6 +8,7 @@
 
 #include "espalier/eval/prompts.h"
 #include "espalier/eval/proportion.h"
+#include "espalier/model/model.h"
 #include "espalier/tokenizer.h"
 
 typedef struct espl_choices_options {

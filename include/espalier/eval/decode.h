@@ -6,6 +6,8 @@
 #define ESPALIER_EVAL_DECODE_H
 
 #include "espalier/eval/prompts.h"
+#include "espalier/model/config.h"
+#include "espalier/model/model.h"
 
 /* What a stop token does: end the continuation without the token, or after it. */
 enum { ESPL_STOP_DROP = 1, ESPL_STOP_KEEP = 2 };

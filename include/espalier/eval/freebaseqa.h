@@ -10,6 +10,8 @@
 
 #include "espalier/eval/prompts.h"
 #include "espalier/eval/proportion.h"
+#include "espalier/model/config.h"
+#include "espalier/model/model.h"
 #include "espalier/tokenizer.h"
 
 /* X(name, label) */

@@ -6,7 +6,8 @@
 #define ESPALIER_EVAL_GENERATE_H
 
 #include "espalier/eval/corpus.h"
-#include "espalier/model.h"
+#include "espalier/model/model.h"
+#include "espalier/model/sampling.h"
 
 /* Called on rank 0 after each token with all ids generated so far. Returning false ends the generation on every
  * rank. */

@@ -10,6 +10,7 @@
 
 #include "espalier/eval/prompts.h"
 #include "espalier/eval/proportion.h"
+#include "espalier/model/model.h"
 #include "espalier/tokenizer.h"
 
 enum { ESPL_MMLU_CHOICES = 4 };

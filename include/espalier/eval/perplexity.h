@@ -6,7 +6,7 @@
 #define ESPALIER_EVAL_PERPLEXITY_H
 
 #include "espalier/eval/corpus.h"
-#include "espalier/model.h"
+#include "espalier/model/model.h"
 
 /* Collective. Log-probability (natural log) of each token given the tokens before it in its window. The corpus is cut
  * into consecutive windows of `window` tokens; the last one may be shorter. out [corpus->n] is the same on every rank;

@@ -9,7 +9,7 @@
 #ifndef ESPALIER_EVAL_PROMPTS_H
 #define ESPALIER_EVAL_PROMPTS_H
 
-#include "espalier/model.h"
+#include "espalier/model/model.h"
 
 typedef struct espl_prompt_family {
     int64_t at, n;        /* the prefix: ids[at .. at + n), n >= 0 */

@@ -6,6 +6,7 @@
 #define ESPALIER_METHODS_COST_H
 
 #include "espalier/methods/options.h"
+#include "espalier/model/config.h"
 
 /* Peak bytes that rank `rank` of `ranks` allocates during espl_method_run with the current number of threads, beyond
  * the model, masks and updates. */

@@ -6,6 +6,7 @@
 #define ESPALIER_METHODS_ONESHOT_H
 
 #include "espalier/methods/options.h"
+#include "espalier/model/model.h"
 
 /* Collective. Prunes the dense model in one step, block by block as published: the statistics of a block come from
  * inputs that went through the pruned blocks before it. The samples ids [samples, window], the same on every rank, are

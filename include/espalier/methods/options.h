@@ -6,7 +6,7 @@
 #ifndef ESPALIER_METHODS_OPTIONS_H
 #define ESPALIER_METHODS_OPTIONS_H
 
-#include "espalier/model.h"
+#include "espalier/model/model.h"
 #include "espalier/prune.h"
 
 /* How the pruned weights are shared out among the linears. X(name, name in a configuration) */

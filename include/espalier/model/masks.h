@@ -6,7 +6,7 @@
 #ifndef ESPALIER_MODEL_MASKS_H
 #define ESPALIER_MODEL_MASKS_H
 
-#include "espalier/model.h"
+#include "espalier/model/model.h"
 
 /* One mask per linear of this rank's slice, and the masks of the newest step's linears as they were before it. */
 typedef struct espl_masks {

@@ -7,7 +7,8 @@
 
 #include <cmocka.h>
 
-#include "espalier/model.h"
+#include "espalier/model/config.h"
+#include "espalier/model/shape.h"
 
 #define LLAMA                                                                                                          \
     "\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", \"vocab_size\": 100, \"hidden_size\": 64, " \

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "espalier/model.h"
+#include "espalier/model/sampling.h"
 
 enum { VOCAB = 5, DRAWS = 20000 };
 

@@ -12,6 +12,8 @@
 #endif
 
 #include "espalier/prune.h"
+#include "espalier/tensor/statistics.h"
+#include "espalier/weights.h"
 
 enum { PLAIN = ESPL_SCORE_GBLM }; /* scores without gradients come first */
 

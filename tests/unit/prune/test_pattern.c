@@ -12,6 +12,7 @@
 #endif
 
 #include "espalier/prune.h"
+#include "espalier/tensor/statistics.h"
 
 static espl_workspace *ws;
 static espl_rng rng;

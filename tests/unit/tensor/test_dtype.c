@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "espalier/tensor.h"
+#include "espalier/tensor/dtype.h"
 
 enum { ALL = 65536 };
 

@@ -12,7 +12,12 @@
 #include <omp.h>
 #endif
 
-#include "espalier/tensor.h"
+#include "espalier/tensor/attention.h"
+#include "espalier/tensor/dtype.h"
+#include "espalier/tensor/elementwise.h"
+#include "espalier/tensor/linear.h"
+#include "espalier/tensor/mask.h"
+#include "espalier/tensor/workspace.h"
 
 static espl_rng rng;
 

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Linear layers: forward, backward, and the head (logits over the vocabulary, which are never held as a whole). Weights
+ * stay in their source dtype; kernels widen tiles of them to f32. All functions are Local and use OpenMP inside.
+ * Matrices are row-major; [T, C] means T rows (tokens) of C features. dx stands for dL/dx.
+ */
+#ifndef ESPALIER_TENSOR_LINEAR_H
+#define ESPALIER_TENSOR_LINEAR_H
+
+#include "espalier/tensor/dtype.h"
+#include "espalier/tensor/mask.h"
+#include "espalier/tensor/workspace.h"
+
+/* One linear layer: y = x W^T + bias. The mask is what pruning changes: a clear bit reads as weight 0. */
+typedef struct espl_linear {
+    const void *weight; /* [out, in] of dtype, row-major, any alignment; borrowed */
+    espl_dtype dtype;   /* F32, F16 or BF16 */
+    int64_t out, in;
+    const uint64_t *mask; /* [out, espl_mask_words(in)] or NULL: dense; borrowed */
+    const float *bias;    /* [out] or NULL; borrowed */
+} espl_linear;
+
+/* y[i] = x W_i^T + b_i for n <= 8 linears that share their input x [T, in]; y[i] is [T, out_i]. With `accumulate` the
+ * product is added to y[i] (a residual connection). */
+void espl_tensor_linear(const espl_linear *linears, int n, const float *x, int64_t T, float *const *y, bool accumulate,
+                        espl_workspace *ws);
+
+/* dx [T, in] (+)= sum over i of dy[i] W_i for n linears that share their input; dy[i] is [T, out_i]. */
+void espl_tensor_linear_backward(const espl_linear *linears, int n, const float *const *dy, int64_t T, float *dx,
+                                 bool accumulate, espl_workspace *ws);
+
+/* ------------------------------------------------------ weight gradients
+ *
+ * dL/dW_i = dy[i]^T x is never held as a whole: a tile of it is formed, reduced to what pruning needs, and dropped. */
+
+/* sums[i] = sum over the surviving weights of |dL/dW_i|, in double, in tile order. x [T, in]; dy[i] [T, out_i]; partial
+ * is scratch of espl_gradient_partials(linears, n) doubles. */
+void espl_tensor_gradient_sums(const espl_linear *linears, int n, const float *x, const float *const *dy, int64_t T,
+                               double *partial, double *sums, espl_workspace *ws);
+int64_t espl_gradient_partials(const espl_linear *linears, int n);
+
+/* squares [out, in] += (dy^T x)^2, the square of one sample's dL/dW. Pruned weights count like the others. x [T, in],
+ * dy [T, out]. */
+void espl_tensor_gradient_squares(const espl_linear *l, const float *x, const float *dy, int64_t T, float *squares,
+                                  espl_workspace *ws);
+
+/* ---------------------------------------------------------------- head */
+
+/* Log-probabilities of the target tokens under softmax(x W^T), in natural log and double:
+ * logprob[t] = logit(target[t]) - logsumexp(logits), and 0 where target[t] < 0. x [T, in], target and logprob [T].
+ * partial is scratch of espl_head_partial_floats(head, T) floats. */
+void espl_tensor_logprob(const espl_linear *head, const float *x, int64_t T, const int32_t *target, double *logprob,
+                         float *partial, espl_workspace *ws);
+int64_t espl_head_partial_floats(const espl_linear *head, int64_t T);
+
+/* Cross entropy through the head and its gradient: logprob [T] as espl_tensor_logprob (by other tiles: not the same
+ * bits), and dx[t] = scale * (softmax(x[t] W^T) - onehot(target[t])) W, 0 where target[t] < 0. x, dx [T, in]. Computes
+ * the logits twice, in pieces of the vocabulary; buffer is scratch of espl_head_backward_floats(head, T) floats. */
+void espl_tensor_head_backward(const espl_linear *head, const float *x, int64_t T, const int32_t *target, float scale,
+                               double *logprob, float *dx, float *buffer, espl_workspace *ws);
+int64_t espl_head_backward_floats(const espl_linear *head, int64_t T);
+
+#endif

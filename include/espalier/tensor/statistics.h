@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Statistics of activations, and of weights scored by them. All functions are Local and use OpenMP inside. [T, C] means
+ * T rows (tokens) of C features.
+ */
+#ifndef ESPALIER_TENSOR_STATISTICS_H
+#define ESPALIER_TENSOR_STATISTICS_H
+
+#include "espalier/tensor/linear.h"
+
+/* sums[c] += sum over t of x[t][c]^2, token after token in double. x [T, C], sums [C]. */
+void espl_tensor_square_sums(const float *x, int64_t T, int64_t C, double *sums);
+
+/* gram [C, C] += x^T x, the lower triangle (columns up to the row's number) only. x [T, C]. */
+void espl_tensor_gram(const float *x, int64_t T, int64_t C, float *gram);
+
+/* Number of weights whose mask bit is set. */
+int64_t espl_tensor_surviving(const espl_linear *l);
+
+/* *out = the k-th smallest (from 0), k = floor(fraction * (n - 1)), of the scores |W| * norm (float) over the n
+ * surviving weights; NAN if no weight survives. Exact, and without a copy of the scores. norm [in], >= 0; fraction in
+ * [0, 1]. ESPL_NOMEM. */
+espl_status espl_tensor_score_quantile(const espl_linear *l, const float *norm, double fraction, double *out,
+                                       espl_workspace *ws);
+
+/* curve[k] = sum over rows r of importance[r] * (sum of the (k + 1) in / levels smallest (W_rc norm_c)^2 of row r):
+ * what pruning every row of the dense linear (the mask is ignored) to sparsity (k + 1) / levels by |W| * norm takes
+ * away. Of more than 128 rows only 128 evenly spaced ones are read. norm [in] and importance [out], >= 0; curve
+ * [levels]. ESPL_UNSUPPORTED: more than 131072 inputs; ESPL_NOMEM. */
+espl_status espl_tensor_removal_curve(const espl_linear *l, const float *norm, const double *importance, int64_t levels,
+                                      double *curve, espl_workspace *ws);
+
+#endif
