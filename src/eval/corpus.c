@@ -9,6 +9,7 @@
 /* A larger file is hardly a text to evaluate: refuse it before it fills the memory of rank 0. */
 enum { CORPUS_MAX_BYTES = INT32_MAX };
 
+/* The time counts as tokenisation in the report of timed regions. */
 static espl_status corpus_encode_text(const espl_tokenizer *t, const char *text, int64_t len, espl_ids *ids) {
     double start = espl_clock_now();
     espl_status st = espl_tokenizer_encode(t, text, len, true, ids);
@@ -28,16 +29,6 @@ static void corpus_note_invalid_bytes(const char *path, const char *text, int64_
         ESPL_INFO("note: %s: %" PRId64 " of %" PRId64 " bytes are not valid UTF-8, the first at byte %" PRId64
                   ": read as U+FFFD",
                   path, bad, len, first);
-}
-
-static espl_status corpus_read_file(const espl_tokenizer *t, const char *path, espl_ids *ids) {
-    char *text;
-    int64_t len;
-    ESPL_TRY(espl_file_read(path, CORPUS_MAX_BYTES, &text, &len));
-    corpus_note_invalid_bytes(path, text, len);
-    espl_status st = corpus_encode_text(t, text, len, ids);
-    espl_mem_free(&text);
-    return st;
 }
 
 /* Agrees on the status of rank 0's encoding, then distributes its ids, which *out takes over. */
@@ -61,7 +52,16 @@ espl_status espl_corpus_encode(espl_comm *c, const espl_tokenizer *t, const char
 
 espl_status espl_corpus_read(espl_comm *c, const espl_tokenizer *t, const char *path, espl_corpus *out) {
     espl_ids ids = {0};
-    espl_status st = espl_comm_rank(c) == 0 ? corpus_read_file(t, path, &ids) : ESPL_OK;
+    char *text = NULL;
+    int64_t len;
+    espl_status st = ESPL_OK;
+    if (espl_comm_rank(c) == 0) {
+        ESPL_CHECK(st, encoded, espl_file_read(path, CORPUS_MAX_BYTES, &text, &len));
+        corpus_note_invalid_bytes(path, text, len);
+        st = corpus_encode_text(t, text, len, &ids);
+    }
+encoded: /* also after a failure, for which the other ranks wait */
+    espl_mem_free(&text);
     return corpus_broadcast(c, st, &ids, out);
 }
 

@@ -66,7 +66,8 @@ static int64_t decode_groups_for(int ranks) {
     return n;
 }
 
-/* Sequences per group: `width`, or the default if it is 0, but no more than there are prompts. */
+/* All groups are equally wide. Sequences per group: `width`, or the default if it is 0, but no more than there are
+ * prompts. */
 static int64_t decode_width_for(int64_t prompts, int64_t groups, int64_t width) {
     int64_t per_group = (espl_max_i64(prompts, 1) + groups - 1) / groups;
     return espl_min_i64(per_group, width > 0 ? width : DEFAULT_WIDTH);
@@ -99,26 +100,21 @@ void espl_decode_need(const espl_prompts *p, const espl_decoding *d, const espl_
 
 /* ------------------------------------------------------------- one turn */
 
-/* Sets slot and rows of a segment in cell `index`, counted over all groups; the counterpart of decode_cells_of. */
-static void decoder_place(const decoder *k, int64_t index, espl_segment *s) {
-    int64_t prefix = k->p->families[0].n, first = (k->o->context - prefix) / k->cell_rows;
-    int64_t per_slot = k->o->context / k->cell_rows;
-    s->prefix_n = prefix;
-    s->slot = index < first ? 0 : 1 + (index - first) / per_slot;
-    s->row = index < first ? prefix + index * k->cell_rows : (index - first) % per_slot * k->cell_rows;
-}
-
 /* Adds a segment for cell i of group g: the rest of its prompt, as far as there is room, or its newest token. Returns
- * the tokens used. */
+ * the tokens used. The cell's slot and rows are the counterpart of decode_cells_of: cells are numbered through all
+ * groups, the first ones behind the prefix in slot 0. */
 static int64_t decoder_feed_cell(decoder *k, int64_t g, int64_t i, int64_t room) {
     decode_group *u = &k->groups[g];
     decode_cell *x = &u->cells[i];
     const espl_prompt *q = &k->p->prompts[x->prompt];
     bool reading = x->fed < q->n;
-    int64_t n = espl_min_i64(reading ? q->n - x->fed : 1, room);
+    int64_t n = espl_min_i64(reading ? q->n - x->fed : 1, room), prefix = k->p->families[0].n;
+    int64_t cell = g * k->width + i, first_slot = (k->o->context - prefix) / k->cell_rows;
+    int64_t later = cell - first_slot, per_slot = k->o->context / k->cell_rows;
     espl_segment *s = &u->segments[u->n_segments];
-    *s = (espl_segment){.pos = k->p->families[0].n + x->fed, .n = n};
-    decoder_place(k, g * k->width + i, s);
+    *s = (espl_segment){.pos = prefix + x->fed, .n = n, .prefix_n = prefix};
+    s->slot = later < 0 ? 0 : 1 + later / per_slot;
+    s->row = later < 0 ? prefix + cell * k->cell_rows : later % per_slot * k->cell_rows;
     s->ids = reading ? k->p->ids + q->at + x->fed : &x->last;
     x->fed += n;
     if (x->fed >= q->n) s->greedy = &u->picked[u->n_segments];
@@ -140,7 +136,9 @@ static void decoder_plan_turn(decoder *k, int64_t g) {
     }
 }
 
-/* A picked token extends the continuation of its cell, or ends it and frees the cell. */
+/* A picked token extends the continuation of its cell, or ends it and frees the cell. A negative id stands for logits
+ * that are not numbers. It is only counted here: leaving the stream at once would strand ranks that have already
+ * planned further turns. */
 static void decoder_take_token(decoder *k, decode_cell *x, int32_t id) {
     int64_t i = x->prompt;
     if (id < 0) k->nan++;
@@ -153,7 +151,8 @@ static void decoder_take_token(decoder *k, decode_cell *x, int32_t id) {
     k->finished++;
 }
 
-/* espl_stream.next: takes in what the group's last turn picked, and plans its next one. */
+/* espl_stream.next: takes in what the group's last turn picked, and plans its next one. Waiting here is what orders
+ * the turns: the tokens were sent n_groups turns ago, so that with enough groups they have already arrived. */
 static espl_status decoder_next(void *context, int64_t i, espl_batch *batch, bool *end) {
     decoder *k = context;
     int64_t g = i % k->n_groups;
@@ -188,7 +187,9 @@ static espl_status decoder_done(void *context, int64_t i) {
 
 /* ---------------------------------------------------------------- setup */
 
-/* Local. As wide as the model was opened for. Call decoder_free in any case. */
+/* Local. Chooses how many sequences run at once: as many as fit into the model's cache and micro-batches. The model may
+ * have been opened for other sets too, so that its options are bounds, not this set's sizes. What it
+ * allocates is freed by the caller, also after a failure. */
 static espl_status decoder_create(decoder *k) {
     if (k->p->n_families != 1)
         return ESPL_FAIL(ESPL_INTERNAL, "decoding takes one family of prompts, not %" PRId64, k->p->n_families);
@@ -217,34 +218,18 @@ static espl_status decoder_create(decoder *k) {
     return ESPL_OK;
 }
 
-static void decoder_free(decoder *k) {
-    for (int64_t g = 0; g < k->n_groups; g++) {
-        espl_mem_free(&k->groups[g].cells);
-        espl_mem_free(&k->groups[g].segments);
-        espl_mem_free(&k->groups[g].segment_cell);
-        espl_mem_free(&k->groups[g].picked);
-    }
-    espl_mem_free(&k->at);
-}
-
-/* Collective. Computes the shared prefix into the front of slot 0. */
-static espl_status decoder_read_prefix(decoder *k) {
-    const espl_prompt_family *f = &k->p->families[0];
-    for (int64_t at = 0; at < f->n; at += k->o->batch_tokens) {
-        espl_segment s = {.pos = at, .n = espl_min_i64(f->n - at, k->o->batch_tokens), .ids = k->p->ids + f->at + at};
-        espl_batch b = {.segments = &s, .n = 1};
-        ESPL_TRY(espl_model_run(k->m, &b, 1, NULL, NULL));
-    }
-    return ESPL_OK;
-}
-
 espl_status espl_eval_decode(espl_comm *c, espl_model *m, const espl_prompts *p, const espl_decoding *d, int32_t *out,
                              int64_t *n_out) {
     decoder k = {.c = c, .m = m, .o = espl_model_options_of(m), .p = p, .d = d, .out = out, .n_out = n_out};
     espl_status st;
     if (p->n == 0) return ESPL_OK;
     ESPL_CHECK(st, done, espl_comm_agree(c, decoder_create(&k)));
-    ESPL_CHECK(st, done, decoder_read_prefix(&k));
+    const espl_prompt_family *f = &p->families[0];
+    for (int64_t at = 0; at < f->n; at += k.o->batch_tokens) { /* the shared prefix, at the front of slot 0 */
+        espl_segment s = {.pos = at, .n = espl_min_i64(f->n - at, k.o->batch_tokens), .ids = p->ids + f->at + at};
+        espl_batch b = {.segments = &s, .n = 1};
+        ESPL_CHECK(st, done, espl_model_run(m, &b, 1, NULL, NULL));
+    }
     espl_stream stream = {.next = decoder_next, .done = decoder_done, .context = &k};
     ESPL_CHECK(st, done, espl_model_stream(m, &stream));
     espl_log_progress(true, "decode: %" PRId64 " / %" PRId64 " continuations", p->n, p->n);
@@ -254,6 +239,12 @@ espl_status espl_eval_decode(espl_comm *c, espl_model *m, const espl_prompts *p,
                        " prompts: its weights hold NaN or infinity, or overflow",
                        k.nan);
 done:
-    decoder_free(&k);
+    for (int64_t g = 0; g < k.n_groups; g++) {
+        espl_mem_free(&k.groups[g].cells);
+        espl_mem_free(&k.groups[g].segments);
+        espl_mem_free(&k.groups[g].segment_cell);
+        espl_mem_free(&k.groups[g].picked);
+    }
+    espl_mem_free(&k.at);
     return espl_comm_agree(c, st);
 }

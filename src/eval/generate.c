@@ -9,10 +9,9 @@
 /* Keeps this stream of random numbers apart from the others that use the same seed. */
 enum { SAMPLING_PURPOSE = 0x5A };
 
+/* A sequence alone in slot 0 of the cache. */
 typedef struct generation {
-    espl_comm *c;
     espl_model *m;
-    const espl_sampling *sampling;
     espl_rng rng;
     float *logits;    /* [vocab] written on the last rank only */
     int32_t *scratch; /* [vocab] */
@@ -32,36 +31,28 @@ static espl_status generation_feed(generation *g, const int32_t *ids, int64_t n)
     return ESPL_OK;
 }
 
-/* The next token, the same on every rank; *eos: it is an end-of-sequence token. */
-static int32_t generation_pick(generation *g, bool *eos) {
-    const espl_model_config *config = espl_model_config_of(g->m);
-    int last = espl_comm_size(g->c) - 1;
-    int32_t id = 0;
-    if (espl_comm_rank(g->c) == last)
-        id = espl_model_sample(g->logits, config->vocab, g->sampling, &g->rng, g->scratch);
-    espl_comm_broadcast(g->c, &id, sizeof id, last);
-    *eos = false;
-    for (int i = 0; i < config->n_eos; i++) *eos = *eos || config->eos[i] == id;
-    return id;
-}
-
 espl_status espl_eval_generate(espl_comm *c, espl_model *m, const espl_corpus *prompt, int64_t max_tokens,
                                const espl_sampling *s, uint64_t seed, espl_on_token on_token, void *context,
                                int32_t *out, int64_t *n_out) {
-    generation g = {.c = c, .m = m, .sampling = s};
-    int64_t vocab = espl_model_config_of(m)->vocab;
+    generation g = {.m = m};
+    const espl_model_config *config = espl_model_config_of(m);
+    int last = espl_comm_size(c) - 1;
     espl_status st;
     *n_out = 0;
     espl_rng_seed(&g.rng, seed, 0, SAMPLING_PURPOSE);
-    ESPL_CHECK(st, allocated, espl_mem_alloc(&g.logits, vocab, sizeof *g.logits, "logits"));
-    ESPL_CHECK(st, allocated, espl_mem_alloc(&g.scratch, vocab, sizeof *g.scratch, "sampling scratch"));
+    ESPL_CHECK(st, allocated, espl_mem_alloc(&g.logits, config->vocab, sizeof *g.logits, "logits"));
+    ESPL_CHECK(st, allocated, espl_mem_alloc(&g.scratch, config->vocab, sizeof *g.scratch, "sampling scratch"));
 allocated:
     ESPL_CHECK(st, done, espl_comm_agree(c, st));
     ESPL_CHECK(st, done, generation_feed(&g, prompt->ids, prompt->n));
-    for (bool more = true, eos; *n_out < max_tokens;) {
-        int32_t id = generation_pick(&g, &eos);
+    for (bool more = true, eos = false; *n_out < max_tokens;) {
+        int32_t id = 0;
+        if (espl_comm_rank(c) == last) id = espl_model_sample(g.logits, config->vocab, s, &g.rng, g.scratch);
+        espl_comm_broadcast(c, &id, sizeof id, last);
+        for (int i = 0; i < config->n_eos; i++) eos = eos || config->eos[i] == id;
         if (eos) break;
         out[(*n_out)++] = id;
+        /* Only rank 0 shows tokens, so only it can be told to stop. */
         if (espl_comm_rank(c) == 0 && on_token) more = on_token(context, out, *n_out);
         espl_comm_broadcast(c, &more, sizeof more, 0);
         if (!more || *n_out == max_tokens) break;

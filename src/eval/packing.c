@@ -130,6 +130,7 @@ failed:
     return st;
 }
 
+/* Compares addresses of ids: segments of a prompt cover its ids without gaps, whatever pieces they were cut into. */
 bool espl_packing_ends_prompt(const espl_packing *k, const espl_prompts *p, int64_t segment) {
     if (k->owner[segment] < 0) return false;
     const espl_prompt *q = &p->prompts[k->owner[segment]];

@@ -12,57 +12,46 @@
 
 #include "run_batches.h"
 
-typedef struct corpus_pass {
-    espl_segment *segments; /* [n] */
-    espl_batch *batches;    /* [n] one segment each */
-    int64_t n;
-    int32_t *targets; /* [corpus->n] the next token of the window, -1 at its end */
-} corpus_pass;
-
-static void corpus_pass_free(corpus_pass *p) {
-    espl_mem_free(&p->segments);
-    espl_mem_free(&p->batches);
-    espl_mem_free(&p->targets);
-}
-
-/* logprob [corpus->n]: the model writes at the position that predicts a token, not at the token's own. */
-static espl_status corpus_pass_create(const espl_corpus *corpus, int64_t window, int64_t piece, double *logprob,
-                                      corpus_pass *p) {
-    int64_t windows = (corpus->n + window - 1) / window;
-    int64_t pieces = windows * ((window + piece - 1) / piece); /* an upper bound: the last window may be shorter */
-    ESPL_TRY(espl_mem_alloc(&p->segments, pieces, sizeof *p->segments, "segments"));
-    ESPL_TRY(espl_mem_alloc(&p->batches, pieces, sizeof *p->batches, "micro-batches"));
-    ESPL_TRY(espl_mem_alloc(&p->targets, corpus->n, sizeof *p->targets, "targets"));
-    for (int64_t w = 0; w < corpus->n; w += window) {
-        int64_t end = espl_min_i64(w + window, corpus->n);
-        for (int64_t at = w; at < end; at += piece) {
-            int64_t i = p->n++;
-            p->segments[i] = (espl_segment){.pos = at - w,
-                                            .n = espl_min_i64(piece, end - at),
-                                            .ids = corpus->ids + at,
-                                            .targets = p->targets + at,
-                                            .logprob = logprob + at};
-            p->batches[i] = (espl_batch){.segments = &p->segments[i], .n = 1};
-        }
-        for (int64_t t = w; t < end; t++) p->targets[t] = t + 1 < end ? corpus->ids[t + 1] : -1;
-    }
-    return ESPL_OK;
-}
-
 espl_status espl_eval_logprobs(espl_comm *c, espl_model *m, const espl_corpus *corpus, int64_t window, const char *what,
                                double *out) {
-    corpus_pass p = {0};
-    espl_status st = espl_comm_agree(c, corpus_pass_create(corpus, window, espl_model_batch_tokens(m), out, &p));
-    if (st == ESPL_OK) st = espl_eval_run_batches(c, m, p.batches, p.n, what);
-    corpus_pass_free(&p);
-    ESPL_TRY(st);
+    int64_t piece = espl_model_batch_tokens(m), n = 0;
+    int64_t windows = (corpus->n + window - 1) / window;
+    int64_t pieces = windows * ((window + piece - 1) / piece); /* an upper bound: the last window may be shorter */
+    espl_segment *segments = NULL;
+    espl_batch *batches = NULL;
+    int32_t *targets = NULL; /* [corpus->n] the next token of the window, -1 at its end */
+    espl_status st;
+    ESPL_CHECK(st, planned, espl_mem_alloc(&segments, pieces, sizeof *segments, "segments"));
+    ESPL_CHECK(st, planned, espl_mem_alloc(&batches, pieces, sizeof *batches, "micro-batches"));
+    ESPL_CHECK(st, planned, espl_mem_alloc(&targets, corpus->n, sizeof *targets, "targets"));
+    for (int64_t w = 0; w < corpus->n; w += window) {
+        int64_t end = espl_min_i64(w + window, corpus->n);
+        for (int64_t at = w; at < end; at += piece, n++) {
+            segments[n] = (espl_segment){.pos = at - w,
+                                         .n = espl_min_i64(piece, end - at),
+                                         .ids = corpus->ids + at,
+                                         .targets = targets + at,
+                                         .logprob = out + at};
+            batches[n] = (espl_batch){.segments = &segments[n], .n = 1};
+        }
+        for (int64_t t = w; t < end; t++) targets[t] = t + 1 < end ? corpus->ids[t + 1] : -1;
+    }
+planned:
+    ESPL_CHECK(st, done, espl_comm_agree(c, st));
+    ESPL_CHECK(st, done, espl_eval_run_batches(c, m, batches, n, what));
     espl_comm_broadcast(c, out, corpus->n * (int64_t)sizeof *out, espl_comm_size(c) - 1);
-    /* From the predicting position to the predicted token; backwards, so that nothing is overwritten too early. */
+    /* The model writes at the position that predicts a token. Move each value to the token itself; backwards, so that
+     * none is overwritten before it has moved. */
     for (int64_t i = corpus->n - 1; i >= 0; i--) out[i] = i % window == 0 ? NAN : out[i - 1];
-    return ESPL_OK;
+done:
+    espl_mem_free(&segments);
+    espl_mem_free(&batches);
+    espl_mem_free(&targets);
+    return st;
 }
 
-/* Fills r->nll .. r->perplexity_stderr from the log-probabilities of r->windows windows. */
+/* Fills r->nll .. r->perplexity_stderr from the log-probabilities of r->windows windows. The standard error treats
+ * windows, not tokens, as independent: tokens of one text are correlated. It needs two windows. */
 static void perplexity_summarise(const double *logprob, espl_perplexity *r, double *window_nll) {
     double sum = 0, squares = 0;
     for (int64_t w = 0; w < r->windows; w++) {

@@ -41,6 +41,7 @@ static int64_t builder_common_prefix(const espl_prompt_builder *b, int64_t first
     return common;
 }
 
+/* Families are consecutive prompts of one group: callers sort, the builder does not. */
 espl_status espl_prompt_builder_finish(const espl_prompt_builder *b, espl_prompts *out) {
     espl_status st;
     espl_ids ids = {0};

@@ -12,7 +12,7 @@ typedef struct batch_progress {
     double start;
 } batch_progress;
 
-static int64_t batch_tokens(const espl_batch *b) {
+static int64_t progress_batch_tokens(const espl_batch *b) {
     int64_t n = 0;
     for (int64_t i = 0; i < b->n; i++) n += b->segments[i].n;
     return n;
@@ -20,7 +20,7 @@ static int64_t batch_tokens(const espl_batch *b) {
 
 static void batch_progress_show(void *context, int64_t done, int64_t n) {
     batch_progress *g = context;
-    g->tokens += batch_tokens(&g->batches[done - 1]);
+    g->tokens += progress_batch_tokens(&g->batches[done - 1]);
     /* The first micro-batch may take less than a tick of the clock. */
     double seconds = espl_clock_now() - g->start, rate = (double)g->tokens / fmax(seconds, 1e-9);
     espl_log_progress(done == n, "%s: %" PRId64 " / %" PRId64 " tokens, %.1f tokens/s, %.0f s to go", g->what,
@@ -29,6 +29,6 @@ static void batch_progress_show(void *context, int64_t done, int64_t n) {
 
 espl_status espl_eval_run_batches(espl_comm *c, espl_model *m, const espl_batch *batches, int64_t n, const char *what) {
     batch_progress g = {.what = what, .batches = batches, .start = espl_clock_now()};
-    for (int64_t i = 0; i < n; i++) g.total += batch_tokens(&batches[i]);
+    for (int64_t i = 0; i < n; i++) g.total += progress_batch_tokens(&batches[i]);
     return espl_comm_agree(c, espl_model_run(m, batches, n, batch_progress_show, &g));
 }

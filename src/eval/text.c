@@ -65,6 +65,7 @@ static const struct {
                      {0x460, 0x480, 2, 1},  {0x48A, 0x4BE, 2, 1},   {0x4C1, 0x4CD, 2, 1},   {0x4D0, 0x52E, 2, 1},
                      {0x531, 0x556, 1, 48}, {0x1E00, 0x1E94, 2, 1}, {0x1EA0, 0x1EFE, 2, 1}, {0xFF21, 0xFF3A, 1, 32}};
 
+/* The lower case of one code point, itself if it has none. */
 static uint32_t text_lower(uint32_t cp) {
     if (cp == 0x178) return 0xFF; /* Y with diaeresis: its lower case is in Latin-1 */
     for (size_t i = 0; i < sizeof text_capitals / sizeof *text_capitals; i++)
@@ -114,6 +115,7 @@ void espl_text_strip(const char **text, int64_t *len) {
     }
 }
 
+/* acc_norm divides by this: it must agree with Python's len() to the unit. */
 int64_t espl_text_characters(const char *text, int64_t len) {
     int64_t n = 0;
     uint32_t cp;
@@ -174,6 +176,7 @@ void espl_text_normalise(const char *text, int64_t len, espl_str *out) {
     espl_str_free(&plain);
 }
 
+/* Normalised texts have single spaces only, so that a word ends at a space or at the end of the text. */
 bool espl_text_has_words(const char *a, const char *b) {
     size_t n = strlen(b);
     if (n == 0) return false;

@@ -19,23 +19,6 @@ void espl_choices_result_free(espl_choices_result *r) {
     espl_mem_free(&r->choice_norm);
 }
 
-/* Collective. by_id [prompts.n_ids]: the log-probability of each id's target, on every rank. */
-static espl_status choices_run(espl_comm *c, espl_model *m, const espl_choices *set, double *by_id) {
-    espl_packing k;
-    ESPL_TRY(espl_comm_agree(c, espl_packing_create(&set->prompts, espl_model_options_of(m), &k)));
-    for (int64_t i = 0; i < k.n; i++) {
-        espl_segment *s = &k.segments[i];
-        if (k.owner[i] < 0) continue; /* a shared prefix has no targets */
-        s->targets = set->targets + (s->ids - set->prompts.ids);
-        s->logprob = by_id + (s->ids - set->prompts.ids);
-    }
-    espl_status st = espl_eval_run_batches(c, m, k.batches, k.n_batches, "choices");
-    espl_packing_free(&k);
-    if (st == ESPL_OK)
-        espl_comm_broadcast(c, by_id, set->prompts.n_ids * (int64_t)sizeof *by_id, espl_comm_size(c) - 1);
-    return st;
-}
-
 /* The first among equals, like numpy's argmax; -1 if a value is NaN: a ruined model gives no answer. */
 static int32_t choices_best(const espl_choices *set, const espl_choice_question *q, const double *logprob,
                             bool per_character) {
@@ -53,21 +36,31 @@ static int32_t choices_best(const espl_choices *set, const espl_choice_question 
 }
 
 espl_status espl_eval_choices(espl_comm *c, espl_model *m, const espl_choices *set, espl_choices_result *out) {
-    double start = espl_clock_now(), *by_id = NULL;
+    double start = espl_clock_now(), *by_id = NULL; /* by_id [p->n_ids]: the log-probability of each id's target */
     const espl_prompts *p = &set->prompts;
     int64_t hits = 0, hits_norm = 0;
+    espl_packing packing = {0};
     espl_status st;
     *out = (espl_choices_result){0};
-    ESPL_CHECK(st, allocated, espl_mem_alloc(&by_id, p->n_ids, sizeof *by_id, "log-probabilities"));
-    ESPL_CHECK(st, allocated, espl_mem_alloc(&out->logprob, p->n, sizeof *out->logprob, "log-probabilities"));
-    ESPL_CHECK(st, allocated, espl_mem_alloc(&out->choice, set->n, sizeof *out->choice, "answers"));
-    ESPL_CHECK(st, allocated, espl_mem_alloc(&out->choice_norm, set->n, sizeof *out->choice_norm, "answers"));
-allocated:
+    ESPL_CHECK(st, planned, espl_mem_alloc(&by_id, p->n_ids, sizeof *by_id, "log-probabilities"));
+    ESPL_CHECK(st, planned, espl_mem_alloc(&out->logprob, p->n, sizeof *out->logprob, "log-probabilities"));
+    ESPL_CHECK(st, planned, espl_mem_alloc(&out->choice, set->n, sizeof *out->choice, "answers"));
+    ESPL_CHECK(st, planned, espl_mem_alloc(&out->choice_norm, set->n, sizeof *out->choice_norm, "answers"));
+    ESPL_CHECK(st, planned, espl_packing_create(p, espl_model_options_of(m), &packing));
+    for (int64_t i = 0; i < packing.n; i++) {
+        if (packing.owner[i] < 0) continue; /* a shared prefix has no targets */
+        int64_t at = packing.segments[i].ids - p->ids;
+        packing.segments[i].targets = set->targets + at;
+        packing.segments[i].logprob = by_id + at;
+    }
+planned:
     ESPL_CHECK(st, done, espl_comm_agree(c, st));
-    ESPL_CHECK(st, done, choices_run(c, m, set, by_id));
+    ESPL_CHECK(st, done, espl_eval_run_batches(c, m, packing.batches, packing.n_batches, "choices"));
+    /* The last rank has the log-probabilities. */
+    espl_comm_broadcast(c, by_id, p->n_ids * (int64_t)sizeof *by_id, espl_comm_size(c) - 1);
     for (int64_t i = 0; i < p->n; i++)
-        for (int64_t k = p->prompts[i].at; k < p->prompts[i].at + p->prompts[i].n; k++)
-            if (set->targets[k] >= 0) out->logprob[i] += by_id[k];
+        for (int64_t at = p->prompts[i].at; at < p->prompts[i].at + p->prompts[i].n; at++)
+            if (set->targets[at] >= 0) out->logprob[i] += by_id[at];
     for (int64_t i = 0; i < set->n; i++) {
         const espl_choice_question *q = &set->questions[i];
         out->choice[i] = choices_best(set, q, out->logprob, false);
@@ -81,6 +74,7 @@ allocated:
 done:
     if (st != ESPL_OK) espl_choices_result_free(out);
     espl_mem_free(&by_id);
+    espl_packing_free(&packing);
     out->seconds = espl_clock_now() - start;
     return st;
 }

@@ -78,27 +78,22 @@ done:
     return st;
 }
 
-/* The target of a scored position is the next id, of the last one the final token that is not read. */
-static espl_status choices_make_targets(const choices_encoder *e, espl_choices *out) {
-    const espl_prompts *p = &out->prompts;
-    ESPL_TRY(espl_mem_alloc(&out->targets, p->n_ids, sizeof *out->targets, "targets"));
-    for (int64_t i = 0; i < p->n_ids; i++) out->targets[i] = -1;
-    for (int64_t i = 0; i < p->n; i++) {
-        int64_t end = p->prompts[i].at + p->prompts[i].n;
-        for (int64_t k = end - e->scored.data[i]; k < end; k++)
-            out->targets[k] = k + 1 < end ? p->ids[k + 1] : e->last.data[i];
-    }
-    return ESPL_OK;
-}
-
 /* Rank 0's part of espl_choices_read. */
 static espl_status choices_read_and_encode(const espl_tokenizer *t, const espl_choices_options *o, espl_choices *out) {
     espl_choices_source source = {0};
     choices_encoder e = {.t = t, .source = &source, .o = o};
+    const espl_prompts *p = &out->prompts;
     espl_status st;
     ESPL_CHECK(st, done, espl_choices_source_read(o->path, &source));
     ESPL_CHECK(st, done, choices_encode_all(&e, out));
-    st = choices_make_targets(&e, out);
+    ESPL_CHECK(st, done, espl_mem_alloc(&out->targets, p->n_ids, sizeof *out->targets, "targets"));
+    for (int64_t i = 0; i < p->n_ids; i++) out->targets[i] = -1;
+    /* A scored position predicts the next id; the last one predicts the final token, which is not read. */
+    for (int64_t i = 0; i < p->n; i++) {
+        int64_t end = p->prompts[i].at + p->prompts[i].n;
+        for (int64_t k = end - e.scored.data[i]; k < end; k++)
+            out->targets[k] = k + 1 < end ? p->ids[k + 1] : e.last.data[i];
+    }
 done:
     espl_prompt_builder_free(&e.prompts);
     espl_ids_free(&e.last);
@@ -108,20 +103,19 @@ done:
     return st;
 }
 
-static espl_status choices_broadcast(espl_comm *c, espl_choices *s) {
-    espl_comm_broadcast(c, &s->n, sizeof s->n, 0);
-    ESPL_TRY(espl_eval_broadcast_array(c, &s->questions, s->n, sizeof *s->questions, "questions"));
-    ESPL_TRY(espl_prompts_broadcast(c, &s->prompts));
-    ESPL_TRY(espl_eval_broadcast_array(c, &s->targets, s->prompts.n_ids, sizeof *s->targets, "targets"));
-    return espl_eval_broadcast_array(c, &s->characters, s->prompts.n, sizeof *s->characters, "choices");
-}
-
 espl_status espl_choices_read(espl_comm *c, const espl_tokenizer *t, const espl_choices_options *o, espl_choices *out) {
-    *out = (espl_choices){0};
     double start = espl_clock_now();
-    espl_status st = espl_comm_agree(c, espl_comm_rank(c) == 0 ? choices_read_and_encode(t, o, out) : ESPL_OK);
+    espl_status st;
+    *out = (espl_choices){0};
+    ESPL_CHECK(st, done, espl_comm_agree(c, espl_comm_rank(c) == 0 ? choices_read_and_encode(t, o, out) : ESPL_OK));
     espl_region_add(ESPL_REGION_TOKENIZE, espl_clock_now() - start);
-    if (st == ESPL_OK) st = choices_broadcast(c, out);
+    espl_comm_broadcast(c, &out->n, sizeof out->n, 0);
+    ESPL_CHECK(st, done, espl_eval_broadcast_array(c, &out->questions, out->n, sizeof *out->questions, "questions"));
+    ESPL_CHECK(st, done, espl_prompts_broadcast(c, &out->prompts));
+    ESPL_CHECK(st, done,
+               espl_eval_broadcast_array(c, &out->targets, out->prompts.n_ids, sizeof *out->targets, "targets"));
+    st = espl_eval_broadcast_array(c, &out->characters, out->prompts.n, sizeof *out->characters, "choices");
+done:
     if (st != ESPL_OK) espl_choices_free(out);
     return st;
 }

@@ -18,6 +18,7 @@ enum {
     CHOICES_MAX = 1000         /* of one question */
 };
 
+/* Stores a string of the file; *at receives its offset. Offsets stay valid while the text grows, pointers would not. */
 static espl_status choices_put_text(espl_choices_source *s, const cJSON *item, const char *where, const char *key,
                                     int64_t *at) {
     if (!cJSON_IsString(item)) return ESPL_FAIL(ESPL_FORMAT, "%s: \"%s\" must be text", where, key);
@@ -26,6 +27,7 @@ static espl_status choices_put_text(espl_choices_source *s, const cJSON *item, c
     return espl_str_status(&s->text);
 }
 
+/* Makes room for one more question with that many choices. */
 static espl_status choices_reserve(espl_choices_source *s, int64_t pairs) {
     if (s->n_pairs + pairs > s->cap_pairs) {
         int64_t cap = s->n_pairs + pairs + s->cap_pairs;
@@ -40,7 +42,7 @@ static espl_status choices_reserve(espl_choices_source *s, int64_t pairs) {
     return ESPL_OK;
 }
 
-/* Adds one line of the file. */
+/* Adds one line of the file. An empty choice is refused: its score per character would divide by zero. */
 static espl_status choices_read_question(espl_choices_source *s, const cJSON *doc, const char *where, int64_t line) {
     const cJSON *choices = espl_json_member(doc, "choices"), *context = espl_json_member(doc, "context"), *choice;
     const char *delimiter = " ";

@@ -80,7 +80,9 @@ static espl_status freebaseqa_decode_ids(freebaseqa_scorer *s, const int32_t *id
     return espl_tokenizer_decode(t, s->known, known, true, &s->text);
 }
 
-/* llm-kick searches the whole output: s->text becomes prompt i and its continuation, decoded together. */
+/* Prompt and continuation are decoded together, not joined as texts, since that is what the benchmark does: a
+ * tokenizer may drop a space at the start of what it decodes. llm-kick searches the whole output: s->text becomes
+ * prompt i and its continuation, decoded together. */
 static espl_status freebaseqa_decode_output(freebaseqa_scorer *s, int64_t i, const int32_t *ids, int64_t n) {
     const espl_prompts *p = &s->f->prompts;
     espl_ids all = {0};
@@ -94,7 +96,8 @@ done:
     return st;
 }
 
-/* Reduces a text to its first line, without white space at its ends. */
+/* Reduces a text to its first line, without white space at its ends. A stop token may carry text behind its line end.
+ */
 static void freebaseqa_first_line(espl_str *s) {
     const char *text = s->len ? s->data : "", *end = memchr(text, '\n', (size_t)s->len);
     int64_t len = end ? end - text : s->len;
@@ -104,9 +107,8 @@ static void freebaseqa_first_line(espl_str *s) {
     espl_str_put(s, "", 0);
 }
 
-static const char *freebaseqa_alias(const espl_freebaseqa *f, int64_t i) { return f->text + f->alias_at[i]; }
-
-/* Sets s->normal and s->alias. */
+/* Sets s->normal and s->alias. The text is normalised again for each name: names are few, and the two ways of
+ * normalising alternate. */
 static void freebaseqa_normalise(freebaseqa_scorer *s, const char *name,
                                  void (*normalise)(const char *, int64_t, espl_str *)) {
     s->normal.len = s->alias.len = 0;
@@ -118,7 +120,7 @@ static void freebaseqa_normalise(freebaseqa_scorer *s, const char *name,
 static void freebaseqa_compare(freebaseqa_scorer *s, const espl_freebaseqa_question *q, espl_freebaseqa_answer *a) {
     bool standard = s->f->mode == ESPL_FREEBASEQA_STANDARD;
     for (int64_t i = 0; i < (standard ? q->aliases : q->first_aliases); i++) {
-        const char *name = freebaseqa_alias(s->f, q->alias + i);
+        const char *name = s->f->text + s->f->alias_at[q->alias + i];
         freebaseqa_normalise(s, name, standard ? espl_text_normalise : espl_text_squeeze);
         /* SQuAD's normalisation leaves nothing of some names (the language code "an"). Compare those as they are: else
          * they could not be answered, or an empty answer would be right. */
@@ -197,7 +199,7 @@ void espl_freebaseqa_details(const espl_freebaseqa *set, const espl_freebaseqa_r
         espl_json_put_text(&w, "mode", espl_freebaseqa_mode_name(set->mode));
         espl_json_put_text(&w, "id", set->text + q->id);
         espl_json_put_text(&w, "question", set->text + q->question);
-        espl_json_put_text(&w, "answer", freebaseqa_alias(set, q->alias));
+        espl_json_put_text(&w, "answer", set->text + set->alias_at[q->alias]);
         espl_json_put_text(&w, "continuation", r->text.data + a->text);
         if (set->mode == ESPL_FREEBASEQA_STANDARD) espl_json_put_bool(&w, "exact", a->exact);
         espl_json_put_bool(&w, "contains", a->contains);

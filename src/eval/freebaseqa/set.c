@@ -72,6 +72,8 @@ static espl_status freebaseqa_choose_questions(freebaseqa_encoder *e, int64_t sk
     return ESPL_OK;
 }
 
+/* Encodes all prompts and sets f->shots and the questions' max_tokens. What does not fit even without examples is cut
+ * on the left: the question's end and "A:" matter most. */
 static espl_status freebaseqa_encode_all(freebaseqa_encoder *e, espl_freebaseqa *f) {
     espl_prompt_builder b = {0};
     espl_status st;
@@ -151,24 +153,22 @@ done:
     return st;
 }
 
-static espl_status freebaseqa_broadcast(espl_comm *c, espl_freebaseqa *f) {
-    int64_t counts[3] = {f->n, f->n_stops, f->shots};
-    espl_comm_broadcast(c, counts, sizeof counts, 0);
-    f->n = counts[0];
-    f->n_stops = counts[1];
-    f->shots = counts[2];
-    ESPL_TRY(espl_eval_broadcast_array(c, &f->questions, f->n, sizeof *f->questions, "questions"));
-    ESPL_TRY(espl_eval_broadcast_array(c, &f->stops, f->n_stops, 1, "stop tokens"));
-    return espl_prompts_broadcast(c, &f->prompts);
-}
-
 espl_status espl_freebaseqa_read(espl_comm *c, const espl_tokenizer *t, const espl_freebaseqa_options *o,
                                  espl_freebaseqa *out) {
-    *out = (espl_freebaseqa){.mode = o->mode, .tokenizer = t};
     double start = espl_clock_now();
-    espl_status st = espl_comm_agree(c, espl_comm_rank(c) == 0 ? freebaseqa_read_and_encode(t, o, out) : ESPL_OK);
+    espl_status st;
+    *out = (espl_freebaseqa){.mode = o->mode, .tokenizer = t};
+    ESPL_CHECK(st, done, espl_comm_agree(c, espl_comm_rank(c) == 0 ? freebaseqa_read_and_encode(t, o, out) : ESPL_OK));
     espl_region_add(ESPL_REGION_TOKENIZE, espl_clock_now() - start);
-    if (st == ESPL_OK) st = freebaseqa_broadcast(c, out);
+    int64_t counts[3] = {out->n, out->n_stops, out->shots};
+    espl_comm_broadcast(c, counts, sizeof counts, 0);
+    out->n = counts[0];
+    out->n_stops = counts[1];
+    out->shots = counts[2];
+    ESPL_CHECK(st, done, espl_eval_broadcast_array(c, &out->questions, out->n, sizeof *out->questions, "questions"));
+    ESPL_CHECK(st, done, espl_eval_broadcast_array(c, &out->stops, out->n_stops, 1, "stop tokens"));
+    st = espl_prompts_broadcast(c, &out->prompts);
+done:
     if (st != ESPL_OK) espl_freebaseqa_free(out);
     return st;
 }

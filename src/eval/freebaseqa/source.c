@@ -16,12 +16,14 @@ enum {
     FREEBASEQA_WHERE_BYTES = 512    /* "file: question 17" in messages */
 };
 
+/* Stores a string; *at receives its offset. Offsets stay valid while the text grows, pointers would not. */
 static espl_status freebaseqa_put_text(espl_freebaseqa_source *s, const char *text, int64_t *at) {
     *at = s->text.len;
     espl_str_put(&s->text, text, (int64_t)strlen(text) + 1);
     return espl_str_status(&s->text);
 }
 
+/* Appends the names of one answer to the question's aliases. */
 static espl_status freebaseqa_read_answer(espl_freebaseqa_source *s, const cJSON *answer, const char *where) {
     const cJSON *names = espl_json_member(answer, "AnswersName"), *name;
     if (!cJSON_IsObject(answer) || !cJSON_IsArray(names))
@@ -39,6 +41,7 @@ static espl_status freebaseqa_read_answer(espl_freebaseqa_source *s, const cJSON
     return ESPL_OK;
 }
 
+/* Reads one question into *q. A question whose answers have no name could never be answered: refused. */
 static espl_status freebaseqa_read_question(espl_freebaseqa_source *s, const cJSON *item, const char *where,
                                             espl_freebaseqa_question *q) {
     const char *id = "", *question = NULL;

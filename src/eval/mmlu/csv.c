@@ -23,6 +23,7 @@ static espl_status csv_malformed(const csv_reader *r, int64_t line, const char *
     return ESPL_FAIL(ESPL_FORMAT, "%s: line %" PRId64 ": %s", r->name, line, what);
 }
 
+/* Appends to one of the arrays of 64-bit offsets. */
 static espl_status csv_append(int64_t **array, int64_t *n, int64_t *cap, int64_t value) {
     if (*n == *cap) {
         int64_t grown = *cap ? *cap * 2 : 64;
@@ -47,6 +48,7 @@ static bool csv_skip_line_break(csv_reader *r) {
     return n > 0;
 }
 
+/* Copies a byte of a cell; line breaks inside quotes count for messages. */
 static void csv_put_byte(csv_reader *r) {
     if (*r->at == '\n') r->line++;
     espl_str_put(&r->text, r->at++, 1);
@@ -74,6 +76,7 @@ static espl_status csv_read_field(csv_reader *r) {
     return csv_malformed(r, opened, "a quote is opened and not closed");
 }
 
+/* Reads one row. The number of columns is checked at its end, so that the message can name what was found. */
 static espl_status csv_read_row(csv_reader *r) {
     int64_t started = r->line, n = 0;
     ESPL_TRY(csv_append(&r->lines, &r->rows, &r->cap_rows, started));

@@ -19,22 +19,6 @@ void espl_mmlu_result_free(espl_mmlu_result *r) {
     espl_mem_free(&r->answers);
 }
 
-/* Collective. Fills the logits of all answers, on every rank. */
-static espl_status mmlu_run(espl_comm *c, espl_model *m, const espl_mmlu *set, espl_mmlu_answer *answers) {
-    espl_packing k;
-    ESPL_TRY(espl_comm_agree(c, espl_packing_create(&set->prompts, espl_model_options_of(m), &k)));
-    for (int64_t i = 0; i < k.n; i++) {
-        if (!espl_packing_ends_prompt(&k, &set->prompts, i)) continue;
-        k.segments[i].selected = set->letters;
-        k.segments[i].n_selected = ESPL_MMLU_CHOICES;
-        k.segments[i].selected_logits = answers[k.owner[i]].logits;
-    }
-    espl_status st = espl_eval_run_batches(c, m, k.batches, k.n_batches, "MMLU");
-    espl_packing_free(&k);
-    if (st == ESPL_OK) espl_comm_broadcast(c, answers, set->n * (int64_t)sizeof *answers, espl_comm_size(c) - 1);
-    return st;
-}
-
 /* Sets a->choice. A NaN is no answer: a ruined model must not score by luck. Returns whether a second letter is as
  * good as equal. */
 static bool mmlu_choose_letter(espl_mmlu_answer *a) {
@@ -49,11 +33,6 @@ static bool mmlu_choose_letter(espl_mmlu_answer *a) {
     for (int k = 0; k < ESPL_MMLU_CHOICES; k++)
         if (k != a->choice && a->logits[a->choice] - a->logits[k] < NEAR_TIE) return true;
     return false;
-}
-
-static void mmlu_count(espl_proportion *s, bool hit) {
-    s->hits += hit;
-    s->n++;
 }
 
 /* Turns counts into proportions and averages the subjects. The average's variance is the one of independent
@@ -81,26 +60,40 @@ static void mmlu_finish_proportions(const espl_mmlu *set, espl_mmlu_result *r) {
 espl_status espl_eval_mmlu(espl_comm *c, espl_model *m, const espl_mmlu *set, espl_mmlu_result *out) {
     double start = espl_clock_now();
     espl_status st;
+    espl_packing packing = {0};
     *out = (espl_mmlu_result){0};
-    ESPL_CHECK(st, allocated, espl_mem_alloc(&out->answers, set->n, sizeof *out->answers, "answers"));
-    ESPL_CHECK(st, allocated, espl_mem_alloc(&out->subjects, set->n_subjects, sizeof *out->subjects, "subjects"));
-allocated:
+    ESPL_CHECK(st, planned, espl_mem_alloc(&out->answers, set->n, sizeof *out->answers, "answers"));
+    ESPL_CHECK(st, planned, espl_mem_alloc(&out->subjects, set->n_subjects, sizeof *out->subjects, "subjects"));
+    ESPL_CHECK(st, planned, espl_packing_create(&set->prompts, espl_model_options_of(m), &packing));
+    for (int64_t i = 0; i < packing.n; i++) {
+        if (!espl_packing_ends_prompt(&packing, &set->prompts, i)) continue;
+        packing.segments[i].selected = set->letters;
+        packing.segments[i].n_selected = ESPL_MMLU_CHOICES;
+        packing.segments[i].selected_logits = out->answers[packing.owner[i]].logits;
+    }
+planned:
     ESPL_CHECK(st, done, espl_comm_agree(c, st));
-    ESPL_CHECK(st, done, mmlu_run(c, m, set, out->answers));
+    ESPL_CHECK(st, done, espl_eval_run_batches(c, m, packing.batches, packing.n_batches, "MMLU"));
+    /* The last rank has the logits. */
+    espl_comm_broadcast(c, out->answers, set->n * (int64_t)sizeof *out->answers, espl_comm_size(c) - 1);
     for (int64_t i = 0; i < set->n; i++) {
         const espl_mmlu_question *q = &set->questions[i];
         espl_mmlu_answer *a = &out->answers[i];
         out->near_ties += mmlu_choose_letter(a);
         bool hit = a->choice == q->answer;
-        mmlu_count(&out->micro, hit);
-        mmlu_count(&out->categories[set->subjects[q->subject].category], hit);
-        mmlu_count(&out->subjects[q->subject], hit);
+        espl_proportion *counts[] = {&out->micro, &out->categories[set->subjects[q->subject].category],
+                                     &out->subjects[q->subject]};
+        for (size_t k = 0; k < sizeof counts / sizeof *counts; k++) {
+            counts[k]->hits += hit;
+            counts[k]->n++;
+        }
         out->unanswered += a->choice < 0;
         out->dropped_shots += q->dropped > 0;
         out->cut += q->cut > 0;
     }
     mmlu_finish_proportions(set, out);
 done:
+    espl_packing_free(&packing);
     if (st != ESPL_OK) espl_mmlu_result_free(out);
     out->seconds = espl_clock_now() - start;
     return st;

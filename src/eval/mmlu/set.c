@@ -58,6 +58,7 @@ done:
     return st;
 }
 
+/* What encoding the prompts needs, on rank 0. */
 typedef struct mmlu_encoder {
     const espl_tokenizer *t;
     const espl_mmlu_source *source;
@@ -67,23 +68,12 @@ typedef struct mmlu_encoder {
     espl_str text; /* scratch */
 } mmlu_encoder;
 
+/* Encodes the prompt of *q with the first `shots` examples into e->ids, not yet cut and without the lead. */
 static espl_status mmlu_encode_prompt(mmlu_encoder *e, const espl_mmlu_question *q, int64_t shots) {
     e->text.len = e->ids.len = 0;
     espl_mmlu_source_prompt(e->source, q->subject, q->row, shots, &e->text);
     ESPL_TRY(espl_str_status(&e->text));
     return espl_tokenizer_encode(e->t, e->text.data, e->text.len, true, &e->ids);
-}
-
-/* Encodes a question with as many examples as fit, and notes how many in *q. The prompt in e->ids is not cut yet. */
-static espl_status mmlu_encode_question(mmlu_encoder *e, espl_mmlu_question *q) {
-    int64_t room = e->o->context - e->lead.len;
-    int64_t wanted = espl_min_i64(e->o->shots, e->source->subjects[q->subject].dev.rows), shots = wanted;
-    ESPL_TRY(mmlu_encode_prompt(e, q, shots));
-    while (e->ids.len > room && shots > 0) ESPL_TRY(mmlu_encode_prompt(e, q, --shots));
-    q->shots = (int32_t)shots;
-    q->dropped = (int32_t)(wanted - shots);
-    q->cut = (int32_t)espl_max_i64(e->ids.len - room, 0);
-    return espl_eval_ids_append(&e->ids, e->lead.data, e->lead.len);
 }
 
 /* By subject, then from many examples to few, then by row: questions that share a prefix are adjacent. */
@@ -94,13 +84,21 @@ static int mmlu_compare_families(const void *a, const void *b) {
     return (x->row > y->row) - (x->row < y->row);
 }
 
-/* Encodes all questions in their current order. *sorted: families were adjacent. */
+/* Encodes all questions in their current order, each with as many examples as fit, and notes in each what was left out.
+ * *sorted: questions that share a prefix were adjacent. */
 static espl_status mmlu_encode_in_order(mmlu_encoder *e, espl_mmlu *out, espl_prompt_builder *b, bool *sorted) {
+    int64_t room = e->o->context - e->lead.len;
     *sorted = true;
     for (int64_t i = 0; i < out->n; i++) {
         espl_mmlu_question *q = &out->questions[i];
-        ESPL_TRY(mmlu_encode_question(e, q));
-        int64_t family = q->subject * (e->o->shots + 1) + q->shots;
+        int64_t wanted = espl_min_i64(e->o->shots, e->source->subjects[q->subject].dev.rows), shots = wanted;
+        ESPL_TRY(mmlu_encode_prompt(e, q, shots));
+        while (e->ids.len > room && shots > 0) ESPL_TRY(mmlu_encode_prompt(e, q, --shots));
+        q->shots = (int32_t)shots;
+        q->dropped = (int32_t)(wanted - shots);
+        q->cut = (int32_t)espl_max_i64(e->ids.len - room, 0);
+        ESPL_TRY(espl_eval_ids_append(&e->ids, e->lead.data, e->lead.len));
+        int64_t family = q->subject * (e->o->shots + 1) + shots;
         ESPL_TRY(espl_prompt_builder_add(b, e->ids.data + q->cut, e->ids.len - q->cut, 1, family));
         *sorted = *sorted && (i == 0 || mmlu_compare_families(q - 1, q) <= 0);
     }
@@ -137,23 +135,22 @@ done:
     return st;
 }
 
-static espl_status mmlu_broadcast(espl_comm *c, espl_mmlu *m) {
-    int64_t counts[2] = {m->n_subjects, m->n};
-    espl_comm_broadcast(c, counts, sizeof counts, 0);
-    espl_comm_broadcast(c, m->letters, sizeof m->letters, 0);
-    m->n_subjects = counts[0];
-    m->n = counts[1];
-    ESPL_TRY(espl_eval_broadcast_array(c, &m->subjects, m->n_subjects, sizeof *m->subjects, "subjects"));
-    ESPL_TRY(espl_eval_broadcast_array(c, &m->questions, m->n, sizeof *m->questions, "questions"));
-    return espl_prompts_broadcast(c, &m->prompts);
-}
-
 espl_status espl_mmlu_read(espl_comm *c, const espl_tokenizer *t, const espl_mmlu_options *o, espl_mmlu *out) {
-    *out = (espl_mmlu){0};
     double start = espl_clock_now();
-    espl_status st = espl_comm_agree(c, espl_comm_rank(c) == 0 ? mmlu_read_and_encode(t, o, out) : ESPL_OK);
+    espl_status st;
+    *out = (espl_mmlu){0};
+    ESPL_CHECK(st, done, espl_comm_agree(c, espl_comm_rank(c) == 0 ? mmlu_read_and_encode(t, o, out) : ESPL_OK));
     espl_region_add(ESPL_REGION_TOKENIZE, espl_clock_now() - start);
-    if (st == ESPL_OK) st = mmlu_broadcast(c, out);
+    int64_t counts[2] = {out->n_subjects, out->n};
+    espl_comm_broadcast(c, counts, sizeof counts, 0);
+    espl_comm_broadcast(c, out->letters, sizeof out->letters, 0);
+    out->n_subjects = counts[0];
+    out->n = counts[1];
+    ESPL_CHECK(st, done,
+               espl_eval_broadcast_array(c, &out->subjects, out->n_subjects, sizeof *out->subjects, "subjects"));
+    ESPL_CHECK(st, done, espl_eval_broadcast_array(c, &out->questions, out->n, sizeof *out->questions, "questions"));
+    st = espl_prompts_broadcast(c, &out->prompts);
+done:
     if (st != ESPL_OK) espl_mmlu_free(out);
     return st;
 }

@@ -17,6 +17,7 @@
 
 enum { MMLU_PATH_BYTES = 4096 };
 
+/* Reads one subject's file and checks its answers: a wrong letter must not count as a wrong answer. */
 static espl_status mmlu_read_file(const char *path, espl_csv *out) {
     ESPL_TRY(espl_csv_read(path, MMLU_COLUMNS, out));
     for (int64_t r = 0; r < out->rows; r++) {
