@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """One self-contained HTML page for a run or a sweep: tables, pictures, dialogue, configuration. docs/analysis.md"""
 import argparse
 import sys
 from pathlib import Path
 
 import needs  # noqa: F401: says what to install
-from pictures import collect, style
+from pictures import collect
 from results import build
 from results.groups import group_runs
-from results.layout import web as web_table
 from rundata.run import find_runs, is_run
-from web import dialogue, page, sections
+from web import page, sections
 
 
 def arguments():
@@ -23,45 +23,24 @@ def arguments():
     return p.parse_args()
 
 
-def drawn(pictures):
-    parts = []
-    for p in pictures:
-        parts.append(page.picture(p))
-        style.close(p.figure)
-    return "".join(parts)
-
-
 def run_page(run, o):
-    pictures = drawn(collect.run_pictures(run, o.facts))
-    subtitle = f"{run.model} · {run.method} · seed {run.seed} · {run.state}"
-    return page.page(f"espalier: {run.name}", subtitle, [
-        page.section("Result", sections.result(run)), page.section("Evaluations", sections.evaluations(run)), page.section("Pictures", pictures),
-        page.section("Dialogue and outcomes", dialogue.iterations(run)), page.section("Time", sections.timing(run)),
-        page.section("Configuration and origin", sections.configuration(run) + sections.provenance(run)),
-        page.section("Remarks on the files", sections.notes([run]))])
-
-
-def run_part(run, o):
-    """One run inside a sweep's page."""
-    body = sections.result(run) + sections.evaluations(run) + drawn(p for p in collect.run_pictures(run, o.facts) if p.name != "tradeoff")
-    said = dialogue.iterations(run)
-    body += page.details("dialogue and outcomes", said) if said else ""
-    return page.details(f"{run.name} · {run.method} · {run.state}", body + sections.configuration(run))
+    pictures = page.draw(collect.run_pictures(run, o.facts))
+    content = sections.run_content(run)
+    return page.render("run.html", title=run.name, pictures=pictures, content=content, remarks=sections.remarks([run]),
+                       subtitle=f"{run.model} · {run.method} · seed {run.seed} · {run.state}")
 
 
 def sweep_page(runs, title, o):
     groups, notes = group_runs(runs)
-    tables = build.all_tables(runs, groups, notes, o.point)
-    parts = "".join(run_part(run, o) for run in runs[:o.details])
-    if len(runs) > o.details:
-        parts += f"<p class=note>{len(runs) - o.details} more runs are not shown one by one (--details).</p>"
-    finished = sum(r.finished for r in runs)
-    return page.page(f"espalier: {title}", f"{len(runs)} runs, {finished} finished", [
-        page.section("Tables", "".join(web_table(t) for t in tables[:-1])),
-        page.section("Pictures", drawn(collect.sweep_pictures(groups, o.point, o.facts))),
-        page.section("Runs", web_table(tables[-1]) + parts),
-        page.section("Configuration", sections.shared_configuration(runs)),
-        page.section("Remarks on the files", sections.notes(runs))])
+    *tables, run_table = build.all_tables(runs, groups, notes, o.point)
+    # a run's tradeoff says nothing that the sweep's does not
+    shown = [(sections.run_content(run), page.draw(p for p in collect.run_pictures(run, o.facts) if p.name != "tradeoff"))
+             for run in runs[:o.details]]
+    pictures = page.draw(collect.sweep_pictures(groups, o.point, o.facts))
+    return page.render("sweep.html", title=title, subtitle=f"{len(runs)} runs, {sum(r.finished for r in runs)} finished",
+                       tables=tables, run_table=run_table, pictures=pictures, shown=shown,
+                       not_shown=len(runs) - len(shown), remarks=sections.remarks(runs),
+                       **sections.shared_configuration(runs))
 
 
 def main():

@@ -1,5 +1,4 @@
-"""A table as Markdown, LaTeX, HTML and CSV."""
-import html
+"""A table as Markdown, LaTeX and CSV; web/templates/parts.html shows it as HTML."""
 import math
 from dataclasses import dataclass, field
 
@@ -46,25 +45,6 @@ def latex(table):
     lines += [r"\bottomrule", r"\end{tabular}"]
     lines += [rf"\par\smallskip\footnotesize {tex(note)}" for note in table.notes]
     return "\n".join(lines + [r"\end{table*}"]) + "\n"
-
-
-def web(table):
-    def row(cells, tag):
-        side = ["left" if i < table.left else "right" for i in range(len(cells))]
-        return "<tr>" + "".join(f"<{tag} class={s}>{html.escape(c)}</{tag}>" for s, c in zip(side, cells)) + "</tr>"
-
-    body, rule = [], False
-    for cells in table.rows:
-        if not cells:
-            rule = True
-            continue
-        line = row(cells, "td")
-        body.append(line.replace("<tr>", '<tr class="rule">', 1) if rule else line)
-        rule = False
-    notes = "".join(f"<p class=note>{html.escape(n)}</p>" for n in table.notes)
-    return (f"<figure class=table><figcaption>{html.escape(table.title)}</figcaption><div class=scroll>"
-            f"<table{' class=tight' if table.left <= 2 else ''}><thead>"
-            f"{row(table.headers, 'th')}</thead><tbody>{''.join(body)}</tbody></table></div>{notes}</figure>")
 
 
 def write(table, folder):

@@ -1,66 +1,90 @@
-"""dialogue.jsonl and the outcomes, iteration by iteration."""
+# SPDX-License-Identifier: Apache-2.0
+"""The dialogue with the agent (dialogue.jsonl) and the outcomes (events.jsonl), iteration by iteration."""
 import math
+from dataclasses import dataclass
 
+from results.layout import percent
 from rundata import methods
 from rundata.files import member, number, text, whole
-from results.layout import percent
 
-from . import page
-from .page import e
+from .page import as_json
 
 
-def messages(body):
-    """What was sent to an endpoint: the conversation, or whatever it was."""
-    said = member(body, "messages")
-    if not isinstance(said, list):
-        return page.as_json(body)
-    return "".join(f"<p class=who>{e(text(member(m, 'role'), '?'))}</p>"
-                   + page.pre(text(member(m, "content")) or repr(member(m, "content"))) for m in said)
+@dataclass
+class Paragraph:
+    """A label and a text; either may be empty. `form` is how the template shows the text."""
+    label: str
+    text: str = ""
+    form: str = ""  # "said", "steps" (classes of style.css), "preformatted"; empty: no text
 
 
-def request(line):
-    return page.details(f"request, attempt {whole(line.get('attempt'))}", messages(line.get("body")))
+@dataclass
+class Entry:
+    """One line of the dialogue. An entry with a summary is folded behind it."""
+    paragraphs: list
+    summary: str = ""
 
 
-def reply(line):
-    head = (f"reply, HTTP {whole(line.get('http'))}, {number(line.get('seconds')):.1f} s, "
-            f"{whole(line.get('prompt_tokens'))} + {whole(line.get('completion_tokens'))} tokens")
-    return page.details(head, page.pre(text(line.get("text"))))
+@dataclass
+class Iteration:
+    headline: str
+    rolled_back: bool
+    entries: list
 
 
-def remark(line):
-    """error, retry, invalid, fallback: short lines."""
+def request_entry(line):
+    """What was sent: the conversation of a chat request, or the JSON of any other body."""
+    said = member(line, "body", "messages")
+    if isinstance(said, list):
+        paragraphs = [Paragraph(text(member(m, "role"), "?"),
+                                text(member(m, "content")) or repr(member(m, "content")), "preformatted") for m in said]
+    else:
+        paragraphs = [Paragraph("", as_json(line.get("body")), "preformatted")]
+    return Entry(paragraphs, f"request, attempt {whole(line.get('attempt'))}")
+
+
+def reply_entry(line):
+    summary = (f"reply, HTTP {whole(line.get('http'))}, {number(line.get('seconds')):.1f} s, "
+               f"{whole(line.get('prompt_tokens'))} + {whole(line.get('completion_tokens'))} tokens")
+    return Entry([Paragraph("", text(line.get("text")), "preformatted")], summary)
+
+
+def remark_entry(line):
+    """A short line: error, retry, invalid or fallback."""
     told = text(line.get("error")) or text(line.get("text"))
     if line.get("type") == "retry":
         told = f"after {whole(line.get('wait_ms'))} ms"
-    return f"<p class=who>{e(line.get('type'))}</p><p class=said>{e(told)}</p>"
+    return Entry([Paragraph(line["type"], told, "said")])
 
 
 def steps(prune):
-    if not isinstance(prune, dict) or not prune:
+    """The steps of a decision: "layers.0.mlp.up_proj +10.00 %, layers.1.mlp.up_proj 2:4"."""
+    if not isinstance(prune, dict):
         return ""
-    listed = ", ".join(f"{e(name)} {step if methods.n_m(text(step)) else '+' + percent(number(step), 2)}"
-                       for name, step in prune.items())
-    return f"<p class=steps>{listed}</p>"
+    return ", ".join(f"{name} {step if methods.n_m(text(step)) else '+' + percent(number(step), 2)}"
+                     for name, step in prune.items())
 
 
-def decision(line):
-    d = line.get("decision") if isinstance(line.get("decision"), dict) else {}
-    parts = [f"<p class=who>{label}</p><p class=said>{e(d[key])}</p>" for key, label in
-             (("reflection", "reflection"), ("reasoning", "reasoning")) if text(d.get(key))]
+def decision_entry(line):
+    decision = line.get("decision") if isinstance(line.get("decision"), dict) else {}
+    paragraphs = [Paragraph(key, decision[key], "said") for key in ("reflection", "reasoning") if text(decision.get(key))]
     notes = line.get("notes")
     if notes:
-        parts.append(f"<p class=who>notes</p><p class=said>{e(notes if isinstance(notes, str) else repr(notes))}</p>")
-    if d.get("stop") is True:
-        parts.append("<p class=who>the agent ends the run</p>")
-    return "".join(parts) + steps(d.get("prune"))
+        paragraphs.append(Paragraph("notes", notes if isinstance(notes, str) else repr(notes), "said"))
+    if decision.get("stop") is True:
+        paragraphs.append(Paragraph("the agent ends the run"))
+    listed = steps(decision.get("prune"))
+    if listed:
+        paragraphs.append(Paragraph("", listed, "steps"))
+    return Entry(paragraphs)
 
 
-WRITERS = {"request": request, "reply": reply, "decision": decision, "error": remark, "retry": remark,
-           "invalid": remark, "fallback": remark}
+ENTRIES = {"request": request_entry, "reply": reply_entry, "decision": decision_entry, "error": remark_entry,
+           "retry": remark_entry, "invalid": remark_entry, "fallback": remark_entry}
 
 
 def headline(iteration, row):
+    """Summary of an iteration: verdict, sparsity, perplexity, source of the decision. `row` is its outcome or None."""
     if row is None:
         return f"{iteration}: no outcome"
     change = percent(row.after / row.before - 1, 2, sign=True) if row.before > 0 else "–"
@@ -71,20 +95,16 @@ def headline(iteration, row):
             f"{value}{source}")
 
 
-def from_outcome(row):
-    """A decision line for iterations of which the dialogue has none."""
-    return {"type": "decision",
-            "decision": {"reasoning": row.reasoning, "reflection": row.reflection, "prune": row.steps}}
-
-
 def iterations(run):
+    """Every iteration that has a dialogue or an outcome. Without a dialogue, the outcome repeats the decision."""
     lines, rows = {}, {row.iteration: row for row in run.outcomes.itertuples()}
     for line in run.dialogue:
         lines.setdefault(whole(line.get("iteration")), []).append(line)
-    parts = []
+    found = []
     for i in sorted(set(lines) | set(rows)):
         row = rows.get(i)
-        said = lines.get(i) or [from_outcome(row)]
-        body = "".join(WRITERS[line["type"]](line) for line in said if line.get("type") in WRITERS)
-        parts.append(page.details(headline(i, row), body, "" if row is None or row.accepted else "back"))
-    return "".join(parts)
+        said = lines.get(i) or [{"type": "decision", "decision": {"reasoning": row.reasoning,
+                                                                  "reflection": row.reflection, "prune": row.steps}}]
+        entries = [ENTRIES[text(line.get("type"))](line) for line in said if text(line.get("type")) in ENTRIES]
+        found.append(Iteration(headline(i, row), row is not None and not row.accepted, entries))
+    return found

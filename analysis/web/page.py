@@ -1,46 +1,55 @@
-"""HTML pieces. Every text of a run goes through html.escape: agents write what they like."""
+# SPDX-License-Identifier: Apache-2.0
+"""Renders the templates of templates/ to one self-contained page.
+
+Agents write what they like into a run directory, so every value is untrusted. Jinja2 escapes each value that a template
+prints; neither a template nor Python code may mark a value as safe (`safe`, `Markup`).
+"""
 import base64
-import html
 import io
 import json
+from collections import namedtuple
 from pathlib import Path
 
-STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
-PRE_LIMIT = 40000
+import jinja2
+
+from pictures import style
+from results.layout import percent
+from rundata.files import number
+
+PREFORMATTED_LIMIT = 40000  # characters of one text; a page of a long dialogue must still open in a browser
+
+Drawing = namedtuple("Drawing", "title caption svg_base64")
 
 
-def e(value):
-    return html.escape(str(value))
-
-
-def pre(text):
-    """Long texts are cut: the file in the run directory has all."""
-    cut = f"\n... ({len(text) - PRE_LIMIT} more characters in the run directory)" if len(text) > PRE_LIMIT else ""
-    return f"<pre>{e(text[:PRE_LIMIT] + cut)}</pre>"
+def cut(text):
+    """The beginning of a long text; the file in the run directory has all of it."""
+    if len(text) <= PREFORMATTED_LIMIT:
+        return text
+    return f"{text[:PREFORMATTED_LIMIT]}\n... ({len(text) - PREFORMATTED_LIMIT} more characters in the run directory)"
 
 
 def as_json(value):
-    return pre(json.dumps(value, indent=2, ensure_ascii=False))
+    return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def details(summary, body, kind=""):
-    return f'<details{f" class={kind}" if kind else ""}><summary>{e(summary)}</summary>{body}</details>'
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,                    # for every template, whatever its name ends in
+    undefined=jinja2.StrictUndefined,   # a misspelt name is an error instead of an empty place
+    trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+TEMPLATES.filters.update(as_json=as_json, cut=cut, number=number, percent=percent)
 
 
-def section(title, body):
-    return f"<section><h2>{e(title)}</h2>{body}</section>" if body else ""
+def draw(pictures):
+    """Drawings of the pictures. Each figure is closed before the next is made: matplotlib keeps all open ones."""
+    drawings = []
+    for picture in pictures:
+        buffer = io.BytesIO()
+        picture.figure.savefig(buffer, format="svg", metadata={"Date": None})  # without a date: same input, same bytes
+        style.close(picture.figure)
+        drawings.append(Drawing(picture.title, picture.caption, base64.b64encode(buffer.getvalue()).decode()))
+    return drawings
 
 
-def picture(p):
-    """The figure as SVG inside the page."""
-    buffer = io.BytesIO()
-    p.figure.savefig(buffer, format="svg", metadata={"Date": None})
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return (f"<figure><figcaption>{e(p.title)}</figcaption><p class=caption>{e(p.caption)}</p>"
-            f'<img src="data:image/svg+xml;base64,{data}" alt="{e(p.title)}"></figure>')
-
-
-def page(title, subtitle, sections):
-    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
-            f'content="width=device-width, initial-scale=1"><title>{e(title)}</title><style>{STYLE}</style></head>'
-            f'<body><h1>{e(title)}</h1><p class=sub>{e(subtitle)}</p>{"".join(sections)}</body></html>\n')
+def render(template, **values):
+    return TEMPLATES.get_template(template).render(**values)

@@ -437,6 +437,26 @@ class Commands(unittest.TestCase):
                          "effective configuration"):
             self.assertIn(expected, text)
 
+    def test_every_value_is_escaped(self):
+        """Markup and template syntax in any field of a run are shown as text."""
+        odd = "<b class=\"x\">'{{ 7 * 7 }}'</b>"
+
+        def spoil(value):
+            if isinstance(value, dict):
+                return {**{k: v if k == "type" else spoil(v) for k, v in value.items()}, odd: odd}
+            return [spoil(v) for v in value] if isinstance(value, list) else odd if isinstance(value, str) else value
+
+        for name in ("manifest.json", "summary.json", "timing.json"):
+            spoilt = spoil(json.loads((SWEEP / "0001-agent-s0" / name).read_text(encoding="utf-8")))
+            (self.out / name).write_text(json.dumps(spoilt), encoding="utf-8")
+        for name in ("events.jsonl", "dialogue.jsonl"):
+            lines = (SWEEP / "0001-agent-s0" / name).read_text(encoding="utf-8").splitlines()
+            (self.out / name).write_text("".join(json.dumps(spoil(json.loads(line))) + "\n" for line in lines), encoding="utf-8")
+        self.call("report.py", self.out)
+        text = (self.out / "report.html").read_text(encoding="utf-8")
+        self.assertNotIn("<b", re.sub("<(base|body)", "", text))
+        self.assertGreater(text.count("{{ 7 * 7 }}"), 10)
+
     def test_sweep_page(self):
         self.call("report.py", SWEEP, "-o", self.out / "s.html")
         text = (self.out / "s.html").read_text(encoding="utf-8")
