@@ -30,6 +30,20 @@ target_include_directories(espl_openblas SYSTEM INTERFACE ${ESPL_OPENBLAS_INCLUD
 target_link_libraries(espl_openblas INTERFACE ${ESPL_OPENBLAS_LIBRARY})
 message(STATUS "OpenBLAS: ${ESPL_OPENBLAS_LIBRARY}")
 
+# LAPACKE, the C interface of LAPACK. OpenBLAS has its own unless it was built without, as Debian's is; then the
+# interface comes from liblapacke, the static library first: it resolves to OpenBLAS's LAPACK at link time and adds no
+# shared library to a run (Debian's liblapacke.so loads three more).
+include(CheckLibraryExists)
+find_path(ESPL_LAPACKE_INCLUDE lapacke.h HINTS ${ESPL_OPENBLAS_INCLUDE} REQUIRED)
+check_library_exists(${ESPL_OPENBLAS_LIBRARY} LAPACKE_dpotrf_work "" ESPL_OPENBLAS_HAS_LAPACKE)
+add_library(espl_lapacke INTERFACE)
+target_include_directories(espl_lapacke SYSTEM INTERFACE ${ESPL_LAPACKE_INCLUDE})
+if(NOT ESPL_OPENBLAS_HAS_LAPACKE)
+  find_library(ESPL_LAPACKE_LIBRARY NAMES liblapacke.a lapacke REQUIRED) # Debian: liblapacke-dev
+  target_link_libraries(espl_lapacke INTERFACE ${ESPL_LAPACKE_LIBRARY})
+endif()
+target_link_libraries(espl_lapacke INTERFACE espl_openblas)
+
 add_library(espl_openmp INTERFACE)
 if(ESPL_FUZZ)
   target_compile_options(espl_openmp INTERFACE -Wno-unknown-pragmas)

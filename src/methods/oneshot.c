@@ -180,7 +180,8 @@ static espl_status prune_by_score(oneshot *p, int64_t index) {
 static espl_status prune_by_surgeon(oneshot *p, int64_t index) {
     espl_linear_kind kind = espl_linear_kind_of(index);
     const espl_linear *l = espl_block_linear(p->block, kind);
-    espl_obs o = {.factor = p->factor, .dead = p->dead, .pattern = p->o->pattern, .count = p->counts[index]};
+    espl_sparsegpt_options o = {
+        .factor = p->factor, .dead = p->dead, .pattern = p->o->pattern, .count = p->counts[index]};
     double loss;
     o.block = p->o->block;
     ESPL_TRY(espl_prune_sparsegpt(l, &o, p->block_masks[kind], p->matrix, &loss, espl_model_workspace(p->m)));

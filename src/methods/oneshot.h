@@ -7,6 +7,9 @@
 #include "espalier/model/block.h"
 #include "espalier/model/calibration.h"
 #include "espalier/model/shape.h"
+#include "espalier/prune/linear.h"
+#include "espalier/prune/lsa.h"
+#include "espalier/prune/sparsegpt.h"
 #include "espalier/tensor/statistics.h"
 
 /* A block's linears see four different inputs: of q, k, v; of o; of gate, up; of down. */

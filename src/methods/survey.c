@@ -212,7 +212,7 @@ static void count_pattern(oneshot *p) {
     for (int64_t i = 0; i < p->linears; i++) {
         int64_t out, in;
         espl_oneshot_shape(p, espl_linear_kind_of(i), &out, &in);
-        p->counts[i] = espl_pattern_count(&p->o->pattern, out, in);
+        p->counts[i] = espl_prune_pattern_count(&p->o->pattern, out, in);
     }
 }
 

@@ -1,7 +1,25 @@
-/* Patterns: which weights of a linear compete with each other. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Pruning one linear by a score, under any pattern.
+ */
 #include "internal.h"
 
+#include <inttypes.h>
 #include <string.h>
+
+static const char *const update_names[ESPL_UPDATE_COUNT] = {
+#define X(name, text) text,
+    ESPL_UPDATE_LIST(X)
+#undef X
+};
+
+const char *espl_update_name(espl_update u) { return update_names[u]; }
+
+bool espl_update_parse(const char *name, espl_update *out) {
+    for (int i = 0; i < ESPL_UPDATE_COUNT; i++)
+        if (strcmp(update_names[i], name) == 0) return *out = (espl_update)i, true;
+    return false;
+}
 
 bool espl_prune_pattern_parse(const char *text, espl_score score, espl_update update, espl_pattern *out) {
     bool layer = update == ESPL_UPDATE_SPARSEGPT || score == ESPL_SCORE_MAGNITUDE || score == ESPL_SCORE_RIA;
@@ -13,7 +31,7 @@ bool espl_prune_pattern_parse(const char *text, espl_score score, espl_update up
     return espl_pattern_parse(text, out);
 }
 
-int64_t espl_pattern_count(const espl_pattern *p, int64_t out, int64_t in) {
+int64_t espl_prune_pattern_count(const espl_pattern *p, int64_t out, int64_t in) {
     return out * (in / p->m * espl_mask_n_m_pruned(p->n, p->m, p->m) + espl_mask_n_m_pruned(p->n, p->m, in % p->m));
 }
 
@@ -77,73 +95,62 @@ static espl_status find_key(const scorer *s, int64_t *rank, int32_t *key, espl_w
     return st;
 }
 
-static int64_t count_equal(const int32_t *keys, int64_t n, int32_t key) {
-    int64_t count = 0;
-    for (int64_t c = 0; c < n; c++) count += keys[c] == key;
-    return count;
-}
-
-/* Clears all keys < key, and the first `ties` of those that equal it. equal [out] is scratch. */
-static void clear_least(const scorer *s, int32_t key, int64_t ties, int64_t *equal, uint64_t *mask,
-                        espl_workspace *ws) {
-    int64_t in = s->l->in;
-#pragma omp parallel for schedule(static)
-    for (int64_t r = 0; r < s->l->out; r++) {
-        int32_t *keys = espl_workspace_scratch(ws);
-        espl_scorer_keys(s, r, keys);
-        equal[r] = count_equal(keys, in, key);
-        espl_select_below(keys, in, key, mask + r * s->words);
-    }
-    for (int64_t r = 0; r < s->l->out; r++) {
-        int64_t mine = espl_min_i64(equal[r], ties);
-        ties -= mine;
-        equal[r] = mine;
-    }
-#pragma omp parallel for schedule(static)
-    for (int64_t r = 0; r < s->l->out; r++) {
-        int32_t *keys = espl_workspace_scratch(ws);
-        if (equal[r] == 0) continue;
-        espl_scorer_keys(s, r, keys); /* what was cleared just now is no longer equal to anything */
-        espl_select_equal(keys, in, key, equal[r], mask + r * s->words);
-    }
-}
-
+/* Layer: two passes over the rows, whose keys are computed each time rather than stored. */
 static espl_status prune_layer(const scorer *s, int64_t count, uint64_t *mask, espl_workspace *ws) {
-    espl_linear now = *s->l;
-    int64_t *equal, rank = count - 1;
+    int64_t out = s->l->out, in = s->l->in, survivors = espl_mask_count(mask, out, in), *equal, rank = count - 1;
     int32_t key;
-    now.mask = mask;
-    if (count < 0 || count > espl_tensor_surviving(&now))
-        return ESPL_FAIL(ESPL_USAGE, "%lld weights to prune of %lld that survive", (long long)count,
-                         (long long)espl_tensor_surviving(&now));
+    if (count < 0 || count > survivors)
+        return ESPL_FAIL(ESPL_USAGE, "cannot prune %" PRId64 " of %" PRId64 " surviving weights", count, survivors);
     if (count == 0) return ESPL_OK;
     ESPL_TRY(find_key(s, &rank, &key, ws));
-    ESPL_TRY(espl_mem_alloc(&equal, s->l->out, sizeof *equal, "ties"));
-    clear_least(s, key, rank + 1, equal, mask, ws);
+    ESPL_TRY(espl_mem_alloc(&equal, out, sizeof *equal, "ties"));
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < out; r++) {
+        int32_t *keys = espl_workspace_scratch(ws);
+        espl_scorer_keys(s, r, keys);
+        for (int64_t c = 0; c < in; c++) equal[r] += keys[c] == key;
+        espl_select_below(keys, in, key, mask + r * s->words);
+    }
+    for (int64_t r = 0, ties = rank + 1; r < out; r++) {
+        equal[r] = espl_min_i64(equal[r], ties);
+        ties -= equal[r];
+    }
+    /* What the first pass cleared has the key of a pruned weight now and is not equal. */
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < out; r++) {
+        int32_t *keys = espl_workspace_scratch(ws);
+        if (equal[r] == 0) continue;
+        espl_scorer_keys(s, r, keys);
+        espl_select_equal(keys, in, key, equal[r], mask + r * s->words);
+    }
     espl_mem_free(&equal);
     return ESPL_OK;
 }
 
-static void prune_n_m(const scorer *s, const espl_pattern *p, uint64_t *mask, espl_workspace *ws) {
-#pragma omp parallel for schedule(static)
-    for (int64_t r = 0; r < s->l->out; r++) {
-        int32_t *keys = espl_workspace_scratch(ws);
-        espl_scorer_keys(s, r, keys);
-        espl_select_n_m(keys, s->l->in, p, mask + r * s->words);
-    }
-}
-
-espl_status espl_prune_linear(const espl_linear *l, const espl_scoring *what, const espl_pattern *p, int64_t count,
+espl_status espl_prune_linear(const espl_linear *l, const espl_scoring *by, const espl_pattern *p, int64_t count,
                               uint64_t *mask, espl_workspace *ws) {
     scorer s;
-    espl_status st = espl_scorer_create(l, what, mask, &s);
-    if (st != ESPL_OK) return st;
-    if (p->group == ESPL_GROUP_ROW)
+    espl_status st = ESPL_OK;
+    ESPL_TRY(espl_scorer_create(l, by, mask, &s));
+    if (p->group == ESPL_GROUP_ROW) {
         st = espl_prune_rows(&s, count, mask, ws);
-    else if (p->group == ESPL_GROUP_LAYER)
+    } else if (p->group == ESPL_GROUP_LAYER) {
         st = prune_layer(&s, count, mask, ws);
-    else
-        prune_n_m(&s, p, mask, ws);
+    } else {
+#pragma omp parallel for schedule(static)
+        for (int64_t r = 0; r < l->out; r++) {
+            int32_t *keys = espl_workspace_scratch(ws);
+            espl_scorer_keys(&s, r, keys);
+            espl_select_n_m(keys, l->in, p, mask + r * s.words);
+        }
+    }
     espl_scorer_destroy(&s);
     return st;
+}
+
+int64_t espl_prune_linear_bytes(espl_score score, const espl_pattern *p, int64_t out, int64_t in) {
+    int64_t bytes = espl_scorer_bytes(score, out, in), row = out * (int64_t)sizeof(int64_t);
+    int64_t counts = (1 + espl_tensor_threads()) * UPPER * (int64_t)sizeof(int64_t);
+    if (p->group == ESPL_GROUP_ROW) return bytes + row;
+    return p->group == ESPL_GROUP_LAYER ? bytes + espl_max_i64(row, counts) : bytes;
 }

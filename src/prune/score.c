@@ -1,6 +1,10 @@
-/* Scores of a linear's weights, row by row, in f32 as the published implementations compute them. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Scores of a linear's weights, row by row, in f32 as the published implementations compute them.
+ */
 #include "internal.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
@@ -25,146 +29,122 @@ bool espl_score_needs_activations(espl_score s) { return scores[s].activations; 
 
 bool espl_score_needs_gradients(espl_score s) { return scores[s].gradients; }
 
-static const char *const update_names[ESPL_UPDATE_COUNT] = {
-#define X(name, text) text,
-    ESPL_UPDATE_LIST(X)
-#undef X
-};
+/* ---------------------------------------------------------------- RIA's sums */
 
-const char *espl_update_name(espl_update u) { return update_names[u]; }
+/* Columns handled at a time: they stay in L1. HALF bits of a mask word at a time: the loop over them vectorises. */
+enum { PIECE = 512, HALF = 32 };
 
-bool espl_update_parse(const char *name, espl_update *out) {
-    for (int i = 0; i < ESPL_UPDATE_COUNT; i++)
-        if (strcmp(update_names[i], name) == 0) return *out = (espl_update)i, true;
-    return false;
-}
-
-enum { PIECE = 512 }; /* columns scored at a time: they stay in L1 */
-
-/* |W| of row r, columns c0 .. c0 + n. */
-static void magnitudes(const espl_linear *l, int64_t r, int64_t c0, int64_t n, float *out) {
-    const char *w = (const char *)l->weight + (size_t)(r * l->in + c0) * espl_dtype_size(l->dtype);
-    espl_tensor_widen(w, l->dtype, n, out);
-    for (int64_t c = 0; c < n; c++) out[c] = fabsf(out[c]);
-}
-
-/* Those of n <= PIECE magnitudes of row r, from column c0 (a multiple of 32) on, that survive; the others become 0. */
-static void surviving_magnitudes(const scorer *s, int64_t r, int64_t c0, int64_t n, float *out) {
+/* |W| of n columns of row r from column c0 (a multiple of HALF) on; 0 where a weight is pruned. */
+static void surviving_magnitudes(const scorer *s, int64_t r, int64_t c0, int64_t n, float *w) {
     const uint64_t *row = s->mask + r * s->words;
-    magnitudes(s->l, r, c0, n, out);
-    for (int64_t c = 0; c < n; c += 32) {
-        uint32_t half = (uint32_t)(row[(c0 + c) / 64] >> ((c0 + c) % 64));
-        for (int64_t i = 0; i < espl_min_i64(32, n - c); i++) out[c + i] = half >> i & 1 ? out[c + i] : 0;
+    espl_prune_widen(s->l, r, c0, n, w);
+    for (int64_t c = 0; c < n; c++) w[c] = fabsf(w[c]);
+    for (int64_t c = 0; c < n; c += HALF) {
+        uint32_t bits = (uint32_t)(row[(c0 + c) / ESPL_MASK_BITS] >> ((c0 + c) % ESPL_MASK_BITS));
+        for (int64_t i = 0; i < espl_min_i64(HALF, n - c); i++) w[c + i] = bits >> i & 1 ? w[c + i] : 0;
     }
 }
 
-/* Sums of |W| over survivors, one block of columns by one thread, in row order in double. */
-static void sum_columns(scorer *s) {
-    enum { BLOCK = 64 };
+/* Sums are formed in f64 and in a fixed order: a block of columns by one thread from the first row to the last, a row
+ * in a fixed number of lanes. */
+static void ria_sums(scorer *s) {
+    enum { BLOCK = 64, LANES = 16 };
+    int64_t in = s->l->in, out = s->l->out;
 #pragma omp parallel for schedule(static)
-    for (int64_t c0 = 0; c0 < s->l->in; c0 += BLOCK) {
-        int64_t n = espl_min_i64(BLOCK, s->l->in - c0);
+    for (int64_t c0 = 0; c0 < in; c0 += BLOCK) {
+        int64_t n = espl_min_i64(BLOCK, in - c0);
         double sums[BLOCK] = {0};
         float w[BLOCK];
-        for (int64_t r = 0; r < s->l->out; r++) {
+        for (int64_t r = 0; r < out; r++) {
             surviving_magnitudes(s, r, c0, n, w);
             for (int64_t c = 0; c < n; c++) sums[c] += (double)w[c];
         }
-        for (int64_t c = 0; c < n; c++) s->columns[c0 + c] = (float)sums[c];
+        for (int64_t c = 0; c < n; c++) s->column_sums[c0 + c] = (float)sums[c];
     }
-}
-
-/* In lanes of a fixed number, so that it vectorises. */
-static float sum_row(const scorer *s, int64_t r) {
-    enum { LANES = 16 };
-    double lanes[LANES] = {0}, sum = 0;
-    float w[PIECE];
-    for (int64_t c0 = 0; c0 < s->l->in; c0 += PIECE) {
-        int64_t n = espl_min_i64(PIECE, s->l->in - c0), c = 0;
-        surviving_magnitudes(s, r, c0, n, w);
-        for (; c + LANES <= n; c += LANES)
-            for (int i = 0; i < LANES; i++) lanes[i] += (double)w[c + i];
-        for (; c < n; c++) sum += (double)w[c];
-    }
-    for (int i = 0; i < LANES; i++) sum += lanes[i];
-    return (float)sum;
-}
-
-static espl_status prepare_ria(scorer *s) {
-    ESPL_TRY(espl_mem_alloc(&s->columns, s->l->in, sizeof *s->columns, "column sums"));
-    ESPL_TRY(espl_mem_alloc(&s->rows, s->l->out, sizeof *s->rows, "row sums"));
-    ESPL_TRY(espl_mem_alloc(&s->scale, s->l->in, sizeof *s->scale, "activation scales"));
-    sum_columns(s);
 #pragma omp parallel for schedule(static)
-    for (int64_t r = 0; r < s->l->out; r++) s->rows[r] = sum_row(s, r);
-    for (int64_t c = 0; c < s->l->in; c++) s->scale[c] = sqrtf(s->norm[c]);
-    return ESPL_OK;
+    for (int64_t r = 0; r < out; r++) {
+        double lanes[LANES] = {0}, sum = 0;
+        float w[PIECE];
+        for (int64_t c0 = 0; c0 < in; c0 += PIECE) {
+            int64_t n = espl_min_i64(PIECE, in - c0), c = 0;
+            surviving_magnitudes(s, r, c0, n, w);
+            for (; c + LANES <= n; c += LANES)
+                for (int i = 0; i < LANES; i++) lanes[i] += (double)w[c + i];
+            for (; c < n; c++) sum += (double)w[c];
+        }
+        for (int i = 0; i < LANES; i++) sum += lanes[i];
+        s->row_sums[r] = (float)sum;
+    }
 }
 
-espl_status espl_scorer_create(const espl_linear *l, const espl_scoring *what, const uint64_t *mask, scorer *out) {
-    *out = (scorer){.l = l,
-                    .mask = mask,
-                    .words = espl_mask_words(l->in),
-                    .score = what->score,
-                    .norm = what->norm,
-                    .gradient = what->gradient};
-    if (l->in * (int64_t)sizeof(int32_t) > ESPL_WORKSPACE_SCRATCH)
-        return ESPL_FAIL(ESPL_UNSUPPORTED, "a linear of %lld input features is too wide to prune, the most is %lld",
-                         (long long)l->in, (long long)(ESPL_WORKSPACE_SCRATCH / (int64_t)sizeof(int32_t)));
-    if (scores[what->score].activations && !what->norm)
-        return ESPL_FAIL(ESPL_USAGE, "score %s needs the norms of the activations", scores[what->score].name);
-    if (scores[what->score].gradients && !what->gradient)
-        return ESPL_FAIL(ESPL_USAGE, "score %s needs the gradient of each weight", scores[what->score].name);
-    if (what->score != ESPL_SCORE_RIA) return ESPL_OK;
-    espl_status st = prepare_ria(out);
-    if (st != ESPL_OK) espl_scorer_destroy(out);
+/* ---------------------------------------------------------------- scorer */
+
+espl_status espl_scorer_create(const espl_linear *l, const espl_scoring *by, const uint64_t *mask, scorer *out) {
+    const int64_t keys_max = ESPL_WORKSPACE_SCRATCH / (int64_t)sizeof(int32_t);
+    espl_status st;
+    *out = (scorer){.l = l, .by = by, .mask = mask, .words = espl_mask_words(l->in)};
+    if (l->in > keys_max)
+        return ESPL_FAIL(ESPL_UNSUPPORTED,
+                         "cannot score a linear of %" PRId64 " input features; the maximum is %" PRId64, l->in,
+                         keys_max);
+    if (scores[by->score].activations && !by->norm)
+        return ESPL_FAIL(ESPL_USAGE, "score %s needs the norms of the activations", scores[by->score].name);
+    if (scores[by->score].gradients && !by->gradient)
+        return ESPL_FAIL(ESPL_USAGE, "score %s needs the gradient of each weight", scores[by->score].name);
+    if (by->score != ESPL_SCORE_RIA) return ESPL_OK;
+    ESPL_CHECK(st, failed, espl_mem_alloc(&out->column_sums, l->in, sizeof *out->column_sums, "column sums"));
+    ESPL_CHECK(st, failed, espl_mem_alloc(&out->row_sums, l->out, sizeof *out->row_sums, "row sums"));
+    ESPL_CHECK(st, failed, espl_mem_alloc(&out->scale, l->in, sizeof *out->scale, "activation scales"));
+    ria_sums(out);
+    for (int64_t c = 0; c < l->in; c++) out->scale[c] = sqrtf(by->norm[c]);
+    return ESPL_OK;
+failed:
+    espl_scorer_destroy(out);
     return st;
 }
 
 void espl_scorer_destroy(scorer *s) {
-    espl_mem_free(&s->columns);
-    espl_mem_free(&s->rows);
+    espl_mem_free(&s->column_sums);
+    espl_mem_free(&s->row_sums);
     espl_mem_free(&s->scale);
 }
 
-/* A sum that is 0 has only zeros to divide. */
-static float share(float w, float sum) { return sum > 0 ? w / sum : 0; }
-
-/* |W| of n columns of row r, from c0 on, becomes the score. */
-static void score_piece(const scorer *s, int64_t r, int64_t c0, int64_t n, float *w) {
-    if (s->score == ESPL_SCORE_MAGNITUDE) return;
-    const float *norm = s->norm + c0;
-    if (s->score == ESPL_SCORE_WANDA)
-        for (int64_t c = 0; c < n; c++) w[c] *= norm[c];
-    if (s->score == ESPL_SCORE_RIA) {
-        const float *columns = s->columns + c0, *scale = s->scale + c0;
-        for (int64_t c = 0; c < n; c++) w[c] = (share(w[c], columns[c]) + share(w[c], s->rows[r])) * scale[c];
-    }
-    if (scores[s->score].gradients) {
-        const float *gradient = s->gradient + r * s->l->in + c0;
-        for (int64_t c = 0; c < n; c++) w[c] *= norm[c] + gradient[c];
-    }
+int64_t espl_scorer_bytes(espl_score score, int64_t out, int64_t in) {
+    return score == ESPL_SCORE_RIA ? (2 * in + out) * (int64_t)sizeof(float) : 0;
 }
 
-static void mark_pruned(const uint64_t *row, int64_t n, int32_t *keys) {
-    for (int64_t c0 = 0; c0 < n; c0 += 32) {
-        uint32_t half = (uint32_t)(row[c0 / 64] >> (c0 % 64));
-        if (half == UINT32_MAX) continue;
-        for (int64_t c = 0; c < espl_min_i64(32, n - c0); c++) keys[c0 + c] = half >> c & 1 ? keys[c0 + c] : KEY_PRUNED;
-    }
-}
+/* |w| / sum; a sum of 0 has only zeros to divide. */
+static float ria_fraction(float w, float sum) { return sum > 0 ? w / sum : 0; }
 
 void espl_scorer_keys(const scorer *s, int64_t r, int32_t *keys) {
+    const uint64_t *row = s->mask + r * s->words;
+    int64_t in = s->l->in;
     float w[PIECE];
-    for (int64_t c0 = 0; c0 < s->l->in; c0 += PIECE) {
-        int64_t n = espl_min_i64(PIECE, s->l->in - c0);
-        magnitudes(s->l, r, c0, n, w);
-        score_piece(s, r, c0, n, w);
+    for (int64_t c0 = 0; c0 < in; c0 += PIECE) {
+        int64_t n = espl_min_i64(PIECE, in - c0);
+        const float *norm = s->by->norm ? s->by->norm + c0 : NULL;
+        espl_prune_widen(s->l, r, c0, n, w);
+        for (int64_t c = 0; c < n; c++) w[c] = fabsf(w[c]);
+        if (s->by->score == ESPL_SCORE_WANDA) {
+            for (int64_t c = 0; c < n; c++) w[c] *= norm[c];
+        } else if (s->by->score == ESPL_SCORE_RIA) {
+            const float *columns = s->column_sums + c0, *scale = s->scale + c0;
+            for (int64_t c = 0; c < n; c++)
+                w[c] = (ria_fraction(w[c], columns[c]) + ria_fraction(w[c], s->row_sums[r])) * scale[c];
+        } else if (scores[s->by->score].gradients) {
+            const float *gradient = s->by->gradient + r * in + c0;
+            for (int64_t c = 0; c < n; c++) w[c] *= norm[c] + gradient[c];
+        }
         memcpy(keys + c0, w, (size_t)n * sizeof *w);
         for (int64_t c = 0; c < n; c++) {
             int32_t key = keys[c0 + c] & INT32_MAX;
             keys[c0 + c] = key < KEY_NAN ? key : KEY_NAN;
         }
     }
-    mark_pruned(s->mask + r * s->words, s->l->in, keys);
+    for (int64_t c0 = 0; c0 < in; c0 += HALF) {
+        uint32_t bits = (uint32_t)(row[c0 / ESPL_MASK_BITS] >> (c0 % ESPL_MASK_BITS));
+        if (bits == UINT32_MAX) continue;
+        for (int64_t c = 0; c < espl_min_i64(HALF, in - c0); c++)
+            keys[c0 + c] = bits >> c & 1 ? keys[c0 + c] : KEY_PRUNED;
+    }
 }

@@ -1,24 +1,27 @@
-/* SparseGPT (Frantar & Alistarh 2301.00774): columns from left to right; what a pruned weight's loss costs is made up
- * by the weights to its right, at once within a block of columns, by one product after it. Rows do not depend on each
- * other but for the choice of the mask. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * SparseGPT (Frantar & Alistarh 2301.00774): columns from left to right. The error of a pruned weight is compensated by
+ * the weights to its right: within its block of columns at once, to the right of the block by one product per block.
+ * Rows depend on each other only through the selection of the mask.
+ */
+#include "espalier/prune/sparsegpt.h"
 #include "internal.h"
 
 #include <cblas.h>
-#include <math.h>
+#include <inttypes.h>
 #include <string.h>
 
-enum { ROWS = 64, MOST_BLOCK = 1024 };
-_Static_assert(ROWS *MOST_BLOCK * 4 <= ESPL_WORKSPACE_SCRATCH, "a tile's errors fit the scratch");
+enum { ROWS = 64 }; /* a tile of rows, computed by one thread */
+_Static_assert(ROWS *ESPL_SPARSEGPT_BLOCK_MAX * 4 <= ESPL_WORKSPACE_SCRATCH, "a tile's errors fit the scratch");
 
 typedef struct surgeon {
     const espl_linear *l;
-    const espl_obs *o;
-    uint64_t *mask;
-    float *w;      /* [out, in] */
-    int32_t *keys; /* [out, block] */
-    double *loss;  /* [out] */
+    const espl_sparsegpt_options *o;
+    uint64_t *mask; /* [out, words] */
+    float *w;       /* [out, in] as updated so far */
+    int32_t *keys;  /* [out, columns of a block] */
+    double *loss;   /* [out], added in row order: the same sum for any number of threads */
     int64_t words;
-    espl_workspace *ws;
 } surgeon;
 
 /* Columns first .. last - 1. */
@@ -26,54 +29,33 @@ typedef struct columns {
     int64_t first, last;
 } columns;
 
-static void load(surgeon *s) {
-    int64_t in = s->l->in;
-#pragma omp parallel for schedule(static)
-    for (int64_t r = 0; r < s->l->out; r++) {
-        const char *from = (const char *)s->l->weight + (size_t)(r * in) * espl_dtype_size(s->l->dtype);
-        float *w = s->w + r * in;
-        espl_tensor_widen(from, s->l->dtype, in, w);
-        for (int64_t c = 0; c < in; c++) w[c] = s->o->dead[c] ? 0 : w[c];
-        s->loss[r] = 0;
+/* w^2 / U_jj^2 of columns c of row r as keys. */
+static void surgeon_keys(const surgeon *s, int64_t r, columns c, int32_t *keys) {
+    const float *w = s->w + r * s->l->in, *factor = s->o->factor;
+    for (int64_t i = c.first; i < c.last; i++) {
+        float d = factor[i * s->l->in + i], e = w[i] * w[i] / (d * d);
+        int32_t key;
+        memcpy(&key, &e, sizeof e);
+        keys[i - c.first] = key < KEY_NAN ? key & INT32_MAX : KEY_NAN;
     }
 }
 
-/* w^2 / U_jj^2 of n columns as keys. */
-static void error_keys(const surgeon *s, const float *w, int64_t c0, int64_t n, int32_t *keys) {
-    for (int64_t c = 0; c < n; c++) {
-        float d = s->o->factor[(c0 + c) * s->l->in + c0 + c], e = w[c] * w[c] / (d * d);
-        memcpy(&keys[c], &e, sizeof e);
-        keys[c] = keys[c] < KEY_NAN ? keys[c] & INT32_MAX : KEY_NAN;
-    }
+/* Of `count` weights to prune in `in` columns, those that columns c lose: differences of a rounded cumulative share, so
+ * that all blocks together lose exactly `count`. */
+static int64_t surgeon_share(int64_t count, columns c, int64_t in) {
+    int64_t before = (int64_t)((double)count * (double)c.first / (double)in);
+    return (int64_t)((double)count * (double)c.last / (double)in) - before;
 }
 
-/* What columns 0 .. c - 1 of a row, or of `rows` rows, lose when all of them lose `count`. */
-static int64_t lost_until(int64_t count, int64_t c, int64_t in) {
-    return (int64_t)((double)count * (double)c / (double)in);
-}
-
-/* The mask of one row's block from a word with the pruned ones clear. keys index 0 is column c.first. */
-static void clear_bits(const surgeon *s, int64_t r, columns c, const uint64_t *kept) {
+/* Clears the mask of columns c of row r where the bit of `kept`, whose bit 0 is column c.first, is clear. */
+static void surgeon_clear(const surgeon *s, int64_t r, columns c, const uint64_t *kept) {
     uint64_t *row = s->mask + r * s->words;
     for (int64_t i = c.first; i < c.last; i++)
-        if (!(kept[(i - c.first) / 64] >> ((i - c.first) % 64) & 1)) row[i / 64] &= ~(UINT64_C(1) << (i % 64));
+        if (!espl_mask_row_get(kept, i - c.first)) espl_mask_row_clear(row, i);
 }
 
-/* Each row loses its own share. */
-static void select_rows(surgeon *s, columns c) {
-    int64_t n = c.last - c.first, out = s->l->out, in = s->l->in;
-#pragma omp parallel for schedule(static)
-    for (int64_t r = 0; r < out; r++) {
-        int64_t all = s->o->count / out + (r < s->o->count % out);
-        uint64_t kept[MOST_BLOCK / 64];
-        memset(kept, 0xFF, sizeof kept);
-        espl_select_smallest(s->keys + r * n, n, lost_until(all, c.last, in) - lost_until(all, c.first, in), kept);
-        clear_bits(s, r, c, kept);
-    }
-}
-
-/* Keys of the whole block up to a limit. */
-static int64_t count_up_to(const surgeon *s, int64_t n, int32_t limit) {
+/* Keys of n columns in all rows that are <= limit. */
+static int64_t surgeon_count(const surgeon *s, int64_t n, int32_t limit) {
     int64_t count = 0;
 #pragma omp parallel for schedule(static) reduction(+ : count)
     for (int64_t r = 0; r < s->l->out; r++) {
@@ -84,66 +66,65 @@ static int64_t count_up_to(const surgeon *s, int64_t n, int32_t limit) {
     return count;
 }
 
-/* The least key that at least k >= 1 keys do not exceed. */
-static int32_t kth_key(const surgeon *s, int64_t n, int64_t k) {
+/* Layer: the lowest keys among all rows of the block; among equals the lower row, then the lower column. */
+static void surgeon_select_layer(surgeon *s, columns c) {
+    int64_t n = c.last - c.first, k = surgeon_share(s->o->count, c, s->l->in);
+    if (k == 0) return;
+    /* Bisection for the k-th lowest key: fewer than k keys are <= lo, at least k are <= hi. */
     int32_t lo = -1, hi = KEY_NAN;
     while (hi > lo + 1) {
         int32_t middle = (int32_t)(((int64_t)lo + hi) / 2);
-        if (count_up_to(s, n, middle) >= k)
+        if (surgeon_count(s, n, middle) >= k)
             hi = middle;
         else
             lo = middle;
     }
-    return hi;
-}
-
-/* All rows of the block compete. */
-static void select_block(surgeon *s, columns c) {
-    int64_t n = c.last - c.first, in = s->l->in;
-    int64_t k = lost_until(s->o->count, c.last, in) - lost_until(s->o->count, c.first, in);
-    if (k == 0) return;
-    int32_t key = kth_key(s, n, k);
-    int64_t ties = k - (key > 0 ? count_up_to(s, n, key - 1) : 0);
+    int64_t ties = k - (hi > 0 ? surgeon_count(s, n, hi - 1) : 0);
     for (int64_t r = 0; r < s->l->out; r++) {
         const int32_t *keys = s->keys + r * n;
         for (int64_t i = 0; i < n; i++) {
-            if (keys[i] > key || (keys[i] == key && ties <= 0)) continue;
-            ties -= keys[i] == key;
-            s->mask[r * s->words + (c.first + i) / 64] &= ~(UINT64_C(1) << ((c.first + i) % 64));
+            if (keys[i] > hi || (keys[i] == hi && ties <= 0)) continue;
+            ties -= keys[i] == hi;
+            espl_mask_row_clear(s->mask + r * s->words, c.first + i);
         }
     }
 }
 
-static void select_mask(surgeon *s, columns c) {
-    int64_t n = c.last - c.first;
-    if (s->o->pattern.group == ESPL_GROUP_N_M) return; /* on the way, from updated weights */
+/* Selects the mask of a block of columns. N:M selects group by group in surgeon_row, from updated weights. */
+static void surgeon_select(surgeon *s, columns c) {
+    int64_t n = c.last - c.first, out = s->l->out, in = s->l->in, count = s->o->count;
+    if (espl_pattern_is_n_m(s->o->pattern)) return;
 #pragma omp parallel for schedule(static)
-    for (int64_t r = 0; r < s->l->out; r++) error_keys(s, s->w + r * s->l->in + c.first, c.first, n, s->keys + r * n);
-    if (s->o->pattern.group == ESPL_GROUP_ROW)
-        select_rows(s, c);
-    else
-        select_block(s, c);
+    for (int64_t r = 0; r < out; r++) {
+        int32_t *keys = s->keys + r * n;
+        surgeon_keys(s, r, c, keys);
+        if (s->o->pattern.group != ESPL_GROUP_ROW) continue;
+        uint64_t kept[ESPL_SPARSEGPT_BLOCK_MAX / ESPL_MASK_BITS];
+        memset(kept, 0xFF, sizeof kept);
+        espl_select_smallest(keys, n, surgeon_share(count / out + (r < count % out), c, in), kept);
+        surgeon_clear(s, r, c, kept);
+    }
+    if (s->o->pattern.group == ESPL_GROUP_LAYER) surgeon_select_layer(s, c);
 }
 
-/* The next group of an N:M pattern begins at column c. */
-static void select_group(const surgeon *s, int64_t r, int64_t c) {
-    int32_t keys[64];
-    uint64_t kept = ~UINT64_C(0);
-    columns group = {c, c + espl_min_i64(s->o->pattern.m, s->l->in - c)};
-    error_keys(s, s->w + r * s->l->in + c, c, group.last - c, keys);
-    espl_select_n_m(keys, group.last - c, &s->o->pattern, &kept);
-    clear_bits(s, r, group, &kept);
-}
-
-/* One row through a block of columns; err [n] is what each column leaves to those after the block. */
-static void walk_row(surgeon *s, int64_t r, columns c, float *err) {
+/* Takes one row through a block of columns. err [columns of the block]: w / U_jj of the pruned weights, else 0; this is
+ * what the columns after the block have to compensate for. */
+static void surgeon_row(surgeon *s, int64_t r, columns c, float *err) {
     int64_t in = s->l->in;
+    espl_pattern p = s->o->pattern;
     float *w = s->w + r * in;
     const uint64_t *row = s->mask + r * s->words;
     for (int64_t i = c.first; i < c.last; i++) {
         const float *u = s->o->factor + i * in;
-        if (s->o->pattern.group == ESPL_GROUP_N_M && i % s->o->pattern.m == 0) select_group(s, r, i);
-        float e = row[i / 64] >> (i % 64) & 1 ? 0 : w[i] / u[i];
+        if (espl_pattern_is_n_m(p) && i % p.m == 0) {
+            int32_t keys[ESPL_PATTERN_M_MAX];
+            uint64_t kept = ~UINT64_C(0);
+            columns group = {i, espl_min_i64(i + p.m, in)};
+            surgeon_keys(s, r, group, keys);
+            espl_select_n_m(keys, group.last - group.first, &p, &kept);
+            surgeon_clear(s, r, group, &kept);
+        }
+        float e = espl_mask_row_get(row, i) ? 0 : w[i] / u[i];
         err[i - c.first] = e;
         if (e == 0) continue;
         s->loss[r] += (double)e * (double)e / 2;
@@ -151,55 +132,61 @@ static void walk_row(surgeon *s, int64_t r, columns c, float *err) {
     }
 }
 
-static void walk(surgeon *s, columns c) {
-    int64_t in = s->l->in, n = c.last - c.first;
-#pragma omp parallel for schedule(dynamic, 1)
-    for (int64_t r0 = 0; r0 < s->l->out; r0 += ROWS) {
-        int64_t rows = espl_min_i64(ROWS, s->l->out - r0);
-        float *err = espl_workspace_scratch(s->ws);
-        for (int64_t r = 0; r < rows; r++) walk_row(s, r0 + r, c, err + r * n);
-        if (c.last < in)
-            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, (int)(in - c.last), (int)n, -1.0f, err,
-                        (int)n, s->o->factor + c.first * in + c.last, (int)in, 1.0f, s->w + r0 * in + c.last, (int)in);
-    }
+int64_t espl_prune_sparsegpt_bytes(int64_t out, int64_t in, int64_t block) {
+    return out * (espl_min_i64(block, in) * (int64_t)sizeof(int32_t) + (int64_t)sizeof(double));
 }
 
-static void clear_pruned(surgeon *s) {
-    int64_t in = s->l->in;
+double espl_prune_sparsegpt_flops(int64_t out, int64_t in, int64_t block, int64_t count) {
+    double flops = (double)count * (double)(espl_min_i64(block, in) - 1);
+    for (int64_t c = block; c < in; c += block) flops += 2 * (double)out * (double)block * (double)(in - c);
+    return flops;
+}
+
+espl_status espl_prune_sparsegpt(const espl_linear *l, const espl_sparsegpt_options *o, uint64_t *mask, float *weight,
+                                 double *loss, espl_workspace *ws) {
+    surgeon s = {.l = l, .o = o, .mask = mask, .w = weight, .words = espl_mask_words(l->in)};
+    int64_t out = l->out, in = l->in;
+    espl_status st;
+    if (o->block < 1 || o->block > ESPL_SPARSEGPT_BLOCK_MAX)
+        return ESPL_FAIL(ESPL_USAGE, "SparseGPT: blocks of %" PRId64 " columns; expected 1 to %d", o->block,
+                         ESPL_SPARSEGPT_BLOCK_MAX);
+    if (espl_pattern_is_n_m(o->pattern) ? o->block % o->pattern.m != 0 : o->count < 0 || o->count > out * in)
+        return ESPL_FAIL(ESPL_USAGE,
+                         "SparseGPT cannot prune %" PRId64 " of %" PRId64 " weights in blocks of %" PRId64
+                         " columns by this pattern",
+                         o->count, out * in, o->block);
+    ESPL_CHECK(st, done,
+               espl_mem_alloc(&s.keys, out, (size_t)espl_min_i64(o->block, in) * sizeof *s.keys, "mask keys"));
+    ESPL_CHECK(st, done, espl_mem_alloc(&s.loss, out, sizeof *s.loss, "losses"));
 #pragma omp parallel for schedule(static)
-    for (int64_t r = 0; r < s->l->out; r++)
-        for (int64_t c = 0; c < in; c++)
-            if (!(s->mask[r * s->words + c / 64] >> (c % 64) & 1)) s->w[r * in + c] = 0;
-}
-
-static espl_status check(const espl_linear *l, const espl_obs *o) {
-    if (o->pattern.group == ESPL_GROUP_N_M ? o->block % o->pattern.m != 0 : o->count < 0 || o->count > l->out * l->in)
-        return ESPL_FAIL(ESPL_USAGE, "SparseGPT cannot prune %lld of %lld weights in blocks of %lld by this pattern",
-                         (long long)o->count, (long long)(l->out * l->in), (long long)o->block);
-    if (o->block < 1 || o->block > MOST_BLOCK)
-        return ESPL_FAIL(ESPL_USAGE, "SparseGPT in blocks of %lld columns: 1 to %d are possible", (long long)o->block,
-                         MOST_BLOCK);
-    return ESPL_OK;
-}
-
-espl_status espl_prune_sparsegpt(const espl_linear *l, const espl_obs *o, uint64_t *mask, float *weight, double *loss,
-                                 espl_workspace *ws) {
-    surgeon s = {.l = l, .o = o, .mask = mask, .w = weight, .words = espl_mask_words(l->in), .ws = ws};
-    ESPL_TRY(check(l, o));
-    espl_status st =
-        espl_mem_alloc(&s.keys, l->out, (size_t)espl_min_i64(o->block, l->in) * sizeof *s.keys, "mask keys");
-    if (st == ESPL_OK) st = espl_mem_alloc(&s.loss, l->out, sizeof *s.loss, "losses");
-    if (st == ESPL_OK) {
-        load(&s);
-        for (int64_t c = 0; c < l->in; c += o->block) {
-            columns block = {c, espl_min_i64(c + o->block, l->in)};
-            select_mask(&s, block);
-            walk(&s, block);
-        }
-        clear_pruned(&s);
-        *loss = 0;
-        for (int64_t r = 0; r < l->out; r++) *loss += s.loss[r];
+    for (int64_t r = 0; r < out; r++) {
+        float *w = weight + r * in;
+        espl_prune_widen(l, r, 0, in, w);
+        for (int64_t c = 0; c < in; c++) w[c] = o->dead[c] ? 0 : w[c];
     }
+    for (int64_t first = 0; first < in; first += o->block) {
+        columns c = {first, espl_min_i64(first + o->block, in)};
+        int64_t n = c.last - c.first;
+        surgeon_select(&s, c);
+#pragma omp parallel for schedule(dynamic, 1)
+        for (int64_t r0 = 0; r0 < out; r0 += ROWS) {
+            int64_t rows = espl_min_i64(ROWS, out - r0);
+            float *err = espl_workspace_scratch(ws);
+            for (int64_t r = 0; r < rows; r++) surgeon_row(&s, r0 + r, c, err + r * n);
+            if (c.last < in)
+                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, (int)(in - c.last), (int)n, -1.0f,
+                            err, (int)n, o->factor + c.first * in + c.last, (int)in, 1.0f, weight + r0 * in + c.last,
+                            (int)in);
+        }
+    }
+    *loss = 0;
+    for (int64_t r = 0; r < out; r++) *loss += s.loss[r];
+        /* A pruned weight still holds the value that its error came from. */
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < out; r++)
+        for (int64_t c = 0; c < in; c++)
+            if (!espl_mask_row_get(mask + r * s.words, c)) weight[r * in + c] = 0;
+done:
     espl_mem_free(&s.keys);
     espl_mem_free(&s.loss);
     return st;

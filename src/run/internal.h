@@ -15,7 +15,7 @@
 #include "espalier/methods/oneshot.h"
 #include "espalier/model/masks.h"
 #include "espalier/model/shape.h"
-#include "espalier/prune.h"
+#include "espalier/prune/linear.h"
 #include "espalier/run.h"
 #include "espalier/sensitivity.h"
 #include "espalier/tensor/statistics.h"

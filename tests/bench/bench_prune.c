@@ -1,8 +1,8 @@
 /* usage: bench_prune [--rounds N]
  *
- * espl_prune_more, dense to 45 %, against the time to read the weights once, on one linear of each size. Alternates
- * them; prints medians of CPU time: run it with OMP_NUM_THREADS=1, other processes may then be there. */
-#include "espalier/prune.h"
+ * espl_prune_linear by row, dense to 45 %, against the time to read the weights once, on one linear of each size.
+ * Alternates them; prints medians of CPU time: run it with OMP_NUM_THREADS=1, other processes may then be there. */
+#include "espalier/prune/linear.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -42,9 +42,11 @@ static double read_all(const espl_linear *l) {
 
 static espl_status prune(const espl_linear *l, espl_score score, const float *norm, uint64_t *mask, espl_workspace *ws,
                          double *seconds) {
-    memset(mask, 0xFF, (size_t)(l->out * espl_mask_words(l->in)) * 8);
+    espl_scoring by = {.score = score, .norm = norm};
+    espl_pattern row = {.group = ESPL_GROUP_ROW};
+    espl_mask_fill(mask, l->out, l->in);
     double start = cpu_seconds();
-    ESPL_TRY(espl_prune_more(l, score, norm, l->out * l->in * 45 / 100, mask, ws));
+    ESPL_TRY(espl_prune_linear(l, &by, &row, l->out * l->in * 45 / 100, mask, ws));
     *seconds = cpu_seconds() - start;
     return ESPL_OK;
 }

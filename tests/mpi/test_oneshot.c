@@ -111,6 +111,7 @@ static espl_method_options options_of(const run *r) {
     o.samples = r->samples;
     o.window = r->window;
     o.target = 0.5;
+    o.cap = 0.95; /* no sparsity of the goldens is clipped */
     return o;
 }
 

@@ -7,7 +7,7 @@
 #define ESPALIER_METHODS_OPTIONS_H
 
 #include "espalier/model/model.h"
-#include "espalier/prune.h"
+#include "espalier/prune/choices.h"
 
 /* How the pruned weights are shared out among the linears. X(name, name in a configuration) */
 #define ESPL_ALLOCATION_LIST(X)                                                                                        \

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Allocations: exact budgets, OWL and LSA by hand, LSA's greedy error by the letter, the search on problems whose
  * answer is known. */
 #include <math.h>
@@ -10,6 +11,7 @@
 #include <cmocka.h>
 
 #include "espalier/methods/allocate.h"
+#include "espalier/prune/lsa.h"
 
 static espl_workspace *ws;
 static espl_rng rng;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Patterns against sorting, on scores of which many tie. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,7 +12,7 @@
 #include <omp.h>
 #endif
 
-#include "espalier/prune.h"
+#include "espalier/prune/linear.h"
 #include "espalier/tensor/statistics.h"
 
 static espl_workspace *ws;
@@ -29,9 +30,9 @@ static made m;
 
 static int64_t words(void) { return espl_mask_words(m.l.in); }
 
-static bool kept(const uint64_t *mask, int64_t r, int64_t c) { return mask[r * words() + c / 64] >> (c % 64) & 1; }
+static bool kept(const uint64_t *mask, int64_t r, int64_t c) { return espl_mask_row_get(mask + r * words(), c); }
 
-static void drop(uint64_t *mask, int64_t r, int64_t c) { mask[r * words() + c / 64] &= ~(UINT64_C(1) << (c % 64)); }
+static void drop(uint64_t *mask, int64_t r, int64_t c) { espl_mask_row_clear(mask + r * words(), c); }
 
 /* Scores are small integers: exact, and often equal. */
 static void make(int64_t out, int64_t in, double pruned) {
@@ -98,7 +99,7 @@ static void every_group_keeps_n_of_m(void **state) {
             }
         espl_pattern p = {.group = ESPL_GROUP_N_M, .n = keep, .m = group};
         snprintf(name, sizeof name, "%lld:%lld", (long long)keep, (long long)group);
-        assert_int_equal(espl_pattern_count(&p, m.l.out, m.l.in), lost(m.want));
+        assert_int_equal(espl_prune_pattern_count(&p, m.l.out, m.l.in), lost(m.want));
         prune(name, 0);
     }
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* SparseGPT against the optimal brain surgeon as it is defined: with the inverse of what is left of the Hessian, formed
  * anew for every column. */
 #include <math.h>
@@ -13,7 +14,8 @@
 #include <omp.h>
 #endif
 
-#include "espalier/prune.h"
+#include "espalier/prune/linear.h"
+#include "espalier/prune/sparsegpt.h"
 
 enum { OUT = 7, IN = 45, WORDS = 1, LARGE = 300 };
 static const double DAMPING = 0.01, SCALE = 2.0 / 3;
@@ -142,7 +144,7 @@ static void choose(reference *f, int64_t r0, int64_t r1, int64_t c0, int64_t c1,
 
 static int64_t share(int64_t count, int64_t c) { return count * c / IN; }
 
-static void choose_block(reference *f, const espl_obs *o, int64_t c0, int64_t c1) {
+static void choose_block(reference *f, const espl_sparsegpt_options *o, int64_t c0, int64_t c1) {
     if (o->pattern.group == ESPL_GROUP_LAYER) choose(f, 0, OUT, c0, c1, share(o->count, c1) - share(o->count, c0));
     for (int64_t r = 0; o->pattern.group == ESPL_GROUP_ROW && r < OUT; r++) {
         int64_t mine = o->count / OUT + (r < o->count % OUT);
@@ -160,7 +162,7 @@ static void remove_column(reference *f, int64_t c) {
     }
 }
 
-static void run_reference(reference *f, const espl_obs *o) {
+static void run_reference(reference *f, const espl_sparsegpt_options *o) {
     const espl_pattern *p = &o->pattern;
     for (int64_t c = 0; c < IN; c++) {
         if (c % o->block == 0) choose_block(f, o, c, c + o->block < IN ? c + o->block : IN);
@@ -187,7 +189,7 @@ static void compare(const reference *f, const uint64_t *mask, const float *weigh
     assert_true(fabs(loss - f->loss) <= 1e-4 * f->loss);
 }
 
-static void check(espl_obs o, int64_t dead_feature) {
+static void check(espl_sparsegpt_options o, int64_t dead_feature) {
     static reference f;
     double gram[IN * IN], loss;
     float w[OUT * IN], u[IN * IN], weight[OUT * IN];
@@ -204,21 +206,21 @@ static void check(espl_obs o, int64_t dead_feature) {
     assert_int_equal(espl_prune_sparsegpt(&l, &o, mask, weight, &loss, ws), ESPL_OK);
     run_reference(&f, &o);
     compare(&f, mask, weight, loss,
-            o.pattern.group == ESPL_GROUP_N_M ? espl_pattern_count(&o.pattern, OUT, IN) : o.count);
+            o.pattern.group == ESPL_GROUP_N_M ? espl_prune_pattern_count(&o.pattern, OUT, IN) : o.count);
 }
 
 static void weights_are_the_brain_surgeons(void **state) {
     espl_pattern layer = {.group = ESPL_GROUP_LAYER}, row = {.group = ESPL_GROUP_ROW};
     espl_pattern two = {.group = ESPL_GROUP_N_M, .n = 2, .m = 4}, odd = {.group = ESPL_GROUP_N_M, .n = 2, .m = 7};
     (void)state;
-    check((espl_obs){.pattern = layer, .count = 157, .block = 16}, -1);
-    check((espl_obs){.pattern = layer, .count = 100, .block = 128}, 3);
-    check((espl_obs){.pattern = row, .count = 140, .block = 10}, -1);
-    check((espl_obs){.pattern = row, .count = 203, .block = 45}, 44);
-    check((espl_obs){.pattern = two, .block = 16}, -1);
-    check((espl_obs){.pattern = odd, .block = 21}, 20);
-    check((espl_obs){.pattern = layer, .count = 0, .block = 16}, -1);
-    check((espl_obs){.pattern = layer, .count = OUT * IN, .block = 16}, -1);
+    check((espl_sparsegpt_options){.pattern = layer, .count = 157, .block = 16}, -1);
+    check((espl_sparsegpt_options){.pattern = layer, .count = 100, .block = 128}, 3);
+    check((espl_sparsegpt_options){.pattern = row, .count = 140, .block = 10}, -1);
+    check((espl_sparsegpt_options){.pattern = row, .count = 203, .block = 45}, 44);
+    check((espl_sparsegpt_options){.pattern = two, .block = 16}, -1);
+    check((espl_sparsegpt_options){.pattern = odd, .block = 21}, 20);
+    check((espl_sparsegpt_options){.pattern = layer, .count = 0, .block = 16}, -1);
+    check((espl_sparsegpt_options){.pattern = layer, .count = OUT * IN, .block = 16}, -1);
 }
 
 typedef struct result {
@@ -231,7 +233,8 @@ static void prune_large(const double *gram, const float *w, int threads, result 
     static double copy[LARGE * LARGE];
     static bool dead[LARGE];
     espl_linear l = {.weight = w, .dtype = ESPL_DTYPE_F32, .out = LARGE, .in = LARGE};
-    espl_obs o = {.factor = r->u, .dead = dead, .pattern = {.group = ESPL_GROUP_LAYER}, .count = 41234, .block = 128};
+    espl_sparsegpt_options o = {
+        .factor = r->u, .dead = dead, .pattern = {.group = ESPL_GROUP_LAYER}, .count = 41234, .block = 128};
     espl_workspace *own;
 #ifdef _OPENMP
     omp_set_num_threads(threads);
@@ -265,7 +268,7 @@ static void refusals(void **state) {
     uint64_t mask = 0;
     double loss;
     espl_linear l = {.weight = w, .dtype = ESPL_DTYPE_F32, .out = 1, .in = 8};
-    const espl_obs bad[] = {
+    const espl_sparsegpt_options bad[] = {
         {.pattern = {.group = ESPL_GROUP_LAYER}, .count = 9, .block = 128},
         {.pattern = {.group = ESPL_GROUP_LAYER}, .count = -1, .block = 128},
         {.pattern = {.group = ESPL_GROUP_LAYER}, .count = 1, .block = 2048},

@@ -1,4 +1,6 @@
-/* Masks against those of a plain NumPy implementation (tests/golden/prune), and what must hold of any mask. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Pruning by row: masks against those of a plain NumPy implementation (tests/golden/prune), and properties of any mask.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,7 +13,7 @@
 #include <omp.h>
 #endif
 
-#include "espalier/prune.h"
+#include "espalier/prune/linear.h"
 #include "espalier/tensor/statistics.h"
 #include "espalier/weights.h"
 
@@ -20,20 +22,22 @@ enum { PLAIN = ESPL_SCORE_GBLM }; /* scores without gradients come first */
 static espl_workspace *ws;
 static espl_rng rng;
 
-static int64_t survivors(const uint64_t *mask, const espl_linear *l) {
-    espl_linear masked = *l;
-    masked.mask = mask;
-    return espl_tensor_surviving(&masked);
-}
+static int64_t survivors(const uint64_t *mask, const espl_linear *l) { return espl_mask_count(mask, l->out, l->in); }
 
-static int64_t mask_bytes(const espl_linear *l) { return l->out * espl_mask_words(l->in) * 8; }
+static int64_t mask_bytes(const espl_linear *l) { return espl_mask_bytes(l->out, l->in); }
 
 /* All bits that stand for a weight. */
 static uint64_t *full_mask(const espl_linear *l) {
-    uint64_t *mask = calloc((size_t)mask_bytes(l), 1);
-    for (int64_t r = 0; r < l->out; r++)
-        for (int64_t c = 0; c < l->in; c++) mask[r * espl_mask_words(l->in) + c / 64] |= UINT64_C(1) << (c % 64);
+    uint64_t *mask = malloc((size_t)mask_bytes(l));
+    espl_mask_fill(mask, l->out, l->in);
     return mask;
+}
+
+static espl_status prune_rows(const espl_linear *l, espl_score score, const float *norm, int64_t count,
+                              uint64_t *mask) {
+    espl_scoring by = {.score = score, .norm = norm};
+    espl_pattern row = {.group = ESPL_GROUP_ROW};
+    return espl_prune_linear(l, &by, &row, count, mask, ws);
 }
 
 /* --------------------------------------------------------------- goldens */
@@ -57,7 +61,7 @@ static int check_score(const char *name, const espl_linear *l, const uint64_t *s
         uint64_t *expected = malloc((size_t)want->bytes);
         memcpy(expected, want->data, (size_t)want->bytes);
         int64_t count = survivors(mask, l) - survivors(expected, l);
-        assert_int_equal(espl_prune_more(l, score, norm, count, mask, ws), ESPL_OK);
+        assert_int_equal(prune_rows(l, score, norm, count, mask), ESPL_OK);
         if (memcmp(mask, expected, (size_t)want->bytes) != 0)
             fail_msg("%s by %s, step %d: another mask than NumPy's", name, espl_score_name(score), step);
         free(expected);
@@ -124,9 +128,7 @@ static void unmake(made *m) {
 }
 
 static int64_t row_pruned(const made *m, int64_t r) {
-    int64_t words = espl_mask_words(m->l.in), n = m->l.in;
-    for (int64_t w = 0; w < words; w++) n -= __builtin_popcountll(m->mask[r * words + w]);
-    return n;
+    return m->l.in - espl_mask_row_count(m->mask + r * espl_mask_words(m->l.in), m->l.in);
 }
 
 static void counts_are_exact_and_rows_level(void **state) {
@@ -135,7 +137,7 @@ static void counts_are_exact_and_rows_level(void **state) {
         made m = make(1 + espl_rng_below(&rng, 40), 1 + espl_rng_below(&rng, 300), trial % 3 ? 0 : 3);
         for (int64_t left = m.l.out * m.l.in; left > 0;) {
             int64_t count = 1 + espl_rng_below(&rng, left), pruned;
-            assert_int_equal(espl_prune_more(&m.l, (espl_score)(trial % PLAIN), m.norm, count, m.mask, ws), ESPL_OK);
+            assert_int_equal(prune_rows(&m.l, (espl_score)(trial % PLAIN), m.norm, count, m.mask), ESPL_OK);
             left -= count;
             assert_int_equal(survivors(m.mask, &m.l), left);
             pruned = m.l.out * m.l.in - left;
@@ -149,7 +151,7 @@ static void counts_are_exact_and_rows_level(void **state) {
 static void equal_scores_go_by_column(void **state) {
     (void)state;
     made m = make(2, 200, 1);
-    assert_int_equal(espl_prune_more(&m.l, ESPL_SCORE_WANDA, m.norm, 260, m.mask, ws), ESPL_OK);
+    assert_int_equal(prune_rows(&m.l, ESPL_SCORE_WANDA, m.norm, 260, m.mask), ESPL_OK);
     for (int64_t r = 0; r < 2; r++)
         for (int64_t c = 0; c < 200; c++) assert_int_equal(m.mask[r * 4 + c / 64] >> (c % 64) & 1, c >= 130);
     unmake(&m);
@@ -160,9 +162,9 @@ static void not_a_number_goes_last(void **state) {
     made m = make(1, 100, 0);
     m.weight[7] = -__builtin_nanf("");
     m.norm[50] = __builtin_inff();
-    assert_int_equal(espl_prune_more(&m.l, ESPL_SCORE_WANDA, m.norm, 98, m.mask, ws), ESPL_OK);
+    assert_int_equal(prune_rows(&m.l, ESPL_SCORE_WANDA, m.norm, 98, m.mask), ESPL_OK);
     assert_true(m.mask[0] == (UINT64_C(1) << 7 | UINT64_C(1) << 50) && m.mask[1] == 0);
-    assert_int_equal(espl_prune_more(&m.l, ESPL_SCORE_WANDA, m.norm, 1, m.mask, ws), ESPL_OK);
+    assert_int_equal(prune_rows(&m.l, ESPL_SCORE_WANDA, m.norm, 1, m.mask), ESPL_OK);
     assert_true(m.mask[0] == UINT64_C(1) << 7);
     unmake(&m);
 }
@@ -171,7 +173,7 @@ static void rows_that_are_fuller_keep_theirs(void **state) {
     (void)state;
     made m = make(4, 64, 0);
     m.mask[1] = 0xFF; /* 56 pruned */
-    assert_int_equal(espl_prune_more(&m.l, ESPL_SCORE_MAGNITUDE, NULL, 31, m.mask, ws), ESPL_OK);
+    assert_int_equal(prune_rows(&m.l, ESPL_SCORE_MAGNITUDE, NULL, 31, m.mask), ESPL_OK);
     assert_true(m.mask[1] == 0xFF);
     assert_int_equal(row_pruned(&m, 0), 11);
     assert_int_equal(row_pruned(&m, 2), 10);
@@ -182,11 +184,11 @@ static void rows_that_are_fuller_keep_theirs(void **state) {
 static void impossible_wishes_are_refused(void **state) {
     (void)state;
     made m = make(3, 70, 0);
-    assert_int_equal(espl_prune_more(&m.l, ESPL_SCORE_WANDA, m.norm, 211, m.mask, ws), ESPL_USAGE);
-    assert_int_equal(espl_prune_more(&m.l, ESPL_SCORE_WANDA, m.norm, -1, m.mask, ws), ESPL_USAGE);
-    assert_int_equal(espl_prune_more(&m.l, ESPL_SCORE_WANDA, NULL, 1, m.mask, ws), ESPL_USAGE);
+    assert_int_equal(prune_rows(&m.l, ESPL_SCORE_WANDA, m.norm, 211, m.mask), ESPL_USAGE);
+    assert_int_equal(prune_rows(&m.l, ESPL_SCORE_WANDA, m.norm, -1, m.mask), ESPL_USAGE);
+    assert_int_equal(prune_rows(&m.l, ESPL_SCORE_WANDA, NULL, 1, m.mask), ESPL_USAGE);
     assert_int_equal(survivors(m.mask, &m.l), 210);
-    assert_int_equal(espl_prune_more(&m.l, ESPL_SCORE_WANDA, m.norm, 0, m.mask, ws), ESPL_OK);
+    assert_int_equal(prune_rows(&m.l, ESPL_SCORE_WANDA, m.norm, 0, m.mask), ESPL_OK);
     assert_int_equal(survivors(m.mask, &m.l), 210);
     unmake(&m);
 }
@@ -198,9 +200,9 @@ static void threads_change_nothing(void **state) {
         made m = make(61, 777, 0);
         uint64_t *two = malloc((size_t)mask_bytes(&m.l));
         memcpy(two, m.mask, (size_t)mask_bytes(&m.l));
-        assert_int_equal(espl_prune_more(&m.l, (espl_score)s, m.norm, 20001, two, ws), ESPL_OK);
+        assert_int_equal(prune_rows(&m.l, (espl_score)s, m.norm, 20001, two), ESPL_OK);
         omp_set_num_threads(1);
-        assert_int_equal(espl_prune_more(&m.l, (espl_score)s, m.norm, 20001, m.mask, ws), ESPL_OK);
+        assert_int_equal(prune_rows(&m.l, (espl_score)s, m.norm, 20001, m.mask), ESPL_OK);
         omp_set_num_threads(2);
         assert_memory_equal(two, m.mask, (size_t)mask_bytes(&m.l));
         free(two);

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The named choices of a pruning method: score, update and pattern. docs/methods.md has their definitions. All
+ * functions are Local.
+ */
+#ifndef ESPALIER_PRUNE_CHOICES_H
+#define ESPALIER_PRUNE_CHOICES_H
+
+#include "espalier/loop/pattern.h"
+
+/* What orders the weights of a linear: the lowest scores are pruned. Scores without gradients come first.
+ * X(name, name in a configuration, needs activations, needs gradients) */
+#define ESPL_SCORE_LIST(X)                                                                                             \
+    X(MAGNITUDE, "magnitude", false, false) /* |W| */                                                                  \
+    X(WANDA, "wanda", true, false)          /* |W| * ||X_j||_2 (Sun et al. 2306.11695) */                              \
+    X(RIA, "ria", true, false)              /* relative importance and activations (Zhang et al., ICLR 2024) */        \
+    X(GBLM, "gblm", true, true) /* |W| * (||X_j|| + 100 sqrt(sum g^2)), g of the model's loss (2311.04902) */          \
+    X(RGS, "rgs", true, true)   /* |W| * (||X_j|| + 100 rms(g)), g of ||block output|| (Wanda++ 2503.04992) */
+typedef enum espl_score {
+#define X(name, text, activations, gradients) ESPL_SCORE_##name,
+    ESPL_SCORE_LIST(X)
+#undef X
+        ESPL_SCORE_COUNT
+} espl_score;
+/* "wanda". Static storage. */
+const char *espl_score_name(espl_score s);
+/* False if no score has this name. */
+bool espl_score_parse(const char *name, espl_score *out);
+bool espl_score_needs_activations(espl_score s);
+bool espl_score_needs_gradients(espl_score s);
+
+/* How the surviving weights change. X(name, name in a configuration) */
+#define ESPL_UPDATE_LIST(X)                                                                                            \
+    X(NONE, "none")                                                                                                    \
+    X(SPARSEGPT, "sparsegpt") /* optimal brain surgeon, column by column; selects its own mask (2301.00774) */
+typedef enum espl_update {
+#define X(name, text) ESPL_UPDATE_##name,
+    ESPL_UPDATE_LIST(X)
+#undef X
+        ESPL_UPDATE_COUNT
+} espl_update;
+/* "none". Static storage. */
+const char *espl_update_name(espl_update u);
+/* False if no update has this name. */
+bool espl_update_parse(const char *name, espl_update *out);
+
+/* Reads "row", "layer", "2:4" (N:M of loop/pattern.h) or "unstructured", which is the group that the method's authors
+ * use: the layer for magnitude, RIA and SparseGPT (which compares within a block of columns), else the row. False for
+ * any other text; *out is undefined then. */
+bool espl_prune_pattern_parse(const char *text, espl_score score, espl_update update, espl_pattern *out);
+
+#endif
