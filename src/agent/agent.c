@@ -74,23 +74,23 @@ static espl_status record_decision(espl_agent *a, const espl_agent_view *v, cons
                                    const espl_str *notes) {
     espl_str s = {0};
     if (!a->dialogue) return ESPL_OK;
-    espl_journal_begin(&s, v->iteration, "decision");
+    espl_json_writer w = espl_journal_begin(&s, v->iteration, "decision");
     espl_str_printf(&s, ",\"backend\":\"%s\",\"source\":\"%s\",\"seconds\":%.3f", espl_agent_backend_name(a->backend),
                     a->source, seconds);
-    if (notes->len > 0) espl_journal_put_text(&s, "notes", notes->data, notes->len);
+    if (notes->len > 0) espl_json_put_bytes(&w, "notes", notes->data, notes->len);
     espl_str_puts(&s, ",\"decision\":");
     espl_agent_put_decision(&s, d);
-    return espl_journal_end(a->dialogue, &s);
+    return espl_journal_end(a->dialogue, &w);
 }
 
 static espl_status record_text(espl_agent *a, const espl_agent_view *v, const char *type, int64_t attempt,
                                const char *text, int64_t len) {
     espl_str s = {0};
     if (!a->dialogue) return ESPL_OK;
-    espl_journal_begin(&s, v->iteration, type);
+    espl_json_writer w = espl_journal_begin(&s, v->iteration, type);
     espl_str_printf(&s, ",\"attempt\":%lld", (long long)attempt);
-    espl_journal_put_text(&s, "text", text, len);
-    return espl_journal_end(a->dialogue, &s);
+    espl_json_put_bytes(&w, "text", text, len);
+    return espl_journal_end(a->dialogue, &w);
 }
 
 /* -------------------------------------------------------------------- policy */

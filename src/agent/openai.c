@@ -85,10 +85,10 @@ static espl_status write_request(const espl_openai *c, const espl_chat *chat, es
 static espl_status record_request(const espl_chat *chat, const espl_str *body) {
     espl_str s = {0};
     if (!chat->dialogue) return ESPL_OK;
-    espl_journal_begin(&s, chat->iteration, "request");
+    espl_json_writer w = espl_journal_begin(&s, chat->iteration, "request");
     espl_str_printf(&s, ",\"backend\":\"openai\",\"attempt\":%lld,\"body\":", (long long)chat->attempt);
     espl_str_put(&s, body->data, body->len);
-    return espl_journal_end(chat->dialogue, &s);
+    return espl_journal_end(chat->dialogue, &w);
 }
 
 /* ------------------------------------------------------------------- answer */
@@ -152,17 +152,17 @@ static espl_status record_reply(const espl_chat *chat, const espl_http_reply *r,
                                 const espl_str *text) {
     espl_str s = {0};
     if (!chat->dialogue) return ESPL_OK;
-    espl_journal_begin(&s, chat->iteration, a->good ? "reply" : "error");
+    espl_json_writer w = espl_journal_begin(&s, chat->iteration, a->good ? "reply" : "error");
     espl_str_printf(&s, ",\"backend\":\"openai\",\"attempt\":%lld,\"http\":%lld,\"seconds\":%.3f",
                     (long long)chat->attempt, (long long)r->status, r->seconds);
     if (a->good) {
         espl_str_printf(&s, ",\"prompt_tokens\":%lld,\"completion_tokens\":%lld", (long long)a->prompt_tokens,
                         (long long)a->completion_tokens);
         if (a->cut_off) espl_str_puts(&s, ",\"cut_off\":true");
-        espl_journal_put_text(&s, "text", text->data, text->len);
+        espl_json_put_bytes(&w, "text", text->data, text->len);
     } else
-        espl_journal_put_text(&s, "error", a->error, (int64_t)strlen(a->error));
-    return espl_journal_end(chat->dialogue, &s);
+        espl_json_put_bytes(&w, "error", a->error, (int64_t)strlen(a->error));
+    return espl_journal_end(chat->dialogue, &w);
 }
 
 /* ----------------------------------------------------------------- one call */
@@ -208,9 +208,9 @@ static espl_status record_wait(const espl_chat *chat, int64_t ms) {
     espl_str s = {0};
     chat->stats->retries++;
     if (!chat->dialogue) return ESPL_OK;
-    espl_journal_begin(&s, chat->iteration, "retry");
+    espl_json_writer w = espl_journal_begin(&s, chat->iteration, "retry");
     espl_str_printf(&s, ",\"attempt\":%lld,\"wait_ms\":%lld", (long long)chat->attempt, (long long)ms);
-    return espl_journal_end(chat->dialogue, &s);
+    return espl_journal_end(chat->dialogue, &w);
 }
 
 /* Repeats while that makes sense. *v is never AGAIN afterwards: REFUSED when the repetitions are used up. */

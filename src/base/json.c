@@ -1,21 +1,28 @@
-#include "espalier/base.h"
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reading JSON. Documents are hostile input (downloads, replies of a language model): every typed access checks the
+ * type and the range, and its message names the file and the key.
+ */
+#include "espalier/base/json.h"
+
+#include "espalier/base/file.h"
+#include "espalier/base/memory.h"
 
 #include <cjson/cJSON.h>
+#include <inttypes.h>
 #include <math.h>
 
 espl_status espl_json_parse(const char *text, int64_t len, const char *name, struct cJSON **out) {
     const char *end = NULL;
     *out = NULL;
     cJSON *doc = cJSON_ParseWithLengthOpts(text, (size_t)len, &end, 0);
-    if (!doc) {
-        long long at = end ? (long long)(end - text) : 0;
-        return ESPL_FAIL(ESPL_FORMAT, "%s: not valid JSON at byte %lld", name, at);
-    }
+    if (!doc)
+        return ESPL_FAIL(ESPL_FORMAT, "%s: not valid JSON at byte %" PRId64, name, end ? (int64_t)(end - text) : 0);
     while (end < text + len && (*end == ' ' || *end == '\t' || *end == '\n' || *end == '\r')) end++;
     if (end < text + len) {
         cJSON_Delete(doc);
-        return ESPL_FAIL(ESPL_FORMAT, "%s: unexpected text after the JSON value at byte %lld", name,
-                         (long long)(end - text));
+        return ESPL_FAIL(ESPL_FORMAT, "%s: unexpected text after the JSON value at byte %" PRId64, name,
+                         (int64_t)(end - text));
     }
     *out = doc;
     return ESPL_OK;
@@ -42,8 +49,8 @@ const struct cJSON *espl_json_member(const struct cJSON *obj, const char *key) {
     return item && !cJSON_IsNull(item) ? item : NULL;
 }
 
-/* *item = the member, or NULL when it is absent and may be. */
-static espl_status member(const cJSON *obj, const char *key, const char *where, bool required, const cJSON **item) {
+/* *item = the member, or NULL if it is absent and optional. */
+static espl_status json_find(const cJSON *obj, const char *key, const char *where, bool required, const cJSON **item) {
     *item = espl_json_member(obj, key);
     if (!*item && required) return ESPL_FAIL(ESPL_FORMAT, "%s: \"%s\" is missing", where, key);
     return ESPL_OK;
@@ -52,14 +59,13 @@ static espl_status member(const cJSON *obj, const char *key, const char *where, 
 espl_status espl_json_get_i64(const struct cJSON *obj, const char *key, const char *where, bool required, int64_t lo,
                               int64_t hi, int64_t *out) {
     const cJSON *item;
-    ESPL_TRY(member(obj, key, where, required, &item));
+    ESPL_TRY(json_find(obj, key, where, required, &item));
     if (!item) return ESPL_OK;
-    double v = item->valuedouble; /* integers are exact up to 2^53 */
-    if (!cJSON_IsNumber(item) || v != floor(v) || fabs(v) > 9007199254740992.0)
+    double v = item->valuedouble; /* cJSON stores doubles: integers are exact up to 2^53 */
+    if (!cJSON_IsNumber(item) || v != floor(v) || fabs(v) > 0x1p53)
         return ESPL_FAIL(ESPL_FORMAT, "%s: \"%s\" must be an integer", where, key);
     if (v < (double)lo || v > (double)hi)
-        return ESPL_FAIL(ESPL_FORMAT, "%s: \"%s\" is %.0f, expected %lld to %lld", where, key, v, (long long)lo,
-                         (long long)hi);
+        return ESPL_FAIL(ESPL_FORMAT, "%s: \"%s\" is %.0f, expected %" PRId64 " to %" PRId64, where, key, v, lo, hi);
     *out = (int64_t)v;
     return ESPL_OK;
 }
@@ -67,10 +73,10 @@ espl_status espl_json_get_i64(const struct cJSON *obj, const char *key, const ch
 espl_status espl_json_get_f64(const struct cJSON *obj, const char *key, const char *where, bool required, double lo,
                               double hi, double *out) {
     const cJSON *item;
-    ESPL_TRY(member(obj, key, where, required, &item));
+    ESPL_TRY(json_find(obj, key, where, required, &item));
     if (!item) return ESPL_OK;
     if (!cJSON_IsNumber(item)) return ESPL_FAIL(ESPL_FORMAT, "%s: \"%s\" must be a number", where, key);
-    if (!(item->valuedouble >= lo && item->valuedouble <= hi))
+    if (!(item->valuedouble >= lo && item->valuedouble <= hi)) /* negated: NaN is refused too */
         return ESPL_FAIL(ESPL_FORMAT, "%s: \"%s\" is %g, expected %g to %g", where, key, item->valuedouble, lo, hi);
     *out = item->valuedouble;
     return ESPL_OK;
@@ -78,7 +84,7 @@ espl_status espl_json_get_f64(const struct cJSON *obj, const char *key, const ch
 
 espl_status espl_json_get_bool(const struct cJSON *obj, const char *key, const char *where, bool required, bool *out) {
     const cJSON *item;
-    ESPL_TRY(member(obj, key, where, required, &item));
+    ESPL_TRY(json_find(obj, key, where, required, &item));
     if (!item) return ESPL_OK;
     if (!cJSON_IsBool(item)) return ESPL_FAIL(ESPL_FORMAT, "%s: \"%s\" must be true or false", where, key);
     *out = cJSON_IsTrue(item);
@@ -88,7 +94,7 @@ espl_status espl_json_get_bool(const struct cJSON *obj, const char *key, const c
 espl_status espl_json_get_str(const struct cJSON *obj, const char *key, const char *where, bool required,
                               const char **out) {
     const cJSON *item;
-    ESPL_TRY(member(obj, key, where, required, &item));
+    ESPL_TRY(json_find(obj, key, where, required, &item));
     if (!item) return ESPL_OK;
     if (!cJSON_IsString(item)) return ESPL_FAIL(ESPL_FORMAT, "%s: \"%s\" must be a string", where, key);
     *out = item->valuestring;

@@ -1,6 +1,13 @@
-#include "espalier/base.h"
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The status table, and the current error. The error is per thread: a failure inside a parallel region belongs to the
+ * thread that met it, and whoever merges the threads' codes has to carry the text over.
+ */
+#include "espalier/base/status.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 static _Thread_local char error_text[ESPL_ERROR_TEXT_MAX];
@@ -16,19 +23,14 @@ static const struct {
 #undef X
 };
 
-static bool known(espl_status st) { return (int)st >= 0 && st < ESPL_STATUS_COUNT; }
+/* A status may arrive from another rank as an int. */
+static bool status_is_known(espl_status st) { return (int)st >= 0 && st < ESPL_STATUS_COUNT; }
 
-const char *espl_status_name(espl_status st) { return known(st) ? status_table[st].name : "?"; }
+const char *espl_status_name(espl_status st) { return status_is_known(st) ? status_table[st].name : "?"; }
 
-const char *espl_status_text(espl_status st) { return known(st) ? status_table[st].text : "unknown status"; }
+const char *espl_status_text(espl_status st) { return status_is_known(st) ? status_table[st].text : "unknown status"; }
 
-int espl_status_exit_code(espl_status st) { return known(st) ? status_table[st].exit_code : 1; }
-
-/* Messages name source files relative to the repository, whatever path the compiler was given. */
-static const char *short_path(const char *file) {
-    const char *p = strstr(file, "/src/");
-    return p ? p + 1 : file;
-}
+int espl_status_exit_code(espl_status st) { return status_is_known(st) ? status_table[st].exit_code : 1; }
 
 espl_status espl_base_fail(espl_status code, const char *file, int line, const char *fmt, ...) {
     char text[ESPL_ERROR_TEXT_MAX]; /* an argument may point into error_text: format aside first */
@@ -37,7 +39,9 @@ espl_status espl_base_fail(espl_status code, const char *file, int line, const c
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     memcpy(error_text, text, sizeof text);
-    snprintf(error_place, sizeof error_place, "%s:%d", short_path(file), line);
+    /* __FILE__ is whatever path the compiler was given: name the file relative to the repository. */
+    const char *src = strstr(file, "/src/");
+    snprintf(error_place, sizeof error_place, "%s:%d", src ? src + 1 : file, line);
     return code;
 }
 

@@ -32,21 +32,21 @@ void espl_put_probe(espl_str *s, const espl_probe *p) {
 espl_status espl_event_text(job *j, const char *type, const char *text) {
     espl_str s = {0};
     if (!j->root) return ESPL_OK;
-    espl_journal_begin(&s, j->iteration, type);
-    espl_journal_put_text(&s, "text", text, text ? (int64_t)strlen(text) : 0);
-    return espl_journal_end(j->events, &s);
+    espl_json_writer w = espl_journal_begin(&s, j->iteration, type);
+    espl_json_put_bytes(&w, "text", text, text ? (int64_t)strlen(text) : 0);
+    return espl_journal_end(j->events, &w);
 }
 
 espl_status espl_event_start(job *j, bool resumed) {
     espl_str s = {0};
     if (!j->root) return ESPL_OK;
-    espl_journal_begin(&s, j->iteration, resumed ? "resume" : "start");
+    espl_json_writer w = espl_journal_begin(&s, j->iteration, resumed ? "resume" : "start");
     espl_str_printf(&s, ",\"ranks\":%d,\"threads\":%d,\"layers\":%lld,\"weights\":%lld,\"pruned\":%lld",
                     espl_comm_size(j->c), espl_tensor_threads(), (long long)j->config.layers, (long long)j->weights,
                     (long long)j->pruned);
     espl_str_puts(&s, ",\"dense\":");
     espl_put_probe(&s, &j->dense);
-    return espl_journal_end(j->events, &s);
+    return espl_journal_end(j->events, &w);
 }
 
 /* One array per column, in the order of espl_linear_index. */
@@ -64,7 +64,7 @@ static void put_column(espl_str *s, const char *key, const job *j, size_t at) {
 espl_status espl_event_profile(job *j) {
     espl_str s = {0};
     if (!j->root) return ESPL_OK;
-    espl_journal_begin(&s, j->iteration + 1, "profile");
+    espl_json_writer w = espl_journal_begin(&s, j->iteration + 1, "profile");
     espl_str_puts(&s, ",\"sparsity\":[");
     for (int64_t i = 0; i < j->linears; i++) {
         if (i) espl_str_puts(&s, ",");
@@ -76,13 +76,13 @@ espl_status espl_event_profile(job *j) {
     put_column(&s, "z_s", j, offsetof(espl_profile_row, z_s));
     put_column(&s, "z_g", j, offsetof(espl_profile_row, z_g));
     put_column(&s, "damage_half", j, offsetof(espl_profile_row, damage[ESPL_DAMAGE_LEVELS / 2 - 1]));
-    return espl_journal_end(j->events, &s);
+    return espl_journal_end(j->events, &w);
 }
 
 espl_status espl_event_outcome(job *j, const espl_outcome *o, double seconds) {
     espl_str s = {0};
     if (!j->root) return ESPL_OK;
-    espl_journal_begin(&s, o->iteration, "outcome");
+    espl_json_writer w = espl_journal_begin(&s, o->iteration, "outcome");
     espl_str_printf(&s, ",\"accepted\":%s,\"source\":\"%s\"", o->accepted ? "true" : "false",
                     espl_agent_source(j->agent));
     put_member(&s, "sparsity_before", o->sparsity_before);
@@ -94,7 +94,7 @@ espl_status espl_event_outcome(job *j, const espl_outcome *o, double seconds) {
     put_member(&s, "seconds", seconds);
     espl_str_puts(&s, ",\"decision\":");
     espl_agent_put_decision(&s, &o->decision);
-    return espl_journal_end(j->events, &s);
+    return espl_journal_end(j->events, &w);
 }
 
 /* ---------------------------------------------------------------- people */

@@ -2,6 +2,7 @@
  *
  * espl_prune_linear by row, dense to 45 %, against the time to read the weights once, on one linear of each size.
  * Alternates them; prints medians of CPU time: run it with OMP_NUM_THREADS=1, other processes may then be there. */
+#include "../normal.h"
 #include "espalier/prune/linear.h"
 
 #include <stdlib.h>
@@ -83,7 +84,7 @@ static espl_status run(int rounds) {
         ESPL_TRY(espl_mem_alloc(&norm, in, sizeof *norm, "norms"));
         ESPL_TRY(espl_mem_alloc(&mask, out * espl_mask_words(in), sizeof *mask, "mask"));
         for (int64_t k = 0; k < out * in; k++) {
-            float w = (float)espl_rng_normal(&rng) * 0.02f;
+            float w = (float)test_normal(&rng) * 0.02f;
             espl_tensor_narrow(&w, 1, ESPL_DTYPE_BF16, weight + k);
         }
         for (int64_t k = 0; k < in; k++) norm[k] = (float)espl_rng_uniform(&rng) * 30;

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "../normal.h"
 #include "espalier/weights.h"
 
 enum { CHUNK = 1 << 18, TABLE = 1 << 16, NAME_MAX_BYTES = 80 };
@@ -190,7 +191,7 @@ static espl_status make_source(const model *m, source *s) {
     ESPL_TRY(espl_mem_alloc(&s->table, TABLE, size, "table of weights"));
     ESPL_TRY(espl_mem_alloc(&s->buffer, CHUNK, size, "buffer"));
     espl_rng_seed(&rng, m->seed, 0, 0);
-    for (int i = 0; i < TABLE; i++) normals[i] = (float)(0.02 * espl_rng_normal(&rng));
+    for (int i = 0; i < TABLE; i++) normals[i] = (float)(0.02 * test_normal(&rng));
     espl_tensor_narrow(normals, TABLE, m->dtype, s->table);
     return ESPL_OK;
 }

@@ -17,7 +17,7 @@
 #ifndef ESPALIER_BASE_JSON_WRITER_H
 #define ESPALIER_BASE_JSON_WRITER_H
 
-#include "espalier/base.h"
+#include "espalier/base/str.h"
 
 /* How the members of one object or array are laid out. */
 typedef enum espl_json_layout {

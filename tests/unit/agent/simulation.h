@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "../../normal.h"
 #include "espalier/agent/agent.h"
 #include "espalier/agent/reply.h"
 
@@ -71,14 +72,14 @@ static inline void sim_init(simulation *s, uint64_t seed, double spread, double 
     memset(s, 0, sizeof *s);
     espl_rng_seed(&r, seed, 0, 0);
     double kind[ESPL_LINEAR_KINDS];
-    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) kind[k] = 0.6 * spread * espl_rng_normal(&r);
+    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) kind[k] = 0.6 * spread * test_normal(&r);
     for (int64_t i = 0; i < SIM_LINEARS; i++) {
-        double own = 0.8 * spread * espl_rng_normal(&r) + kind[espl_linear_kind_of(i)];
+        double own = 0.8 * spread * test_normal(&r) + kind[espl_linear_kind_of(i)];
         s->cost[i] = 4 * exp(own);
         s->power[i] = 2.3 + 1.5 * espl_rng_uniform(&r);
         s->rows[i].weights = shape[espl_linear_kind_of(i)];
-        s->rows[i].s = hint * own + (1 - hint) * espl_rng_normal(&r);
-        s->rows[i].g = hint * own + (1 - hint) * espl_rng_normal(&r);
+        s->rows[i].s = hint * own + (1 - hint) * test_normal(&r);
+        s->rows[i].g = hint * own + (1 - hint) * test_normal(&r);
         s->total += s->rows[i].weights;
     }
     sim_normalise(s, false);
@@ -97,7 +98,7 @@ static inline void sim_curves(simulation *s, uint64_t seed, double doubt) {
     espl_rng_seed(&r, seed, 1, 0);
     for (int64_t i = 0; i < SIM_LINEARS; i++) {
         double share = (double)s->rows[i].weights / (double)s->total;
-        double cost = 4 * s->cost[i] * exp(doubt * espl_rng_normal(&r)) * share;
+        double cost = 4 * s->cost[i] * exp(doubt * test_normal(&r)) * share;
         for (int k = 0; k < ESPL_DAMAGE_LEVELS; k++)
             s->rows[i].damage[k] = cost * pow((k + 1.0) / ESPL_DAMAGE_LEVELS, s->power[i]);
     }

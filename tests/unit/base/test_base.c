@@ -1,11 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* base: status, memory, strings, hashing, random numbers, regions, JSON, journals, files. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "../../normal.h"
 #include "espalier/base.h"
 
 static void status_codes_map_to_documented_exit_codes(void **state) {
@@ -113,7 +118,7 @@ static void rng_depends_on_every_seed_word(void **state) {
     double sum = 0, sq = 0;
     enum { N = 100000 };
     for (int i = 0; i < N; i++) {
-        double x = espl_rng_normal(&a);
+        double x = test_normal(&a);
         sum += x;
         sq += x * x;
         int64_t k = espl_rng_below(&a, 7);
@@ -180,6 +185,98 @@ static void missing_file_is_an_io_error_with_its_name(void **state) {
     espl_file_unmap(&m);
 }
 
+static void string_copies_end_in_nul_and_are_owned(void **state) {
+    (void)state;
+    int64_t before = espl_mem_balance();
+    char *a, *b;
+    assert_int_equal(espl_str_dup(&a, "text", "t"), ESPL_OK);
+    assert_string_equal(a, "text");
+    assert_int_equal(espl_str_ndup(&b, "text", 2, "t"), ESPL_OK);
+    assert_string_equal(b, "te");
+    espl_mem_free(&a);
+    espl_mem_free(&b);
+    assert_int_equal(espl_str_ndup(&b, NULL, 0, "t"), ESPL_OK);
+    assert_string_equal(b, "");
+    espl_mem_free(&b);
+    assert_int_equal(espl_mem_balance(), before);
+}
+
+static espl_status leave_early(double seconds) {
+    ESPL_REGION_SCOPE(ESPL_REGION_EXPORT);
+    ESPL_REGION_SCOPE(ESPL_REGION_REPORT);
+    for (double start = espl_clock_now(); espl_clock_now() - start < seconds;) {
+    }
+    ESPL_TRY(ESPL_FAILED);
+    return ESPL_OK;
+}
+
+static void region_scope_counts_early_exits(void **state) {
+    (void)state;
+    espl_region_reset();
+    assert_int_equal(leave_early(0.002), ESPL_FAILED);
+    assert_int_equal(leave_early(0.002), ESPL_FAILED);
+    assert_true(espl_region_seconds(ESPL_REGION_EXPORT) >= 0.004);
+    assert_true(espl_region_seconds(ESPL_REGION_REPORT) >= 0.004);
+    assert_true(espl_region_seconds(ESPL_REGION_LOAD) == 0);
+    espl_region_reset();
+    assert_true(espl_region_seconds(ESPL_REGION_EXPORT) == 0);
+}
+
+/* What one call wrote, without the time. */
+static void read_without_time(const char *path, char *out) {
+    char *text;
+    int64_t len;
+    assert_int_equal(espl_file_read(path, 4000, &text, &len), ESPL_OK);
+    *out = '\0';
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+        char *time = strstr(line, ",\"time\":"), *after = time ? time + strcspn(time + 1, ",}") + 1 : NULL;
+        assert_non_null(time);
+        strncat(out, line, (size_t)(time - line));
+        strcat(out, after);
+        strcat(out, "\n");
+    }
+    espl_mem_free(&text);
+}
+
+static void journal_forgets_iterations_beyond_the_last_kept(void **state) {
+    (void)state;
+    char path[] = "/tmp/espalier-journal-XXXXXX", text[4096];
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    for (int64_t keep = 0; keep < 3; keep++) {
+        espl_journal *j;
+        assert_int_equal(espl_journal_open(&j, path, keep), ESPL_OK);
+        for (int64_t iteration = keep + 1; iteration < keep + 3; iteration++) {
+            espl_str s = {0};
+            espl_json_writer w = espl_journal_begin(&s, iteration, "note");
+            espl_json_put_i64(&w, "keep", keep);
+            assert_int_equal(espl_journal_end(j, &w), ESPL_OK);
+        }
+        espl_journal_close(&j);
+    }
+    FILE *f = fopen(path, "ab");
+    assert_non_null(f);
+    fputs("{\"iteration\":3,\"ty", f); /* as a kill leaves it */
+    fclose(f);
+    espl_journal *j;
+    assert_int_equal(espl_journal_open(&j, path, 3), ESPL_OK);
+    espl_journal_close(&j);
+    read_without_time(path, text);
+    assert_string_equal(text, "{\"iteration\":1,\"type\":\"note\",\"keep\":0}\n"
+                              "{\"iteration\":2,\"type\":\"note\",\"keep\":1}\n"
+                              "{\"iteration\":3,\"type\":\"note\",\"keep\":2}\n");
+    unlink(path);
+}
+
+static void journal_refuses_an_open_member(void **state) {
+    (void)state;
+    espl_str s = {0};
+    espl_json_writer w = espl_journal_begin(&s, 1, "note");
+    espl_json_open_array(&w, "values", ESPL_JSON_COMPACT);
+    assert_int_equal(espl_journal_end(NULL, &w), ESPL_INTERNAL);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(status_codes_map_to_documented_exit_codes),
@@ -193,6 +290,10 @@ int main(void) {
         cmocka_unit_test(rng_is_xoshiro256starstar),
         cmocka_unit_test(json_getters_name_file_and_key),
         cmocka_unit_test(json_refuses_trailing_text_and_depth),
+        cmocka_unit_test(string_copies_end_in_nul_and_are_owned),
+        cmocka_unit_test(region_scope_counts_early_exits),
+        cmocka_unit_test(journal_forgets_iterations_beyond_the_last_kept),
+        cmocka_unit_test(journal_refuses_an_open_member),
         cmocka_unit_test(missing_file_is_an_io_error_with_its_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "espalier/base/json_writer.h"
+#include "espalier/base/rng.h"
 
 static void layouts_are_these_bytes(void **state) {
     (void)state;

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "../../normal.h"
 #include "espalier/methods/allocate.h"
 #include "espalier/prune/lsa.h"
 
@@ -125,10 +126,10 @@ static void lsa_error_is_the_greedy_one(void **state) {
     static float w[OUT * IN], h[IN * IN], x[IN];
     double want = 0, got;
     (void)state;
-    for (int i = 0; i < OUT * IN; i++) w[i] = (float)espl_rng_normal(&rng);
+    for (int i = 0; i < OUT * IN; i++) w[i] = (float)test_normal(&rng);
     for (int t = 0; t < 200; t++) {
-        float common = (float)espl_rng_normal(&rng);
-        for (int i = 0; i < IN; i++) x[i] = common + (float)espl_rng_normal(&rng);
+        float common = (float)test_normal(&rng);
+        for (int i = 0; i < IN; i++) x[i] = common + (float)test_normal(&rng);
         for (int i = 0; i < IN * IN; i++) h[i] += x[i / IN] * x[i % IN] / 100;
     }
     for (int r = 0; r < OUT; r++) want += greedy_row(w + (ptrdiff_t)r * IN, h);

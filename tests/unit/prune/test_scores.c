@@ -13,6 +13,7 @@
 #include <omp.h>
 #endif
 
+#include "../../normal.h"
 #include "espalier/prune/linear.h"
 #include "espalier/tensor/statistics.h"
 #include "espalier/weights.h"
@@ -114,7 +115,7 @@ static made make(int64_t out, int64_t in, int levels) {
     m.weight = malloc((size_t)(out * in) * sizeof(float));
     m.norm = malloc((size_t)in * sizeof(float));
     for (int64_t i = 0; i < out * in; i++)
-        m.weight[i] = levels ? (float)espl_rng_below(&rng, levels) : (float)espl_rng_normal(&rng);
+        m.weight[i] = levels ? (float)espl_rng_below(&rng, levels) : (float)test_normal(&rng);
     for (int64_t i = 0; i < in; i++) m.norm[i] = levels ? 1 : (float)espl_rng_uniform(&rng);
     m.l.weight = m.weight;
     m.mask = full_mask(&m.l);

@@ -14,6 +14,7 @@
 #include <omp.h>
 #endif
 
+#include "../../normal.h"
 #include "espalier/prune/linear.h"
 #include "espalier/prune/sparsegpt.h"
 
@@ -28,9 +29,8 @@ static void make_gram(int64_t n, int64_t dead, double *gram) {
     double *x = malloc((size_t)n * sizeof *x);
     memset(gram, 0, (size_t)(n * n) * sizeof *gram);
     for (int64_t t = 0; t < 2 * n; t++) {
-        double common = espl_rng_normal(&rng);
-        for (int64_t i = 0; i < n; i++)
-            x[i] = i == dead ? 0 : (espl_rng_normal(&rng) + 2 * common) * (1 + (double)(i % 5));
+        double common = test_normal(&rng);
+        for (int64_t i = 0; i < n; i++) x[i] = i == dead ? 0 : (test_normal(&rng) + 2 * common) * (1 + (double)(i % 5));
         for (int64_t i = 0; i < n; i++)
             for (int64_t j = 0; j < n; j++) gram[i * n + j] += x[i] * x[j];
     }
@@ -196,7 +196,7 @@ static void check(espl_sparsegpt_options o, int64_t dead_feature) {
     uint64_t mask[OUT * WORDS];
     bool dead[IN];
     espl_linear l = {.weight = w, .dtype = ESPL_DTYPE_F32, .out = OUT, .in = IN};
-    for (int64_t i = 0; i < OUT * IN; i++) w[i] = (float)espl_rng_normal(&rng);
+    for (int64_t i = 0; i < OUT * IN; i++) w[i] = (float)test_normal(&rng);
     make_gram(IN, dead_feature, gram);
     prepare(&f, gram, w);
     assert_int_equal(espl_prune_factor(gram, IN, SCALE, DAMPING, u, dead), ESPL_OK);
@@ -256,7 +256,7 @@ static void threads_do_not_matter(void **state) {
     static result one, three;
     (void)state;
     make_gram(LARGE, 7, gram);
-    for (int64_t i = 0; i < LARGE * LARGE; i++) w[i] = (float)espl_rng_normal(&rng);
+    for (int64_t i = 0; i < LARGE * LARGE; i++) w[i] = (float)test_normal(&rng);
     prune_large(gram, w, 1, &one);
     prune_large(gram, w, 3, &three);
     assert_true(one.loss > 0);

@@ -12,6 +12,7 @@
 #include <omp.h>
 #endif
 
+#include "../../normal.h"
 #include "espalier/tensor/attention.h"
 #include "espalier/tensor/dtype.h"
 #include "espalier/tensor/elementwise.h"
@@ -23,7 +24,7 @@ static espl_rng rng;
 
 static float *random_floats(int64_t n, float scale) {
     float *p = malloc((size_t)n * sizeof *p);
-    for (int64_t i = 0; i < n; i++) p[i] = scale * (float)espl_rng_normal(&rng);
+    for (int64_t i = 0; i < n; i++) p[i] = scale * (float)test_normal(&rng);
     return p;
 }
 

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Whole files: reading, mapping, atomic replacement; directories. All functions are Local. Errors are ESPL_IO and name
+ * the path and the system's reason.
+ */
+#ifndef ESPALIER_BASE_FILE_H
+#define ESPALIER_BASE_FILE_H
+
+#include "espalier/base/status.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Reads a whole file, or stdin for path "-". A NUL follows the bytes and is not counted in *len. A file larger than
+ * max_bytes is refused. Owned by the caller: espl_mem_free. */
+espl_status espl_file_read(const char *path, int64_t max_bytes, char **out, int64_t *len);
+
+/* A file mapped read-only. */
+typedef struct espl_mapping {
+    const uint8_t *data; /* NULL for an empty file */
+    int64_t len;
+} espl_mapping;
+/* Maps a regular file. */
+espl_status espl_file_map(const char *path, espl_mapping *out);
+void espl_file_unmap(espl_mapping *m);
+
+bool espl_file_exists(const char *path);
+/* Writes all `len` bytes to a descriptor, in as many write(2) calls as it takes. False on failure, with errno set. */
+bool espl_file_write_all(int fd, const char *bytes, int64_t len);
+/* Replaces the file's content atomically: writes PATH.part, flushes it to disk, renames it. On failure the old file
+ * stands and the part file is removed. */
+espl_status espl_file_replace(const char *path, const char *bytes, int64_t len);
+/* Creates a directory and its parents; an existing one is fine. */
+espl_status espl_file_make_directory(const char *path);
+/* Flushes the directory that holds `path`, so that a rename survives a crash. Some file systems refuse to; that is not
+ * a failure. */
+void espl_file_sync_directory(const char *path);
+
+#endif
