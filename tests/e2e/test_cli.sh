@@ -1,26 +1,18 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # usage: test_cli.sh ESPALIER MAKE_RANDOM_MODEL
 # The program as a user runs it: every command on 1 to 4 ranks, equal output; every kind of error, its exit code and text.
 set -uo pipefail
 espalier=$1 make_model=$2
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1
-export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
-passed=0 failed=0
-
-ok() { passed=$((passed + 1)); }
-bad() {
-  failed=$((failed + 1))
-  printf 'FAILED: %s\n' "$*"
-}
+# shellcheck source=common.sh
+. "$(dirname "$0")/common.sh"
 
 # same NAME ARG...: equal standard output on 1, 2, 3 and 4 ranks; it is left in $dir/NAME.1
 same() {
   local name=$1 np
   shift
   for np in 1 2 3 4; do
-    timeout 120 mpirun -n $np "$espalier" "$@" --quiet <"$dir/input" >"$dir/raw" 2>"$dir/err" || {
+    ranks "$np" "$espalier" "$@" --quiet <"$dir/input" >"$dir/raw" 2>"$dir/err" || {
       bad "$name on $np ranks: exit $? $(cat "$dir/err")"
       return
     }
@@ -38,7 +30,7 @@ same() {
 refuses() {
   local code=$1 words=$2 np=$3 got
   shift 3
-  timeout 60 mpirun -n "$np" "$espalier" "$@" </dev/null >"$dir/out" 2>"$dir/err"
+  ranks "$np" "$espalier" "$@" </dev/null >"$dir/out" 2>"$dir/err"
   got=$?
   [ $got -eq "$code" ] || bad "$* on $np: exit $got, wanted $code: $(head -3 "$dir/err")"
   [ "$(grep -cF -- "$words" "$dir/err")" -eq 1 ] || bad "$* on $np: wanted one line with \"$words\": $(head -5 "$dir/err")"
@@ -184,5 +176,4 @@ if [ -e /dev/full ]; then
   [ $? -eq 74 ] && ok || bad "a full disk: $(cat "$dir/err")"
 fi
 
-printf '%d passed, %d failed\n' $passed $failed
-[ $failed -eq 0 ]
+end_of_test

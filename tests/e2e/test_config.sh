@@ -1,25 +1,17 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # usage: test_config.sh ESPALIER CONFIGS
 # espalier prune's command line and configuration as a user meets them, short of a run.
 set -uo pipefail
 espalier=$1 configs=$2
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1
-export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
-passed=0 failed=0
-
-ok() { passed=$((passed + 1)); }
-bad() {
-  failed=$((failed + 1))
-  printf 'FAILED: %s\n' "$*"
-}
+# shellcheck source=common.sh
+. "$(dirname "$0")/common.sh"
 
 # refuses CODE WORDS RANKS ARG...: that exit code, and a message with those words, once, without a hang
 refuses() {
   local code=$1 words=$2 np=$3 got
   shift 3
-  timeout 60 mpirun -n "$np" "$espalier" prune "$@" </dev/null >"$dir/out" 2>"$dir/err"
+  ranks "$np" "$espalier" prune "$@" </dev/null >"$dir/out" 2>"$dir/err"
   got=$?
   [ $got -eq "$code" ] || bad "$* on $np: exit $got, wanted $code: $(head -3 "$dir/err")"
   [ "$(grep -cF -- "$words" "$dir/err")" -eq 1 ] || bad "$* on $np: wanted one line with \"$words\": $(head -5 "$dir/err")"
@@ -44,7 +36,7 @@ for words in '"path": "m"' '"target": 0.3,' '"dir": "a \"b\"\\c//"' '"export": f
 done
 grep -qF '// sparsity of all prunable linears' "$dir/defaults" && ok || bad "--print-config explains nothing"
 for config in "$configs"/*.json; do fixed "${config##*/}" "$config"; done
-mpirun -n 3 "$espalier" prune "$dir/changed" --print-config | cmp -s - "$dir/changed" && ok || bad "three ranks print once"
+ranks 3 "$espalier" prune "$dir/changed" --print-config | cmp -s - "$dir/changed" && ok || bad "three ranks print once"
 "$espalier" prune - --print-config <"$dir/changed" | cmp -s - "$dir/changed" && ok || bad "standard input"
 
 # --- errors
@@ -65,5 +57,4 @@ for i in $(seq 65); do many+=(--set "run.seed=$i"); done
 refuses 2 '--set may be given 64 times' 1 "$dir/defaults" "${many[@]}"
 "$espalier" prune --print-config "${many[@]:2}" | grep -q '"seed": 65,' && ok || bad "64 times --set"
 
-printf '%d passed, %d failed\n' $passed $failed
-[ $failed -eq 0 ]
+end_of_test

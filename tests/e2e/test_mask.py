@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """A pruned model is its source plus a mask: --mask on eval, score and generate, on 1 to 3 ranks.
 
 tests/e2e/test_mask.py ESPALIER MAKE_RANDOM_MODEL MAKE_UPDATES
@@ -11,17 +12,17 @@ import sys
 import tempfile
 import unittest
 
+from common import ENVIRONMENT, SLOW, mpirun
+
 ESPALIER, MAKE_MODEL, MAKE_UPDATES = (os.path.abspath(p) for p in sys.argv[1:4])
-ENV = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", OMP_NUM_THREADS="1",
-           OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_MCA_hwloc_base_binding_policy="none")
 SHAPE = "--layers 3 --hidden 64 --heads 4 --kv-heads 2 --head-dim 32 --ffn 96 --vocab 300 --byte-tokenizer".split()
 TEXT = "".join(f"Line {i}: the quick brown fox jumps over {i * i} lazy dogs.\n" for i in range(120))
 WINDOW, WINDOWS = 128, 20
 
 
 def run(ranks, *args, stdin="", code=0):
-    p = subprocess.run(["mpirun", "-n", str(ranks), ESPALIER, *args, "--quiet"], input=stdin, capture_output=True,
-                       text=True, env=ENV, timeout=240)
+    p = subprocess.run(mpirun(ranks, ESPALIER, *args, "--quiet"), input=stdin, capture_output=True, text=True,
+                       env=ENVIRONMENT, timeout=240 * SLOW)
     if p.returncode != code:
         raise AssertionError(f"{args} on {ranks}: exit {p.returncode}: {p.stderr}")
     return p.stderr if code else p.stdout
@@ -83,7 +84,7 @@ class Mask(unittest.TestCase):
 
     def test_updated_weights(self):
         """A checkpoint whose updates are another model's linears against a model that has these linears."""
-        subprocess.run([MAKE_UPDATES, self.model, self.other, f"{self.dir}/updates"], check=True, env=ENV)
+        subprocess.run([MAKE_UPDATES, self.model, self.other, f"{self.dir}/updates"], check=True, env=ENVIRONMENT)
         mixed = f"{self.dir}/mixed"
         shutil.copytree(self.model, mixed)
         mix_linears(f"{self.other}/model.safetensors", f"{mixed}/model.safetensors")

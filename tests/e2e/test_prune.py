@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """The pruning job as a user runs it, on sapling: equal on 1 to 4 ranks, interrupted in every way and resumed, replayed,
 with an agent over HTTP, exported, refused where it must be.
 
@@ -15,14 +16,12 @@ import tempfile
 import time
 import unittest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from common import ENVIRONMENT, ROOT, SAPLING, SLOW, mpirun
+
 sys.path.insert(0, str(ROOT / "tests" / "agent"))
 import server as scripted  # noqa: E402
 
-SAPLING = ROOT / "tests" / "sapling"
 PROGRAM = ""
-ENVIRONMENT = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
-                   OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_MCA_hwloc_base_binding_policy="none", OMP_WAIT_POLICY="passive")
 
 TARGET, THRESHOLD = 0.15, 0.001
 # Small, so that a run takes seconds; a narrow threshold, so that some iterations are rolled back.
@@ -75,13 +74,12 @@ class Case(unittest.TestCase):
         shutil.rmtree(cls.work)
 
     def command(self, run, np, *more):
-        threads = 2 if np == 1 else 1
-        return ["mpirun", "-n", str(np), "-x", f"OMP_NUM_THREADS={threads}", PROGRAM, "prune", str(self.config),
-                "--set", f"run.dir={run}", *self.MORE, *more]
+        return mpirun(np, PROGRAM, "prune", self.config, "--set", f"run.dir={run}", *self.MORE, *more,
+                      threads=2 if np == 1 else 1)
 
     def prune(self, run, np=1, *more, code=0):
-        done = subprocess.run(self.command(run, np, *more), env=ENVIRONMENT, capture_output=True, text=True, timeout=280,
-                              cwd=ROOT)
+        done = subprocess.run(self.command(run, np, *more), env=ENVIRONMENT, capture_output=True, text=True,
+                              timeout=280 * SLOW, cwd=ROOT)
         self.assertEqual(done.returncode, code, done.stderr[-3000:])
         return done
 
@@ -91,7 +89,7 @@ class Case(unittest.TestCase):
 
     def wait_for_iteration(self, run, job, n):
         """Until the checkpoint of iteration n stands; the job must still be running then."""
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 200 * SLOW
         while time.monotonic() < deadline:
             if any(int(p.stem[-6:]) >= n for p in (run / "checkpoints").glob("iteration-*.h5")):
                 return
@@ -119,7 +117,7 @@ class OneRun(Case):
         super().setUpClass()
         cls.whole = cls.work / "whole"
         cls.done = subprocess.run(cls.command(cls, cls.whole, 1), env=ENVIRONMENT, capture_output=True, text=True,
-                                  timeout=280)
+                                  timeout=280 * SLOW)
 
     def setUp(self):
         self.assertEqual(self.done.returncode, 0, self.done.stderr[-3000:])
@@ -129,7 +127,7 @@ class OneRun(Case):
         job = self.start(run, np)
         self.wait_for_iteration(run, job, 2)
         interrupt(job, run)
-        _, text = job.communicate(timeout=120)
+        _, text = job.communicate(timeout=120 * SLOW)
         if code is None:
             self.assertNotEqual(job.returncode, 0)
         else:
@@ -167,7 +165,7 @@ class Whole(OneRun):
         summary = json.loads((self.whole / "summary.json").read_text())
         done = subprocess.run([PROGRAM, "eval", "--model", str(self.whole / "model"), "--text",
                                str(SAPLING / "data" / "test.txt"), "--window", "64", "--limit", "1024", "--json"],
-                              env=ENVIRONMENT, capture_output=True, text=True, timeout=280, check=True)
+                              env=ENVIRONMENT, capture_output=True, text=True, timeout=280 * SLOW, check=True)
         perplexity = json.loads(done.stdout)["perplexity"]
         if isinstance(perplexity, dict):
             perplexity = perplexity["perplexity"]
@@ -215,7 +213,7 @@ class Whole(OneRun):
             job = self.start(run, 2, "--resume")
             self.wait_for_iteration(run, job, n)
             job.kill()
-            job.communicate(timeout=60)
+            job.communicate(timeout=60 * SLOW)
             subprocess.run(["pkill", "-9", "-f", f"run.dir={run}"], check=False)
             time.sleep(0.5)
         self.prune(run, 1, "--resume")
@@ -474,8 +472,8 @@ class Refused(Case):
         for more in (["--text", SAPLING / "data" / "test.txt", "--window", "64", "--limit", "256"],
                      ["--mmlu", SAPLING / "data" / "mmlu", "--questions", "5"],
                      ["--freebaseqa", SAPLING / "data" / "freebaseqa-dev.json", "--questions", "5"]):
-            done = subprocess.run(["mpirun", "-n", "2", PROGRAM, "eval", "--model", model, *map(str, more)],
-                                  env=ENVIRONMENT, capture_output=True, text=True, timeout=100, check=False)
+            done = subprocess.run(mpirun(2, PROGRAM, "eval", "--model", model, *more), env=ENVIRONMENT,
+                                  capture_output=True, text=True, timeout=100 * SLOW, check=False)
             self.assertEqual(done.returncode, 1, done.stderr)
             self.assertIn("not a number" if "--text" in more else "not numbers", done.stderr)
 

@@ -1,25 +1,18 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # usage: test_sweep.sh ESPALIER SAPLING
 # espalier sweep as a user runs it on a laptop: runs that fail, that are interrupted, continued, repeated and changed.
 set -uo pipefail
 espalier=$1 sapling=$2
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1
-export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
-passed=0 failed=0
-
-ok() { passed=$((passed + 1)); }
-bad() {
-  failed=$((failed + 1))
-  printf 'FAILED: %s\n' "$*"
-}
+# shellcheck source=common.sh
+. "$(dirname "$0")/common.sh"
+limit=250
 
 # sweep RANKS CODE ARG...: that exit code; what it prints is left in out and err
 sweep() {
   local np=$1 code=$2 got
   shift 2
-  timeout 250 mpirun -n "$np" "$espalier" sweep "$@" </dev/null >"$dir/out" 2>"$dir/err"
+  ranks "$np" "$espalier" sweep "$@" </dev/null >"$dir/out" 2>"$dir/err"
   got=$?
   [ $got -eq "$code" ] && ok || bad "sweep $*: exit $got, wanted $code: $(grep espalier: "$dir/err")"
 }
@@ -101,5 +94,4 @@ for run in "$dir"/runs/*/; do
   cmp "$run/summary.json" "$dir/late/$(basename "$run")/summary.json" && ok || bad "$run: interrupted, it ends differently"
 done
 
-printf '%d passed, %d failed\n' $passed $failed
-[ $failed -eq 0 ]
+end_of_test

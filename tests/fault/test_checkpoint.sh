@@ -1,29 +1,17 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # usage: test_checkpoint.sh TEST_CHECKPOINT
 # A checkpoint that cannot be written, on 1 to 4 ranks: the same status everywhere, no hang, nothing half-written, and the
 # next one succeeds. Faults on demand (ESPL_FAULT), a killed rank, and, where mounting is allowed, full and read-only disks.
 set -euo pipefail
 test=$1
-dir=$(mktemp -d)
+# shellcheck source=../e2e/common.sh
+. "$(dirname "$0")/../e2e/common.sh"
 disk=$dir/disk
-cleanup() {
-  umount "$disk" 2>/dev/null || true
-  rm -rf "$dir"
-}
-trap cleanup EXIT
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none OMP_NUM_THREADS=1
+cleanup() { umount "$disk" 2>/dev/null || true; }
 
 # run NP MODE DIR: prints rank 0's message. 60 s without an end is a hang.
-run() { timeout 60 mpirun -n "$1" "$test" "$2" "$3"; }
-expect() { # TEXT OUTPUT
-  [[ $2 == *"$1"* ]] || { printf 'expected a message with "%s", got: %s\n' "$1" "$2"; exit 1; }
-}
-only() { # DIR FILE...: the directory holds these and nothing else
-  local found=$1
-  shift
-  [ "$(ls "$found")" = "$(printf '%s\n' "$@")" ] || { echo "$found holds: $(ls "$found")"; exit 1; }
-}
+run() { ranks "$1" "$test" "$2" "$3"; }
 
 for np in 1 2 3 4; do
   here=$dir/of$np last=$((np - 1))
@@ -45,8 +33,7 @@ for np in 1 3; do
   here=$dir/killed$np
   run "$np" first "$here"
   if ESPL_FAULT=checkpoint.slab:$((np - 1)):9:kill run "$np" fail "$here" >/dev/null 2>&1; then
-    echo "a killed rank went unnoticed"
-    exit 1
+    die "a killed rank went unnoticed"
   fi
   only "$here" iteration-000000.h5 iteration-1234567.h5.part
   run $((4 - np)) succeed "$here"

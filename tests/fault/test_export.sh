@@ -1,32 +1,19 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # usage: test_export.sh TEST_EXPORT MAKE_RANDOM_MODEL
 # An export that cannot be written, on 1 to 4 ranks: the same status everywhere, no hang, no DIR.part, an earlier export
 # untouched, and the next one succeeds. Faults on demand (ESPL_FAULT), a killed rank, and, where mounting is allowed, full
 # and read-only disks.
 set -euo pipefail
 test=$1
-dir=$(mktemp -d)
+# shellcheck source=../e2e/common.sh
+. "$(dirname "$0")/../e2e/common.sh"
 disk=$dir/disk
-cleanup() {
-  umount "$disk" 2>/dev/null || true
-  rm -rf "$dir"
-}
-trap cleanup EXIT
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 LC_ALL=C
-export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none OMP_NUM_THREADS=1
+cleanup() { umount "$disk" 2>/dev/null || true; }
 "$2" --layers 5 --hidden 64 --heads 4 --kv-heads 2 --head-dim 32 --ffn 96 --vocab 300 --byte-tokenizer "$dir/model" >/dev/null
 
 # run NP MODE DIR: prints rank 0's message. 60 s without an end is a hang.
-run() { timeout 60 mpirun -n "$1" "$test" "$2" "$dir/model" "$3"; }
-die() { printf '%s\n' "$*" >&2; exit 1; }
-expect() { # TEXT OUTPUT
-  [[ $2 == *"$1"* ]] || die "expected a message with \"$1\", got: $2"
-}
-only() { # DIR NAME...: the directory holds these and nothing else
-  local found=$1
-  shift
-  [ "$(ls -A "$found")" = "$(printf '%s\n' "$@")" ] || die "$found holds: $(ls -A "$found")"
-}
+run() { ranks "$1" "$test" "$2" "$dir/model" "$3"; }
 
 run 1 good "$dir/reference/model"
 faults_of() { # NP: faults that rank 0 meets, and those that the last rank meets; nth: in the midst of things

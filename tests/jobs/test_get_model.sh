@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Tests jobs/get-model.sh against a scripted hub on loopback (test_get_model_hub.py); needs no network.
 set -uo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly here tool=$here/../../jobs/get-model.sh
-work=$(mktemp -d)
-hub=$work/hub
-failures=0
+# shellcheck source=../e2e/common.sh
+. "$here/../e2e/common.sh"
+work=$dir hub=$dir/hub
 
 start_hub() {
     mkdir "$hub"
@@ -20,10 +21,9 @@ start_hub() {
     exit 1
 }
 
-finish() {
+cleanup() {
     kill "$server" 2>/dev/null
     wait "$server" 2>/dev/null
-    rm -rf "$work"
 }
 
 # get [VARIABLE=VALUE...] NAME DIR: runs the tool; its status in $status, its words in $words.
@@ -40,16 +40,11 @@ new_case() {
     : >"$hub/log"
 }
 
-# expect WHAT COMMAND...
-expect() {
+# holds WHAT COMMAND...
+holds() {
     local what=$1
     shift
-    if "$@"; then
-        echo "ok   $what"
-    else
-        echo "FAIL $what (status $status): $words"
-        failures=$((failures + 1))
-    fi
+    if "$@"; then ok; else bad "$what (status $status): $words"; fi
 }
 
 says() { grep -q -- "$1" <<<"$words"; }
@@ -74,46 +69,46 @@ EOF
 test_usage() {
     new_case
     get smollm2 "$work/out"
-    expect "an unknown name is a usage error" ended 2
+    holds "an unknown name is a usage error" ended 2
     words=$("$tool" --help) status=$?
-    expect "--help lists the models" says qwen3-8b-base
+    holds "--help lists the models" says qwen3-8b-base
 }
 
 test_plain() {
     new_case
     get qwen3-0.6b "$work/out"
-    expect "one file" is_whole "$work/out" 1
+    holds "one file" is_whole "$work/out" 1
     : >"$hub/log"
     get qwen3-0.6b "$work/out"
-    expect "a finished directory is recognised" says complete
-    expect "and no request is made" logged . 0
+    holds "a finished directory is recognised" says complete
+    holds "and no request is made" logged . 0
     get qwen3-1.7b "$work/out"
-    expect "another model does not go into it" ended 2
+    holds "another model does not go into it" ended 2
     new_case
     get qwen3-1.7b "$work/out"
-    expect "three shards" is_whole "$work/out" 3
+    holds "three shards" is_whole "$work/out" 3
     truncate -s -1 "$work/out/model-00002-of-00003.safetensors"
     get qwen3-1.7b "$work/out"
-    expect "a truncated shard is noticed" ended 2
+    holds "a truncated shard is noticed" ended 2
 }
 
 test_interrupted() {
     new_case
     switch cut 2
     get qwen3-1.7b "$work/out"
-    expect "broken transfers are taken up" is_whole "$work/out" 3
-    expect "where they broke off" logged "bytes=25000-" 1
+    holds "broken transfers are taken up" is_whole "$work/out" 3
+    holds "where they broke off" logged "bytes=25000-" 1
     new_case
     switch cut 1000
     switch no-ranges
     get qwen3-1.7b "$work/out"
-    expect "a hub that never delivers ends in 74" ended 74
-    expect "and publishes nothing" lacks "$work/out"
+    holds "a hub that never delivers ends in 74" ended 74
+    holds "and publishes nothing" lacks "$work/out"
     new_case
     switch cut 1
     switch no-ranges
     get qwen3-0.6b "$work/out"
-    expect "a hub without ranges starts the file anew" is_whole "$work/out" 1
+    holds "a hub without ranges starts the file anew" is_whole "$work/out" 1
 }
 
 test_resumed_run() {
@@ -123,56 +118,56 @@ test_resumed_run() {
 open('$work/out.part/model.safetensors.incomplete', 'wb').write(h.weights(0, 'model.safetensors')[:777])"
     printf '1%.0s' $(seq 40) >"$work/out.part/.commit"
     get qwen3-0.6b "$work/out"
-    expect "a later run goes on" is_whole "$work/out" 1
-    expect "from the bytes it has" logged "bytes=777-" 1
+    holds "a later run goes on" is_whole "$work/out" 1
+    holds "from the bytes it has" logged "bytes=777-" 1
     new_case
     mkdir "$work/out.part"
     echo x >"$work/out.part/tokenizer.json"
     printf '1%.0s' $(seq 40) >"$work/out.part/.commit"
     switch moved
     get qwen3-0.6b "$work/out"
-    expect "files of another commit are not mixed in" is_whole "$work/out" 1
-    expect "and it says so" says "has changed"
+    holds "files of another commit are not mixed in" is_whole "$work/out" 1
+    holds "and it says so" says "has changed"
 }
 
 test_corrupt() {
     new_case
     switch corrupt 1
     get qwen3-0.6b "$work/out"
-    expect "a corrupt file is fetched again" is_whole "$work/out" 1
+    holds "a corrupt file is fetched again" is_whole "$work/out" 1
     new_case
     switch corrupt 9
     get qwen3-0.6b "$work/out"
-    expect "twice corrupt ends in 74" ended 74
-    expect "and publishes nothing" lacks "$work/out"
-    expect "and names the checksum" says "does not match its sha256"
+    holds "twice corrupt ends in 74" ended 74
+    holds "and publishes nothing" lacks "$work/out"
+    holds "and names the checksum" says "does not match its sha256"
 }
 
 test_refused() {
     new_case
     switch gated
     get llama-3.2-1b "$work/out"
-    expect "a gated model without a token ends in 2" ended 2
-    expect "and explains HF_TOKEN" says "HF_TOKEN is not set"
+    holds "a gated model without a token ends in 2" ended 2
+    holds "and explains HF_TOKEN" says "HF_TOKEN is not set"
     get HF_TOKEN=hf_test llama-3.2-1b "$work/out"
-    expect "with the token it comes" is_whole "$work/out" 1
+    holds "with the token it comes" is_whole "$work/out" 1
     new_case
     get qwen3-4b "$work/out"
-    expect "a model the hub has not got ends in 1" ended 1
+    holds "a model the hub has not got ends in 1" ended 1
 }
 
 test_unreachable() {
     new_case
     get HF_ENDPOINT=http://127.0.0.1:9 qwen3-0.6b "$work/out"
-    expect "an unreachable hub ends in 69" ended 69
-    expect "and says what to do" says HF_ENDPOINT
+    holds "an unreachable hub ends in 69" ended 69
+    holds "and says what to do" says HF_ENDPOINT
     switch busy 2
     get qwen3-0.6b "$work/out"
-    expect "a busy hub is asked again" is_whole "$work/out" 1
+    holds "a busy hub is asked again" is_whole "$work/out" 1
     new_case
     switch busy 99
     get qwen3-0.6b "$work/out"
-    expect "a hub that stays busy ends in 69" ended 69
+    holds "a hub that stays busy ends in 69" ended 69
 }
 
 test_no_api() {
@@ -180,22 +175,21 @@ test_no_api() {
     switch no-api
     switch cut 1
     get qwen3-1.7b "$work/out"
-    expect "a mirror without the API serves shards" is_whole "$work/out" 3
+    holds "a mirror without the API serves shards" is_whole "$work/out" 3
     new_case
     switch no-api
     get qwen3-0.6b "$work/out"
-    expect "and a single file" is_whole "$work/out" 1
+    holds "and a single file" is_whole "$work/out" 1
 }
 
 test_secret() {
     new_case
     switch cut 1
     get HF_TOKEN=hf_test qwen3-0.6b "$work/out"
-    expect "the token is not written anywhere" lacks "$(grep -rl hf_test "$work/out" "$work/cache" || echo /nowhere)"
+    holds "the token is not written anywhere" lacks "$(grep -rl hf_test "$work/out" "$work/cache" || echo /nowhere)"
 }
 
 start_hub
-trap finish EXIT
 test_usage
 test_plain
 test_interrupted
@@ -205,5 +199,4 @@ test_refused
 test_unreachable
 test_no_api
 test_secret
-[ "$failures" = 0 ] || { echo "$failures failed"; exit 1; }
-echo "all passed"
+end_of_test

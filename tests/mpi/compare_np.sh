@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # usage: compare_np.sh PROGRAM [ARG...]
 # Runs PROGRAM on 1, 2, 3 and 4 ranks. All must succeed, and what they print must be the same: rank-invariance, to the bit.
 # (A line present only for fewer ranks is fine: a model may have fewer layers than there are ranks.)
 set -euo pipefail
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
+# shellcheck source=../e2e/common.sh
+. "$(dirname "$0")/../e2e/common.sh"
+limit=250
 for np in 1 2 3 4; do
-  OMP_NUM_THREADS=$((np == 1 ? 2 : 1)) timeout 250 mpirun -n "$np" "$@" >"$dir/$np" || {
+  OMP_NUM_THREADS=$((np == 1 ? 2 : 1)) ranks "$np" "$@" >"$dir/$np" || {
     echo "$np ranks: exit code $?"
     exit 1
   }

@@ -1,17 +1,15 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # usage: test_export.sh TEST_EXPORT MAKE_RANDOM_MODEL GOLDEN_MODELS_DIR
 # Exports made on 1 to 4 ranks are the same bytes: the right tensors, the source's headers, and its other files. What may
 # be replaced is replaced, everything else is refused.
 set -euo pipefail
 test=$1 models=$3
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-export LC_ALL=C OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none OMP_NUM_THREADS=1
+# shellcheck source=../e2e/common.sh
+. "$(dirname "$0")/../e2e/common.sh"
 
 # run NP MODE SOURCE DIR: prints rank 0's message; notes go to $dir/notes.
-run() { timeout 60 mpirun -n "$1" "$test" "$2" "$3" "$4" 2>"$dir/notes" || { cat "$dir/notes" >&2; return 1; }; }
-die() { printf '%s\n' "$*" >&2; exit 1; }
+run() { ranks "$1" "$test" "$2" "$3" "$4" 2>"$dir/notes" || { cat "$dir/notes" >&2; return 1; }; }
 refused() { # TEXT SOURCE DIR
   local before out
   before=$(find "$dir" | sort)
