@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What prefix reuse and batching save in knowledge benchmarks.
  *
  * usage: [mpirun -n N] bench_knowledge MODEL_DIR [--subjects 2] [--questions 100] [--prefix 600] [--own 110]
@@ -20,11 +21,12 @@
 #include <string.h>
 #include <time.h>
 
+#include "espalier/base/json_writer.h"
 #include "espalier/eval/decode.h"
 #include "espalier/eval/mmlu.h"
 #include "espalier/model/forward.h"
 
-enum { MOST_ROUNDS = 32 };
+enum { MAX_ROUNDS = 32 };
 
 typedef struct bench {
     espl_comm *c;
@@ -32,7 +34,7 @@ typedef struct bench {
     int64_t subjects, questions, prefix, own, qa, qa_prefix, qa_own, tokens, width, alone, batch, rounds, cpu;
     espl_mmlu shared, whole;
     espl_prompts qa_prompts;
-    int64_t *most, *n_out;
+    int64_t *max_tokens, *n_out;
     int32_t *out;
 } bench;
 
@@ -81,13 +83,13 @@ static espl_status open_all(bench *b, const char *dir) {
     ESPL_TRY(make_mmlu(b, config.vocab, false, &b->shared));
     ESPL_TRY(make_mmlu(b, config.vocab, true, &b->whole));
     ESPL_TRY(make_prompts(config.vocab, 1, b->qa, b->qa_prefix, b->qa_own, false, &b->qa_prompts));
-    ESPL_TRY(espl_mem_alloc(&b->most, b->qa, sizeof *b->most, "bench"));
+    ESPL_TRY(espl_mem_alloc(&b->max_tokens, b->qa, sizeof *b->max_tokens, "bench"));
     ESPL_TRY(espl_mem_alloc(&b->n_out, b->qa, sizeof *b->n_out, "bench"));
     ESPL_TRY(espl_mem_alloc(&b->out, b->qa * b->tokens, sizeof *b->out, "bench"));
-    for (int64_t i = 0; i < b->qa; i++) b->most[i] = b->tokens;
+    for (int64_t i = 0; i < b->qa; i++) b->max_tokens[i] = b->tokens;
     espl_prompts_need(&b->shared.prompts, &o);
     espl_prompts_need(&b->whole.prompts, &o);
-    espl_decode_need(&b->qa_prompts, &(espl_decoding){.max_tokens = b->most, .width = b->width}, &config,
+    espl_decode_need(&b->qa_prompts, &(espl_decoding){.max_tokens = b->max_tokens, .width = b->width}, &config,
                      espl_comm_size(b->c), &o);
     espl_model_config_free(&config);
     return espl_model_open(b->c, dir, &o, &b->m);
@@ -102,7 +104,7 @@ static double time_mmlu(bench *b, const espl_mmlu *set) {
 
 static double time_batched(bench *b) {
     double start = now(b);
-    espl_decoding d = {.max_tokens = b->most, .width = b->width};
+    espl_decoding d = {.max_tokens = b->max_tokens, .width = b->width};
     espl_eval_decode(b->c, b->m, &b->qa_prompts, &d, b->out, b->n_out);
     return (now(b) - start) / (double)b->qa;
 }
@@ -143,7 +145,7 @@ static int ascending(const void *a, const void *b) {
 }
 
 static double median(const double *v, int64_t n) {
-    double sorted[MOST_ROUNDS];
+    double sorted[MAX_ROUNDS];
     memcpy(sorted, v, (size_t)n * sizeof *v);
     qsort(sorted, (size_t)n, sizeof *sorted, ascending);
     return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
@@ -158,7 +160,7 @@ static double token_ratio(const bench *b) {
 static espl_status run(bench *b, const char *dir) {
     enum { SHARED, WHOLE, BATCHED, GENERATE, ONE, KINDS };
     static const int pairs[][2] = {{SHARED, WHOLE}, {BATCHED, GENERATE}, {BATCHED, ONE}};
-    double t[KINDS][MOST_ROUNDS], ratio[3][MOST_ROUNDS];
+    double t[KINDS][MAX_ROUNDS], ratio[3][MAX_ROUNDS];
     ESPL_TRY(open_all(b, dir));
     time_batched(b); /* warm: pages mapped */
     for (int64_t r = 0; r < b->rounds; r++) {
@@ -170,19 +172,39 @@ static espl_status run(bench *b, const char *dir) {
         for (int k = 0; k < 3; k++) ratio[k][r] = t[pairs[k][1]][r] / t[pairs[k][0]][r];
     }
     if (espl_comm_rank(b->c) != 0) return ESPL_OK;
-    printf("{\"model\": \"%s\", \"ranks\": %d, \"threads\": %d, \"clock\": \"%s\", \"rounds\": %lld, ", dir,
-           espl_comm_size(b->c), espl_tensor_threads(), b->cpu ? "cpu" : "wall", (long long)b->rounds);
-    printf("\"mmlu\": {\"prompts\": %lld, \"prefix\": %lld, \"own\": %lld, \"ms\": %.3f, \"recomputed_ms\": %.3f, "
-           "\"token_ratio\": %.2f, \"ratio\": %.2f}, ",
-           (long long)b->shared.n, (long long)b->prefix, (long long)b->own, 1e3 * median(t[SHARED], b->rounds),
-           1e3 * median(t[WHOLE], b->rounds), token_ratio(b), median(ratio[0], b->rounds));
-    printf(
-        "\"decode\": {\"questions\": %lld, \"prefix\": %lld, \"own\": %lld, \"tokens\": %lld, \"ms\": %.3f, "
-        "\"generate_ms\": %.3f, \"one_by_one_cached_ms\": %.3f, \"ratio_generate\": %.2f, \"ratio_cached\": %.2f}}\n",
-        (long long)b->qa, (long long)b->qa_prefix, (long long)b->qa_own, (long long)b->tokens,
-        1e3 * median(t[BATCHED], b->rounds), 1e3 * median(t[GENERATE], b->rounds), 1e3 * median(t[ONE], b->rounds),
-        median(ratio[1], b->rounds), median(ratio[2], b->rounds));
-    return ESPL_OK;
+    espl_str line = {0};
+    espl_json_writer w = espl_json_writer_on(&line);
+    espl_json_open_object(&w, NULL, ESPL_JSON_SPACED);
+    espl_json_put_text(&w, "model", dir);
+    espl_json_put_i64(&w, "ranks", espl_comm_size(b->c));
+    espl_json_put_i64(&w, "threads", espl_tensor_threads());
+    espl_json_put_text(&w, "clock", b->cpu ? "cpu" : "wall");
+    espl_json_put_i64(&w, "rounds", b->rounds);
+    espl_json_open_object(&w, "mmlu", ESPL_JSON_SPACED);
+    espl_json_put_i64(&w, "prompts", b->shared.n);
+    espl_json_put_i64(&w, "prefix", b->prefix);
+    espl_json_put_i64(&w, "own", b->own);
+    espl_json_put_fixed(&w, "ms", 1e3 * median(t[SHARED], b->rounds), 3);
+    espl_json_put_fixed(&w, "recomputed_ms", 1e3 * median(t[WHOLE], b->rounds), 3);
+    espl_json_put_fixed(&w, "token_ratio", token_ratio(b), 2);
+    espl_json_put_fixed(&w, "ratio", median(ratio[0], b->rounds), 2);
+    espl_json_close(&w);
+    espl_json_open_object(&w, "decode", ESPL_JSON_SPACED);
+    espl_json_put_i64(&w, "questions", b->qa);
+    espl_json_put_i64(&w, "prefix", b->qa_prefix);
+    espl_json_put_i64(&w, "own", b->qa_own);
+    espl_json_put_i64(&w, "tokens", b->tokens);
+    espl_json_put_fixed(&w, "ms", 1e3 * median(t[BATCHED], b->rounds), 3);
+    espl_json_put_fixed(&w, "generate_ms", 1e3 * median(t[GENERATE], b->rounds), 3);
+    espl_json_put_fixed(&w, "one_by_one_cached_ms", 1e3 * median(t[ONE], b->rounds), 3);
+    espl_json_put_fixed(&w, "ratio_generate", median(ratio[1], b->rounds), 2);
+    espl_json_put_fixed(&w, "ratio_cached", median(ratio[2], b->rounds), 2);
+    espl_json_close(&w);
+    espl_json_close(&w);
+    espl_status st = espl_str_status(&line);
+    if (st == ESPL_OK) puts(line.data);
+    espl_str_free(&line);
+    return st;
 }
 
 static void bench_free(bench *b) {
@@ -190,7 +212,7 @@ static void bench_free(bench *b) {
     espl_mmlu_free(&b->shared);
     espl_mmlu_free(&b->whole);
     espl_prompts_free(&b->qa_prompts);
-    espl_mem_free(&b->most);
+    espl_mem_free(&b->max_tokens);
     espl_mem_free(&b->n_out);
     espl_mem_free(&b->out);
 }
@@ -217,8 +239,8 @@ static void take_option(bench *b, const char *name, const char *value) {
 }
 
 static espl_status check_options(const bench *b) {
-    if (b->rounds < 1 || b->rounds > MOST_ROUNDS)
-        return ESPL_FAIL(ESPL_USAGE, "--rounds: from 1 to %d", (int)MOST_ROUNDS);
+    if (b->rounds < 1 || b->rounds > MAX_ROUNDS)
+        return ESPL_FAIL(ESPL_USAGE, "--rounds: from 1 to %d", (int)MAX_ROUNDS);
     if (b->alone < 2 || b->alone > b->qa) return ESPL_FAIL(ESPL_USAGE, "--alone: from 2 to what --qa says");
     return ESPL_OK;
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* How close the forward pass comes to its bound: OpenBLAS sgemm's own time for the same matrix products.
  *
  * usage: [mpirun -n N] bench_perplexity MODEL_DIR [--window 2048] [--windows 4] [--batch 1024] [--rounds 3] [--cpu 0]
@@ -15,10 +16,11 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include "espalier/base/json_writer.h"
 #include "espalier/eval/perplexity.h"
 #include "espalier/model/shape.h"
 
-enum { MOST_ROUNDS = 32 };
+enum { MAX_ROUNDS = 32 };
 
 typedef struct bench {
     espl_comm *c;
@@ -115,7 +117,7 @@ static espl_status run(bench *b, const char *dir) {
     ESPL_TRY(espl_mem_alloc(&corpus.ids, corpus.n, sizeof *corpus.ids, "ids"));
     espl_rng_seed(&rng, 1, 0, 0);
     for (int64_t i = 0; i < corpus.n; i++) corpus.ids[i] = (int32_t)espl_rng_below(&rng, c->vocab);
-    double ours[MOST_ROUNDS], ratio[MOST_ROUNDS], ratio_linear[MOST_ROUNDS], linear[MOST_ROUNDS];
+    double ours[MAX_ROUNDS], ratio[MAX_ROUNDS], ratio_linear[MAX_ROUNDS], linear[MAX_ROUNDS];
     double *nll;
     espl_perplexity p;
     ESPL_TRY(espl_mem_alloc(&nll, b->windows, sizeof *nll, "nll"));
@@ -140,15 +142,28 @@ static espl_status run(bench *b, const char *dir) {
     if (espl_comm_rank(b->c) == 0) {
         double each = median(ours, b->rounds), bound_linear = median(linear, b->rounds);
         double all = median(ratio, b->rounds), linears = median(ratio_linear, b->rounds); /* sorted from here on */
-        printf("{\"model\": \"%s\", \"ranks\": %d, \"threads\": %d, \"clock\": \"%s\", \"window\": %lld, "
-               "\"windows\": %lld, \"batch\": %lld, \"rounds\": %lld, \"tokens_per_second\": %.1f, \"sgemm_gflops\": "
-               "%.1f, \"ratio\": %.3f, "
-               "\"ratio_linear\": %.3f, \"ratio_min\": %.3f, \"ratio_max\": %.3f, \"peak_mib\": %.0f, "
-               "\"planned_mib\": %.0f}\n",
-               dir, ranks, espl_tensor_threads(), b->cpu ? "cpu" : "wall", (long long)b->window, (long long)b->windows,
-               (long long)b->batch, (long long)b->rounds, (double)b->window / each,
-               linear_flops(b) / bound_linear / 1e9, all, linears, ratio[0], ratio[b->rounds - 1],
-               (double)usage.ru_maxrss / 1024, planned / 1048576);
+        espl_str line = {0};
+        espl_json_writer w = espl_json_writer_on(&line);
+        espl_json_open_object(&w, NULL, ESPL_JSON_SPACED);
+        espl_json_put_text(&w, "model", dir);
+        espl_json_put_i64(&w, "ranks", ranks);
+        espl_json_put_i64(&w, "threads", espl_tensor_threads());
+        espl_json_put_text(&w, "clock", b->cpu ? "cpu" : "wall");
+        espl_json_put_i64(&w, "window", b->window);
+        espl_json_put_i64(&w, "windows", b->windows);
+        espl_json_put_i64(&w, "batch", b->batch);
+        espl_json_put_i64(&w, "rounds", b->rounds);
+        espl_json_put_fixed(&w, "tokens_per_second", (double)b->window / each, 1);
+        espl_json_put_fixed(&w, "sgemm_gflops", linear_flops(b) / bound_linear / 1e9, 1);
+        espl_json_put_fixed(&w, "ratio", all, 3);
+        espl_json_put_fixed(&w, "ratio_linear", linears, 3);
+        espl_json_put_fixed(&w, "ratio_min", ratio[0], 3);
+        espl_json_put_fixed(&w, "ratio_max", ratio[b->rounds - 1], 3);
+        espl_json_put_fixed(&w, "peak_mib", (double)usage.ru_maxrss / 1024, 0);
+        espl_json_put_fixed(&w, "planned_mib", planned / 1048576, 0);
+        espl_json_close(&w);
+        puts(line.data ? line.data : "");
+        espl_str_free(&line);
         for (int g = 0; g < ESPL_REGION_COUNT; g++)
             ESPL_INFO("  %-14s %8.3f s per window", espl_region_label((espl_region)g),
                       espl_region_seconds((espl_region)g) / (double)(b->windows * b->rounds));
@@ -178,7 +193,7 @@ int main(int argc, char **argv) {
     espl_log_init(ESPL_LOG_INFO, espl_comm_rank(b.c));
     espl_tensor_blas_init();
     for (int i = 2; i + 1 < argc; i += 2) take_option(&b, argv[i], argv[i + 1]);
-    if (b.rounds < 1 || b.rounds > MOST_ROUNDS || argc < 2) return 2;
+    if (b.rounds < 1 || b.rounds > MAX_ROUNDS || argc < 2) return 2;
     espl_status st = espl_comm_agree(b.c, run(&b, argv[1]));
     if (st != ESPL_OK && espl_comm_rank(b.c) == 0) fprintf(stderr, "%s\n", espl_base_error_text());
     espl_comm_destroy(&b.c);

@@ -46,8 +46,8 @@ static void open_model(run *r, const espl_model_options *o) {
     check(r, espl_model_open(r->c, r->dir, o, &r->m) == ESPL_OK, "open");
 }
 
-/* The whole prompt as one sequence in slot 0, in pieces of at most a micro-batch. */
-static void alone(run *r, const espl_prompts *p, int64_t family, int64_t prompt, espl_segment last) {
+/* The whole prompt as one sequence in slot 0, in pieces of a micro-batch. */
+static void run_alone(run *r, const espl_prompts *p, int64_t family, int64_t prompt, espl_segment last) {
     static int32_t ids[1 << 14];
     const espl_prompt_family *f = &p->families[family];
     const espl_prompt *q = &p->prompts[prompt];
@@ -110,7 +110,7 @@ static void compare_mmlu(run *r, const espl_mmlu *set, const char *what) {
         const espl_prompt_family *x = &set->prompts.families[f];
         for (int64_t i = x->first; i < x->first + x->count; i++) {
             espl_segment s = {.selected = set->letters, .n_selected = 4, .selected_logits = logits};
-            alone(r, &set->prompts, f, i, s);
+            run_alone(r, &set->prompts, f, i, s);
             if (!last) continue;
             int best = 0;
             for (int k = 0; k < 4; k++) {
@@ -160,7 +160,7 @@ static int64_t continue_alone(run *r, const espl_prompts *p, int64_t i, const es
     int32_t id = 0;
     int64_t n = 0, at = p->families[0].n + p->prompts[i].n;
     int root = espl_comm_size(r->c) - 1;
-    alone(r, p, 0, i, (espl_segment){.greedy = &id});
+    run_alone(r, p, 0, i, (espl_segment){.greedy = &id});
     for (;;) {
         espl_comm_broadcast(r->c, &id, sizeof id, root);
         uint8_t stop = id < d->n_stops ? d->stops[id] : 0;
@@ -175,11 +175,11 @@ static int64_t continue_alone(run *r, const espl_prompts *p, int64_t i, const es
 
 /* One family; continuations of 1 to 12 tokens; a tenth of the vocabulary ends them. */
 static void decode_with(run *r, int64_t prompts, int64_t prefix, int64_t width) {
-    enum { MOST = 12, PROMPTS = 64 };
+    enum { MAX_TOKENS = 12, PROMPTS = 64 };
     espl_rng g;
     espl_prompts p = {0};
-    int64_t most[PROMPTS], n[PROMPTS] = {0}, total = 0;
-    int32_t out[PROMPTS * MOST] = {0}, want[MOST];
+    int64_t max_tokens[PROMPTS], n[PROMPTS] = {0}, total = 0;
+    int32_t out[PROMPTS * MAX_TOKENS] = {0}, want[MAX_TOKENS];
     uint8_t stops[4096] = {0};
     espl_rng_seed(&g, (uint64_t)(prompts + prefix), 1, 0);
     random_prompts(&g, 1, 60, &p);
@@ -191,17 +191,17 @@ static void decode_with(run *r, int64_t prompts, int64_t prefix, int64_t width) 
     for (int64_t i = 0; i < prompts; i++) {
         p.prompts[i] = (espl_prompt){.at = p.n_ids, .n = 1 + espl_rng_below(&g, i % 5 ? 8 : 50)};
         p.n_ids += p.prompts[i].n;
-        most[i] = 1 + espl_rng_below(&g, MOST);
+        max_tokens[i] = 1 + espl_rng_below(&g, MAX_TOKENS);
     }
     for (int64_t i = 0; i < p.n_ids; i++) p.ids[i] = (int32_t)espl_rng_below(&g, VOCAB_USED);
     for (size_t i = 0; i < sizeof stops; i++) stops[i] = (uint8_t)(espl_rng_below(&g, 20) < 2 ? 1 + i % 2 : 0);
     espl_decoding d = {
-        .max_tokens = most, .stops = stops, .n_stops = espl_model_config_of(r->m)->vocab, .width = width};
+        .max_tokens = max_tokens, .stops = stops, .n_stops = espl_model_config_of(r->m)->vocab, .width = width};
     espl_model_options o = {.batch_tokens = BATCH};
     espl_decode_need(&p, &d, espl_model_config_of(r->m), espl_comm_size(r->c), &o);
     open_model(r, &o);
     check(r, espl_eval_decode(r->c, r->m, &p, &d, out, n) == ESPL_OK, "decode");
-    for (int64_t i = 0; i < prompts; total += most[i++]) {
+    for (int64_t i = 0; i < prompts; total += max_tokens[i++]) {
         int64_t k = continue_alone(r, &p, i, &d, want);
         check(r, k == n[i] && memcmp(want, out + total, (size_t)k * sizeof *want) == 0, "the same continuation");
     }

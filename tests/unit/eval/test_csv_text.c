@@ -1,4 +1,5 @@
-/* CSV as hostile input; comparing answers; proportions and samples. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* CSV as hostile input, the comparison of answers, confidence intervals, and samples. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,8 +13,8 @@
 #include "sample.h"
 #include "text.h"
 
-/* Parses an exact-size copy, so that the sanitizer sees a read past the end. */
-static espl_status parse(const char *text, int64_t len, int64_t columns, espl_csv *out) {
+/* Parses a copy of exact size, so that the sanitizer sees reads beyond the end. */
+static espl_status csv_parse_copy(const char *text, int64_t len, int64_t columns, espl_csv *out) {
     char *copy = malloc(len ? (size_t)len : 1);
     assert_non_null(copy);
     memcpy(copy, text, (size_t)len);
@@ -22,11 +23,11 @@ static espl_status parse(const char *text, int64_t len, int64_t columns, espl_cs
     return st;
 }
 
-/* cells: all cells, each followed by '|', rows followed by '\n' */
-static void reads(const char *text, int64_t columns, const char *cells) {
+/* `cells`: all cells, each followed by '|', and rows by a line break. */
+static void csv_reads(const char *text, int64_t columns, const char *cells) {
     espl_csv c;
     espl_str got = {0};
-    if (parse(text, (int64_t)strlen(text), columns, &c) != ESPL_OK) fail_msg("%s", espl_base_error_text());
+    if (csv_parse_copy(text, (int64_t)strlen(text), columns, &c) != ESPL_OK) fail_msg("%s", espl_base_error_text());
     espl_str_puts(&got, "");
     for (int64_t r = 0; r < c.rows; r++, espl_str_puts(&got, "\n"))
         for (int64_t k = 0; k < columns; k++) espl_str_printf(&got, "%s|", espl_csv_cell(&c, r, k));
@@ -35,31 +36,31 @@ static void reads(const char *text, int64_t columns, const char *cells) {
     espl_csv_free(&c);
 }
 
-static void refuses(const char *text, int64_t len, int64_t columns, const char *words) {
+static void csv_refuses(const char *text, int64_t len, int64_t columns, const char *words) {
     espl_csv c;
     int64_t before = espl_mem_balance();
-    espl_status st = parse(text, len, columns, &c);
+    espl_status st = csv_parse_copy(text, len, columns, &c);
     if (st != ESPL_FORMAT || !strstr(espl_base_error_text(), words))
         fail_msg("got %s \"%s\", want \"%s\"", espl_status_name(st), espl_base_error_text(), words);
     assert_int_equal(espl_mem_balance(), before);
 }
 
-static void test_csv(void **state) {
+static void test_csv_keeps_every_cell(void **state) {
     (void)state;
-    reads("", 2, "");
-    reads("a,b", 2, "a|b|\n");
-    reads("a,b\n", 2, "a|b|\n");
-    reads("a,b\r\nc,d\r\n", 2, "a|b|\nc|d|\n");
-    reads("\n\r\na,b\n\n\nc,d", 2, "a|b|\nc|d|\n");
-    reads("\xEF\xBB\xBF\"a\",b", 2, "a|b|\n");
-    reads("\"a,1\",\"b\"\"c\"\"\"", 2, "a,1|b\"c\"|\n");
-    reads("\"two\nlines\r\n!\",\"\"\n,\n", 2, "two\nlines\r\n!||\n||\n");
-    reads("a \"b\" c,d\"", 2, "a \"b\" c|d\"|\n"); /* a quote inside a plain field is itself */
-    reads("a\rb,c", 2, "a\rb|c|\n");
-    reads(" \"a\",b", 2, " \"a\"|b|\n");
+    csv_reads("", 2, "");
+    csv_reads("a,b", 2, "a|b|\n");
+    csv_reads("a,b\n", 2, "a|b|\n");
+    csv_reads("a,b\r\nc,d\r\n", 2, "a|b|\nc|d|\n");
+    csv_reads("\n\r\na,b\n\n\nc,d", 2, "a|b|\nc|d|\n");
+    csv_reads("\xEF\xBB\xBF\"a\",b", 2, "a|b|\n");
+    csv_reads("\"a,1\",\"b\"\"c\"\"\"", 2, "a,1|b\"c\"|\n");
+    csv_reads("\"two\nlines\r\n!\",\"\"\n,\n", 2, "two\nlines\r\n!||\n||\n");
+    csv_reads("a \"b\" c,d\"", 2, "a \"b\" c|d\"|\n"); /* a quote inside a plain field is itself */
+    csv_reads("a\rb,c", 2, "a\rb|c|\n");
+    csv_reads(" \"a\",b", 2, " \"a\"|b|\n");
 }
 
-static void test_csv_refused(void **state) {
+static void test_csv_refuses_malformed_files(void **state) {
     (void)state;
     static const char *const cases[][2] = {
         {"a,b\nc\n", "t.csv: line 2: 1 columns, expected 2"},
@@ -72,13 +73,13 @@ static void test_csv_refused(void **state) {
         {"\"a\"\rb,c", "text after a closing quote"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        refuses(cases[i][0], (int64_t)strlen(cases[i][0]), 2, cases[i][1]);
-    refuses("a,b\nc\0,d", 8, 2, "t.csv: line 2: a NUL byte");
-    refuses("a,\"b\0\"", 6, 2, "t.csv: line 1: a NUL byte");
+        csv_refuses(cases[i][0], (int64_t)strlen(cases[i][0]), 2, cases[i][1]);
+    csv_refuses("a,b\nc\0,d", 8, 2, "t.csv: line 2: a NUL byte");
+    csv_refuses("a,\"b\0\"", 6, 2, "t.csv: line 1: a NUL byte");
 }
 
-/* From Python: normalize_answer of the SQuAD v1.1 evaluation script. */
-static void test_normalise(void **state) {
+/* Expected values from normalize_answer() of the SQuAD v1.1 evaluation script. */
+static void test_normalise_equals_the_squad_script(void **state) {
     (void)state;
     static const char *const cases[][2] = {
         {"", ""},
@@ -110,7 +111,7 @@ static void test_normalise(void **state) {
     }
 }
 
-static void test_words(void **state) {
+static void test_only_whole_words_match(void **state) {
     (void)state;
     assert_true(espl_text_has_words("in new york city", "new york"));
     assert_true(espl_text_has_words("new york", "new york"));
@@ -122,7 +123,7 @@ static void test_words(void **state) {
     assert_false(espl_text_has_words("", "x"));
 }
 
-static void test_squeeze(void **state) {
+static void test_squeeze_and_lengths_equal_python(void **state) {
     (void)state;
     espl_str s = {0};
     const char *text = " \tNew YORK City\n\xC3\x96l ";
@@ -134,7 +135,7 @@ static void test_squeeze(void **state) {
 }
 
 /* statsmodels: proportion_confint(method="wilson", alpha = 2 * (1 - Phi(1.96))). */
-static void test_wilson(void **state) {
+static void test_wilson_interval_equals_statsmodels(void **state) {
     (void)state;
     espl_proportion s = espl_proportion_of(37, 100);
     assert_float_equal(s.rate, 0.37, 1e-12);
@@ -150,7 +151,7 @@ static void test_wilson(void **state) {
     assert_true(s.rate != s.rate);
 }
 
-static void test_sample(void **state) {
+static void test_sample_is_sorted_uniform_and_repeatable(void **state) {
     (void)state;
     int64_t a[100], b[100], counts[100] = {0};
     assert_int_equal(espl_sample_questions(100, 0, 1, a), 100);
@@ -171,9 +172,13 @@ static void test_sample(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_csv),    cmocka_unit_test(test_csv_refused), cmocka_unit_test(test_normalise),
-        cmocka_unit_test(test_words),  cmocka_unit_test(test_squeeze),     cmocka_unit_test(test_wilson),
-        cmocka_unit_test(test_sample),
+        cmocka_unit_test(test_csv_keeps_every_cell),
+        cmocka_unit_test(test_csv_refuses_malformed_files),
+        cmocka_unit_test(test_normalise_equals_the_squad_script),
+        cmocka_unit_test(test_only_whole_words_match),
+        cmocka_unit_test(test_squeeze_and_lengths_equal_python),
+        cmocka_unit_test(test_wilson_interval_equals_statsmodels),
+        cmocka_unit_test(test_sample_is_sorted_uniform_and_repeatable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

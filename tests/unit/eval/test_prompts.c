@@ -1,4 +1,6 @@
-/* Prompts byte for byte against the goldens; common beginnings; what the packer promises about cache rows. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Prompts byte for byte against the goldens, refused question files, common prefixes, and the packing: no prompt may
+ * read a cache row that does not hold its own tokens or its prefix. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -51,7 +53,7 @@ static void check_mmlu(const cJSON *item, const char *dir) {
     espl_mmlu_source_free(&s);
 }
 
-static void test_mmlu_prompts(void **state) {
+static void test_mmlu_prompts_equal_published_code(void **state) {
     (void)state;
     char dir[4096];
     struct cJSON *doc = goldens();
@@ -62,7 +64,7 @@ static void test_mmlu_prompts(void **state) {
     espl_json_free(&doc);
 }
 
-static void test_freebaseqa_prompts(void **state) {
+static void test_freebaseqa_prompts_equal_goldens(void **state) {
     (void)state;
     char path[4096];
     struct cJSON *doc = goldens();
@@ -100,7 +102,7 @@ static void refuses_freebaseqa(const char *text, const char *words) {
     espl_freebaseqa_source_free(&s);
 }
 
-static void test_freebaseqa_refused(void **state) {
+static void test_malformed_freebaseqa_is_refused(void **state) {
     (void)state;
     refuses_freebaseqa("[]", "f.json: \"Questions\" must be a list");
     refuses_freebaseqa("{\"Questions\": [3]}", "f.json: question 0: not an object");
@@ -123,7 +125,7 @@ static void refuses_choices(const char *text, const char *words) {
     espl_choices_source_free(&s);
 }
 
-static void test_choices_refused(void **state) {
+static void test_malformed_choices_are_refused(void **state) {
     (void)state;
     refuses_choices("", "c.jsonl: no questions");
     refuses_choices("\n{", "c.jsonl: line 2: not valid JSON");
@@ -138,7 +140,7 @@ static void test_choices_refused(void **state) {
     refuses_choices("{\"context\": [\"x\"], \"choices\": [\"a\", \"b\"], \"answer\": 0}", "1 contexts for 2 choices");
 }
 
-static void test_mmlu_refused(void **state) {
+static void test_missing_mmlu_files_are_refused(void **state) {
     (void)state;
     espl_mmlu_source s;
     char dir[4096];
@@ -154,23 +156,22 @@ static void test_mmlu_refused(void **state) {
 
 /* ------------------------------------------------------- families, packing */
 
-static int64_t below(espl_rng *r, int64_t n) { return espl_rng_below(r, n); }
-
-/* Families of 1 to 12 prompts with random common beginnings; few different ids, so that they also agree by chance. */
+/* Families of 1 to 12 prompts with random common prefixes. Ids take three values, so that prompts also agree by
+ * chance. */
 static void random_prompts(espl_rng *r, espl_prompt_builder *b, int64_t families, int64_t longest) {
     int32_t ids[4096];
     for (int64_t f = 0; f < families; f++) {
-        int64_t shared = below(r, longest), count = 1 + below(r, 12);
-        for (int64_t i = 0; i < shared; i++) ids[i] = (int32_t)below(r, 3);
+        int64_t shared = espl_rng_below(r, longest), count = 1 + espl_rng_below(r, 12);
+        for (int64_t i = 0; i < shared; i++) ids[i] = (int32_t)espl_rng_below(r, 3);
         for (int64_t k = 0; k < count; k++) {
-            int64_t n = shared + 1 + below(r, longest / 2), scored = 1 + below(r, n < 4 ? n : 4);
-            for (int64_t i = shared; i < n; i++) ids[i] = (int32_t)below(r, 3);
+            int64_t n = shared + 1 + espl_rng_below(r, longest / 2), scored = 1 + espl_rng_below(r, n < 4 ? n : 4);
+            for (int64_t i = shared; i < n; i++) ids[i] = (int32_t)espl_rng_below(r, 3);
             assert_int_equal(espl_prompt_builder_add(b, ids, n, scored, f), ESPL_OK);
         }
     }
 }
 
-/* Prefix and own ids give the prompt back; the scored positions are its own; nothing more could be shared. */
+/* The prefix and its own ids give each prompt back, and scored positions are never shared. */
 static void check_families(const espl_prompt_builder *b, const espl_prompts *p) {
     assert_non_null(b->prompts);
     if (!b->prompts) return; /* the analyser does not know that the assertion ends the test */
@@ -187,11 +188,11 @@ static void check_families(const espl_prompt_builder *b, const espl_prompts *p) 
     }
 }
 
-enum { SLOTS = 2, MOST_ROWS = 8192 };
+enum { SLOTS = 2, MAX_ROWS = 8192 };
 
-/* The cache as a forward pass sees it: all segments of a micro-batch are stored, then all are read. */
-static void simulate(const espl_prompts *p, const espl_packing *k, const espl_model_options *o) {
-    static int32_t cache[SLOTS][MOST_ROWS];
+/* Replays the packing on a cache as the forward pass uses it: all segments of a micro-batch are stored, then read. */
+static void replay_packing(const espl_prompts *p, const espl_packing *k, const espl_model_options *o) {
+    static int32_t cache[SLOTS][MAX_ROWS];
     int64_t *seen = calloc((size_t)p->n, sizeof *seen);
     memset(cache, -1, sizeof cache);
     for (int64_t b = 0; b < k->n_batches; b++) {
@@ -225,7 +226,7 @@ static void simulate(const espl_prompts *p, const espl_packing *k, const espl_mo
     free(seen);
 }
 
-static void test_packing(void **state) {
+static void test_packing_keeps_prefixes_in_the_cache(void **state) {
     (void)state;
     int64_t before = espl_mem_balance();
     for (uint64_t seed = 0; seed < 300; seed++) {
@@ -234,15 +235,15 @@ static void test_packing(void **state) {
         espl_prompts p;
         espl_packing k;
         espl_rng_seed(&r, seed, 0, 0);
-        int64_t batch = 8 + below(&r, 120);
-        random_prompts(&r, &b, 1 + below(&r, 12), 4 + below(&r, seed % 3 ? 40 : 400));
+        int64_t batch = 8 + espl_rng_below(&r, 120);
+        random_prompts(&r, &b, 1 + espl_rng_below(&r, 12), 4 + espl_rng_below(&r, seed % 3 ? 40 : 400));
         assert_int_equal(espl_prompt_builder_finish(&b, &p), ESPL_OK);
         check_families(&b, &p);
         espl_model_options o = {.batch_tokens = batch};
         espl_prompts_need(&p, &o);
-        assert_true(o.slots == SLOTS && o.context <= MOST_ROWS);
+        assert_true(o.slots == SLOTS && o.context <= MAX_ROWS);
         assert_int_equal(espl_packing_create(&p, &o, &k), ESPL_OK);
-        simulate(&p, &k, &o);
+        replay_packing(&p, &k, &o);
         espl_packing_free(&k);
         espl_prompts_free(&p);
         espl_prompt_builder_free(&b);
@@ -250,7 +251,7 @@ static void test_packing(void **state) {
     assert_int_equal(espl_mem_balance(), before);
 }
 
-static void test_packing_refused(void **state) {
+static void test_packing_refuses_small_models(void **state) {
     (void)state;
     const int32_t ids[64] = {0};
     espl_prompt_builder b = {0};
@@ -269,7 +270,7 @@ static void test_packing_refused(void **state) {
     espl_prompt_builder_free(&b);
 }
 
-static void test_categories(void **state) {
+static void test_categories_are_those_of_hendrycks(void **state) {
     (void)state;
     assert_int_equal(espl_mmlu_category_of("anatomy"), ESPL_MMLU_OTHER); /* lm-eval: STEM */
     assert_int_equal(espl_mmlu_category_of("astronomy"), ESPL_MMLU_STEM);
@@ -280,10 +281,14 @@ static void test_categories(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_mmlu_prompts),       cmocka_unit_test(test_freebaseqa_prompts),
-        cmocka_unit_test(test_freebaseqa_refused), cmocka_unit_test(test_choices_refused),
-        cmocka_unit_test(test_mmlu_refused),       cmocka_unit_test(test_packing),
-        cmocka_unit_test(test_packing_refused),    cmocka_unit_test(test_categories),
+        cmocka_unit_test(test_mmlu_prompts_equal_published_code),
+        cmocka_unit_test(test_freebaseqa_prompts_equal_goldens),
+        cmocka_unit_test(test_malformed_freebaseqa_is_refused),
+        cmocka_unit_test(test_malformed_choices_are_refused),
+        cmocka_unit_test(test_missing_mmlu_files_are_refused),
+        cmocka_unit_test(test_packing_keeps_prefixes_in_the_cache),
+        cmocka_unit_test(test_packing_refuses_small_models),
+        cmocka_unit_test(test_categories_are_those_of_hendrycks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
