@@ -11,16 +11,18 @@ import sys
 import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, f"{HERE}/../../e2e")
+from common import ENVIRONMENT  # noqa: E402
+
 DATA = dict(mmlu=f"{HERE}/mmlu", freebaseqa=f"{HERE}/freebaseqa.json", choices=f"{HERE}/choices.jsonl")
 NAMES = dict(mmlu=("subject", "row"), freebaseqa=("id",), choices=("line",))
 TOLERANCE = 1e-4  # of a logit or a log-probability
-ENV = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", OMP_NUM_THREADS="1")
 
 
 def answers(espalier, task, options, details):
     more = [text for key, value in options.items() for text in (f"--{key}", str(value))]
     subprocess.run([espalier, "eval", "--model", f"{HERE}/model", f"--{task}", DATA[task], *more, "--details", details,
-                    "--quiet"], check=True, stdout=subprocess.DEVNULL, env=ENV)
+                    "--quiet"], check=True, stdout=subprocess.DEVNULL, env=ENVIRONMENT)
     with open(details, encoding="utf-8") as f:
         lines = [json.loads(line) for line in f.read().split("\n") if line]
     return {tuple(x[k] for k in NAMES[task]): x for x in lines}
