@@ -61,9 +61,9 @@ espl_status espl_checkpoint_newest(espl_comm *c, const char *dir, int64_t *befor
 espl_status espl_checkpoint_set_aside(espl_comm *c, const char *dir, int64_t after);
 
 /* Collective. Reads a checkpoint: hostile input. masks of *out must point to buffers for this rank's slice; the rest is
- * allocated: free with espl_checkpoint_free. Checksums are verified. `updates` are read by espl_checkpoint_updates.
- * ESPL_IO; ESPL_FORMAT naming file, dataset, what was found and what was expected; ESPL_CONFIG: of another depth
- * or width. */
+ * allocated: free with espl_checkpoint_free. Checksums are verified. `updates` are read by
+ * espl_checkpoint_read_updates. ESPL_IO; ESPL_FORMAT naming file, dataset, what was found and what was expected;
+ * ESPL_CONFIG: of another depth or width. */
 espl_status espl_checkpoint_read(espl_comm *c, const char *path, const espl_checkpoint_shape *shape,
                                  espl_checkpoint *out);
 /* Local. Frees what reading allocated (rows, history, texts), not the masks. */
@@ -75,8 +75,8 @@ espl_status espl_checkpoint_has_updates(espl_comm *c, const char *path, bool *ha
 espl_status espl_checkpoint_read_updates(espl_comm *c, const char *path, const espl_checkpoint_shape *shape,
                                          void *const *updates);
 
-/* Collective. Deletes all but the newest `keep` checkpoints (and the iteration `spare`, -1: none), and part files. */
-espl_status espl_checkpoint_retain(espl_comm *c, const char *dir, int64_t keep, int64_t spare);
+/* Collective. Deletes all but the newest `keep` checkpoints that can be resumed, and all part files. ESPL_IO. */
+espl_status espl_checkpoint_retain(espl_comm *c, const char *dir, int64_t keep);
 
 /* Local. Bytes of the file, within a few KiB plus the texts: for --dry-run. */
 int64_t espl_checkpoint_bytes(const espl_checkpoint_shape *shape);

@@ -157,22 +157,22 @@ static espl_status delete (const char *dir, int64_t iteration, const char *suffi
 }
 
 /* Only files that can be resumed count as kept: a damaged one never makes a good one go. */
-static espl_status delete_old(const char *dir, const listing *l, int64_t keep, int64_t spare) {
+static espl_status delete_old(const char *dir, const listing *l, int64_t keep) {
     int64_t kept = 0;
     for (int64_t i = 0; i < l->n; i++) {
         int64_t iteration = l->iterations[i];
         if (kept < keep)
             kept += usable(dir, iteration);
-        else if (iteration != spare)
+        else
             ESPL_TRY(delete (dir, iteration, ""));
     }
     return ESPL_OK;
 }
 
-static espl_status retain(const char *dir, int64_t keep, int64_t spare) {
+static espl_status retain(const char *dir, int64_t keep) {
     listing whole, parts;
     espl_status st = list(dir, "", &whole);
-    if (st == ESPL_OK) st = delete_old(dir, &whole, keep, spare);
+    if (st == ESPL_OK) st = delete_old(dir, &whole, keep);
     espl_mem_free(&whole.iterations);
     ESPL_TRY(st);
     st = list(dir, ".part", &parts);
@@ -181,6 +181,6 @@ static espl_status retain(const char *dir, int64_t keep, int64_t spare) {
     return st;
 }
 
-espl_status espl_checkpoint_retain(espl_comm *c, const char *dir, int64_t keep, int64_t spare) {
-    return espl_comm_agree(c, espl_comm_rank(c) == 0 ? retain(dir, keep, spare) : ESPL_OK);
+espl_status espl_checkpoint_retain(espl_comm *c, const char *dir, int64_t keep) {
+    return espl_comm_agree(c, espl_comm_rank(c) == 0 ? retain(dir, keep) : ESPL_OK);
 }

@@ -6,15 +6,7 @@
 #include <string.h>
 
 #include "espalier/checkpoint.h"
-#include "espalier/run.h"
-
-static espl_checkpoint_shape shape_of(const espl_model *m) {
-    const espl_model_config *config = espl_model_config_of(m);
-    espl_checkpoint_shape s = {.layers = config->layers, .slice = espl_model_slice(m)};
-    for (int k = 0; k < ESPL_LINEAR_KINDS; k++)
-        espl_model_linear_shape(config, (espl_linear_kind)k, &s.out[k], &s.in[k]);
-    return s;
-}
+#include "espalier/run/checkpoint_shape.h"
 
 void cli_mask_free(cli_mask *k) {
     for (int64_t i = 0; k->masks && i < k->n; i++) espl_mem_free(&k->masks[i]);
@@ -99,7 +91,7 @@ static espl_status read_updates(espl_comm *c, const char *path, const espl_check
 espl_status cli_mask_apply(espl_comm *c, const cli_options *o, espl_model *m, cli_mask *k) {
     *k = (cli_mask){0};
     if (!o->mask) return ESPL_OK;
-    espl_checkpoint_shape shape = shape_of(m);
+    espl_checkpoint_shape shape = espl_run_checkpoint_shape(espl_model_config_of(m), espl_model_slice(m));
     k->first = espl_linear_index(shape.slice.first, ESPL_Q_PROJ);
     k->n = espl_range_count(shape.slice) * ESPL_LINEAR_KINDS;
     espl_status st = read_masks(c, o, &shape, m, k);

@@ -112,9 +112,7 @@ static void print_rank(const forecast *f, int64_t r) {
 }
 
 static int64_t checkpoint_bytes(const forecast *f) {
-    espl_checkpoint_shape s = {.layers = f->config->layers};
-    for (int k = 0; k < ESPL_LINEAR_KINDS; k++)
-        espl_model_linear_shape(f->config, (espl_linear_kind)k, &s.out[k], &s.in[k]);
+    espl_checkpoint_shape s = espl_run_checkpoint_shape(f->config, (espl_range){0});
     return espl_checkpoint_bytes(&s);
 }
 

@@ -17,6 +17,7 @@
 #include "espalier/model/shape.h"
 #include "espalier/prune/linear.h"
 #include "espalier/run.h"
+#include "espalier/run/checkpoint_shape.h"
 #include "espalier/sensitivity.h"
 #include "espalier/tensor/statistics.h"
 

@@ -77,9 +77,7 @@ static espl_status open_journal(job *j) {
 }
 
 static void set_shape(job *j) {
-    j->shape = (espl_checkpoint_shape){.layers = j->config.layers, .slice = espl_model_slice(j->m)};
-    for (int k = 0; k < ESPL_LINEAR_KINDS; k++)
-        espl_model_linear_shape(&j->config, (espl_linear_kind)k, &j->shape.out[k], &j->shape.in[k]);
+    j->shape = espl_run_checkpoint_shape(&j->config, espl_model_slice(j->m));
     j->linears = j->config.layers * ESPL_LINEAR_KINDS;
     j->weights = j->config.layers * espl_model_layer_linear_weights(&j->config);
 }

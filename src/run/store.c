@@ -33,7 +33,7 @@ espl_status espl_store_write(job *j) {
     if (st == ESPL_OK) st = fill(j, &k);
     st = espl_comm_agree(j->c, st);
     if (st == ESPL_OK) st = espl_checkpoint_write(j->c, dir.data, &j->shape, &k);
-    if (st == ESPL_OK) st = espl_checkpoint_retain(j->c, dir.data, j->o->run_keep, -1);
+    if (st == ESPL_OK) st = espl_checkpoint_retain(j->c, dir.data, j->o->run_keep);
     if (j->root) {
         espl_str_free(&k.config);
         espl_str_free(&k.agent);

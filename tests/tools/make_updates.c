@@ -4,8 +4,9 @@
 #include <string.h>
 
 #include "espalier/checkpoint.h"
-#include "espalier/model/shape.h"
-#include "espalier/run.h"
+#include "espalier/model/model.h"
+#include "espalier/tensor/mask.h"
+#include "espalier/run/checkpoint_shape.h"
 
 typedef struct maker {
     espl_comm *c;
@@ -21,9 +22,7 @@ static espl_status open_both(maker *k, const char *dir, const char *other) {
     ESPL_TRY(espl_model_open(k->c, dir, &o, &k->m));
     ESPL_TRY(espl_model_open(k->c, other, &o, &k->other));
     const espl_model_config *config = espl_model_config_of(k->m);
-    k->shape = (espl_checkpoint_shape){.layers = config->layers, .slice = espl_model_slice(k->m)};
-    for (int i = 0; i < ESPL_LINEAR_KINDS; i++)
-        espl_model_linear_shape(config, (espl_linear_kind)i, &k->shape.out[i], &k->shape.in[i]);
+    k->shape = espl_run_checkpoint_shape(config, espl_model_slice(k->m));
     k->n = config->layers * ESPL_LINEAR_KINDS;
     return ESPL_OK;
 }
