@@ -7,6 +7,7 @@
 #include "espalier/eval/freebaseqa.h"
 #include "espalier/eval/mmlu.h"
 #include "espalier/eval/perplexity.h"
+#include "espalier/model/masks.h"
 #include "espalier/model/sampling.h"
 #include "espalier/model/shape.h"
 
@@ -55,16 +56,9 @@ void cli_warn_threads(espl_comm *c);
 /* "123.4 MiB" into buf (at least 32 bytes); returns buf. */
 const char *cli_bytes(int64_t bytes, char *buf);
 
-/* A checkpoint's masks and updated weights for this rank's linears, from number `first` on. */
-typedef struct cli_mask {
-    int64_t first, n;
-    uint64_t **masks; /* [n] */
-    void **updates;   /* [n], or NULL: none */
-} cli_mask;
-/* Collective. With --mask: the model is from now on as the checkpoint has it; *k holds what m borrows, to be freed
- * after m, also after a failure. ESPL_IO, ESPL_FORMAT; ESPL_CONFIG: the checkpoint was made for other weights. */
-espl_status cli_mask_apply(espl_comm *c, const cli_options *o, espl_model *m, cli_mask *k);
-void cli_mask_free(cli_mask *k); /* Local */
+/* Collective. With --mask: prunes the model as the checkpoint says. *masks holds what m borrows; free it after m, also
+ * after a failure. ESPL_IO, ESPL_FORMAT; ESPL_CONFIG: the checkpoint was made for other weights. */
+espl_status cli_mask_apply(espl_comm *c, const cli_options *o, espl_model *m, espl_masks *masks);
 
 /* What `eval` has measured; the parts not asked for are zero. */
 typedef struct cli_results {

@@ -17,7 +17,7 @@ typedef struct evaluation {
     espl_model_config config;
     espl_corpus corpus;
     espl_model *m;
-    cli_mask mask;
+    espl_masks mask;
     FILE *details; /* rank 0 */
     cli_results r;
 } evaluation;
@@ -230,7 +230,7 @@ static espl_status report(evaluation *e) {
 static void evaluation_free(evaluation *e) {
     if (e->details) fclose(e->details);
     espl_model_close(&e->m);
-    cli_mask_free(&e->mask);
+    espl_masks_free(&e->mask);
     espl_corpus_free(&e->corpus);
     espl_mmlu_free(&e->r.mmlu);
     espl_mmlu_result_free(&e->r.mmlu_result);

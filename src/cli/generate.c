@@ -95,7 +95,7 @@ static espl_status generate(espl_comm *c, const cli_options *o, espl_model *m, c
 
 static espl_status with_prompt(espl_comm *c, const cli_options *o, const espl_tokenizer *t, const espl_corpus *prompt) {
     espl_model *m;
-    cli_mask mask;
+    espl_masks mask;
     if (prompt->n == 0) return ESPL_FAIL(ESPL_USAGE, "--prompt: an empty prompt gives the model nothing to continue");
     espl_model_options mo = {
         .context = prompt->n + o->max_tokens, .batch_tokens = o->batch, .slots = 1, .logits_rows = 1};
@@ -105,7 +105,7 @@ static espl_status with_prompt(espl_comm *c, const cli_options *o, const espl_to
     espl_status st = cli_mask_apply(c, o, m, &mask);
     if (st == ESPL_OK) st = generate(c, o, m, t, prompt);
     espl_model_close(&m);
-    cli_mask_free(&mask);
+    espl_masks_free(&mask);
     return st;
 }
 

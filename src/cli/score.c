@@ -49,7 +49,7 @@ static espl_status choose_window(const cli_options *o, const espl_corpus *corpus
 static espl_status with_corpus(espl_comm *c, const cli_options *o, const espl_tokenizer *t, const espl_corpus *corpus) {
     int64_t window = 0;
     espl_model *m;
-    cli_mask mask;
+    espl_masks mask;
     if (corpus->n == 0) return ESPL_OK; /* no tokens, no lines */
     ESPL_TRY(espl_comm_agree(c, choose_window(o, corpus, &window)));
     espl_model_options mo = {.context = window, .batch_tokens = o->batch < window ? o->batch : window, .slots = 1};
@@ -57,7 +57,7 @@ static espl_status with_corpus(espl_comm *c, const cli_options *o, const espl_to
     espl_status st = cli_mask_apply(c, o, m, &mask);
     if (st == ESPL_OK) st = score(c, t, m, corpus, window);
     espl_model_close(&m);
-    cli_mask_free(&mask);
+    espl_masks_free(&mask);
     return st;
 }
 

@@ -56,7 +56,7 @@ static espl_status check_options(const oneshot *p) {
         return ESPL_FAIL(ESPL_CONFIG, "allocation \"search\" without a fitness");
     if (o->allocation == ESPL_ALLOCATION_SEARCH && o->score == ESPL_SCORE_RGS)
         return ESPL_FAIL(ESPL_CONFIG, "allocation \"search\" with score \"rgs\": regional gradients are not kept");
-    if (updating(o) && !p->updates) return ESPL_FAIL(ESPL_USAGE, "SparseGPT without room for updated weights");
+    if (updating(o) && !p->masks->updates) return ESPL_FAIL(ESPL_USAGE, "SparseGPT without room for updated weights");
     for (int64_t i = 0; i < o->samples * o->window; i++)
         if (p->ids[i] < 0 || p->ids[i] >= p->config->vocab)
             return ESPL_FAIL(ESPL_USAGE, "token id %d is outside the model's vocabulary of %lld", p->ids[i],
@@ -106,7 +106,7 @@ static espl_status prepare_counts(oneshot *p) {
 
 /* GBLM: a float for every weight of the slice. */
 static espl_status prepare_gradients(oneshot *p) {
-    int64_t out, in, n = espl_range_count(espl_model_slice(p->m)) * ESPL_LINEAR_KINDS;
+    int64_t out, in, n = espl_range_count(p->mine);
     if (!wants_gblm(p->o)) return ESPL_OK;
     ESPL_TRY(espl_mem_alloc(&p->gradients, n, sizeof *p->gradients, "gradients"));
     for (int64_t i = 0; i < n; i++) {
@@ -128,7 +128,7 @@ static espl_status prepare(oneshot *p) {
 
 static void free_lists(oneshot *p) {
     int64_t layers = espl_range_count(espl_model_slice(p->m));
-    for (int64_t i = 0; p->gradients && i < layers * ESPL_LINEAR_KINDS; i++) espl_mem_free(&p->gradients[i]);
+    for (int64_t i = 0; p->gradients && i < espl_range_count(p->mine); i++) espl_mem_free(&p->gradients[i]);
     for (int64_t i = 0; p->norms && i < layers * INPUTS; i++) espl_mem_free(&p->norms[i]);
     espl_mem_free(&p->gradients);
     espl_mem_free(&p->norms);
@@ -173,7 +173,7 @@ static espl_status prune_by_score(oneshot *p, int64_t index) {
     const espl_linear *l = espl_block_linear(p->block, kind);
     espl_scoring s = {.score = p->o->score, .norm = p->norm[espl_oneshot_input_of(kind)]};
     if (p->o->score == ESPL_SCORE_RGS) s.gradient = regional_gradient(p, kind, l->out * l->in);
-    if (p->gradients) s.gradient = p->gradients[index - espl_linear_index(espl_model_slice(p->m).first, ESPL_Q_PROJ)];
+    if (p->gradients) s.gradient = p->gradients[index - p->mine.first];
     return espl_prune_linear(l, &s, &p->o->pattern, p->counts[index], p->block_masks[kind], espl_model_workspace(p->m));
 }
 
@@ -227,16 +227,16 @@ static espl_status prune_mine(oneshot *p, int64_t layer) {
 static void publish(oneshot *p, int64_t layer, espl_linear_kind kind) {
     espl_linear *l = espl_block_linear(p->block, kind);
     int owner = espl_oneshot_owner(p, layer, espl_oneshot_input_of(kind));
-    int64_t mask_bytes = l->out * espl_mask_words(l->in) * 8;
+    int64_t mask_bytes = espl_mask_bytes(l->out, l->in);
     int64_t weight_bytes = l->out * l->in * (int64_t)espl_dtype_size(l->dtype);
-    int64_t at = espl_linear_index(layer - espl_model_slice(p->m).first, kind);
+    int64_t index = espl_linear_index(layer, kind);
     espl_comm_broadcast(p->comm, p->block_masks[kind], mask_bytes, owner);
     l->mask = p->block_masks[kind];
-    if (espl_oneshot_mine(p, layer)) memcpy(p->masks[at], l->mask, (size_t)mask_bytes);
+    if (espl_oneshot_mine(p, layer)) memcpy(espl_masks_of(p->masks, index), l->mask, (size_t)mask_bytes);
     if (!updating(p->o)) return;
     espl_comm_broadcast(p->comm, p->block_weights[kind], weight_bytes, owner);
     l->weight = p->block_weights[kind];
-    if (espl_oneshot_mine(p, layer)) memcpy(p->updates[at], l->weight, (size_t)weight_bytes);
+    if (espl_oneshot_mine(p, layer)) memcpy(espl_masks_update_of(p->masks, index), l->weight, (size_t)weight_bytes);
 }
 
 static espl_status prune_block(oneshot *p, int64_t layer) {
@@ -292,7 +292,7 @@ static espl_status model_gradients(oneshot *p) {
     o.gradient_squares = p->gradients;
     ESPL_TRY(espl_model_calibrate(p->m, &o, p->ids, NULL, NULL, &c));
     espl_calibration_free(&c);
-    for (int64_t i = 0; i < espl_range_count(espl_model_slice(p->m)) * ESPL_LINEAR_KINDS; i++) {
+    for (int64_t i = 0; i < espl_range_count(p->mine); i++) {
         float *g = p->gradients[i];
         int64_t n = p->weights[i];
 #pragma omp parallel for schedule(static)
@@ -301,32 +301,23 @@ static espl_status model_gradients(oneshot *p) {
     return ESPL_OK;
 }
 
-/* Results, or nothing, in effect in the model. */
-static espl_status apply(oneshot *p, bool on) {
-    espl_range slice = espl_model_slice(p->m);
-    for (int64_t i = 0; i < espl_range_count(slice) * ESPL_LINEAR_KINDS; i++) {
-        int64_t index = espl_linear_index(slice.first, ESPL_Q_PROJ) + i;
-        ESPL_TRY(espl_model_set_mask(p->m, index, on ? p->masks[i] : NULL));
-        ESPL_TRY(espl_model_set_weight(p->m, index, on && updating(p->o) ? p->updates[i] : NULL));
-    }
-    return ESPL_OK;
-}
-
-espl_status espl_method_run(espl_comm *comm, espl_model *m, const espl_method_options *o, const int32_t *ids,
-                            uint64_t *const *masks, void *const *updates, int64_t *counts) {
-    oneshot p = {.comm = comm, .m = m, .config = espl_model_config_of(m), .o = o, .ids = ids};
-    p.masks = masks, p.updates = updates;
+espl_status espl_method_run(espl_comm *comm, const espl_method_options *o, const int32_t *ids, espl_masks *masks,
+                            int64_t *counts) {
+    oneshot p = {.comm = comm, .m = masks->m, .config = espl_model_config_of(masks->m), .o = o, .ids = ids};
+    p.masks = masks, p.mine = masks->linears;
     p.rank = espl_comm_rank(comm), p.ranks = espl_comm_size(comm);
     p.linears = p.config->layers * ESPL_LINEAR_KINDS;
     p.passes = p.config->layers * (surveying(o) ? 2 : 1);
     espl_status st = check_options(&p);
     if (st == ESPL_OK) st = prepare(&p);
-    if (st == ESPL_OK) st = apply(&p, false); /* a dense model to start from */
+    masks->updated = false;
+    espl_masks_apply_dense(masks); /* a dense model to start from */
     st = espl_comm_agree(comm, st);
     if (st == ESPL_OK) st = model_gradients(&p);
     if (st == ESPL_OK) st = allocate(&p);
     if (st == ESPL_OK) st = prune_blocks(&p);
-    if (st == ESPL_OK) st = apply(&p, true);
+    masks->updated = st == ESPL_OK && updating(o);
+    if (st == ESPL_OK) espl_masks_apply(masks);
     if (st == ESPL_OK && counts) memcpy(counts, p.counts, (size_t)p.linears * sizeof *counts);
     release(&p);
     return st;

@@ -40,8 +40,8 @@ typedef struct oneshot {
     const espl_model_config *config;
     const espl_method_options *o;
     const int32_t *ids; /* [samples, window] */
-    uint64_t *const *masks;
-    void *const *updates;
+    espl_masks *masks;
+    espl_range mine; /* this rank's linears */
     int rank, ranks;
     espl_range *slices;             /* [ranks] */
     int64_t linears, group, groups; /* of the model; samples of a group; groups */

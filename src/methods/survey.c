@@ -120,16 +120,16 @@ static espl_status survey(oneshot *p, double *values) {
 /* ------------------------------------------------------------------ search */
 
 static espl_status apply_candidate(oneshot *p, const int64_t *counts) {
-    espl_range slice = espl_model_slice(p->m);
-    for (int64_t i = 0; i < espl_range_count(slice) * ESPL_LINEAR_KINDS; i++) {
-        int64_t index = espl_linear_index(slice.first, ESPL_Q_PROJ) + i;
+    for (int64_t index = p->mine.first; index < p->mine.last; index++) {
+        int64_t i = index - p->mine.first;
         espl_linear l = *espl_model_linear(p->m, index);
         espl_scoring s = {.score = p->o->score, .gradient = p->gradients ? p->gradients[i] : NULL};
         s.norm = p->norms[espl_linear_layer(i) * INPUTS + espl_oneshot_input_of(espl_linear_kind_of(i))];
-        l.mask = p->masks[i];
-        if (l.out * l.in - espl_tensor_surviving(&l) == counts[index]) continue; /* as it was before */
-        espl_mask_fill(p->masks[i], l.out, l.in);
-        ESPL_TRY(espl_prune_linear(&l, &s, &p->o->pattern, counts[index], p->masks[i], espl_model_workspace(p->m)));
+        uint64_t *mask = espl_masks_of(p->masks, index);
+        if (l.out * l.in - espl_mask_count(mask, l.out, l.in) == counts[index]) continue; /* as it was before */
+        l.mask = mask;
+        espl_mask_fill(mask, l.out, l.in);
+        ESPL_TRY(espl_prune_linear(&l, &s, &p->o->pattern, counts[index], mask, espl_model_workspace(p->m)));
     }
     return ESPL_OK;
 }
@@ -140,31 +140,22 @@ static espl_status candidate_fitness(void *context, const int64_t *counts, int64
     return p->o->fitness(p->o->context, stage, fitness);
 }
 
-static espl_status set_masks(oneshot *p, bool on) {
-    espl_range slice = espl_model_slice(p->m);
-    for (int64_t i = 0; i < espl_range_count(slice) * ESPL_LINEAR_KINDS; i++) {
-        int64_t index = espl_linear_index(slice.first, ESPL_Q_PROJ) + i;
-        const espl_linear *l = espl_model_linear(p->m, index);
-        espl_mask_fill(p->masks[i], l->out, l->in);
-        ESPL_TRY(espl_model_set_mask(p->m, index, on ? p->masks[i] : NULL));
-    }
-    return ESPL_OK;
-}
-
 /* From uniform on. The search changes the masks of the model, which is dense again afterwards. */
 static espl_status search(oneshot *p) {
     int64_t *most;
     double best;
     espl_status st = espl_mem_alloc(&most, p->linears, sizeof *most, "search limits");
-    if (st == ESPL_OK) st = set_masks(p, true);
     st = espl_comm_agree(p->comm, st);
     if (st == ESPL_OK) {
+        espl_masks_clear(p->masks);
+        espl_masks_apply(p->masks);
         for (int64_t i = 0; i < p->linears; i++) most[i] = (int64_t)floor(p->o->cap * (double)p->weights[i]);
         st = espl_allocate_search(&p->o->search, p->o->search_evaluations, p->weights, most, p->linears,
                                   candidate_fitness, p, p->counts, &best);
     }
+    espl_masks_apply_dense(p->masks);
     espl_mem_free(&most);
-    return espl_comm_agree(p->comm, st == ESPL_OK ? set_masks(p, false) : st);
+    return espl_comm_agree(p->comm, st);
 }
 
 /* ------------------------------------------------------------- allocations */

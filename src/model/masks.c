@@ -1,89 +1,160 @@
-/* The masks of this rank's linears. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The store of masks and updated weights.
+ *
+ * Everything is allocated once, so that a step costs no memory but the copies for its rollback, and the model borrows
+ * the buffers: pruning a linear changes its mask in place.
+ */
 #include "espalier/model/masks.h"
-#include "espalier/model/shape.h"
 
 #include <string.h>
+
+#include "espalier/model/shape.h"
+#include "internal.h"
 
 static int64_t mask_words(const espl_linear *l) { return l->out * espl_mask_words(l->in); }
 
 static int64_t weight_bytes(const espl_linear *l) { return l->out * l->in * (int64_t)espl_dtype_size(l->dtype); }
 
 int64_t espl_masks_bytes(const espl_model_config *c, espl_range slice) {
-    int64_t words = 0;
+    int64_t bytes = 0;
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
         int64_t out, in;
         espl_model_linear_shape(c, (espl_linear_kind)k, &out, &in);
-        words += out * espl_mask_words(in);
+        bytes += espl_mask_bytes(out, in);
     }
-    return espl_range_count(slice) * words * (int64_t)sizeof(uint64_t);
+    return espl_range_count(slice) * bytes;
 }
 
-/* In the dtype of each linear's source. */
-static espl_status make_updates(espl_masks *s) {
-    int64_t bytes = 0, at = 0;
-    for (int64_t i = 0; i < s->n; i++) bytes += weight_bytes(espl_model_linear(s->m, s->first + i));
-    ESPL_TRY(espl_mem_alloc(&s->updates, s->n, sizeof *s->updates, "updated weights"));
+espl_status espl_masks_create(espl_masks *s, espl_model *m, bool updating) {
+    espl_status st;
+    *s = (espl_masks){.m = m, .linears = espl_model_linears(m)};
+    int64_t n = espl_range_count(s->linears), bytes = espl_masks_bytes(&m->config, m->slice);
+    ESPL_CHECK(st, failed, espl_mem_alloc(&s->bits, n, sizeof *s->bits, "masks"));
+    ESPL_CHECK(st, failed, espl_mem_alloc(&s->before, n, sizeof *s->before, "masks"));
+    ESPL_CHECK(st, failed, espl_mem_alloc(&s->all_bits, bytes, 1, "masks"));
+    uint64_t *next = s->all_bits;
+    for (int64_t i = 0; i < n; i++) {
+        s->bits[i] = next;
+        next += mask_words(espl_model_linear(m, s->linears.first + i));
+    }
+    espl_masks_clear(s);
+    if (updating) ESPL_CHECK(st, failed, espl_masks_add_updates(s));
+    return ESPL_OK;
+failed:
+    espl_masks_free(s);
+    return st;
+}
+
+espl_status espl_masks_add_updates(espl_masks *s) {
+    int64_t n = espl_range_count(s->linears), bytes = 0;
+    for (int64_t i = 0; i < n; i++) bytes += weight_bytes(espl_model_linear(s->m, s->linears.first + i));
+    ESPL_TRY(espl_mem_alloc(&s->updates, n, sizeof *s->updates, "updated weights"));
     ESPL_TRY(espl_mem_alloc(&s->all_updates, bytes, 1, "updated weights"));
-    for (int64_t i = 0; i < s->n; i++) {
-        s->updates[i] = s->all_updates + at;
-        at += weight_bytes(espl_model_linear(s->m, s->first + i));
+    char *next = s->all_updates;
+    for (int64_t i = 0; i < n; i++) {
+        s->updates[i] = next;
+        next += weight_bytes(espl_model_linear(s->m, s->linears.first + i));
     }
     return ESPL_OK;
 }
 
-espl_status espl_masks_create(espl_masks *s, espl_model *m, bool updating) {
-    espl_range slice = espl_model_slice(m);
-    int64_t bytes = espl_masks_bytes(espl_model_config_of(m), slice), at = 0;
-    *s = (espl_masks){.m = m, .first = espl_linear_index(slice.first, ESPL_Q_PROJ)};
-    s->n = espl_range_count(slice) * ESPL_LINEAR_KINDS;
-    ESPL_TRY(espl_mem_alloc(&s->bits, s->n, sizeof *s->bits, "masks"));
-    ESPL_TRY(espl_mem_alloc(&s->before, s->n, sizeof *s->before, "masks"));
-    ESPL_TRY(espl_mem_alloc(&s->all_bits, bytes, 1, "masks"));
-    for (int64_t i = 0; i < s->n; i++) {
-        const espl_linear *l = espl_model_linear(m, s->first + i);
-        s->bits[i] = s->all_bits + at;
-        espl_mask_fill(s->bits[i], l->out, l->in);
-        at += mask_words(l);
-    }
-    return updating ? make_updates(s) : ESPL_OK;
-}
-
 void espl_masks_free(espl_masks *s) {
-    espl_masks_accept(s);
+    if (s->before) espl_masks_accept(s);
     espl_mem_free(&s->bits);
     espl_mem_free(&s->before);
     espl_mem_free(&s->all_bits);
     espl_mem_free(&s->updates);
     espl_mem_free(&s->all_updates);
+    *s = (espl_masks){0};
 }
 
-espl_status espl_masks_apply(const espl_masks *s, bool dense) {
-    for (int64_t i = 0; i < s->n; i++) {
-        ESPL_TRY(espl_model_set_mask(s->m, s->first + i, dense ? NULL : s->bits[i]));
-        ESPL_TRY(espl_model_set_weight(s->m, s->first + i, dense || !s->updates ? NULL : s->updates[i]));
+uint64_t *espl_masks_of(const espl_masks *s, int64_t index) { return s->bits[index - s->linears.first]; }
+
+void *espl_masks_update_of(const espl_masks *s, int64_t index) { return s->updates[index - s->linears.first]; }
+
+void espl_masks_clear(espl_masks *s) {
+    for (int64_t i = s->linears.first; i < s->linears.last; i++) {
+        const espl_linear *l = espl_model_linear(s->m, i);
+        espl_mask_fill(espl_masks_of(s, i), l->out, l->in);
     }
-    return ESPL_OK;
 }
 
-uint64_t *espl_masks_of(const espl_masks *s, int64_t index) { return s->bits[index - s->first]; }
+/* ---------------------------------------------------------- in the model */
+
+/* Setting a mask or weight fails only for linears of other ranks: the status needs no check here. */
+void espl_masks_apply(const espl_masks *s) {
+    for (int64_t i = s->linears.first; i < s->linears.last; i++) {
+        espl_model_set_mask(s->m, i, espl_masks_of(s, i));
+        espl_model_set_weight(s->m, i, s->updated ? espl_masks_update_of(s, i) : NULL);
+    }
+}
+
+void espl_masks_apply_dense(const espl_masks *s) {
+    for (int64_t i = s->linears.first; i < s->linears.last; i++) {
+        espl_model_set_mask(s->m, i, NULL);
+        espl_model_set_weight(s->m, i, NULL);
+    }
+}
+
+/* ------------------------------------------------------------ of one step */
 
 espl_status espl_masks_keep(espl_masks *s, int64_t index) {
-    int64_t i = index - s->first, words = mask_words(espl_model_linear(s->m, index));
-    if (s->before[i]) return ESPL_OK;
-    ESPL_TRY(espl_mem_alloc(&s->before[i], words, sizeof **s->before, "mask before the step"));
-    memcpy(s->before[i], s->bits[i], (size_t)words * sizeof **s->before);
+    uint64_t **before = &s->before[index - s->linears.first];
+    int64_t words = mask_words(espl_model_linear(s->m, index));
+    if (*before) return ESPL_OK; /* the step changes this linear a second time */
+    ESPL_TRY(espl_mem_alloc(before, words, sizeof **before, "mask before the step"));
+    memcpy(*before, espl_masks_of(s, index), (size_t)words * sizeof **before);
     return ESPL_OK;
 }
 
 void espl_masks_roll_back(espl_masks *s) {
-    for (int64_t i = 0; i < s->n; i++)
-        if (s->before[i]) {
-            size_t words = (size_t)mask_words(espl_model_linear(s->m, s->first + i));
-            memcpy(s->bits[i], s->before[i], words * sizeof **s->before);
-        }
+    for (int64_t i = s->linears.first; i < s->linears.last; i++) {
+        const uint64_t *before = s->before[i - s->linears.first];
+        if (!before) continue;
+        memcpy(espl_masks_of(s, i), before, (size_t)mask_words(espl_model_linear(s->m, i)) * sizeof *before);
+    }
     espl_masks_accept(s);
 }
 
 void espl_masks_accept(espl_masks *s) {
-    for (int64_t i = 0; s->before && i < s->n; i++) espl_mem_free(&s->before[i]);
+    for (int64_t i = 0; i < espl_range_count(s->linears); i++) espl_mem_free(&s->before[i]);
+}
+
+/* ----------------------------------------------------------------- checks */
+
+espl_status espl_masks_count_pruned(const espl_masks *s, int64_t *counts, int64_t *total) {
+    espl_comm *c = s->m->comm;
+    bool root = espl_comm_rank(c) == 0;
+    int64_t *mine = NULL, *all = NULL, n = espl_range_count(s->linears);
+    int64_t linears = s->m->config.layers * ESPL_LINEAR_KINDS;
+    espl_status st = espl_mem_alloc(&mine, n, sizeof *mine, "counts");
+    if (st == ESPL_OK && root) st = espl_mem_alloc(&all, linears, sizeof *all, "counts");
+    ESPL_CHECK(st, done, espl_comm_agree(c, st));
+    for (int64_t i = 0; i < n; i++) {
+        const espl_linear *l = espl_model_linear(s->m, s->linears.first + i);
+        mine[i] = l->out * l->in - espl_mask_count(s->bits[i], l->out, l->in);
+    }
+    ESPL_CHECK(st, done, espl_comm_gather_records(c, mine, n, sizeof *mine, linears, all));
+    *total = 0;
+    for (int64_t i = 0; root && i < linears; i++) *total += all[i];
+    espl_comm_broadcast(c, total, sizeof *total, 0);
+    if (root && counts) memcpy(counts, all, (size_t)linears * sizeof *counts);
+done:
+    espl_mem_free(&mine);
+    espl_mem_free(&all);
+    return st;
+}
+
+espl_status espl_masks_check_patterns(const espl_masks *s, const espl_pattern *patterns, const char *file) {
+    char name[64], pattern[ESPL_PATTERN_NAME_MAX];
+    for (int64_t i = s->linears.first; i < s->linears.last; i++) {
+        const espl_linear *l = espl_model_linear(s->m, i);
+        espl_pattern p = patterns[i];
+        if (espl_pattern_is_n_m(p) && !espl_mask_is_n_m(espl_masks_of(s, i), l->out, l->in, p.n, p.m))
+            return ESPL_FAIL(file ? ESPL_FORMAT : ESPL_INTERNAL, "%s%s%s was pruned to %s, but its mask is not %s",
+                             file ? file : "", file ? ": " : "", espl_linear_name(i, name),
+                             espl_pattern_name(p, pattern), pattern);
+    }
+    return ESPL_OK;
 }

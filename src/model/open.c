@@ -233,6 +233,10 @@ int64_t espl_model_batch_tokens(const espl_model *m) { return m->options.batch_t
 
 espl_range espl_model_slice(const espl_model *m) { return m->slice; }
 
+espl_range espl_model_linears(const espl_model *m) {
+    return (espl_range){espl_linear_index(m->slice.first, ESPL_Q_PROJ), espl_linear_index(m->slice.last, ESPL_Q_PROJ)};
+}
+
 espl_model_memory espl_model_memory_used(const espl_model *m) {
     espl_model_memory mem = espl_model_memory_of(&m->config, &m->options, m->slice, espl_tensor_threads(), 2);
     mem.weights = m->mapped_bytes;
@@ -280,3 +284,25 @@ espl_status espl_model_set_weight(espl_model *m, int64_t index, const void *weig
 }
 
 espl_workspace *espl_model_workspace(const espl_model *m) { return m->workspace; }
+
+/* A hash of the hashes of all linears, so that each rank reads its own weights only. */
+espl_status espl_model_hash_weights(espl_comm *c, const espl_model *m, uint64_t *hash) {
+    bool root = espl_comm_rank(c) == 0;
+    espl_range mine = espl_model_linears(m);
+    int64_t n = espl_range_count(mine), linears = m->config.layers * ESPL_LINEAR_KINDS;
+    uint64_t *hashes = NULL, *all = NULL;
+    *hash = 0;
+    espl_status st = espl_mem_alloc(&hashes, n, sizeof *hashes, "weight hashes");
+    if (st == ESPL_OK && root) st = espl_mem_alloc(&all, linears, sizeof *all, "weight hashes");
+    ESPL_CHECK(st, done, espl_comm_agree(c, st));
+    for (int64_t i = 0; i < n; i++) {
+        const espl_linear *l = espl_model_linear(m, mine.first + i);
+        hashes[i] = espl_hash64(l->weight, l->out * l->in * (int64_t)espl_dtype_size(l->dtype), 0);
+    }
+    ESPL_CHECK(st, done, espl_comm_gather_records(c, hashes, n, sizeof *hashes, linears, all));
+    if (root) *hash = espl_hash64(all, linears * (int64_t)sizeof *all, 0);
+done:
+    espl_mem_free(&hashes);
+    espl_mem_free(&all);
+    return st;
+}

@@ -119,12 +119,6 @@ espl_status espl_stop_check(job *j, bool iteration);
 
 /* --------------------------------------------------------- iteration.c */
 
-/* Collective. Counts the weights that the masks prune, per linear into counts [linears] on rank 0 (elsewhere it may be
- * NULL), all together into *total on every rank. */
-espl_status espl_count_pruned(job *j, int64_t *counts, int64_t *total);
-/* Local. Are the masks of this rank's linears that became N:M still that? Else an error that names the linear:
- * ESPL_FORMAT with the file that the masks are of, ESPL_INTERNAL without one (NULL). */
-espl_status espl_check_patterns(const job *j, const char *file);
 /* Collective. One iteration: profile, ask, prune, judge, roll back or accept. j->end is set when the loop is over. */
 espl_status espl_iterate(job *j);
 

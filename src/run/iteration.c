@@ -119,48 +119,6 @@ static espl_status prune_here(job *j, const espl_decision *d) {
     return ESPL_OK;
 }
 
-static espl_status count_here(job *j, int64_t **counts) {
-    ESPL_TRY(espl_mem_alloc(counts, j->masks.n, sizeof **counts, "counts"));
-    for (int64_t i = 0; i < j->masks.n; i++) {
-        const espl_linear *l = espl_model_linear(j->m, j->masks.first + i);
-        espl_linear masked = *l;
-        masked.mask = j->masks.bits[i];
-        (*counts)[i] = l->out * l->in - espl_tensor_surviving(&masked);
-    }
-    return ESPL_OK;
-}
-
-espl_status espl_count_pruned(job *j, int64_t *counts, int64_t *total) {
-    int64_t *mine = NULL, *all = counts, *own = NULL;
-    espl_status st = count_here(j, &mine);
-    if (st == ESPL_OK && j->root && !all) {
-        st = espl_mem_alloc(&own, j->linears, sizeof *own, "counts");
-        all = own;
-    }
-    st = espl_comm_agree(j->c, st);
-    if (st == ESPL_OK) st = espl_comm_gather_records(j->c, mine, j->masks.n, sizeof *mine, j->linears, all);
-    *total = 0;
-    if (st == ESPL_OK && all)
-        for (int64_t i = 0; i < j->linears; i++) *total += all[i];
-    if (st == ESPL_OK) espl_comm_broadcast(j->c, total, sizeof *total, 0);
-    espl_mem_free(&mine);
-    espl_mem_free(&own);
-    return st;
-}
-
-espl_status espl_check_patterns(const job *j, const char *file) {
-    char name[64], pattern[ESPL_PATTERN_NAME_MAX];
-    for (int64_t i = j->masks.first; i < j->masks.first + j->masks.n; i++) {
-        const espl_linear *l = espl_model_linear(j->m, i);
-        espl_pattern p = j->patterns[i];
-        if (espl_pattern_is_n_m(p) && !espl_mask_is_n_m(espl_masks_of(&j->masks, i), l->out, l->in, p.n, p.m))
-            return ESPL_FAIL(file ? ESPL_FORMAT : ESPL_INTERNAL,
-                             "%s%s%s became %s, but its mask is not of that pattern", file ? file : "",
-                             file ? ": " : "", espl_linear_name(i, name), espl_pattern_name(p, pattern));
-    }
-    return ESPL_OK;
-}
-
 /* The masks must hold what was decided, to the weight. */
 static espl_status verify_counts(const job *j, const espl_decision *d, const int64_t *counts) {
     for (int64_t i = 0, k = 0; i < j->linears; i++) {
@@ -179,9 +137,9 @@ static espl_status verify(job *j, const espl_decision *d, int64_t *total) {
     espl_status st = ESPL_OK;
     if (j->root) st = espl_mem_alloc(&counts, j->linears, sizeof *counts, "counts");
     st = espl_comm_agree(j->c, st);
-    if (st == ESPL_OK) st = espl_count_pruned(j, counts, total);
+    if (st == ESPL_OK) st = espl_masks_count_pruned(&j->masks, counts, total);
     if (st == ESPL_OK) st = espl_comm_agree(j->c, j->root ? verify_counts(j, d, counts) : ESPL_OK);
-    if (st == ESPL_OK) st = espl_comm_agree(j->c, espl_check_patterns(j, NULL));
+    if (st == ESPL_OK) st = espl_comm_agree(j->c, espl_masks_check_patterns(&j->masks, j->patterns, NULL));
     espl_mem_free(&counts);
     return st;
 }

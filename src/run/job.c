@@ -85,8 +85,7 @@ static void set_shape(job *j) {
 static espl_status open_masks(job *j) {
     ESPL_TRY(espl_mem_alloc(&j->rows, j->linears, sizeof *j->rows, "profile"));
     ESPL_TRY(espl_mem_alloc(&j->patterns, j->linears, sizeof *j->patterns, "patterns"));
-    ESPL_TRY(espl_masks_create(&j->masks, j->m, j->o->prune_update != ESPL_UPDATE_NONE));
-    return espl_masks_apply(&j->masks, true);
+    return espl_masks_create(&j->masks, j->m, j->o->prune_update != ESPL_UPDATE_NONE);
 }
 
 static espl_status open_model(job *j) {
@@ -183,7 +182,7 @@ static espl_status prepare(job *j, bool resume) {
     ESPL_TRY(espl_comm_agree(j->c, j->root ? open_journal(j) : ESPL_OK));
     ESPL_TRY(espl_manifest_write(j));
     if (!found) ESPL_TRY(measure_dense(j));
-    if (j->iteration > 0 || !j->masks.updates) ESPL_TRY(espl_comm_agree(j->c, espl_masks_apply(&j->masks, false)));
+    espl_masks_apply(&j->masks);
     j->first_iteration = j->iteration;
     j->first_sparsity = espl_job_sparsity(j, j->pruned);
     espl_show_start(j, found);

@@ -50,8 +50,7 @@ static espl_status prune_all(job *j, const espl_method_options *p, espl_outcome 
     int64_t *counts = NULL;
     double start = espl_clock_now();
     espl_status st = espl_comm_agree(j->c, espl_mem_alloc(&counts, j->linears, sizeof *counts, "counts"));
-    if (st == ESPL_OK)
-        st = espl_method_run(j->c, j->m, p, j->data.calibration, j->masks.bits, j->masks.updates, counts);
+    if (st == ESPL_OK) st = espl_method_run(j->c, p, j->data.calibration, &j->masks, counts);
     espl_region_add(ESPL_REGION_PRUNE, espl_clock_now() - start);
     if (st == ESPL_OK) st = espl_comm_agree(j->c, j->root ? describe(j, counts, o) : ESPL_OK);
     espl_mem_free(&counts);
@@ -60,7 +59,7 @@ static espl_status prune_all(job *j, const espl_method_options *p, espl_outcome 
 
 /* Whatever the perplexity, it is accepted: a baseline does not look back. */
 static espl_status settle(job *j, espl_outcome *o, double start) {
-    ESPL_TRY(espl_count_pruned(j, NULL, &j->pruned));
+    ESPL_TRY(espl_masks_count_pruned(&j->masks, NULL, &j->pruned));
     o->sparsity_after = espl_job_sparsity(j, j->pruned);
     ESPL_TRY(espl_measure_perplexity(j, &o->after));
     if (isnan(o->after.nll))

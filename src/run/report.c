@@ -18,8 +18,8 @@ static espl_status count_patterns(job *j, pattern_count *counts) {
     int64_t *pruned = NULL, total;
     espl_status st = j->root ? espl_mem_alloc(&pruned, j->linears, sizeof *pruned, "counts") : ESPL_OK;
     st = espl_comm_agree(j->c, st);
-    if (st == ESPL_OK) st = espl_count_pruned(j, pruned, &total);
-    if (st == ESPL_OK) st = espl_comm_agree(j->c, espl_check_patterns(j, NULL));
+    if (st == ESPL_OK) st = espl_masks_count_pruned(&j->masks, pruned, &total);
+    if (st == ESPL_OK) st = espl_comm_agree(j->c, espl_masks_check_patterns(&j->masks, j->patterns, NULL));
     for (int64_t i = 0; st == ESPL_OK && pruned && i < j->linears; i++) {
         pattern_count *c = &counts[1 + espl_pattern_choice(j->patterns[i])];
         c->linears += pruned[i] > 0;
@@ -231,9 +231,10 @@ static espl_status measure_both(job *j, measures *dense, measures *pruned) {
     ESPL_INFO("measuring the pruned and the dense model for the report");
     ESPL_TRY(espl_measure_all(j, pruned));
     ESPL_TRY(espl_stop_check(j, false));
-    ESPL_TRY(espl_comm_agree(j->c, espl_masks_apply(&j->masks, true)));
+    espl_masks_apply_dense(&j->masks);
     ESPL_TRY(espl_measure_all(j, dense));
-    return espl_comm_agree(j->c, espl_masks_apply(&j->masks, false));
+    espl_masks_apply(&j->masks);
+    return ESPL_OK;
 }
 
 /* summary.json is written last: it says that the run is finished. */

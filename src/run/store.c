@@ -10,9 +10,9 @@ static espl_status directory(const job *j, espl_str *s) { return espl_job_path(j
 
 static espl_status fill(job *j, espl_checkpoint *k) {
     *k = (espl_checkpoint){.iteration = j->iteration, .revision = j->revision, .masks = j->masks.bits};
-    if (j->masks.updates && j->iteration > 0) {
+    if (j->masks.updated) {
         k->updates = (const void *const *)j->masks.updates;
-        k->update_dtype = espl_model_linear(j->m, j->masks.first)->dtype;
+        k->update_dtype = espl_model_linear(j->m, j->masks.linears.first)->dtype;
     }
     if (!j->root) return ESPL_OK;
     k->rows = j->iteration > 0 && !espl_config_is_oneshot(j->o) ? j->rows : NULL;
@@ -131,7 +131,9 @@ static espl_status read_file(job *j, const char *path, espl_checkpoint *k) {
     ESPL_TRY(espl_checkpoint_read(j->c, path, &j->shape, k));
     ESPL_TRY(espl_comm_agree(j->c, j->root ? check_same(j, path, k) : ESPL_OK));
     if (!j->masks.updates || k->iteration == 0) return ESPL_OK;
-    return espl_checkpoint_read_updates(j->c, path, &j->shape, j->masks.updates);
+    ESPL_TRY(espl_checkpoint_read_updates(j->c, path, &j->shape, j->masks.updates));
+    j->masks.updated = true;
+    return ESPL_OK;
 }
 
 static espl_status share(job *j, const char *path, espl_checkpoint *k) {
@@ -142,8 +144,8 @@ static espl_status share(job *j, const char *path, espl_checkpoint *k) {
     espl_comm_broadcast(j->c, &j->last, sizeof j->last, 0);
     espl_comm_broadcast(j->c, &j->rollbacks, sizeof j->rollbacks, 0);
     espl_comm_broadcast(j->c, j->patterns, j->linears * (int64_t)sizeof *j->patterns, 0);
-    ESPL_TRY(espl_comm_agree(j->c, espl_check_patterns(j, path)));
-    return espl_count_pruned(j, NULL, &j->pruned);
+    ESPL_TRY(espl_comm_agree(j->c, espl_masks_check_patterns(&j->masks, j->patterns, path)));
+    return espl_masks_count_pruned(&j->masks, NULL, &j->pruned);
 }
 
 /* Goes back to older checkpoints while the newer are damaged. If all are, nothing is begun anew over them. */
@@ -192,30 +194,6 @@ static uint64_t hash_knowledge(const knowledge *k) {
     if (k->has_freebaseqa)
         h = hash_text(h, k->freebaseqa.prompts.ids, k->freebaseqa.prompts.n_ids * (int64_t)sizeof(int32_t));
     return h;
-}
-
-static void hash_slice(const espl_model *m, int64_t first, int64_t n, uint64_t *hashes) {
-    for (int64_t i = 0; i < n; i++) {
-        const espl_linear *l = espl_model_linear(m, first + i);
-        hashes[i] = espl_hash64(l->weight, l->out * l->in * (int64_t)espl_dtype_size(l->dtype), 0);
-    }
-}
-
-espl_status espl_model_hash_weights(espl_comm *c, const espl_model *m, uint64_t *hash) {
-    espl_range slice = espl_model_slice(m);
-    int64_t n = espl_range_count(slice) * ESPL_LINEAR_KINDS;
-    int64_t linears = espl_model_config_of(m)->layers * ESPL_LINEAR_KINDS;
-    uint64_t *mine = NULL, *all = NULL;
-    *hash = 0;
-    espl_status st = espl_mem_alloc(&mine, n, sizeof *mine, "weight hashes");
-    if (st == ESPL_OK) hash_slice(m, espl_linear_index(slice.first, ESPL_Q_PROJ), n, mine);
-    if (st == ESPL_OK && espl_comm_rank(c) == 0) st = espl_mem_alloc(&all, linears, sizeof *all, "weight hashes");
-    st = espl_comm_agree(c, st);
-    if (st == ESPL_OK) st = espl_comm_gather_records(c, mine, n, sizeof *mine, linears, all);
-    if (st == ESPL_OK && espl_comm_rank(c) == 0) *hash = hash_text(0, all, linears * (int64_t)sizeof *all);
-    espl_mem_free(&mine);
-    espl_mem_free(&all);
-    return st;
 }
 
 static espl_status write_identity(job *j, uint64_t weights) {

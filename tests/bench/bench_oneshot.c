@@ -20,8 +20,7 @@ typedef struct bench {
     espl_method_options o;
     int32_t *ids;
     int64_t first, mine, linears; /* linears: of this rank, of the model */
-    uint64_t **masks;
-    void **updates;
+    espl_masks masks;
     double seconds, cpu;
 } bench;
 
@@ -53,16 +52,10 @@ static espl_status take_method(bench *b, char **argv) {
 }
 
 static espl_status make_room(bench *b) {
-    b->first = espl_linear_index(espl_model_slice(b->m).first, ESPL_Q_PROJ);
-    b->mine = espl_range_count(espl_model_slice(b->m)) * ESPL_LINEAR_KINDS;
+    ESPL_TRY(espl_masks_create(&b->masks, b->m, true));
+    b->first = b->masks.linears.first;
+    b->mine = espl_range_count(b->masks.linears);
     b->linears = espl_model_config_of(b->m)->layers * ESPL_LINEAR_KINDS;
-    ESPL_TRY(espl_mem_alloc(&b->masks, b->mine, sizeof *b->masks, "masks"));
-    ESPL_TRY(espl_mem_alloc(&b->updates, b->mine, sizeof *b->updates, "updates"));
-    for (int64_t i = 0; i < b->mine; i++) {
-        const espl_linear *l = espl_model_linear(b->m, b->first + i);
-        ESPL_TRY(espl_mem_alloc(&b->masks[i], l->out * espl_mask_words(l->in), 8, "mask"));
-        ESPL_TRY(espl_mem_alloc(&b->updates[i], l->out * l->in, espl_dtype_size(l->dtype), "update"));
-    }
     return ESPL_OK;
 }
 
@@ -70,12 +63,12 @@ static espl_status make_room(bench *b) {
 static const void *pruned(bench *b, int64_t i) {
     const espl_linear *l = espl_model_linear(b->m, b->first + i);
     size_t size = espl_dtype_size(l->dtype);
-    char *to = b->updates[i];
+    char *to = b->masks.updates[i];
     if (b->o.update == ESPL_UPDATE_SPARSEGPT) return to;
     memcpy(to, l->weight, (size_t)(l->out * l->in) * size);
     for (int64_t r = 0; r < l->out; r++)
         for (int64_t c = 0; c < l->in; c++)
-            if (!(l->mask[r * espl_mask_words(l->in) + c / 64] >> (c % 64) & 1))
+            if (!espl_mask_row_get(l->mask + r * espl_mask_words(l->in), c))
                 memset(to + (size_t)(r * l->in + c) * size, 0, size);
     return to;
 }
@@ -137,7 +130,7 @@ static espl_status run(bench *b, int argc, char **argv) {
     ESPL_TRY(espl_model_open(b->c, argv[1], &o, &b->m));
     ESPL_TRY(espl_comm_agree(b->c, make_room(b)));
     double start = now(CLOCK_MONOTONIC), cpu = now(CLOCK_PROCESS_CPUTIME_ID);
-    ESPL_TRY(espl_method_run(b->c, b->m, &b->o, b->ids, b->masks, b->updates, NULL));
+    ESPL_TRY(espl_method_run(b->c, &b->o, b->ids, &b->masks, NULL));
     b->seconds = now(CLOCK_MONOTONIC) - start;
     b->cpu = now(CLOCK_PROCESS_CPUTIME_ID) - cpu;
     if (espl_comm_rank(b->c) == 0) report(b, argv + 3);
@@ -145,12 +138,7 @@ static espl_status run(bench *b, int argc, char **argv) {
 }
 
 static void release(bench *b) {
-    for (int64_t i = 0; i < b->mine; i++) {
-        if (b->masks) espl_mem_free(&b->masks[i]);
-        if (b->updates) espl_mem_free(&b->updates[i]);
-    }
-    espl_mem_free(&b->masks);
-    espl_mem_free(&b->updates);
+    espl_masks_free(&b->masks);
     espl_mem_free(&b->ids);
     espl_weights_close(&b->samples);
     espl_model_close(&b->m);

@@ -29,8 +29,7 @@ typedef struct run {
     const char *name;
     int32_t *ids;
     int64_t samples, window, mine, first, linears; /* linears of this rank, the first of them, of the model */
-    uint64_t **masks;
-    void **updates;
+    espl_masks masks;
     int64_t *counts;
     int calls; /* of the fitness */
     int64_t bits, differing;
@@ -42,7 +41,7 @@ static const espl_tensor_info *golden(const run *r, const char *part, const char
     return r->golden ? espl_weights_find(r->golden, name) : NULL;
 }
 
-static int64_t mask_bytes(const espl_linear *l) { return l->out * espl_mask_words(l->in) * 8; }
+static int64_t mask_bytes(const espl_linear *l) { return espl_mask_bytes(l->out, l->in); }
 
 /* Bits that may differ from the transcription's. */
 static int64_t allowance(const char *method, const espl_linear *l) {
@@ -56,7 +55,7 @@ static void compare_mask(run *r, const char *method, int64_t i) {
     int64_t differing = 0, index = r->first + i, bits = l->out * l->in;
     if (!want) return;
     check(r, want->bytes == mask_bytes(l), "size of a golden mask");
-    const uint8_t *a = (const uint8_t *)r->masks[i], *b = want->data;
+    const uint8_t *a = (const uint8_t *)r->masks.bits[i], *b = want->data;
     for (int64_t k = 0; k < mask_bytes(l) && k < want->bytes; k++)
         differing += __builtin_popcount((unsigned)(a[k] ^ b[k]));
     r->bits += bits;
@@ -72,7 +71,7 @@ static void compare_weights(run *r, const char *method, int64_t i) {
     int64_t n = l->out * l->in, index = r->first + i;
     if (!want) return;
     float *a = malloc((size_t)n * sizeof *a), *b = malloc((size_t)n * sizeof *b);
-    espl_tensor_widen(r->updates[i], l->dtype, n, a);
+    espl_tensor_widen(r->masks.updates[i], l->dtype, n, a);
     espl_tensor_widen(want->data, want->dtype, n, b);
     double diff = 0, size = 0;
     for (int64_t k = 0; k < n; k++) {
@@ -87,21 +86,21 @@ static void compare_weights(run *r, const char *method, int64_t i) {
 
 static void print_linear(run *r, const char *method, int64_t i, bool updated) {
     const espl_linear *l = espl_model_linear(r->m, r->first + i);
-    uint64_t hash = espl_hash64(r->masks[i], mask_bytes(l), 0);
+    uint64_t hash = espl_hash64(r->masks.bits[i], mask_bytes(l), 0);
     int64_t weight_bytes = l->out * l->in * (int64_t)espl_dtype_size(l->dtype), index = r->first + i;
-    if (updated) hash = espl_hash64(r->updates[i], weight_bytes, hash);
+    if (updated) hash = espl_hash64(r->masks.updates[i], weight_bytes, hash);
     espl_str_printf(&r->h->lines, "%s %s %lld %016llx\n", r->name, method, (long long)index, (unsigned long long)hash);
 }
 
 /* The masks in effect, the counts, and zeros where an updated weight is masked. */
 static void check_effect(run *r, int64_t i, bool updated) {
     const espl_linear *l = espl_model_linear(r->m, r->first + i);
-    check(r, l->mask == r->masks[i] && (l->weight == r->updates[i]) == updated, "in effect in the model");
+    check(r, l->mask == r->masks.bits[i] && (l->weight == r->masks.updates[i]) == updated, "in effect in the model");
     check(r, l->out * l->in - espl_tensor_surviving(l) == r->counts[r->first + i], "count");
     for (int64_t k = 0; updated && k < l->out * l->in; k++) {
         float w;
         espl_tensor_widen((const char *)l->weight + (size_t)k * espl_dtype_size(l->dtype), l->dtype, 1, &w);
-        if (!(l->mask[k / l->in * espl_mask_words(l->in) + k % l->in / 64] >> (k % l->in % 64) & 1) && w != 0)
+        if (!espl_mask_row_get(l->mask + k / l->in * espl_mask_words(l->in), k % l->in) && w != 0)
             check(r, false, "a pruned weight is not 0");
     }
 }
@@ -117,7 +116,7 @@ static espl_method_options options_of(const run *r) {
 
 static void one_shot(run *r, const char *method, const espl_method_options *o) {
     bool updated = o->update == ESPL_UPDATE_SPARSEGPT;
-    espl_status st = espl_method_run(r->c, r->m, o, r->ids, r->masks, updated ? r->updates : NULL, r->counts);
+    espl_status st = espl_method_run(r->c, o, r->ids, &r->masks, r->counts);
     check(r, st == ESPL_OK, method);
     for (int64_t i = 0; i < r->mine && st == ESPL_OK; i++) {
         compare_mask(r, method, i);
@@ -207,47 +206,38 @@ static void searches(run *r) {
 static void refusals(run *r) {
     espl_method_options o = options_of(r);
     o.allocation = ESPL_ALLOCATION_GIVEN;
-    check(r, espl_method_run(r->c, r->m, &o, r->ids, r->masks, NULL, NULL) == ESPL_CONFIG, "given, without");
+    check(r, espl_method_run(r->c, &o, r->ids, &r->masks, NULL) == ESPL_CONFIG, "given, without");
     o = options_of(r);
     o.allocation = ESPL_ALLOCATION_SEARCH;
-    check(r, espl_method_run(r->c, r->m, &o, r->ids, r->masks, NULL, NULL) == ESPL_CONFIG, "search, without");
+    check(r, espl_method_run(r->c, &o, r->ids, &r->masks, NULL) == ESPL_CONFIG, "search, without");
     o = options_of(r);
     o.update = ESPL_UPDATE_SPARSEGPT;
-    check(r, espl_method_run(r->c, r->m, &o, r->ids, r->masks, NULL, NULL) == ESPL_USAGE, "no room for updates");
+    espl_masks without_updates;
+    check(r, espl_masks_create(&without_updates, r->m, false) == ESPL_OK, "masks");
+    check(r, espl_method_run(r->c, &o, r->ids, &without_updates, NULL) == ESPL_USAGE, "no room for updates");
+    espl_masks_free(&without_updates);
     o = options_of(r);
     o.target = 0.97;
-    check(r, espl_method_run(r->c, r->m, &o, r->ids, r->masks, NULL, NULL) == ESPL_CONFIG, "beyond the cap");
+    check(r, espl_method_run(r->c, &o, r->ids, &r->masks, NULL) == ESPL_CONFIG, "beyond the cap");
     int32_t keep = r->ids[3];
     o = options_of(r);
     r->ids[3] = -1;
-    check(r, espl_method_run(r->c, r->m, &o, r->ids, r->masks, NULL, NULL) == ESPL_USAGE, "token refused");
+    check(r, espl_method_run(r->c, &o, r->ids, &r->masks, NULL) == ESPL_USAGE, "token refused");
     r->ids[3] = keep;
 }
 
 /* --------------------------------------------------------------- set-up */
 
 static void make_room(run *r) {
-    espl_range slice = espl_model_slice(r->m);
-    r->first = espl_linear_index(slice.first, ESPL_Q_PROJ);
-    r->mine = espl_range_count(slice) * ESPL_LINEAR_KINDS;
+    check(r, espl_masks_create(&r->masks, r->m, true) == ESPL_OK, "masks");
+    r->first = r->masks.linears.first;
+    r->mine = espl_range_count(r->masks.linears);
     r->linears = espl_model_config_of(r->m)->layers * ESPL_LINEAR_KINDS;
-    r->masks = calloc((size_t)r->mine, sizeof *r->masks);
-    r->updates = calloc((size_t)r->mine, sizeof *r->updates);
     r->counts = calloc((size_t)r->linears, sizeof *r->counts);
-    for (int64_t i = 0; i < r->mine; i++) {
-        const espl_linear *l = espl_model_linear(r->m, r->first + i);
-        r->masks[i] = calloc((size_t)mask_bytes(l), 1);
-        r->updates[i] = calloc((size_t)(l->out * l->in), espl_dtype_size(l->dtype));
-    }
 }
 
 static void clear_room(run *r) {
-    for (int64_t i = 0; i < r->mine; i++) {
-        free(r->masks[i]);
-        free(r->updates[i]);
-    }
-    free(r->masks);
-    free(r->updates);
+    espl_masks_free(&r->masks);
     free(r->counts);
 }
 

@@ -6,7 +6,7 @@
 
 #include "espalier/base.h"
 
-/* Decoder layers first .. last - 1. */
+/* Decoder layers, or linears (espl_linear_index), first .. last - 1. */
 typedef struct espl_range {
     int64_t first, last;
 } espl_range;

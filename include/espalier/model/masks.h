@@ -1,37 +1,62 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a pruned model is beyond its source: one mask per linear of this rank's slice, and, with a method that updates
- * weights, the weights that replace the source's.
+ * What a pruned model holds beyond its source: one mask per linear of this rank's slice and, with a method that updates
+ * weights, the weights that replace the source's. All ways to prune, roll back, measure and export a model go through
+ * this store.
  */
 #ifndef ESPALIER_MODEL_MASKS_H
 #define ESPALIER_MODEL_MASKS_H
 
+#include "espalier/loop/pattern.h"
+#include "espalier/loop/slices.h"
 #include "espalier/model/model.h"
 
-/* One mask per linear of this rank's slice, and the masks of the newest step's linears as they were before it. */
+/* Arrays have one entry per linear of `linears`: entry i belongs to linear linears.first + i. */
 typedef struct espl_masks {
-    espl_model *m; /* borrowed */
-    int64_t first, n;
-    uint64_t **bits;    /* [n], in one allocation */
-    uint64_t **before;  /* [n], NULL: untouched by the newest step */
-    uint64_t *all_bits; /* owned */
-    void **updates;     /* [n] weights that replace the source's, in one allocation; NULL: the method has none */
-    char *all_updates;  /* owned */
+    espl_model *m;      /* borrowed */
+    espl_range linears; /* indices of this rank's linears */
+    uint64_t **bits;    /* masks; change them through espl_masks_of after espl_masks_keep */
+    void **updates;     /* buffers for updated weights [out, in] of the linear's dtype; NULL: no room for them */
+    bool updated;       /* `updates` holds weights, which espl_masks_apply then uses. Set by whoever writes them */
+    uint64_t *all_bits; /* one allocation for all masks */
+    char *all_updates;  /* one allocation for all buffers */
+    uint64_t **before;  /* masks before the current step; NULL: not changed by it */
 } espl_masks;
 
-/* Local. Dense masks for the model's slice, and room for updated weights if there will be any. */
+/* Local. Dense masks for the model's slice, and with `updating` room for updated weights. The model is not changed yet.
+ * ESPL_NOMEM; *s is then empty. Free with espl_masks_free, after the model's last pass. */
 espl_status espl_masks_create(espl_masks *s, espl_model *m, bool updating);
+/* Local. Adds room for updated weights to a store without it. ESPL_NOMEM. */
+espl_status espl_masks_add_updates(espl_masks *s);
+/* Local. An empty store ({0}) may be freed too. */
 void espl_masks_free(espl_masks *s);
-/* Local. From now on the model is as the masks say, or dense. */
-espl_status espl_masks_apply(const espl_masks *s, bool dense);
-/* Local. Keeps the mask of a linear for espl_masks_roll_back. */
+
+/* Local. The mask of a linear of the slice, and its buffer for updated weights (requires room for them). */
+uint64_t *espl_masks_of(const espl_masks *s, int64_t index);
+void *espl_masks_update_of(const espl_masks *s, int64_t index);
+/* Local. Makes all masks dense again. */
+void espl_masks_clear(espl_masks *s);
+
+/* Local. The passes that follow see the model pruned (masks, and weights if `updated`), or as its source. Masks are
+ * borrowed by the model: changing them later takes effect at once. */
+void espl_masks_apply(const espl_masks *s);
+void espl_masks_apply_dense(const espl_masks *s);
+
+/* Local. Before a step changes the mask of a linear: saves it for espl_masks_roll_back. ESPL_NOMEM. */
 espl_status espl_masks_keep(espl_masks *s, int64_t index);
-/* Local. Undoes, or makes final, what was done since the last of these calls. */
+/* Local. Ends the step: restores the saved masks, or drops them. */
 void espl_masks_roll_back(espl_masks *s);
 void espl_masks_accept(espl_masks *s);
-/* Local. The mask of one linear of the slice. */
-uint64_t *espl_masks_of(const espl_masks *s, int64_t index);
-/* Local. Bytes of all masks of layers `slice`. */
+
+/* Collective. Counts pruned weights: per linear of the model into counts [layers * ESPL_LINEAR_KINDS] on rank 0 (may be
+ * NULL; ignored elsewhere), and their sum into *total on every rank. ESPL_NOMEM. */
+espl_status espl_masks_count_pruned(const espl_masks *s, int64_t *counts, int64_t *total);
+/* Local. Checks that each linear of the slice with an N:M pattern in patterns [linears of the model] has a mask of that
+ * pattern. Otherwise names the linear: ESPL_FORMAT with the file that the masks were read from, ESPL_INTERNAL if `file`
+ * is NULL. */
+espl_status espl_masks_check_patterns(const espl_masks *s, const espl_pattern *patterns, const char *file);
+
+/* Local. Bytes of the masks of decoder layers `slice`, without updated weights. */
 int64_t espl_masks_bytes(const espl_model_config *c, espl_range slice);
 
 #endif

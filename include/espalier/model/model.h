@@ -62,6 +62,8 @@ espl_model_memory espl_model_memory_used(const espl_model *m);
 /* Local. The scratch of the model's kernels, for other kernels between its passes. Borrowed. */
 espl_workspace *espl_model_workspace(const espl_model *m);
 
+/* Local. This rank's linears: indices first .. last - 1 of espl_linear_index. */
+espl_range espl_model_linears(const espl_model *m);
 /* Local. A linear of the whole model (espl_linear_index) with its weights and mask, or NULL if another rank has it.
  * Borrowed, valid until the model is closed. */
 const espl_linear *espl_model_linear(const espl_model *m, int64_t index);
