@@ -9,12 +9,9 @@
 /* A larger file is hardly a text to evaluate: refuse it before it fills the memory of rank 0. */
 enum { CORPUS_MAX_BYTES = INT32_MAX };
 
-/* The time counts as tokenisation in the report of timed regions. */
 static espl_status corpus_encode_text(const espl_tokenizer *t, const char *text, int64_t len, espl_ids *ids) {
-    double start = espl_clock_now();
-    espl_status st = espl_tokenizer_encode(t, text, len, true, ids);
-    espl_region_add(ESPL_REGION_TOKENIZE, espl_clock_now() - start);
-    return st;
+    ESPL_REGION_SCOPE(ESPL_REGION_TOKENIZE);
+    return espl_tokenizer_encode(t, text, len, true, ids);
 }
 
 /* Says that a file is not UTF-8. It is evaluated all the same, but the user probably meant another file. */

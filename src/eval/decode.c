@@ -35,6 +35,8 @@ typedef struct decode_cell {
     int32_t last;   /* the newest of them, fed in the next turn */
 } decode_cell;
 
+/* Sequences that take their turns together, and the turn that is in flight. The segments and picked ids must stay
+ * untouched until the group's next turn collects them. */
 typedef struct decode_group {
     decode_cell *cells;     /* [width] */
     espl_segment *segments; /* [width] of its last turn */
@@ -60,6 +62,7 @@ typedef struct decoder {
     int64_t nan;      /* continuations ended by logits that are not numbers */
 } decoder;
 
+/* A power of two, so that several numbers of ranks share a schedule. */
 static int64_t decode_groups_for(int ranks) {
     int64_t n = MIN_GROUPS;
     while (n < ranks && n < MAX_GROUPS) n *= 2;
@@ -85,6 +88,8 @@ static int64_t decode_cell_rows(const espl_prompts *p, const int64_t *max_tokens
     return rows;
 }
 
+/* Slots are added until all groups have their cells. A width that the caller asked for is not reduced: benchmarks
+ * compare widths. */
 void espl_decode_need(const espl_prompts *p, const espl_decoding *d, const espl_model_config *c, int ranks,
                       espl_model_options *o) {
     if (p->n == 0) return;

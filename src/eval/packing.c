@@ -75,7 +75,9 @@ static espl_status packer_add_run(packer *k, int64_t owner, espl_segment run) {
     return ESPL_OK;
 }
 
-/* Adds prompt i behind its family's prefix, which occupies the rows from prefix_row on. */
+/* Adds prompt i behind its family's prefix, which occupies the rows from prefix_row on. A prompt that fits into a
+ * micro-batch is not split: if the rest of the open one is too short, the next one is started. Only prompts longer than
+ * a whole micro-batch are cut. */
 static espl_status packer_add_prompt(packer *k, const espl_prompt_family *f, int64_t i, int64_t prefix_row) {
     const espl_prompt *q = &k->p->prompts[i];
     int64_t context = k->o->context;

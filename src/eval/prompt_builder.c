@@ -7,6 +7,7 @@
 
 #include "ids.h"
 
+/* All ids are copied to one array: prompts are many and short. */
 espl_status espl_prompt_builder_add(espl_prompt_builder *b, const int32_t *ids, int64_t n, int64_t scored,
                                     int64_t group) {
     if (b->n == b->cap) {

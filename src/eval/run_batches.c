@@ -18,6 +18,7 @@ static int64_t progress_batch_tokens(const espl_batch *b) {
     return n;
 }
 
+/* espl_model_progress: called on every rank after each of its micro-batches; only rank 0 prints. */
 static void batch_progress_show(void *context, int64_t done, int64_t n) {
     batch_progress *g = context;
     g->tokens += progress_batch_tokens(&g->batches[done - 1]);

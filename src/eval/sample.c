@@ -5,6 +5,8 @@
  */
 #include "sample.h"
 
+#include "espalier/base/rng.h"
+
 /* Keeps this stream of random numbers apart from the others that use the same seed. */
 enum { SAMPLE_PURPOSE = 0xE7 };
 

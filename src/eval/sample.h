@@ -3,7 +3,7 @@
 #ifndef ESPL_EVAL_SAMPLE_H
 #define ESPL_EVAL_SAMPLE_H
 
-#include "espalier/base.h"
+#include <stdint.h>
 
 /* Local. Draws `want` of n questions without replacement (all of them if want is 0 or >= n). chosen [n] receives their
  * indices in ascending order; returns how many. The same seed gives the same sample. */

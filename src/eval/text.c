@@ -44,7 +44,10 @@ static bool text_is_space(uint32_t cp) {
     return TEXT_IN(cp, spaces);
 }
 
-/* Nearly Python's \w: above Latin-1, everything but white space and the blocks of punctuation and symbols. */
+/* Nearly Python's \w: above ASCII, everything but white space and the signs of Latin-1, and from U+2000 on the blocks
+ * of punctuation, currency signs, arrows and mathematical and technical symbols, box drawing to dingbats, further
+ * arrows and symbols, CJK punctuation and full-width punctuation. Names with rarer signs normalise like the
+ * continuation they are compared with, so that the approximation cannot make equal texts differ. */
 static bool text_is_word(uint32_t cp) {
     static const text_span letters[] = {{'0', '9'}, {'A', 'Z'}, {'a', 'z'}, {'_', '_'}};
     static const text_span signs[] = {
@@ -54,7 +57,8 @@ static bool text_is_word(uint32_t cp) {
     return cp < 0x80 ? TEXT_IN(cp, letters) : !text_is_space(cp) && !TEXT_IN(cp, signs);
 }
 
-/* Capitals lo, lo + step, ... hi; the lower case of each is `add` above it. */
+/* Capitals lo, lo + step, ... hi; the lower case of each is `add` above it. In Latin Extended, Cyrillic Supplement and
+ * Latin Extended Additional capitals and small letters alternate (step 2, add 1). From Unicode's UnicodeData.txt. */
 static const struct {
     uint32_t lo, hi, step, add;
 } text_capitals[] = {{'A', 'Z', 1, 32},     {0xC0, 0xD6, 1, 32},    {0xD8, 0xDE, 1, 32},    {0x100, 0x12E, 2, 1},

@@ -3,7 +3,7 @@
 #ifndef ESPL_EVAL_TEXT_H
 #define ESPL_EVAL_TEXT_H
 
-#include "espalier/base.h"
+#include "espalier/base/str.h"
 
 /* Narrows *text, *len to the text without white space at its ends, like Python's str.strip(). */
 void espl_text_strip(const char **text, int64_t *len);

@@ -35,6 +35,7 @@ static int32_t choices_best(const espl_choices *set, const espl_choice_question 
     return best;
 }
 
+/* Log-probabilities are added up in the order of the tokens, in double, on every rank alike. */
 espl_status espl_eval_choices(espl_comm *c, espl_model *m, const espl_choices *set, espl_choices_result *out) {
     double start = espl_clock_now(), *by_id = NULL; /* by_id [p->n_ids]: the log-probability of each id's target */
     const espl_prompts *p = &set->prompts;

@@ -88,6 +88,10 @@ static espl_status choices_read_and_encode(const espl_tokenizer *t, const espl_c
     ESPL_CHECK(st, done, choices_encode_all(&e, out));
     ESPL_CHECK(st, done, espl_mem_alloc(&out->targets, p->n_ids, sizeof *out->targets, "targets"));
     for (int64_t i = 0; i < p->n_ids; i++) out->targets[i] = -1;
+    if (e.scored.len != p->n || e.last.len != p->n) {
+        st = ESPL_FAIL(ESPL_INTERNAL, "%" PRId64 " prompts for %" PRId64 " choices", p->n, e.scored.len);
+        goto done;
+    }
     /* A scored position predicts the next id; the last one predicts the final token, which is not read. */
     for (int64_t i = 0; i < p->n; i++) {
         int64_t end = p->prompts[i].at + p->prompts[i].n;

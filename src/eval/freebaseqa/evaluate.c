@@ -32,7 +32,8 @@ static void freebaseqa_decoding_free(freebaseqa_decoding *k) {
     espl_mem_free(&k->stops);
 }
 
-/* Call freebaseqa_decoding_free also after a failure. */
+/* Room for all continuations at their maximum lengths: espl_eval_decode places each at the sum of the lengths before
+ * it. Call freebaseqa_decoding_free also after a failure. */
 static espl_status freebaseqa_decoding_create(const espl_freebaseqa *f, const espl_model_config *c,
                                               freebaseqa_decoding *k) {
     int64_t total = 0;
@@ -80,9 +81,8 @@ static espl_status freebaseqa_decode_ids(freebaseqa_scorer *s, const int32_t *id
     return espl_tokenizer_decode(t, s->known, known, true, &s->text);
 }
 
-/* Prompt and continuation are decoded together, not joined as texts, since that is what the benchmark does: a
- * tokenizer may drop a space at the start of what it decodes. llm-kick searches the whole output: s->text becomes
- * prompt i and its continuation, decoded together. */
+/* llm-kick searches the whole output: s->text becomes prompt i and its continuation. They are decoded together, not
+ * joined as texts, because a tokenizer may drop a space at the start of what it decodes. */
 static espl_status freebaseqa_decode_output(freebaseqa_scorer *s, int64_t i, const int32_t *ids, int64_t n) {
     const espl_prompts *p = &s->f->prompts;
     espl_ids all = {0};

@@ -8,6 +8,10 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "espalier/base/file.h"
+#include "espalier/base/memory.h"
+#include "espalier/base/str.h"
+
 /* MMLU's largest file, professional_law_test.csv, has 1.9 MB. */
 enum { CSV_MAX_BYTES = 1 << 28 };
 

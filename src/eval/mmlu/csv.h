@@ -3,7 +3,9 @@
 #ifndef ESPL_EVAL_MMLU_CSV_H
 #define ESPL_EVAL_MMLU_CSV_H
 
-#include "espalier/base.h"
+#include <stdint.h>
+
+#include "espalier/base/status.h"
 
 /* Zero-initialise; free with espl_csv_free. */
 typedef struct espl_csv {

@@ -99,6 +99,7 @@ done:
     return st;
 }
 
+/* Members and their order are those of tests/golden/knowledge/answers.json and of analysis/. */
 void espl_mmlu_details(const espl_mmlu *set, const espl_mmlu_result *r, espl_str *out) {
     for (int64_t i = 0; i < set->n; i++) {
         const espl_mmlu_question *q = &set->questions[i];

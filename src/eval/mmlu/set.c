@@ -32,7 +32,8 @@ void espl_mmlu_free(espl_mmlu *m) {
     *m = (espl_mmlu){0};
 }
 
-/* Copies the subjects, and the sampled questions of all of them, to *out. */
+/* Copies the subjects, and the sampled questions of all of them, to *out. Subjects without a sampled question stay in
+ * the list, so that their index does not depend on the sample. */
 static espl_status mmlu_choose_questions(const espl_mmlu_source *s, const espl_mmlu_options *o, espl_mmlu *out) {
     int64_t all = 0, subject = 0, before = 0, *chosen;
     espl_status st;

@@ -141,6 +141,7 @@ done:
     return st;
 }
 
+/* Some tokenizers (Metaspace ones) make a token of the space before the letter: it becomes part of the lead. */
 espl_status espl_mmlu_letters(const espl_tokenizer *t, int32_t letters[ESPL_MMLU_CHOICES], espl_ids *lead) {
     espl_ids ids[ESPL_MMLU_CHOICES] = {0};
     int64_t start = 0;

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "espalier/base/memory.h"
 #include "espalier/eval/proportion.h"
 #include "mmlu/csv.h"
 #include "sample.h"
