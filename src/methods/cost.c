@@ -1,39 +1,93 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Memory and FLOPs of a one-shot method.
+ * Memory and FLOPs of a one-shot method, from the same plan that the driver carries out.
  */
 #include "espalier/methods/cost.h"
-#include "espalier/model/block.h"
-#include "espalier/model/shape.h"
 
-int64_t espl_method_bytes(const espl_model_config *c, const espl_method_options *o, int rank, int ranks) {
-    int64_t group = (o->samples + 31) / 32, groups = (o->samples + group - 1) / group, local = 0;
-    for (int64_t g = rank; g < groups; g += ranks) local += espl_min_i64(group, o->samples - g * group);
-    bool updating = o->update == ESPL_UPDATE_SPARSEGPT, rgs = !updating && o->score == ESPL_SCORE_RGS;
-    bool grams = updating || o->allocation == ESPL_ALLOCATION_LSA || o->allocation == ESPL_ALLOCATION_LSA_LINEAR;
-    int64_t q = c->heads * c->head_dim, layer = espl_model_layer_linear_weights(c), most = c->ffn * c->hidden;
-    int64_t hessians = 2 * c->hidden * c->hidden + q * q + c->ffn * c->ffn;
-    int64_t most_in = espl_max_i64(espl_max_i64(c->ffn, c->hidden), q);
-    int64_t bytes = espl_block_bytes(c, o->window, rgs) + (local + rgs) * o->window * c->hidden * 4 + layer / 8;
-    if (grams) bytes += hessians * 12 + most_in * most_in * 4 + most_in * 128 * 8;
-    if (updating) bytes += layer * 4 + most * 4;
-    if (rgs) bytes += layer * 12 + most * 4;
-    if (o->score == ESPL_SCORE_GBLM && (!updating || o->allocation == ESPL_ALLOCATION_SEARCH))
-        bytes += (c->layers + ranks - 1) / ranks * layer * 4;
-    return bytes;
+#include "espalier/model/calibration.h"
+#include "espalier/prune/linear.h"
+#include "espalier/prune/lsa.h"
+#include "espalier/prune/sparsegpt.h"
+#include "job.h"
+
+int64_t espl_method_bytes(const espl_model_config *c, const espl_method_options *o, espl_range slice, int rank,
+                          int ranks) {
+    method_plan plan = espl_plan_make(c, o, rank, ranks, NULL);
+    espl_calibration_options calibration = {.window = o->window, .backward = o->samples};
+    int64_t gradients = plan.model_gradients ? espl_model_calibration_bytes(c, &calibration, slice, rank, ranks) : 0;
+    /* The phases follow each other; what the job holds lasts through all of them. */
+    int64_t phase = espl_max_i64(espl_allocation_bytes(&plan, slice), espl_pruning_bytes(&plan));
+    return espl_oneshot_bytes(&plan, slice) + espl_max_i64(gradients, phase);
 }
 
-/* FLOPs of one token through layers 0 .. layers - 1 of a window. */
-static double layers_flops(const espl_model_config *c, int64_t layers, int64_t window) {
-    double sum = 0;
-    for (int64_t i = 0; i < layers; i++) sum += espl_model_layer_flops(c, i, window);
-    return sum;
+/* Parts of a decoder layer's FLOPs per token. */
+typedef struct layer_flops {
+    double forward;
+    double trace;    /* forward up to the input of down_proj: what statistics of the inputs take */
+    double gradient; /* forward again up to there, then backward: 2 products for each linear (dX and dW), 5 for the 2 of
+                        attention, whose probabilities are recomputed */
+} layer_flops;
+
+static layer_flops layer_flops_of(const method_plan *p, int64_t layer) {
+    const espl_model_config *c = p->config;
+    double linears = 2 * (double)espl_model_layer_linear_weights(c);
+    layer_flops f = {.forward = espl_model_layer_flops(c, layer, p->o->window)};
+    f.trace = f.forward - 2 * (double)c->hidden * (double)c->ffn;
+    f.gradient = f.trace + 2 * linears + 2.5 * (f.forward - linears);
+    return f;
+}
+
+/* A pass over the blocks without the work on each block: per token and layer the trace, the lower triangles of the Gram
+ * matrices, the regional gradient (a forward for the block's output, then backward), and, but for the last layer, the
+ * forward that makes the next layer's inputs. */
+static double pass_flops(const method_plan *p, const pass_plan *pass) {
+    double grams = 0, per_token = 0;
+    for (int i = 0; i < BLOCK_INPUTS && pass->grams; i++) {
+        double in = (double)espl_input_size(p->config, i);
+        grams += in * (in + 1);
+    }
+    for (int64_t layer = 0; layer < p->config->layers; layer++) {
+        layer_flops f = layer_flops_of(p, layer);
+        if (pass->squares || pass->grams) per_token += f.trace + grams;
+        if (pass->gradients) per_token += f.forward + f.gradient;
+        if (layer + 1 < p->config->layers) per_token += f.forward;
+    }
+    return (double)(p->o->samples * p->o->window) * per_token;
 }
 
 double espl_method_flops(const espl_model_config *c, const espl_method_options *o) {
-    double tokens = (double)(o->samples * o->window), all = layers_flops(c, c->layers, o->window);
-    double flops = tokens * (all + layers_flops(c, c->layers - 1, o->window));
-    if (o->allocation == ESPL_ALLOCATION_SEARCH)
-        flops += (double)o->search_evaluations * tokens * (all + espl_model_head_flops(c));
-    return flops;
+    method_plan p = espl_plan_make(c, o, 0, 1, NULL);
+    double model = espl_model_head_flops(c), backward = 3 * espl_model_head_flops(c), block_work = 0;
+    double flops = pass_flops(&p, &p.prune) + (p.surveys ? pass_flops(&p, &p.survey) : 0);
+    for (int64_t layer = 0; layer < c->layers; layer++) {
+        layer_flops f = layer_flops_of(&p, layer);
+        model += f.forward;
+        backward += f.forward + f.gradient;
+    }
+    if (p.model_gradients) flops += (double)(o->samples * o->window) * backward;
+    if (o->allocation == ESPL_ALLOCATION_SEARCH && p.surveys) {
+        /* Whole generations: all offspring in the first stage, the survivors of a stage in the next one, in the last
+         * one with the parent. */
+        double tokens = 0;
+        int64_t alive = o->search.offspring, evaluations = 0;
+        for (int64_t stage = 0; stage < o->search.stages; stage++) {
+            if (stage == o->search.stages - 1) alive++;
+            evaluations += alive;
+            tokens += (double)(alive * espl_method_search_windows(o, stage) * o->window);
+            alive = espl_min_i64(alive, o->search.survivors[stage]);
+        }
+        flops += (double)((o->search_evaluations + evaluations - 1) / evaluations) * tokens * model;
+    }
+    /* Work on the linears of a block, at the target sparsity: an allocation moves weights between linears, and with
+     * them little of SparseGPT's cost. */
+    for (int i = 0; i < BLOCK_INPUTS && p.updating; i++) block_work += espl_prune_factor_flops(espl_input_size(c, i));
+    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
+        int64_t out, in;
+        espl_model_linear_shape(c, (espl_linear_kind)k, &out, &in);
+        int64_t count = espl_pattern_is_n_m(o->pattern) ? espl_prune_pattern_count(&o->pattern, out, in)
+                                                        : (int64_t)(o->target * (double)(out * in));
+        if (p.updating) block_work += espl_prune_sparsegpt_flops(out, in, o->block, count);
+        if (p.surveys && p.survey.grams) block_work += espl_prune_lsa_flops(out, in);
+    }
+    return flops + (double)c->layers * block_work;
 }

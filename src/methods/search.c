@@ -115,3 +115,7 @@ espl_status espl_allocate_search(const espl_search_options *o, int64_t evaluatio
     espl_mem_free(&e.fitness);
     return st;
 }
+
+int64_t espl_search_bytes(const espl_search_options *o, int64_t n) {
+    return (o->offspring + 1) * (n * (int64_t)sizeof(int64_t) + (int64_t)(sizeof(int64_t) + sizeof(double)));
+}

@@ -1,202 +1,101 @@
-/* Statistics of a block over samples that are spread over the ranks. Samples go in groups of a fixed size, group g to
- * rank g mod ranks; a group's sums are formed on one rank, and added in the order of the groups. */
-#include "oneshot.h"
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Statistics of a block over samples that are spread over the ranks.
+ *
+ * The sums of a group of samples are formed on one rank, and the groups are added in f64 in their order. Both the
+ * groups and the order are independent of the number of ranks, and so are the bits of every total.
+ */
+#include "statistics.h"
 
 #include <math.h>
 #include <string.h>
 
-espl_linear_kind espl_oneshot_first(int i) {
-    static const espl_linear_kind first[INPUTS + 1] = {ESPL_Q_PROJ, ESPL_O_PROJ, ESPL_GATE_PROJ, ESPL_DOWN_PROJ,
-                                                       ESPL_LINEAR_KINDS};
-    return first[i];
+#include "espalier/tensor/statistics.h"
+
+static void take_sum(block_statistics *s, block_sum *sum, int input, int64_t rows, int64_t columns, bool wide,
+                     pool *buffers, const char *what) {
+    *sum = (block_sum){.n = rows * columns, .input = input, .wide = wide};
+    sum->part = espl_pool_take(buffers, rows, (size_t)columns * (wide ? sizeof(double) : sizeof(float)), what);
+    if (espl_plan_may_own(s->plan, s->pass, input))
+        sum->total = espl_pool_take(buffers, rows, (size_t)columns * sizeof(double), what);
+    s->all[s->n++] = sum;
 }
 
-int espl_oneshot_input_of(espl_linear_kind kind) {
-    int i = 0;
-    while (kind >= espl_oneshot_first(i + 1)) i++;
-    return i;
-}
-
-void espl_oneshot_shape(const oneshot *p, espl_linear_kind kind, int64_t *out, int64_t *in) {
-    espl_model_linear_shape(p->config, kind, out, in);
-}
-
-static int64_t input_size(const oneshot *p, int i) {
-    int64_t out, in;
-    espl_oneshot_shape(p, espl_oneshot_first(i), &out, &in);
-    return in;
-}
-
-bool espl_oneshot_mine(const oneshot *p, int64_t layer) {
-    espl_range slice = espl_model_slice(p->m);
-    return layer >= slice.first && layer < slice.last;
-}
-
-int espl_oneshot_owner(const oneshot *p, int64_t layer, int input) {
-    if (p->rule == OWNER_SLICE) return espl_oneshot_slice_owner(p, layer);
-    return p->rule == OWNER_BLOCK ? (int)(layer % p->ranks) : input % p->ranks;
-}
-
-/* ------------------------------------------------------------------ memory */
-
-void espl_statistics_free(statistics *s) {
-    for (int i = 0; i < INPUTS; i++) {
-        espl_mem_free(&s->square_part[i]);
-        espl_mem_free(&s->square_sum[i]);
-        espl_mem_free(&s->gram_part[i]);
-        espl_mem_free(&s->gram_sum[i]);
+void espl_statistics_take(block_statistics *s, const method_plan *plan, const pass_plan *pass, espl_comm *comm,
+                          espl_block *block, pool *buffers) {
+    *s = (block_statistics){.plan = plan, .pass = pass, .comm = comm, .block = block};
+    for (int i = 0; i < BLOCK_INPUTS; i++) {
+        int64_t in = espl_input_size(plan->config, i);
+        if (pass->squares) take_sum(s, &s->squares[i], i, in, 1, true, buffers, "sums of squares");
+        if (pass->grams) take_sum(s, &s->grams[i], i, in, in, false, buffers, "Hessian");
     }
-    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
-        espl_mem_free(&s->gradient_part[k]);
-        espl_mem_free(&s->gradient_sum[k]);
-    }
-}
-
-/* With one owner by turns or by slice every rank is one sooner or later. */
-static bool may_own(const oneshot *p, int input) { return p->rule != OWNER_INPUT || input % p->ranks == p->rank; }
-
-static espl_status prepare_input(oneshot *p, int i) {
-    statistics *s = &p->s;
-    int64_t in = input_size(p, i);
-    if (s->squares) {
-        ESPL_TRY(espl_mem_alloc(&s->square_part[i], in, sizeof(double), "sums of squares"));
-        ESPL_TRY(espl_mem_alloc(&s->square_sum[i], in, sizeof(double), "sums of squares"));
-    }
-    if (!s->grams) return ESPL_OK;
-    ESPL_TRY(espl_mem_alloc(&s->gram_part[i], in, (size_t)in * sizeof(float), "a group's Hessian"));
-    if (may_own(p, i)) ESPL_TRY(espl_mem_alloc(&s->gram_sum[i], in, (size_t)in * sizeof(double), "Hessian"));
-    return ESPL_OK;
-}
-
-static espl_status prepare_gradient(oneshot *p, espl_linear_kind kind) {
-    int64_t out, in;
-    if (!p->s.gradients) return ESPL_OK;
-    espl_oneshot_shape(p, kind, &out, &in);
-    ESPL_TRY(espl_mem_alloc(&p->s.gradient_part[kind], out, (size_t)in * sizeof(float), "gradients"));
-    if (!may_own(p, espl_oneshot_input_of(kind))) return ESPL_OK;
-    return espl_mem_alloc(&p->s.gradient_sum[kind], out, (size_t)in * sizeof(double), "gradients");
-}
-
-espl_status espl_statistics_prepare(oneshot *p) {
-    for (int i = 0; i < INPUTS; i++) ESPL_TRY(prepare_input(p, i));
-    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) ESPL_TRY(prepare_gradient(p, (espl_linear_kind)k));
-    return ESPL_OK;
-}
-
-/* ----------------------------------------------------------------- samples */
-
-static int64_t sample_floats(const oneshot *p) { return p->o->window * p->config->hidden; }
-
-static float *state(const oneshot *p, int64_t local) { return p->states + local * sample_floats(p); }
-
-/* Samples of group g; its first on this rank's list is `local`. */
-static int64_t group_size(const oneshot *p, int64_t g) { return espl_min_i64(p->group, p->o->samples - g * p->group); }
-
-espl_status espl_oneshot_embed(oneshot *p) {
-    int64_t local = 0;
-    for (int64_t g = p->rank; g < p->groups; g += p->ranks)
-        for (int64_t i = 0; i < group_size(p, g); i++)
-            ESPL_TRY(espl_block_embed(p->block, p->ids + (g * p->group + i) * p->o->window, state(p, local++)));
-    return ESPL_OK;
-}
-
-void espl_oneshot_advance(oneshot *p) {
-    for (int64_t i = 0; i < p->local; i++) {
-        espl_block_forward(p->block, state(p, i));
-        espl_comm_progress(p->comm);
-    }
-}
-
-static void clear_parts(oneshot *p) {
-    statistics *s = &p->s;
-    for (int i = 0; i < INPUTS; i++) {
-        int64_t in = input_size(p, i);
-        if (s->squares) memset(s->square_part[i], 0, (size_t)in * sizeof(double));
-        if (s->grams) memset(s->gram_part[i], 0, (size_t)(in * in) * sizeof(float));
-    }
+    if (!pass->gradients) return;
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
         int64_t out, in;
-        espl_oneshot_shape(p, (espl_linear_kind)k, &out, &in);
-        if (s->gradients) memset(s->gradient_part[k], 0, (size_t)(out * in) * sizeof(float));
+        espl_model_linear_shape(plan->config, (espl_linear_kind)k, &out, &in);
+        take_sum(s, &s->gradients[k], espl_input_of((espl_linear_kind)k), out, in, false, buffers, "gradients");
     }
+    s->output = espl_pool_take(buffers, plan->o->window, (size_t)plan->config->hidden * sizeof(float), "block output");
 }
 
-/* y / ||y||, the gradient of ||y||; false if y is 0. */
-static bool normalise(float *y, int64_t n) {
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += (double)y[i] * (double)y[i];
-    if (!(sum > 0)) return false;
-    float scale = (float)(1 / sqrt(sum));
-    for (int64_t i = 0; i < n; i++) y[i] *= scale;
-    return true;
-}
-
-/* Regional gradient: of the norm of the block's output (Wanda++). */
-static void add_gradient(oneshot *p, const float *x) {
-    memcpy(p->sample, x, (size_t)sample_floats(p) * sizeof *x);
-    espl_block_forward(p->block, p->sample);
-    if (normalise(p->sample, sample_floats(p))) espl_block_backward(p->block, x, p->sample, p->s.gradient_part);
-}
-
-static void add_sample(oneshot *p, const float *x) {
+/* Adds the sample with block input x [window, hidden] to the parts. */
+static void add_sample(block_statistics *s, const float *x) {
     const float *inputs[ESPL_LINEAR_KINDS];
-    if (p->s.squares || p->s.grams) espl_block_inputs(p->block, x, inputs);
-    for (int i = 0; i < INPUTS; i++) {
-        const float *in = p->s.squares || p->s.grams ? inputs[espl_oneshot_first(i)] : NULL;
-        if (p->s.squares) espl_tensor_square_sums(in, p->o->window, input_size(p, i), p->s.square_part[i]);
-        if (p->s.grams) espl_tensor_gram(in, p->o->window, input_size(p, i), p->s.gram_part[i]);
+    int64_t window = s->plan->o->window, floats = window * s->plan->config->hidden;
+    if (s->pass->squares || s->pass->grams) espl_block_inputs(s->block, x, inputs);
+    for (int i = 0; i < BLOCK_INPUTS; i++) {
+        int64_t in = espl_input_size(s->plan->config, i);
+        if (s->pass->squares) espl_tensor_square_sums(inputs[espl_input_first(i)], window, in, s->squares[i].part);
+        if (s->pass->grams) espl_tensor_gram(inputs[espl_input_first(i)], window, in, s->grams[i].part);
     }
-    if (p->s.gradients) add_gradient(p, x);
-    espl_comm_progress(p->comm);
+    if (s->pass->gradients) {
+        /* Wanda++'s regional gradient: of the norm of the block's output y, whose gradient is y / ||y||. */
+        float *parts[ESPL_LINEAR_KINDS], *y = s->output;
+        double sum = 0;
+        for (int k = 0; k < ESPL_LINEAR_KINDS; k++) parts[k] = s->gradients[k].part;
+        memcpy(y, x, (size_t)floats * sizeof *y);
+        espl_block_forward(s->block, y);
+        for (int64_t i = 0; i < floats; i++) sum += (double)y[i] * (double)y[i];
+        if (sum > 0) {
+            float scale = (float)(1 / sqrt(sum));
+            for (int64_t i = 0; i < floats; i++) y[i] *= scale;
+            espl_block_backward(s->block, x, y, parts);
+        }
+    }
+    espl_comm_progress(s->comm);
 }
 
-static void clear_sums(oneshot *p, int64_t layer) {
-    statistics *s = &p->s;
-    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
-        int i = espl_oneshot_input_of((espl_linear_kind)k);
-        int64_t out, in;
-        if (espl_oneshot_owner(p, layer, i) != p->rank) continue;
-        espl_oneshot_shape(p, (espl_linear_kind)k, &out, &in);
-        if (s->squares) memset(s->square_sum[i], 0, (size_t)in * sizeof(double));
-        if (s->grams) memset(s->gram_sum[i], 0, (size_t)(in * in) * sizeof(double));
-        if (s->gradients) memset(s->gradient_sum[k], 0, (size_t)(out * in) * sizeof(double));
+espl_status espl_statistics_collect(block_statistics *s, int64_t layer, const float *states) {
+    const method_plan *p = s->plan;
+    int64_t floats = p->o->window * p->config->hidden, local = 0;
+    int owners[BLOCK_INPUTS];
+    for (int i = 0; i < BLOCK_INPUTS; i++) owners[i] = espl_plan_owner(p, s->pass, layer, i);
+    for (int i = 0; i < s->n; i++) {
+        block_sum *sum = s->all[i];
+        if (owners[sum->input] == p->rank) memset(sum->total, 0, (size_t)sum->n * sizeof *sum->total);
     }
-}
-
-/* The parts of one round of groups, of the first `contributors` ranks, to the owners. */
-static espl_status add_round(oneshot *p, int64_t layer, int contributors) {
-    statistics *s = &p->s;
-    for (int i = 0; i < INPUTS; i++) {
-        int owner = espl_oneshot_owner(p, layer, i);
-        int64_t in = input_size(p, i);
-        if (s->squares)
-            ESPL_TRY(espl_comm_add_f64(p->comm, s->square_part[i], in, contributors, owner, s->square_sum[i]));
-        if (s->grams)
-            ESPL_TRY(espl_comm_add_f32(p->comm, s->gram_part[i], in * in, contributors, owner, s->gram_sum[i]));
-    }
-    for (int k = 0; k < ESPL_LINEAR_KINDS && s->gradients; k++) {
-        int owner = espl_oneshot_owner(p, layer, espl_oneshot_input_of((espl_linear_kind)k));
-        int64_t out, in;
-        espl_oneshot_shape(p, (espl_linear_kind)k, &out, &in);
-        ESPL_TRY(espl_comm_add_f32(p->comm, s->gradient_part[k], out * in, contributors, owner, s->gradient_sum[k]));
+    /* A round: one group on each rank, added in the order of the ranks. */
+    for (int64_t first = 0; first < p->groups; first += p->ranks) {
+        int contributors = (int)espl_min_i64(p->ranks, p->groups - first);
+        for (int i = 0; i < s->n; i++)
+            memset(s->all[i]->part, 0, (size_t)s->all[i]->n * (s->all[i]->wide ? sizeof(double) : sizeof(float)));
+        if (p->rank < contributors)
+            for (int64_t i = 0; i < espl_plan_group_size(p, first + p->rank); i++)
+                add_sample(s, states + local++ * floats);
+        for (int i = 0; i < s->n; i++) {
+            block_sum *sum = s->all[i];
+            int owner = owners[sum->input];
+            if (sum->wide)
+                ESPL_TRY(espl_comm_add_f64(s->comm, sum->part, sum->n, contributors, owner, sum->total));
+            else
+                ESPL_TRY(espl_comm_add_f32(s->comm, sum->part, sum->n, contributors, owner, sum->total));
+        }
     }
     return ESPL_OK;
 }
 
-espl_status espl_oneshot_collect(oneshot *p, int64_t layer) {
-    int64_t local = 0;
-    espl_status st = ESPL_OK;
-    clear_sums(p, layer);
-    for (int64_t first = 0; first < p->groups && st == ESPL_OK; first += p->ranks) {
-        clear_parts(p);
-        if (first + p->rank < p->groups)
-            for (int64_t i = 0; i < group_size(p, first + p->rank); i++) add_sample(p, state(p, local++));
-        st = add_round(p, layer, (int)espl_min_i64(p->ranks, p->groups - first));
-    }
-    return st;
-}
-
-void espl_oneshot_norm(const oneshot *p, int input, bool mean, float *norm) {
-    double scale = mean ? (double)p->o->samples : 1;
-    for (int64_t j = 0; j < input_size(p, input); j++) norm[j] = (float)sqrt(p->s.square_sum[input][j] / scale);
+void espl_statistics_norm(const block_statistics *s, int input, bool mean, float *norm) {
+    const block_sum *squares = &s->squares[input];
+    double samples = mean ? (double)s->plan->o->samples : 1;
+    for (int64_t j = 0; j < squares->n; j++) norm[j] = (float)sqrt(squares->total[j] / samples);
 }

@@ -36,5 +36,7 @@ typedef espl_status (*espl_search_fitness)(void *context, const int64_t *counts,
 espl_status espl_allocate_search(const espl_search_options *o, int64_t evaluations, const int64_t *weights,
                                  const int64_t *max, int64_t n, espl_search_fitness fitness, void *context,
                                  int64_t *counts, double *best);
+/* Local. Bytes that it allocates for n linears. */
+int64_t espl_search_bytes(const espl_search_options *o, int64_t n);
 
 #endif

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How many weights each linear loses: from the pattern, from measures of the dense model, or by search.
+ */
+#include "job.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "espalier/methods/allocate.h"
+#include "espalier/prune/linear.h"
+
+/* ------------------------------------------------------------------ search */
+
+typedef struct candidates {
+    oneshot *job;
+    float **norms; /* [slice layers, BLOCK_INPUTS], each [in], of the dense model */
+    int64_t *max;  /* [linears] weights that each linear may lose */
+} candidates;
+
+/* [layers, BLOCK_INPUTS] norms in one buffer. */
+static void candidates_take(candidates *c, const method_plan *plan, int64_t layers, pool *buffers) {
+    int64_t floats = 0;
+    for (int i = 0; i < BLOCK_INPUTS; i++) floats += espl_input_size(plan->config, i);
+    float *all = espl_pool_take(buffers, layers, (size_t)floats * sizeof *all, "norms of the dense model");
+    c->norms = espl_pool_take(buffers, layers * BLOCK_INPUTS, sizeof *c->norms, "norms of the dense model");
+    c->max = espl_pool_take(buffers, plan->linears, sizeof *c->max, "search limits");
+    if (buffers->counting || buffers->st != ESPL_OK) return;
+    for (int64_t i = 0; i < layers * BLOCK_INPUTS; i++) {
+        c->norms[i] = all;
+        all += espl_input_size(plan->config, (int)(i % BLOCK_INPUTS));
+    }
+}
+
+/* Collective. Fitness of the model with the masks of an allocation, by the score on the dense model's activations. */
+static espl_status candidate_fitness(void *context, const int64_t *counts, int64_t stage, double *fitness) {
+    const candidates *c = context;
+    oneshot *job = c->job;
+    const espl_method_options *o = job->plan.o;
+    espl_range linears = job->masks->linears;
+    espl_status st = ESPL_OK;
+    for (int64_t index = linears.first; index < linears.last && st == ESPL_OK; index++) {
+        int64_t i = index - linears.first;
+        const espl_linear *l = espl_model_linear(job->m, index);
+        uint64_t *mask = espl_masks_of(job->masks, index);
+        espl_scoring by = {.score = o->score, .gradient = job->gradients ? job->gradients[i] : NULL};
+        by.norm = c->norms[espl_linear_layer(i) * BLOCK_INPUTS + espl_input_of(espl_linear_kind_of(i))];
+        /* The same count means the same mask: most linears keep that of the candidate before. */
+        if (l->out * l->in - espl_mask_count(mask, l->out, l->in) == counts[index]) continue;
+        espl_mask_fill(mask, l->out, l->in);
+        st = espl_prune_linear(l, &by, &o->pattern, counts[index], mask, espl_model_workspace(job->m));
+    }
+    ESPL_TRY(espl_comm_agree(job->comm, st));
+    return o->fitness(o->context, stage, fitness);
+}
+
+/* Collective. Evolves job->counts, from a uniform allocation on. The model is dense again afterwards. */
+static espl_status allocate_by_search(oneshot *job) {
+    const method_plan *plan = &job->plan;
+    candidates c = {.job = job};
+    pool buffers = {0};
+    double best;
+    espl_status st;
+    candidates_take(&c, plan, espl_range_count(espl_model_slice(job->m)), &buffers);
+    ESPL_CHECK(st, done, espl_comm_agree(job->comm, buffers.st));
+    ESPL_CHECK(st, done, espl_survey_run(job, NULL, c.norms));
+    for (int64_t i = 0; i < plan->linears; i++) c.max[i] = (int64_t)floor(plan->o->cap * (double)job->weights[i]);
+    espl_masks_clear(job->masks);
+    espl_masks_apply(job->masks);
+    st = espl_comm_agree(job->comm,
+                         espl_allocate_search(&plan->o->search, plan->o->search_evaluations, job->weights, c.max,
+                                              plan->linears, candidate_fitness, &c, job->counts, &best));
+    espl_masks_apply_dense(job->masks);
+done:
+    espl_pool_free(&buffers);
+    return st;
+}
+
+/* -------------------------------------------------------------- allocation */
+
+/* Sparsities [linears] from what the survey measured. blocks [layers] and by_block [layers] are scratch. */
+static void from_survey(const oneshot *job, const double *values, double *blocks, double *by_block, double *sparsity) {
+    const espl_method_options *o = job->plan.o;
+    int64_t layers = job->plan.config->layers, linears = job->plan.linears;
+    double beta = o->lsa_beta < 0 ? espl_lsa_beta(o->target) : o->lsa_beta;
+    if (o->allocation == ESPL_ALLOCATION_LSA_LINEAR) {
+        espl_allocate_lsa(values, job->weights, linears, o->target, beta, sparsity);
+        return;
+    }
+    /* Per block: OWL has one value at the first linear and zeros after it; LSA sums its errors (the mean over a block's
+     * linears is the same up to a factor, which the scaling removes). */
+    memset(blocks, 0, (size_t)layers * sizeof *blocks);
+    for (int64_t i = 0; i < linears; i++) blocks[espl_linear_layer(i)] += values[i];
+    if (o->allocation == ESPL_ALLOCATION_OWL)
+        espl_allocate_owl(blocks, layers, o->target, o->owl_lambda, by_block);
+    else
+        espl_allocate_lsa(blocks, NULL, layers, o->target, beta, by_block);
+    for (int64_t i = 0; i < linears; i++) sparsity[i] = by_block[espl_linear_layer(i)];
+}
+
+espl_status espl_oneshot_allocate(oneshot *job) {
+    const method_plan *plan = &job->plan;
+    const espl_method_options *o = plan->o;
+    int64_t layers = plan->config->layers, linears = plan->linears;
+    pool buffers = {0};
+    espl_status st;
+    if (espl_pattern_is_n_m(o->pattern)) {
+        for (int64_t i = 0; i < linears; i++) {
+            int64_t out, in;
+            espl_model_linear_shape(plan->config, espl_linear_kind_of(i), &out, &in);
+            job->counts[i] = espl_prune_pattern_count(&o->pattern, out, in);
+        }
+        return ESPL_OK;
+    }
+    double *values = espl_pool_take(&buffers, linears, sizeof *values, "allocation");
+    double *sparsity = espl_pool_take(&buffers, linears, sizeof *sparsity, "allocation");
+    double *blocks = espl_pool_take(&buffers, 2 * layers, sizeof *blocks, "allocation");
+    ESPL_CHECK(st, done, espl_comm_agree(job->comm, buffers.st));
+    for (int64_t i = 0; i < linears; i++)
+        sparsity[i] = o->allocation == ESPL_ALLOCATION_GIVEN ? o->given[i] : o->target;
+    if (plan->surveys && o->allocation != ESPL_ALLOCATION_SEARCH) {
+        ESPL_CHECK(st, done, espl_survey_run(job, values, NULL));
+        from_survey(job, values, blocks, blocks + layers, sparsity);
+    }
+    ESPL_CHECK(st, done, espl_allocate_exact(sparsity, job->weights, linears, o->target, o->cap, job->counts));
+    if (o->allocation == ESPL_ALLOCATION_SEARCH) ESPL_CHECK(st, done, allocate_by_search(job));
+done:
+    espl_pool_free(&buffers);
+    return st;
+}
+
+int64_t espl_allocation_bytes(const method_plan *plan, espl_range slice) {
+    const espl_method_options *o = plan->o;
+    int64_t bytes = 2 * (plan->linears + plan->config->layers) * (int64_t)sizeof(double), linear = 0;
+    if (espl_pattern_is_n_m(o->pattern)) return 0;
+    if (!plan->surveys) return bytes;
+    if (o->allocation != ESPL_ALLOCATION_SEARCH) return bytes + espl_survey_bytes(plan);
+    candidates c;
+    pool buffers = {.counting = true};
+    candidates_take(&c, plan, espl_range_count(slice), &buffers);
+    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
+        int64_t out, in;
+        espl_model_linear_shape(plan->config, (espl_linear_kind)k, &out, &in);
+        linear = espl_max_i64(linear, espl_prune_linear_bytes(o->score, &o->pattern, out, in));
+    }
+    return bytes + buffers.bytes +
+           espl_max_i64(espl_survey_bytes(plan), espl_search_bytes(&o->search, plan->linears) + linear);
+}
