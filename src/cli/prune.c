@@ -2,7 +2,7 @@
 #include "cli.h"
 
 #include "espalier/config/config.h"
-#include "espalier/run.h"
+#include "espalier/run/job.h"
 
 static espl_status check_options(const cli_options *o) {
     if (o->plan_ranks && !o->dry_run)

@@ -1,157 +1,203 @@
-/* --dry-run: what a job would take. All inputs are read as the job would read them, but no weights. */
-#include "internal.h"
-
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * --dry-run: what a job would take. It reads all inputs as the job would, so that what is missing shows now, but of the
+ * weights only the headers. Bytes and FLOPs come from the rooms that spend them.
+ */
+#include <inttypes.h>
 #include <math.h>
-#include <string.h>
 
+#include "espalier/methods/cost.h"
+#include "espalier/model/shape.h"
+#include "espalier/prune/linear.h"
+#include "espalier/run/checkpoint_shape.h"
+#include "espalier/run/job.h"
+#include "inputs.h"
+
+/* What the dry run is about, on rank 0. */
 typedef struct forecast {
     const espl_config *o;
     const espl_model_config *config;
     espl_model_options options;
     espl_calibration_options calibration;
+    espl_method_options method;
+    bool oneshot;
     espl_range *slices; /* [ranks] */
     int64_t ranks, bytes_per_weight, validation_tokens;
     double rate; /* FLOP/s of one rank */
 } forecast;
 
-static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+/* ----------------------------------------------------------------- speed */
 
-static espl_status read_dtype(forecast *f) {
+/* Runs a linear of the model's shape on this machine's threads and returns the best of a few rounds, in FLOP/s: the
+ * first ones warm caches and threads. Larger matrices than RATE_WIDTH_MAX do not run faster, and take longer. */
+static espl_status forecast_measure_rate(forecast *f) {
+    enum { RATE_TOKENS = 512, RATE_WIDTH_MAX = 2048, RATE_ROUNDS = 8 };
+    int64_t out = espl_min_i64(f->config->ffn, RATE_WIDTH_MAX), in = espl_min_i64(f->config->hidden, RATE_WIDTH_MAX);
+    float *buffer = NULL;
+    espl_workspace *ws = NULL;
+    espl_status st;
+    ESPL_CHECK(st, done, espl_mem_alloc(&buffer, out * in + RATE_TOKENS * (in + out), sizeof *buffer, "speed test"));
+    ESPL_CHECK(st, done, espl_workspace_create(&ws));
+    espl_linear l = {.weight = buffer, .dtype = ESPL_DTYPE_F32, .out = out, .in = in};
+    float *x = buffer + out * in, *y = x + RATE_TOKENS * in;
+    double best = INFINITY;
+    for (int i = 0; i < RATE_ROUNDS; i++) {
+        double start = espl_clock_now();
+        espl_tensor_linear(&l, 1, x, RATE_TOKENS, &y, false, ws);
+        best = fmin(best, espl_clock_now() - start);
+    }
+    f->rate = 2.0 * RATE_TOKENS * (double)(out * in) / best;
+done:
+    espl_workspace_destroy(&ws);
+    espl_mem_free(&buffer);
+    return st;
+}
+
+static double forecast_forward_flops(const forecast *f, int64_t context) {
+    double sum = 0;
+    for (int64_t i = 0; i < f->config->layers; i++) sum += espl_model_layer_flops(f->config, i, context);
+    return sum;
+}
+
+/* An agent's iteration, without probe questions: forward windows once; of a gradient sample forward, forward again
+ * (recomputed) and backward, which is twice as much, with the head; validation forward with the head. */
+static double forecast_profile_flops(const forecast *f) {
+    const espl_config *o = f->o;
+    double window = (double)o->calibration_window, layers = forecast_forward_flops(f, o->calibration_window);
+    int64_t only_forward = espl_max_i64(o->calibration_forward - o->calibration_backward, 0);
+    return (double)only_forward * window * layers +
+           (double)o->calibration_backward * window * (4 * layers + 4 * espl_model_head_flops(f->config));
+}
+
+static double forecast_validation_flops(const forecast *f) {
+    return (double)f->validation_tokens *
+           (forecast_forward_flops(f, f->o->validation_window) + espl_model_head_flops(f->config));
+}
+
+/* ----------------------------------------------------------------- print */
+
+static const char *format_megabytes(int64_t bytes, char *buf) {
+    snprintf(buf, 32, "%.1f", (double)bytes / 1048576);
+    return buf;
+}
+
+/* What pruning takes on one rank besides the model and its masks: calibration for the agent, or the method, with the
+ * updated weights of its slice. */
+static int64_t forecast_pruning_bytes(const forecast *f, int64_t r) {
+    if (!f->oneshot)
+        return espl_model_calibration_bytes(f->config, &f->calibration, f->slices[r], (int)r, (int)f->ranks);
+    int64_t bytes = espl_method_bytes(f->config, &f->method, (int)r, (int)f->ranks);
+    if (f->method.update != ESPL_UPDATE_NONE)
+        bytes += espl_range_count(f->slices[r]) * espl_model_layer_linear_weights(f->config) * f->bytes_per_weight;
+    return bytes;
+}
+
+static void forecast_print_memory(const forecast *f) {
+    printf("MiB per rank, %d thread(s) each:\n", espl_tensor_threads());
+    printf("%5s %13s %10s %8s %12s %12s %9s %9s %9s\n", "rank", "layers", "weights", "masks", "activations",
+           f->oneshot ? "method" : "calibration", "KV cache", "other", "total");
+    for (int64_t r = 0; r < f->ranks; r++) {
+        espl_model_memory m =
+            espl_model_memory_of(f->config, &f->options, f->slices[r], espl_tensor_threads(), f->bytes_per_weight);
+        int64_t masks = espl_masks_bytes(f->config, f->slices[r]), pruning = forecast_pruning_bytes(f, r);
+        int64_t other = m.workspace + m.tables + m.libraries;
+        char layers[48], b[7][32];
+        snprintf(layers, sizeof layers, "%" PRId64 "-%" PRId64 "%s", f->slices[r].first, f->slices[r].last - 1,
+                 r == f->ranks - 1 ? "+head" : "");
+        printf("%5" PRId64 " %13s %10s %8s %12s %12s %9s %9s %9s\n", r, layers, format_megabytes(m.weights, b[0]),
+               format_megabytes(masks, b[1]), format_megabytes(m.activations, b[2]), format_megabytes(pruning, b[3]),
+               format_megabytes(m.kv_cache, b[4]), format_megabytes(other, b[5]),
+               format_megabytes(m.weights + masks + m.activations + pruning + m.kv_cache + other, b[6]));
+    }
+}
+
+/* The weights that the job prunes. An N:M pattern fixes them, whatever the target. */
+static void forecast_print_goal(const forecast *f, int64_t prunable) {
+    char name[ESPL_PATTERN_NAME_MAX];
+    if (!espl_pattern_is_n_m(f->method.pattern)) {
+        printf("target %.4g: %.0f weights pruned\n", f->o->prune_target, f->o->prune_target * (double)prunable);
+        return;
+    }
+    int64_t layer = 0, out, in;
+    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
+        espl_model_linear_shape(f->config, (espl_linear_kind)k, &out, &in);
+        layer += espl_prune_pattern_count(&f->method.pattern, out, in);
+    }
+    int64_t pruned = layer * f->config->layers;
+    printf("pattern %s: %" PRId64 " weights pruned, %.4g of the linears (prune.target is ignored)\n",
+           espl_pattern_name(f->method.pattern, name), pruned, (double)pruned / (double)prunable);
+}
+
+static void forecast_print_time(const forecast *f) {
+    double pruning = f->oneshot ? espl_method_flops(f->config, &f->method) : forecast_profile_flops(f);
+    double flops = pruning + forecast_validation_flops(f);
+    printf("\n%s without knowledge probes: %.3g FLOP; at %.1f GFLOP/s a rank (measured here): about %.1f s\n",
+           f->oneshot ? "pruning in one shot" : "one iteration", flops, f->rate * 1e-9,
+           flops / f->rate / (double)f->ranks);
+}
+
+static void forecast_print(const forecast *f, const espl_checkpoint_shape *shape) {
+    const espl_config *o = f->o;
+    char b[32];
+    int64_t prunable = f->config->layers * espl_model_layer_linear_weights(f->config);
+    printf("%s: %s, %" PRId64 " layers, %" PRId64 " prunable weights of %" PRId64 " parameters\n", o->model_path,
+           espl_family_name(f->config->family), f->config->layers, prunable, espl_model_parameters(f->config));
+    if (f->oneshot)
+        printf("one shot: score %s, allocation %s, pattern %s, update %s\n", espl_score_name(o->prune_score),
+               espl_allocation_name(o->prune_allocation), o->prune_pattern, espl_update_name(o->prune_update));
+    forecast_print_goal(f, prunable);
+    printf("\n");
+    forecast_print_memory(f);
+    printf("\na checkpoint: %s MiB, %" PRId64 " of them kept\n", format_megabytes(espl_checkpoint_bytes(shape), b),
+           o->run_keep);
+    forecast_print_time(f);
+}
+
+/* ------------------------------------------------------------------- run */
+
+/* The widest dtype of the model's matrices: mixed directories are counted as if all were of it. */
+static espl_status forecast_read_dtype(forecast *f) {
     espl_weights *w;
     f->bytes_per_weight = 2;
     ESPL_TRY(espl_weights_open(f->o->model_path, &w));
     for (int64_t i = 0; i < espl_weights_count(w); i++) {
         const espl_tensor_info *t = espl_weights_at(w, i);
-        if (t->n_dims == 2) f->bytes_per_weight = max64(f->bytes_per_weight, (int64_t)espl_dtype_size(t->dtype));
+        if (t->n_dims == 2) f->bytes_per_weight = espl_max_i64(f->bytes_per_weight, (int64_t)espl_dtype_size(t->dtype));
     }
     espl_weights_close(&w);
     return ESPL_OK;
 }
 
-static espl_status prepare(forecast *f, const job *j) {
-    f->config = &j->config;
-    f->options = espl_data_model_options(j, (int)f->ranks);
-    f->calibration = (espl_calibration_options){.window = f->o->calibration_window,
-                                                .forward = f->o->calibration_forward,
-                                                .backward = f->o->calibration_backward};
-    f->validation_tokens = j->data.validation.n / f->o->validation_window * f->o->validation_window;
-    ESPL_TRY(read_dtype(f));
-    ESPL_TRY(espl_mem_alloc(&f->slices, f->ranks, sizeof *f->slices, "slices"));
-    return espl_model_partition(f->config, f->options.context, (int)f->ranks, f->slices);
-}
-
-/* ------------------------------------------------------------------ speed */
-
-enum { ROWS = 512, WIDEST = 2048 };
-
-static double time_linear(const espl_linear *l, const float *x, float *y, espl_workspace *ws) {
-    enum { ROUNDS = 8 };
-    double best = INFINITY;
-    for (int i = 0; i < ROUNDS; i++) {
-        double start = espl_clock_now();
-        espl_tensor_linear(l, 1, x, ROWS, &y, false, ws);
-        best = fmin(best, espl_clock_now() - start);
-    }
-    return best;
-}
-
-/* Runs a linear of the model's shape, at most WIDEST wide, on this machine's threads. */
-static espl_status measure_rate(forecast *f) {
-    int64_t out = f->config->ffn < WIDEST ? f->config->ffn : WIDEST, in = f->config->hidden;
-    if (in > WIDEST) in = WIDEST;
-    float *all = NULL;
-    espl_workspace *ws = NULL;
-    espl_status st = espl_mem_alloc(&all, out * in + ROWS * (in + out), sizeof *all, "speed test");
-    if (st == ESPL_OK) st = espl_workspace_create(&ws);
-    if (st == ESPL_OK) {
-        espl_linear l = {.weight = all, .dtype = ESPL_DTYPE_F32, .out = out, .in = in};
-        float *x = all + out * in, *y = x + ROWS * in;
-        f->rate = 2.0 * ROWS * (double)(out * in) / time_linear(&l, x, y, ws);
-    }
-    espl_workspace_destroy(&ws);
-    espl_mem_free(&all);
-    return st;
-}
-
-static double forward_flops(const forecast *f, int64_t context, bool head) {
-    double sum = head ? espl_model_head_flops(f->config) : 0;
-    for (int64_t i = 0; i < f->config->layers; i++) sum += espl_model_layer_flops(f->config, i, context);
-    return sum;
-}
-
-/* Of an iteration without knowledge probes: statistics once forward; a gradient sample forward, again (recomputed), and
- * twice that backward; validation forward with the head. */
-static double iteration_flops(const forecast *f) {
-    const espl_config *o = f->o;
-    double window = (double)o->calibration_window, layers = forward_flops(f, o->calibration_window, false);
-    int64_t only_forward = max64(o->calibration_forward - o->calibration_backward, 0);
-    double flops = (double)only_forward * window * layers;
-    flops += (double)o->calibration_backward * window * (4 * layers + 4 * espl_model_head_flops(f->config));
-    return flops + (double)f->validation_tokens * forward_flops(f, o->validation_window, true);
-}
-
-/* ----------------------------------------------------------------- print */
-
-static const char *megabytes(int64_t bytes, char *buf) {
-    snprintf(buf, 32, "%.1f", (double)bytes / 1048576);
-    return buf;
-}
-
-static void print_rank(const forecast *f, int64_t r) {
-    espl_model_memory m =
-        espl_model_memory_of(f->config, &f->options, f->slices[r], espl_tensor_threads(), f->bytes_per_weight);
-    int64_t masks = espl_masks_bytes(f->config, f->slices[r]);
-    int64_t extra = espl_model_calibration_bytes(f->config, &f->calibration, f->slices[r], (int)r, (int)f->ranks);
-    int64_t other = m.workspace + m.tables + m.libraries;
-    char layers[48], b[7][32];
-    snprintf(layers, sizeof layers, "%lld-%lld%s", (long long)f->slices[r].first, (long long)f->slices[r].last - 1,
-             r == f->ranks - 1 ? "+head" : "");
-    printf("%5lld %13s %10s %8s %12s %12s %9s %9s %9s\n", (long long)r, layers, megabytes(m.weights, b[0]),
-           megabytes(masks, b[1]), megabytes(m.activations, b[2]), megabytes(extra, b[3]), megabytes(m.kv_cache, b[4]),
-           megabytes(other, b[5]), megabytes(m.weights + masks + m.activations + extra + m.kv_cache + other, b[6]));
-}
-
-static int64_t checkpoint_bytes(const forecast *f) {
-    espl_checkpoint_shape s = espl_run_checkpoint_shape(f->config, (espl_range){0});
-    return espl_checkpoint_bytes(&s);
-}
-
-static void print_time(const forecast *f) {
-    double flops = iteration_flops(f);
-    printf(
-        "\none iteration without knowledge probes: %.3g FLOP; at %.1f GFLOP/s a rank (measured here): about %.1f s\n",
-        flops, f->rate * 1e-9, flops / f->rate / (double)f->ranks);
-}
-
-static void print_forecast(const forecast *f) {
-    char b[32];
-    int64_t prunable = f->config->layers * espl_model_layer_linear_weights(f->config);
-    printf("%s: %s, %lld layers, %lld prunable weights of %lld parameters\n", f->o->model_path,
-           espl_family_name(f->config->family), (long long)f->config->layers, (long long)prunable,
-           (long long)espl_model_parameters(f->config));
-    printf("target %.4g: %.0f weights pruned\n\n", f->o->prune_target, f->o->prune_target * (double)prunable);
-    printf("MiB per rank, %d thread(s) each:\n", espl_tensor_threads());
-    printf("%5s %13s %10s %8s %12s %12s %9s %9s %9s\n", "rank", "layers", "weights", "masks", "activations",
-           "calibration", "KV cache", "other", "total");
-    for (int64_t r = 0; r < f->ranks; r++) print_rank(f, r);
-    printf("\na checkpoint: %s MiB, %lld of them kept\n", megabytes(checkpoint_bytes(f), b), (long long)f->o->run_keep);
-    print_time(f);
-}
-
-static espl_status forecast_here(const job *j, int64_t ranks) {
-    forecast f = {.o = j->o, .ranks = ranks};
-    espl_status st = prepare(&f, j);
-    if (st == ESPL_OK) st = measure_rate(&f);
-    if (st == ESPL_OK) print_forecast(&f);
+/* Rank 0 only. */
+static espl_status forecast_run(const espl_job *j, int64_t ranks) {
+    const espl_config *o = j->o;
+    forecast f = {.o = o,
+                  .config = &j->config,
+                  .options = espl_inputs_model_options(j, (int)ranks),
+                  .calibration = {.window = o->calibration_window,
+                                  .forward = o->calibration_forward,
+                                  .backward = o->calibration_backward},
+                  .oneshot = espl_config_is_oneshot(o),
+                  .ranks = ranks,
+                  .validation_tokens = j->inputs.validation.n / o->validation_window * o->validation_window};
+    espl_checkpoint_shape shape = espl_run_checkpoint_shape(f.config, (espl_range){0});
+    espl_status st;
+    ESPL_CHECK(st, done, espl_config_method(o, &f.method));
+    ESPL_CHECK(st, done, forecast_read_dtype(&f));
+    ESPL_CHECK(st, done, espl_mem_alloc(&f.slices, ranks, sizeof *f.slices, "slices"));
+    ESPL_CHECK(st, done, espl_model_partition(f.config, f.options.context, (int)ranks, f.slices));
+    ESPL_CHECK(st, done, forecast_measure_rate(&f));
+    forecast_print(&f, &shape);
+done:
     espl_mem_free(&f.slices);
     return st;
 }
 
 espl_status espl_run_dry(espl_comm *c, const espl_config *o, int64_t ranks) {
-    job j = {.c = c, .o = o, .root = espl_comm_rank(c) == 0};
-    espl_status st = espl_job_inputs(&j);
+    espl_job j = {.comm = c, .o = o, .root = espl_comm_rank(c) == 0};
+    espl_status st = espl_inputs_read(&j);
     if (ranks <= 0) ranks = espl_comm_size(c);
-    if (st == ESPL_OK) st = espl_comm_agree(c, j.root ? forecast_here(&j, ranks) : ESPL_OK);
-    espl_job_free(&j);
+    if (st == ESPL_OK) st = espl_comm_agree(c, j.root ? forecast_run(&j, ranks) : ESPL_OK);
+    espl_inputs_free(&j);
     return st;
 }

@@ -1,5 +1,7 @@
-/* manifest.json: everything needed to know where a number came from. No key, no environment beyond Slurm's. */
-#include "internal.h"
+/* SPDX-License-Identifier: Apache-2.0 */
+/* manifest.json: versions, hosts, layout, configuration, identity. It holds no key, and of the environment only Slurm's
+ * variables. */
+#include "manifest.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -8,112 +10,99 @@
 
 #include "espl_revision.h"
 
-enum { HOST_MAX = 64 };
+enum { HOST_BYTES = 64 };
 
-/* One rank's place. */
-typedef struct place {
-    char host[HOST_MAX];
-    int64_t pid, threads, first, last;
+/* Where one rank runs. */
+typedef struct espl_rank_place {
+    char host[HOST_BYTES];
+    int64_t pid, threads, first_layer, last_layer;
     espl_model_memory memory;
-} place;
+} espl_rank_place;
 
-static void put_text(espl_str *s, const char *key, const char *text) {
-    espl_str_printf(s, "\"%s\": ", key);
-    espl_str_put_json(s, text, (int64_t)strlen(text));
-}
-
-static void put_slurm(espl_str *s) {
-    static const char *const names[] = {
-        "SLURM_JOB_ID", "SLURM_JOB_NAME", "SLURM_ARRAY_JOB_ID",  "SLURM_ARRAY_TASK_ID", "SLURM_JOB_NODELIST",
-        "SLURM_NNODES", "SLURM_NTASKS",   "SLURM_CPUS_PER_TASK", "SLURM_JOB_PARTITION", "SLURM_RESTART_COUNT"};
-    int n = 0;
-    espl_str_puts(s, "  \"slurm\": {");
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        const char *value = getenv(names[i]);
-        if (!value) continue;
-        espl_str_puts(s, n++ ? ", " : "");
-        put_text(s, names[i], value);
-    }
-    espl_str_puts(s, "},\n");
-}
-
-static void put_time(espl_str *s) {
-    char text[64];
+static void manifest_put_versions(espl_json_writer *w) {
+    char started[64];
     time_t now = time(NULL);
     struct tm utc;
     gmtime_r(&now, &utc);
-    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
-    espl_str_puts(s, "  ");
-    put_text(s, "started", text);
-    espl_str_puts(s, ",\n");
+    strftime(started, sizeof started, "%Y-%m-%dT%H:%M:%SZ", &utc);
+    espl_json_put_text(w, "started", started);
+    espl_json_put_text(w, "espalier", ESPL_VERSION);
+    espl_json_put_text(w, "revision", ESPL_REVISION);
+    espl_json_put_text(w, "compiler", __VERSION__);
+    espl_json_put_text(w, "flags", ESPL_COMPILE_FLAGS);
+    espl_json_put_text(w, "mpi", espl_comm_library());
+    espl_json_put_text(w, "hdf5", espl_checkpoint_library());
+    espl_json_put_text(w, "openblas", espl_tensor_blas_init());
 }
 
-static void put_versions(espl_str *s) {
-    const struct {
-        const char *key, *text;
-    } lines[] = {
-        {"espalier", ESPL_VERSION},           {"revision", ESPL_REVISION},  {"compiler", __VERSION__},
-        {"flags", ESPL_COMPILE_FLAGS},        {"mpi", espl_comm_library()}, {"hdf5", espl_checkpoint_library()},
-        {"openblas", espl_tensor_blas_init()}};
-    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
-        espl_str_puts(s, "  ");
-        put_text(s, lines[i].key, lines[i].text);
-        espl_str_puts(s, ",\n");
+static void manifest_put_slurm(espl_json_writer *w) {
+    static const char *const names[] = {
+        "SLURM_JOB_ID", "SLURM_JOB_NAME", "SLURM_ARRAY_JOB_ID",  "SLURM_ARRAY_TASK_ID", "SLURM_JOB_NODELIST",
+        "SLURM_NNODES", "SLURM_NTASKS",   "SLURM_CPUS_PER_TASK", "SLURM_JOB_PARTITION", "SLURM_RESTART_COUNT"};
+    espl_json_open_object(w, "slurm", ESPL_JSON_SPACED);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *value = getenv(names[i]);
+        if (value) espl_json_put_text(w, names[i], value);
     }
+    espl_json_close(w);
 }
 
-static void put_places(espl_str *s, const place *places, int n) {
-    espl_str_puts(s, "  \"ranks\": [\n");
+static void manifest_put_places(espl_json_writer *w, const espl_rank_place *places, int n) {
+    espl_json_open_array(w, "ranks", ESPL_JSON_LINES);
     for (int r = 0; r < n; r++) {
-        const place *p = &places[r];
-        espl_str_puts(s, "    {");
-        put_text(s, "host", p->host);
-        espl_str_printf(s,
-                        ", \"pid\": %lld, \"threads\": %lld, \"first_layer\": %lld, \"last_layer\": %lld, "
-                        "\"weight_bytes\": %lld, \"activation_bytes\": %lld, \"kv_cache_bytes\": %lld}%s\n",
-                        (long long)p->pid, (long long)p->threads, (long long)p->first, (long long)p->last - 1,
-                        (long long)p->memory.weights, (long long)p->memory.activations, (long long)p->memory.kv_cache,
-                        r + 1 < n ? "," : "");
+        const espl_rank_place *p = &places[r];
+        espl_json_open_object(w, NULL, ESPL_JSON_SPACED);
+        espl_json_put_text(w, "host", p->host);
+        espl_json_put_i64(w, "pid", p->pid);
+        espl_json_put_i64(w, "threads", p->threads);
+        espl_json_put_i64(w, "first_layer", p->first_layer);
+        espl_json_put_i64(w, "last_layer", p->last_layer);
+        espl_json_put_i64(w, "weight_bytes", p->memory.weights);
+        espl_json_put_i64(w, "activation_bytes", p->memory.activations);
+        espl_json_put_i64(w, "kv_cache_bytes", p->memory.kv_cache);
+        espl_json_close(w);
     }
-    espl_str_puts(s, "  ],\n");
+    espl_json_close(w);
 }
 
-static espl_status write_manifest(job *j, const place *places) {
-    espl_str s = {0}, config = {0}, path = {0};
-    espl_status st = espl_config_print(j->o, ESPL_CONFIG_PLAIN, &config);
-    if (st == ESPL_OK) st = espl_job_path(j, "manifest.json", &path);
-    espl_str_puts(&s, "{\n");
-    put_time(&s);
-    put_versions(&s);
-    put_slurm(&s);
-    put_places(&s, places, espl_comm_size(j->c));
-    espl_str_printf(&s, "  \"resumed_after\": %lld,\n  \"identity\": %s,\n  \"config\": %s}\n", (long long)j->iteration,
-                    j->identity.data, config.data ? config.data : "null");
-    if (st == ESPL_OK) st = espl_str_status(&s);
-    if (st == ESPL_OK) st = espl_file_replace(path.data, s.data, s.len);
-    espl_str_free(&s);
+static espl_status manifest_write_file(const espl_job *j, const espl_rank_place *places) {
+    espl_str text = {0}, config = {0}, path = {0};
+    espl_json_writer w = espl_json_writer_on(&text);
+    espl_status st;
+    ESPL_CHECK(st, done, espl_config_print(j->o, ESPL_CONFIG_PLAIN, &config));
+    ESPL_CHECK(st, done, espl_job_path(j, "manifest.json", &path));
+    espl_json_open_object(&w, NULL, ESPL_JSON_LINES);
+    manifest_put_versions(&w);
+    manifest_put_slurm(&w);
+    manifest_put_places(&w, places, espl_comm_size(j->comm));
+    espl_json_put_i64(&w, "resumed_after", j->iteration);
+    espl_json_put_raw(&w, "identity", j->identity.data, j->identity.len);
+    espl_json_put_raw(&w, "config", config.data, config.len);
+    espl_json_close(&w);
+    espl_str_puts(&text, "\n");
+    ESPL_CHECK(st, done, espl_str_status(&text));
+    st = espl_file_replace(path.data, text.data, text.len);
+done:
+    espl_str_free(&text);
     espl_str_free(&config);
     espl_str_free(&path);
     return st;
 }
 
-static place place_here(const job *j) {
-    espl_range slice = espl_model_slice(j->m);
-    place p = {.pid = (int64_t)getpid(),
-               .threads = espl_tensor_threads(),
-               .first = slice.first,
-               .last = slice.last,
-               .memory = espl_model_memory_used(j->m)};
-    if (gethostname(p.host, sizeof p.host - 1) != 0) strcpy(p.host, "?");
-    return p;
-}
-
-espl_status espl_manifest_write(job *j) {
-    place mine = place_here(j), *all = NULL;
-    int n = espl_comm_size(j->c);
-    espl_status st = espl_comm_agree(j->c, j->root ? espl_mem_alloc(&all, n, sizeof *all, "places") : ESPL_OK);
-    if (st == ESPL_OK) st = espl_comm_gather_records(j->c, &mine, 1, sizeof mine, n, all);
-    if (st == ESPL_OK) st = espl_comm_agree(j->c, j->root ? write_manifest(j, all) : ESPL_OK);
+espl_status espl_manifest_write(espl_job *j) {
+    espl_range slice = espl_model_slice(j->model);
+    espl_rank_place mine = {.pid = (int64_t)getpid(),
+                            .threads = espl_tensor_threads(),
+                            .first_layer = slice.first,
+                            .last_layer = slice.last - 1,
+                            .memory = espl_model_memory_used(j->model)};
+    espl_rank_place *all = NULL;
+    int ranks = espl_comm_size(j->comm);
+    if (gethostname(mine.host, sizeof mine.host - 1) != 0) strcpy(mine.host, "?");
+    espl_status st = j->root ? espl_mem_alloc(&all, ranks, sizeof *all, "places of ranks") : ESPL_OK;
+    st = espl_comm_agree(j->comm, st);
+    if (st == ESPL_OK) st = espl_comm_gather_records(j->comm, &mine, 1, sizeof mine, ranks, all);
+    if (st == ESPL_OK) st = espl_comm_agree(j->comm, j->root ? manifest_write_file(j, all) : ESPL_OK);
     espl_mem_free(&all);
     return st;
 }

@@ -1,64 +1,63 @@
-/* Ways to be stopped: signals, a stop file, a time limit. All ranks stop together, between two phases. */
-#include "internal.h"
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Stopping early. A signal may reach one rank only, and only rank 0 looks for the stop file, so the ranks agree on a
+ * reason between two phases and stop together: a rank that left alone would leave the others in a collective.
+ */
+#include "stop.h"
 
+#include <inttypes.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
-#include <string.h>
 
-static volatile sig_atomic_t caught;
+static const double STEP_MARGIN = 1.1; /* the next step may take a tenth longer than the longest so far */
 
-static void remember(int number) { caught = number; }
+static volatile sig_atomic_t caught_signal;
+
+static void stop_remember_signal(int number) { caught_signal = number; }
 
 void espl_stop_watch(void) {
-    struct sigaction a = {.sa_handler = remember, .sa_flags = SA_RESTART};
+    struct sigaction a = {.sa_handler = stop_remember_signal, .sa_flags = SA_RESTART};
     sigemptyset(&a.sa_mask);
     sigaction(SIGUSR1, &a, NULL);
     sigaction(SIGTERM, &a, NULL);
 }
 
-bool espl_stop_signalled(void) { return caught != 0; }
+bool espl_stop_signalled(void) { return caught_signal != 0; }
 
-enum { NO_REASON, SIGNAL, STOP_FILE, TIME_LIMIT };
+/* The ranks take the largest reason that one of them has. */
+typedef enum stop_reason { STOP_NO_REASON, STOP_SIGNAL, STOP_FILE, STOP_TIME_LIMIT } stop_reason;
 
-static bool stop_file(const job *j) {
-    espl_str path = {0};
-    bool there = espl_job_path(j, "stop", &path) == ESPL_OK && espl_file_exists(path.data);
-    espl_str_free(&path);
-    return there;
+static stop_reason stop_reason_here(const espl_job *j, espl_stop_point point) {
+    if (espl_stop_signalled()) return STOP_SIGNAL;
+    if (!j->root) return STOP_NO_REASON;
+    espl_str file = {0};
+    bool requested = espl_job_path(j, "stop", &file) == ESPL_OK && espl_file_exists(file.data);
+    espl_str_free(&file);
+    if (requested) return STOP_FILE;
+    double limit = 60 * j->o->run_max_minutes, used = espl_clock_now() - j->start;
+    bool late = limit > 0 && used + STEP_MARGIN * j->longest_step > limit;
+    return point == ESPL_STOP_BEFORE_STEP && late ? STOP_TIME_LIMIT : STOP_NO_REASON;
 }
 
-/* RUN/stop has done its work: as RUN/stopped it stops no later start, and tells scripts why this one ended. */
-static void retire_stop_file(const job *j) {
+/* Renames RUN/stop to RUN/stopped: the next start must not stop again, and scripts see why this one ended. */
+static void stop_retire_file(const espl_job *j) {
     espl_str from = {0}, to = {0};
     if (espl_job_path(j, "stop", &from) == ESPL_OK && espl_job_path(j, "stopped", &to) == ESPL_OK &&
         rename(from.data, to.data) != 0)
-        ESPL_INFO("note: %s cannot be renamed to %s: it would stop the next start too", from.data, to.data);
+        ESPL_INFO("note: %s cannot be renamed to %s and would stop the next start too", from.data, to.data);
     espl_str_free(&from);
     espl_str_free(&to);
 }
 
-/* The next iteration is taken to last as long as the longest so far, and a tenth more. */
-static bool out_of_time(const job *j) {
-    double limit = 60 * j->o->run_max_minutes, used = espl_clock_now() - j->start;
-    return limit > 0 && used + 1.1 * j->longest > limit;
-}
-
-static int reason_here(const job *j, bool iteration) {
-    if (espl_stop_signalled()) return SIGNAL;
-    if (!j->root) return NO_REASON;
-    if (stop_file(j)) return STOP_FILE;
-    return iteration && out_of_time(j) ? TIME_LIMIT : NO_REASON;
-}
-
-static const char *text_of(int reason) {
-    static const char *const texts[] = {"", "a signal", "the stop file", "the time limit (run.max_minutes)"};
-    return texts[reason];
-}
-
-espl_status espl_stop_check(job *j, bool iteration) {
-    int reason = espl_comm_max(j->c, reason_here(j, iteration));
-    if (reason == NO_REASON) return ESPL_OK;
-    if (j->root && reason == STOP_FILE) retire_stop_file(j);
-    return ESPL_FAIL(ESPL_STOPPED, "stopped by %s after iteration %lld; --resume continues from there", text_of(reason),
-                     (long long)j->iteration);
+espl_status espl_stop_check(espl_job *j, espl_stop_point point) {
+    static const char *const texts[] = {[STOP_NO_REASON] = "",
+                                        [STOP_SIGNAL] = "a signal",
+                                        [STOP_FILE] = "the stop file",
+                                        [STOP_TIME_LIMIT] = "the time limit (run.max_minutes)"};
+    int reason = espl_comm_max(j->comm, (int)stop_reason_here(j, point));
+    if (reason == STOP_NO_REASON) return ESPL_OK;
+    if (j->root && reason == STOP_FILE) stop_retire_file(j);
+    return ESPL_FAIL(ESPL_STOPPED, "stopped by %s after iteration %" PRId64 "; --resume continues from there",
+                     texts[reason], j->iteration);
 }

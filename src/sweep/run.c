@@ -1,7 +1,8 @@
 /* The runs of a sweep, one after another, in the ranks that are there. */
 #include "sweep.h"
 
-#include "espalier/run.h"
+#include "espalier/run/job.h"
+#include "espalier/run/stop.h"
 
 #include <string.h>
 

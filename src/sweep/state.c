@@ -2,7 +2,7 @@
  * agree on it without a word between them. */
 #include "sweep.h"
 
-#include "espalier/run.h"
+#include "espalier/run/job.h"
 
 #include <cjson/cJSON.h>
 #include <dirent.h>

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The pruning job: profile, ask, prune, judge, roll back or checkpoint, until the goal; then the report and the export.
+ * docs/run.md describes it for users.
+ */
+#ifndef ESPALIER_RUN_JOB_H
+#define ESPALIER_RUN_JOB_H
+
+#include "espalier/comm.h"
+#include "espalier/config/config.h"
+
+/* Collective. Runs the job or, with `resume`, continues it from its newest checkpoint. ESPL_STOPPED (exit code 75):
+ * stopped early, can be resumed. */
+espl_status espl_run_prune(espl_comm *c, const espl_config *o, bool resume);
+
+/* Collective. Prints on rank 0 what the job would take on `ranks` ranks (0: as many as are running): layers and bytes
+ * of each rank, the goal, and the time of an iteration or of the one-shot method. */
+espl_status espl_run_dry(espl_comm *c, const espl_config *o, int64_t ranks);
+
+/* Local. Can summary.json at `path` be read? It is written last and in one piece, so one that cannot be read was
+ * damaged later, and the run's end must be repeated. */
+bool espl_run_summary_reads(const char *path);
+
+#endif

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Steps that the agent proposes: profile the model, ask, and prune the named linears by a score. */
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "espalier/prune/linear.h"
+#include "espalier/sensitivity.h"
+#include "events.h"
+#include "loop.h"
+#include "stop.h"
+
+static const char *agent_reason_to_end(const espl_job *j) {
+    if (j->pruned >= llround(j->o->prune_target * (double)j->weights)) return "target reached";
+    if (j->iteration >= j->o->prune_max_iterations) return "iteration limit";
+    return NULL;
+}
+
+/* --------------------------------------------------------------- profile */
+
+static void agent_show_calibration(void *context, int64_t done, int64_t n) {
+    (void)context;
+    espl_log_progress(done == n, "profile: pass %" PRId64 " of %" PRId64, done, n);
+}
+
+/* Every value that was asked for must be a number. Without forward windows there is no s, without backward ones no g,
+ * and a linear without survivors has neither. */
+static espl_status agent_check_profile(const espl_job *j) {
+    bool wants_s = j->o->calibration_forward > 0, wants_g = j->o->calibration_backward > 0;
+    char name[64];
+    for (int64_t i = 0; i < j->linears; i++) {
+        const espl_profile_row *row = &j->rows[i];
+        bool bad = (wants_s && !isfinite(row->s)) || (wants_g && !isfinite(row->g));
+        if (row->pruned < row->weights && bad)
+            return ESPL_FAIL(ESPL_FORMAT,
+                             "%s: the profile of %s on calibration.text is not a number (s %g, g %g): the weights hold "
+                             "NaN or infinity, or overflow",
+                             j->o->model_path, espl_linear_name(i, name), row->s, row->g);
+    }
+    return ESPL_OK;
+}
+
+/* Collective. Profiles the accepted state, unless that was done: a rollback changes neither model nor profile. */
+static espl_status agent_profile(espl_job *j) {
+    ESPL_REGION_SCOPE(ESPL_REGION_PROFILE);
+    espl_calibration_options o = {.window = j->o->calibration_window,
+                                  .forward = j->o->calibration_forward,
+                                  .backward = j->o->calibration_backward};
+    if (j->has_profile) return ESPL_OK;
+    espl_calibration_free(&j->calibration);
+    ESPL_TRY(espl_model_calibrate(j->model, &o, j->inputs.calibration, agent_show_calibration, NULL, &j->calibration));
+    ESPL_TRY(espl_sensitivity_profile(j->comm, j->model, &j->calibration, j->rows));
+    ESPL_TRY(espl_comm_agree(j->comm, j->root ? agent_check_profile(j) : ESPL_OK));
+    j->has_profile = true;
+    return ESPL_OK;
+}
+
+/* --------------------------------------------------------------- propose */
+
+/* Rank 0 only. */
+static espl_status agent_ask(espl_job *j, espl_decision *out) {
+    const espl_config *o = j->o;
+    espl_agent_view v = {.iteration = j->iteration + 1,
+                         .budget = {.target = o->prune_target,
+                                    .cap = o->prune_cap,
+                                    .max_step = o->prune_max_step,
+                                    .max_linears = o->prune_max_linears,
+                                    .threshold = o->prune_threshold,
+                                    .max_iterations = o->prune_max_iterations},
+                         .layers = j->config.layers,
+                         .rows = j->rows,
+                         .sparsity = espl_job_sparsity(j, j->pruned),
+                         .sparsity_model = espl_job_sparsity_of_model(j, j->pruned),
+                         .dense = j->dense,
+                         .last = j->last,
+                         .history = j->history,
+                         .n_history = j->n_history,
+                         .mixed = o->prune_mixed,
+                         .patterns = j->patterns};
+    memcpy(v.in, j->shape.in, sizeof v.in);
+    return espl_agent_ask(j->agent, &v, out);
+}
+
+/* Collective. Sends the items of rank 0's decision to all ranks; its texts stay there. */
+static espl_status agent_broadcast_decision(espl_job *j, espl_decision *d) {
+    int64_t n = d->n;
+    espl_comm_broadcast(j->comm, &n, sizeof n, 0);
+    ESPL_TRY(espl_comm_agree(j->comm, j->root ? ESPL_OK : espl_decision_init(d, n)));
+    d->n = n;
+    espl_comm_broadcast(j->comm, d->items, n * (int64_t)sizeof *d->items, 0);
+    espl_comm_broadcast(j->comm, &d->stop, sizeof d->stop, 0);
+    return ESPL_OK;
+}
+
+/* Collective. Profiles the accepted state and asks the agent. A decision without items ends the loop. */
+static espl_status agent_propose(espl_job *j, espl_outcome *o) {
+    espl_decision *d = &o->decision;
+    ESPL_TRY(agent_profile(j));
+    ESPL_TRY(espl_comm_agree(j->comm, espl_event_profile(j)));
+    ESPL_TRY(espl_stop_check(j, ESPL_STOP_BETWEEN_PHASES));
+    double start = espl_clock_now();
+    ESPL_TRY(espl_comm_agree(j->comm, j->root ? agent_ask(j, d) : ESPL_OK));
+    espl_region_add(ESPL_REGION_AGENT, espl_clock_now() - start); /* not the ranks that wait for the broadcast */
+    ESPL_TRY(agent_broadcast_decision(j, d));
+    if (d->n > 0) return ESPL_OK;
+    j->end = "ended by the agent";
+    ESPL_INFO("the agent ends the run: %s", d->reason && *d->reason ? d->reason : "(no reason given)");
+    return espl_comm_agree(j->comm, espl_event_text(j, "agent_stop", d->reason));
+}
+
+/* ----------------------------------------------------------------- apply */
+
+/* Weights that an item prunes. */
+static int64_t agent_item_weights(const espl_job *j, const espl_decision_item *item) {
+    return llround(item->step * (double)j->rows[item->linear].weights);
+}
+
+static espl_status agent_apply(espl_job *j, espl_outcome *o, int64_t *expected) {
+    const espl_decision *d = &o->decision;
+    for (int64_t i = 0; expected && i < j->linears; i++) expected[i] = j->rows[i].pruned;
+    for (int64_t i = 0; i < d->n; i++) {
+        const espl_decision_item *item = &d->items[i];
+        const espl_linear *l = espl_model_linear(j->model, item->linear);
+        int64_t weights = agent_item_weights(j, item);
+        float *norm;
+        if (expected) expected[item->linear] += weights;
+        if (!l) continue; /* another rank's */
+        ESPL_TRY(espl_masks_keep(&j->masks, item->linear));
+        ESPL_TRY(espl_mem_alloc(&norm, l->in, sizeof *norm, "activation norms"));
+        espl_calibration_norms(&j->calibration, item->linear, l->in, norm);
+        espl_scoring scoring = {.score = j->o->prune_score, .norm = norm};
+        espl_status st = espl_prune_linear(l, &scoring, &item->pattern, weights, espl_masks_of(&j->masks, item->linear),
+                                           espl_model_workspace(j->model));
+        espl_mem_free(&norm);
+        ESPL_TRY(st);
+    }
+    return ESPL_OK;
+}
+
+/* ----------------------------------------------------------------- judge */
+
+static espl_status agent_judge(const espl_job *j, const espl_probe *after, bool *accepted) {
+    double limit = j->last.perplexity * (1 + j->o->prune_threshold);
+    *accepted = isfinite(after->perplexity) && after->perplexity <= limit;
+    return ESPL_OK;
+}
+
+const espl_proposer espl_agent_proposer = {.reason_to_end = agent_reason_to_end,
+                                           .propose = agent_propose,
+                                           .apply = agent_apply,
+                                           .judge = agent_judge,
+                                           .interruptible = true};

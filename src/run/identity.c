@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A run continues only with the model, the inputs and the method that it began with. Model and inputs are compared by
+ * the hash of their content, so that files may move; the method by its options.
+ */
+#include "identity.h"
+
+#include <cjson/cJSON.h>
+#include <inttypes.h>
+
+#include "espalier/config/table.h"
+
+/* Hashes the encoded prompts: they hold the questions, the examples and the order. */
+static uint64_t identity_hash_questions(const espl_questions *q) {
+    uint64_t h = 0;
+    if (q->has_mmlu) h = espl_hash64(q->mmlu.prompts.ids, q->mmlu.prompts.n_ids * (int64_t)sizeof(int32_t), h);
+    if (q->has_freebaseqa)
+        h = espl_hash64(q->freebaseqa.prompts.ids, q->freebaseqa.prompts.n_ids * (int64_t)sizeof(int32_t), h);
+    return h;
+}
+
+espl_status espl_identity_compute(espl_job *j) {
+    const espl_inputs *in = &j->inputs;
+    uint64_t weights;
+    ESPL_TRY(espl_model_hash_weights(j->comm, j->model, &weights));
+    if (j->root) {
+        int64_t calibration = in->windows * j->o->calibration_window * (int64_t)sizeof *in->calibration;
+        int64_t validation = in->validation.n * (int64_t)sizeof *in->validation.ids;
+        espl_json_writer w = espl_json_writer_on(&j->identity);
+        espl_json_open_object(&w, NULL, ESPL_JSON_COMPACT);
+        espl_json_put_text(&w, "model_type", espl_family_name(j->config.family));
+        espl_json_put_i64(&w, "layers", j->config.layers);
+        espl_json_put_i64(&w, "hidden", j->config.hidden);
+        espl_json_put_i64(&w, "vocab", j->config.vocab);
+        espl_json_put_printf(&w, "weights", "%016" PRIx64, weights);
+        espl_json_put_printf(&w, "calibration", "%016" PRIx64, espl_hash64(in->calibration, calibration, 0));
+        espl_json_put_printf(&w, "validation", "%016" PRIx64, espl_hash64(in->validation.ids, validation, 0));
+        espl_json_put_printf(&w, "probe_questions", "%016" PRIx64, identity_hash_questions(&in->probe));
+        espl_json_close(&w);
+    }
+    return espl_comm_agree(j->comm, j->root ? espl_str_status(&j->identity) : ESPL_OK);
+}
+
+/* Appends the names of members with different values. A member that one side lacks is not compared: older versions
+ * wrote fewer of them. */
+static void identity_put_differences(const cJSON *now, const cJSON *then, espl_str *out) {
+    for (const cJSON *m = now ? now->child : NULL; m; m = m->next) {
+        const cJSON *other = cJSON_GetObjectItemCaseSensitive(then, m->string);
+        if (other && !cJSON_Compare(m, other, true)) espl_str_printf(out, "%s%s", out->len ? ", " : "", m->string);
+    }
+}
+
+static espl_status identity_check_content(const espl_job *j, const char *path, const espl_str *stored) {
+    cJSON *now = NULL, *then = NULL;
+    espl_str names = {0};
+    espl_status st;
+    ESPL_CHECK(st, done, espl_json_parse(j->identity.data, j->identity.len, "identity", &now));
+    ESPL_CHECK(st, done, espl_json_parse(stored->data ? stored->data : "", stored->len, path, &then));
+    identity_put_differences(now, then, &names);
+    ESPL_CHECK(st, done, espl_str_status(&names));
+    if (names.len > 0)
+        st = ESPL_FAIL(
+            ESPL_CONFIG,
+            "%s was made with another model, other texts or another seed than the configuration names: %s differ", path,
+            names.data);
+done:
+    espl_json_free(&now);
+    espl_json_free(&then);
+    espl_str_free(&names);
+    return st;
+}
+
+/* Another method would continue from what this one has pruned, so it is refused. The other options are the user's to
+ * change (a higher target, for example), but the result is then no longer that of one configuration: the log names
+ * them. An option that the checkpoint does not know had its default. */
+static espl_status identity_check_config(const espl_job *j, const char *path, const espl_str *stored) {
+    espl_config then;
+    espl_str method = {0}, changed = {0};
+    espl_status st;
+    ESPL_TRY(espl_config_init(&then));
+    ESPL_CHECK(st, done, espl_config_parse(stored->data ? stored->data : "", stored->len, path, &then));
+    ESPL_CHECK(st, done, espl_config_differences(&then, j->o, 1u << ESPL_RESUME_METHOD, ESPL_OPTIONS, &method));
+    if (method.len > 0) {
+        st = ESPL_FAIL(ESPL_CONFIG, "%s was made with another %s: another method needs a run of its own (run.dir)",
+                       path, method.data);
+        goto done;
+    }
+    ESPL_CHECK(st, done,
+               espl_config_differences(&then, j->o, 1u << ESPL_RESUME_IDENTITY | 1u << ESPL_RESUME_FREE, ESPL_OPTIONS,
+                                       &changed));
+    if (changed.len > 0) ESPL_INFO("note: changed since the checkpoint: %s", changed.data);
+done:
+    espl_str_free(&method);
+    espl_str_free(&changed);
+    espl_config_free(&then);
+    return st;
+}
+
+espl_status espl_identity_check(const espl_job *j, const char *path, const espl_checkpoint *stored) {
+    ESPL_TRY(identity_check_content(j, path, &stored->identity));
+    return identity_check_config(j, path, &stored->config);
+}

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reads texts and questions. Only rank 0 reads files; encoded ids go to all ranks, which then hold the same data.
+ */
+#include "inputs.h"
+
+#include <cjson/cJSON.h>
+#include <inttypes.h>
+#include <string.h>
+
+enum { CALIBRATION_STREAM = 0x43414C49 }; /* stream of random numbers for the places of calibration windows */
+enum { DEFAULT_CONTEXT = 2048 };          /* longest prompt for a model that does not state its longest context */
+
+static const int64_t JSONL_BYTES_MAX = (int64_t)1 << 34;
+
+/* ----------------------------------------------------------------- texts */
+
+/* Rank 0 only. Joins the "text" members of a .jsonl file, with an empty line between two documents. */
+static espl_status inputs_join_documents(const char *path, espl_str *out) {
+    char *bytes;
+    int64_t len, number = 1;
+    ESPL_TRY(espl_file_read(path, JSONL_BYTES_MAX, &bytes, &len));
+    espl_status st = ESPL_OK;
+    for (int64_t at = 0; at < len; number++) {
+        const char *end = memchr(bytes + at, '\n', (size_t)(len - at)), *text;
+        int64_t n = end ? end - (bytes + at) : len - at;
+        char where[512];
+        cJSON *document = NULL;
+        if (n > 0) {
+            snprintf(where, sizeof where, "%s: line %" PRId64, path, number);
+            ESPL_CHECK(st, done, espl_json_parse(bytes + at, n, where, &document));
+            st = espl_json_get_str(document, "text", where, true, &text);
+            if (st == ESPL_OK && out->len > 0) espl_str_puts(out, "\n\n");
+            if (st == ESPL_OK) espl_str_puts(out, text);
+            if (st == ESPL_OK) st = espl_str_status(out);
+            espl_json_free(&document);
+            if (st != ESPL_OK) goto done;
+        }
+        at += n + 1;
+    }
+done:
+    espl_mem_free(&bytes);
+    return st;
+}
+
+/* Collective. Reads a text, or a .jsonl file, as token ids. */
+static espl_status inputs_read_text(espl_job *j, const char *path, espl_corpus *out) {
+    static const char suffix[] = ".jsonl";
+    size_t n = strlen(path), k = sizeof suffix - 1;
+    espl_str text = {0};
+    if (n <= k || strcmp(path + n - k, suffix) != 0) return espl_corpus_read(j->comm, j->tokenizer, path, out);
+    espl_status st = espl_comm_agree(j->comm, j->root ? inputs_join_documents(path, &text) : ESPL_OK);
+    if (st == ESPL_OK) st = espl_corpus_encode(j->comm, j->tokenizer, text.data ? text.data : "", text.len, out);
+    espl_str_free(&text);
+    return st;
+}
+
+static espl_status inputs_check_length(const char *key, const char *path, const espl_corpus *corpus, int64_t tokens) {
+    if (corpus->n >= tokens) return ESPL_OK;
+    return ESPL_FAIL(ESPL_CONFIG,
+                     "%s: %s has %" PRId64 " tokens, but %" PRId64
+                     " are needed: use fewer or smaller windows, or more text",
+                     key, path, corpus->n, tokens);
+}
+
+/* Local. Copies the calibration windows out of the corpus: at random places drawn by run.seed, or consecutive ones. */
+static espl_status inputs_cut_calibration(espl_job *j, const espl_corpus *corpus) {
+    const espl_config *o = j->o;
+    espl_inputs *in = &j->inputs;
+    int64_t window = o->calibration_window;
+    bool random = o->calibration_sample == ESPL_SAMPLE_RANDOM;
+    espl_rng rng;
+    espl_rng_seed(&rng, (uint64_t)o->run_seed, 0, CALIBRATION_STREAM);
+    ESPL_TRY(
+        inputs_check_length("calibration.text", o->calibration_text, corpus, random ? window : in->windows * window));
+    ESPL_TRY(espl_mem_alloc(&in->calibration, in->windows * window, sizeof *in->calibration, "calibration windows"));
+    for (int64_t i = 0; i < in->windows; i++) {
+        int64_t at = random ? espl_rng_below(&rng, corpus->n - window + 1) : i * window;
+        memcpy(in->calibration + i * window, corpus->ids + at, (size_t)window * sizeof *corpus->ids);
+    }
+    return ESPL_OK;
+}
+
+/* Collective. */
+static espl_status inputs_read_texts(espl_job *j) {
+    const espl_config *o = j->o;
+    espl_inputs *in = &j->inputs;
+    espl_corpus corpus = {0};
+    in->windows = espl_max_i64(o->calibration_forward, o->calibration_backward);
+    ESPL_TRY(inputs_read_text(j, o->calibration_text, &corpus));
+    espl_status st = espl_comm_agree(j->comm, inputs_cut_calibration(j, &corpus));
+    espl_corpus_free(&corpus);
+    ESPL_TRY(st);
+
+    int64_t needed = espl_max_i64(o->validation_windows, 1) * o->validation_window;
+    ESPL_TRY(inputs_read_text(j, o->validation_text, &in->validation));
+    ESPL_TRY(inputs_check_length("validation.text", o->validation_text, &in->validation, needed));
+    if (o->validation_windows > 0) in->validation.n = needed;
+
+    if (!*o->report_text) return ESPL_OK;
+    ESPL_TRY(inputs_read_text(j, o->report_text, &in->test));
+    return inputs_check_length("report.text", o->report_text, &in->test, o->report_window);
+}
+
+/* ------------------------------------------------------------- questions */
+
+/* Collective. Shots, style and examples are the same in the loop and in the report, so that their scores compare. */
+static espl_status inputs_read_questions(espl_job *j, const char *mmlu, espl_mmlu_split split, int64_t mmlu_questions,
+                                         const char *freebaseqa, int64_t freebaseqa_questions, espl_questions *out) {
+    const espl_config *o = j->o;
+    int64_t context = j->config.max_positions > 0 ? j->config.max_positions : DEFAULT_CONTEXT;
+    if (*mmlu) {
+        espl_mmlu_options m = {.dir = mmlu,
+                               .split = espl_mmlu_split_name(split),
+                               .style = o->probes_mmlu_style,
+                               .shots = o->probes_mmlu_shots,
+                               .context = context,
+                               .questions = mmlu_questions,
+                               .seed = (uint64_t)o->run_seed};
+        out->has_mmlu = true;
+        ESPL_TRY(espl_mmlu_read(j->comm, j->tokenizer, &m, &out->mmlu));
+    }
+    if (*freebaseqa) {
+        const char *examples = o->probes_freebaseqa_examples;
+        espl_freebaseqa_options f = {.path = freebaseqa,
+                                     .shots_path = *examples ? examples : NULL,
+                                     .mode = ESPL_FREEBASEQA_STANDARD,
+                                     .shots = o->probes_freebaseqa_shots,
+                                     .max_tokens = o->probes_freebaseqa_tokens,
+                                     .context = context,
+                                     .questions = freebaseqa_questions,
+                                     .seed = (uint64_t)o->run_seed};
+        out->has_freebaseqa = true;
+        ESPL_TRY(espl_freebaseqa_read(j->comm, j->tokenizer, &f, &out->freebaseqa));
+    }
+    return ESPL_OK;
+}
+
+static void inputs_note_long_window(const espl_job *j, const char *section, int64_t window) {
+    if (j->config.max_positions > 0 && window > j->config.max_positions)
+        ESPL_INFO("note: %s.window is %" PRId64 ", but the model was trained for at most %" PRId64
+                  " tokens (max_position_embeddings)",
+                  section, window, j->config.max_positions);
+}
+
+espl_status espl_inputs_read(espl_job *j) {
+    const espl_config *o = j->o;
+    ESPL_TRY(espl_comm_agree(j->comm, espl_model_config_read(o->model_path, &j->config)));
+    ESPL_TRY(espl_comm_agree(j->comm, j->root ? espl_tokenizer_open(o->model_path, &j->tokenizer) : ESPL_OK));
+    inputs_note_long_window(j, "calibration", o->calibration_window);
+    inputs_note_long_window(j, "validation", o->validation_window);
+    if (*o->report_text) inputs_note_long_window(j, "report", o->report_window);
+    ESPL_TRY(inputs_read_texts(j));
+    ESPL_TRY(inputs_read_questions(j, o->probes_mmlu, o->probes_mmlu_split, o->probes_mmlu_questions,
+                                   o->probes_freebaseqa, o->probes_freebaseqa_questions, &j->inputs.probe));
+    return inputs_read_questions(j, o->report_mmlu, o->report_mmlu_split, o->report_mmlu_questions,
+                                 o->report_freebaseqa, o->report_freebaseqa_questions, &j->inputs.report);
+}
+
+void espl_inputs_free(espl_job *j) {
+    espl_inputs *in = &j->inputs;
+    espl_mem_free(&in->calibration);
+    espl_corpus_free(&in->validation);
+    espl_corpus_free(&in->test);
+    espl_mmlu_free(&in->probe.mmlu);
+    espl_mmlu_free(&in->report.mmlu);
+    espl_freebaseqa_free(&in->probe.freebaseqa);
+    espl_freebaseqa_free(&in->report.freebaseqa);
+    espl_tokenizer_close(&j->tokenizer);
+    espl_model_config_free(&j->config);
+}
+
+espl_model_options espl_inputs_model_options(const espl_job *j, int ranks) {
+    const espl_config *o = j->o;
+    const espl_questions *sets[] = {&j->inputs.probe, &j->inputs.report};
+    int64_t context = espl_max_i64(o->calibration_window, o->validation_window);
+    if (*o->report_text) context = espl_max_i64(context, o->report_window);
+    espl_model_options mo = {.context = context, .batch_tokens = o->run_batch, .slots = 1};
+    for (int i = 0; i < 2; i++) {
+        if (sets[i]->has_mmlu) espl_prompts_need(&sets[i]->mmlu.prompts, &mo);
+        if (sets[i]->has_freebaseqa) espl_freebaseqa_need(&sets[i]->freebaseqa, &j->config, ranks, &mo);
+    }
+    return mo;
+}

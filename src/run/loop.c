@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The pruning path (loop.h). The order inside a step matters: the outcome is known before anything of it is recorded,
+ * and what was recorded counts only once the checkpoint is complete. So a run that is killed anywhere repeats at most
+ * one step, and repeats it exactly.
+ */
+#include "loop.h"
+
+#include <inttypes.h>
+#include <math.h>
+
+#include "events.h"
+#include "progress.h"
+#include "quality.h"
+#include "stop.h"
+#include "store.h"
+
+/* Records the N:M patterns that a decision gives to its linears, or withdraws them: the linears were dense before. */
+static void loop_set_patterns(espl_job *j, const espl_decision *d, bool withdraw) {
+    for (int64_t i = 0; i < d->n; i++)
+        if (espl_pattern_is_n_m(d->items[i].pattern))
+            j->patterns[d->items[i].linear] = withdraw ? (espl_pattern){0} : d->items[i].pattern;
+}
+
+/* Collective. Checks that the masks hold exactly what was decided: a mask that is off by one weight would make every
+ * later sparsity wrong, and nobody would notice. *pruned: weights that the masks prune now. */
+static espl_status loop_verify(espl_job *j, const int64_t *expected, int64_t *pruned) {
+    int64_t *counts = NULL;
+    char name[64];
+    espl_status st = j->root ? espl_mem_alloc(&counts, j->linears, sizeof *counts, "counts") : ESPL_OK;
+    ESPL_CHECK(st, done, espl_comm_agree(j->comm, st));
+    ESPL_CHECK(st, done, espl_masks_count_pruned(&j->masks, counts, pruned));
+    for (int64_t i = 0; counts && st == ESPL_OK && i < j->linears; i++)
+        if (counts[i] != expected[i])
+            st = ESPL_FAIL(ESPL_INTERNAL, "%s has %" PRId64 " pruned weights, expected %" PRId64,
+                           espl_linear_name(i, name), counts[i], expected[i]);
+    if (st == ESPL_OK) st = espl_masks_check_patterns(&j->masks, j->patterns, NULL);
+    st = espl_comm_agree(j->comm, st);
+done:
+    espl_mem_free(&counts);
+    return st;
+}
+
+/* Collective. Applies a step and verifies it. */
+static espl_status loop_apply(espl_job *j, const espl_proposer *p, espl_outcome *o, int64_t *pruned) {
+    ESPL_REGION_SCOPE(ESPL_REGION_PRUNE);
+    int64_t *expected = NULL;
+    espl_status st = j->root ? espl_mem_alloc(&expected, j->linears, sizeof *expected, "counts") : ESPL_OK;
+    ESPL_CHECK(st, done, espl_comm_agree(j->comm, st));
+    loop_set_patterns(j, &o->decision, false);
+    ESPL_CHECK(st, done, espl_comm_agree(j->comm, p->apply(j, o, expected)));
+    st = loop_verify(j, expected, pruned);
+done:
+    espl_mem_free(&expected);
+    return st;
+}
+
+/* Makes an outcome the accepted state. Where no question was asked, the newest answers stay: they are what is known of
+ * this state's ancestor. */
+static void loop_accept(espl_job *j, const espl_outcome *o, int64_t pruned) {
+    espl_probe before = j->last;
+    espl_masks_accept(&j->masks);
+    j->last = o->after;
+    if (o->after.mmlu_total == 0) {
+        j->last.mmlu_right = before.mmlu_right;
+        j->last.mmlu_total = before.mmlu_total;
+    }
+    if (o->after.freebaseqa_total == 0) {
+        j->last.freebaseqa_right = before.freebaseqa_right;
+        j->last.freebaseqa_total = before.freebaseqa_total;
+    }
+    j->pruned = pruned;
+    j->revision++;
+    j->has_profile = false;
+}
+
+static void loop_roll_back(espl_job *j, const espl_outcome *o) {
+    double start = espl_clock_now();
+    espl_masks_roll_back(&j->masks);
+    loop_set_patterns(j, &o->decision, true);
+    j->rollbacks++;
+    ESPL_DEBUG("masks put back in %.6f s", espl_clock_now() - start);
+}
+
+/* Collective. Judges an applied step, keeps or undoes it, and records it. */
+static espl_status loop_judge_and_settle(espl_job *j, const espl_proposer *p, espl_outcome *o, int64_t pruned,
+                                         double start) {
+    ESPL_TRY(espl_quality_perplexity(j, &o->after));
+    ESPL_TRY(p->judge(j, &o->after, &o->accepted));
+    if (o->accepted && (p->always_probes || o->iteration % j->o->probes_every == 0))
+        ESPL_TRY(espl_quality_probe(j, &o->after));
+    j->iteration = o->iteration;
+    if (o->accepted)
+        loop_accept(j, o, pruned);
+    else
+        loop_roll_back(j, o);
+    double seconds = espl_clock_now() - start;
+    j->longest_step = fmax(j->longest_step, seconds);
+    espl_progress_outcome(j, o, seconds);
+    espl_status st = espl_event_outcome(j, o, seconds);
+    if (st == ESPL_OK && j->root) st = espl_job_remember(j, o);
+    ESPL_TRY(espl_comm_agree(j->comm, st));
+    return espl_store_write(j);
+}
+
+static espl_status loop_step(espl_job *j, const espl_proposer *p) {
+    double start = espl_clock_now();
+    int64_t pruned = 0;
+    espl_outcome o = {
+        .iteration = j->iteration + 1, .before = j->last, .sparsity_before = espl_job_sparsity(j, j->pruned)};
+    espl_status st;
+    ESPL_CHECK(st, done, espl_stop_check(j, ESPL_STOP_BEFORE_STEP));
+    ESPL_CHECK(st, done, p->propose(j, &o));
+    if (j->end) goto done;
+    ESPL_CHECK(st, done, loop_apply(j, p, &o, &pruned));
+    o.sparsity_after = espl_job_sparsity(j, pruned);
+    if (p->interruptible) ESPL_CHECK(st, done, espl_stop_check(j, ESPL_STOP_BETWEEN_PHASES));
+    st = loop_judge_and_settle(j, p, &o, pruned, start);
+done:
+    espl_decision_free(&o.decision);
+    return st;
+}
+
+espl_status espl_loop_run(espl_job *j) {
+    const espl_proposer *p = espl_config_is_oneshot(j->o) ? &espl_method_proposer : &espl_agent_proposer;
+    while (!j->end) {
+        j->end = p->reason_to_end(j);
+        if (!j->end) ESPL_TRY(loop_step(j, p));
+    }
+    return ESPL_OK;
+}

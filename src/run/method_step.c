@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The single step of a one-shot method. The method chooses while it prunes, so the decision is written down afterwards,
+ * as if an agent had asked for it: history, checkpoints and analysis then need not know the difference.
+ */
+#include <inttypes.h>
+#include <math.h>
+
+#include "espalier/methods/oneshot.h"
+#include "loop.h"
+#include "quality.h"
+
+static const char *method_reason_to_end(const espl_job *j) { return j->iteration > 0 ? "one shot" : NULL; }
+
+static espl_status method_propose(espl_job *j, espl_outcome *o) {
+    espl_str reason = {0};
+    int64_t items = j->root ? j->linears : 0;
+    espl_str_printf(&reason, "one shot: score %s, allocation %s, pattern %s, update %s",
+                    espl_score_name(j->o->prune_score), espl_allocation_name(j->o->prune_allocation),
+                    j->o->prune_pattern, espl_update_name(j->o->prune_update));
+    espl_status st = espl_str_status(&reason);
+    if (st == ESPL_OK) st = espl_decision_init(&o->decision, items);
+    if (st == ESPL_OK) {
+        espl_mem_free(&o->decision.reason);
+        o->decision.reason = reason.data;
+    } else {
+        espl_str_free(&reason);
+    }
+    return espl_comm_agree(j->comm, st);
+}
+
+/* The fitness of the search: loss on calibration windows, more of them in each stage of the selection. What a search
+ * looks at must be neither what steps are judged by nor what is reported. */
+static espl_status method_fitness(void *context, int64_t stage, double *value) {
+    espl_job *j = context;
+    espl_method_options o;
+    ESPL_TRY(espl_config_method(j->o, &o));
+    espl_corpus windows = {.ids = j->inputs.calibration, .n = espl_method_search_windows(&o, stage) * o.window};
+    return espl_quality_loss(j, &windows, o.window, value);
+}
+
+static void method_show_blocks(void *context, int64_t done, int64_t n) {
+    (void)context;
+    espl_log_progress(done == n, "pruning: block %" PRId64 " of %" PRId64, done, n);
+}
+
+/* Collective, with an agreed status. */
+static espl_status method_apply(espl_job *j, espl_outcome *o, int64_t *expected) {
+    espl_method_options options;
+    ESPL_TRY(espl_config_method(j->o, &options));
+    options.fitness = method_fitness;
+    options.progress = method_show_blocks;
+    options.context = j;
+    ESPL_TRY(espl_method_run(j->comm, &options, j->inputs.calibration, &j->masks, expected));
+    espl_decision *d = &o->decision;
+    for (int64_t i = 0; expected && i < j->linears; i++) {
+        int kind = (int)espl_linear_kind_of(i);
+        double weights = (double)(j->shape.out[kind] * j->shape.in[kind]);
+        if (expected[i] > 0)
+            d->items[d->n++] = (espl_decision_item){.linear = i, .step = (double)expected[i] / weights};
+    }
+    return ESPL_OK;
+}
+
+/* A baseline does not look back: any perplexity is accepted. */
+static espl_status method_judge(const espl_job *j, const espl_probe *after, bool *accepted) {
+    *accepted = true;
+    if (!isnan(after->nll)) return ESPL_OK;
+    return ESPL_FAIL(ESPL_FORMAT,
+                     "%s: the pruned model's perplexity is not a number: NaN or infinity in its weights or on "
+                     "calibration.text",
+                     j->o->model_path);
+}
+
+const espl_proposer espl_method_proposer = {.reason_to_end = method_reason_to_end,
+                                            .propose = method_propose,
+                                            .apply = method_apply,
+                                            .judge = method_judge,
+                                            .always_probes = true};

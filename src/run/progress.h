@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Progress for people, on standard error. Local; rank 0 prints. */
+#ifndef ESPL_RUN_PROGRESS_H
+#define ESPL_RUN_PROGRESS_H
+
+#include "state.h"
+
+void espl_progress_start(const espl_job *j, bool resumed);
+void espl_progress_outcome(const espl_job *j, const espl_outcome *o, double seconds);
+
+#endif

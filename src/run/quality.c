@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Measures the model: perplexity and questions, with the room's clocks around them. */
+#include "quality.h"
+
+#include <math.h>
+
+static espl_status quality_of_corpus(espl_job *j, const espl_corpus *corpus, int64_t window, int64_t limit,
+                                     espl_perplexity *out) {
+    double *window_nll = NULL;
+    espl_status st = espl_mem_alloc(&window_nll, corpus->n / window + 1, sizeof *window_nll, "window results");
+    st = espl_comm_agree(j->comm, st);
+    if (st == ESPL_OK) st = espl_eval_perplexity(j->comm, j->model, corpus, window, limit, window_nll, out);
+    espl_mem_free(&window_nll);
+    return st;
+}
+
+static espl_status quality_of_questions(espl_job *j, const espl_questions *q, espl_mmlu_result *mmlu,
+                                        espl_freebaseqa_result *freebaseqa) {
+    if (q->has_mmlu) ESPL_TRY(espl_eval_mmlu(j->comm, j->model, &q->mmlu, mmlu));
+    if (q->has_freebaseqa) ESPL_TRY(espl_eval_freebaseqa(j->comm, j->model, &q->freebaseqa, freebaseqa));
+    return ESPL_OK;
+}
+
+espl_status espl_quality_perplexity(espl_job *j, espl_probe *out) {
+    ESPL_REGION_SCOPE(ESPL_REGION_JUDGE);
+    espl_perplexity p = {0};
+    *out = (espl_probe){0};
+    ESPL_TRY(quality_of_corpus(j, &j->inputs.validation, j->o->validation_window, 0, &p));
+    *out = (espl_probe){.perplexity = p.perplexity, .nll = p.nll, .nll_stderr = p.nll_stderr};
+    return ESPL_OK;
+}
+
+espl_status espl_quality_probe(espl_job *j, espl_probe *out) {
+    ESPL_REGION_SCOPE(ESPL_REGION_PROBE);
+    espl_mmlu_result mmlu = {0};
+    espl_freebaseqa_result freebaseqa = {0};
+    espl_status st = quality_of_questions(j, &j->inputs.probe, &mmlu, &freebaseqa);
+    out->mmlu_right = mmlu.micro.hits;
+    out->mmlu_total = mmlu.micro.n;
+    out->freebaseqa_right = freebaseqa.exact.hits;
+    out->freebaseqa_total = freebaseqa.exact.n;
+    espl_mmlu_result_free(&mmlu);
+    espl_freebaseqa_result_free(&freebaseqa);
+    return st;
+}
+
+espl_status espl_quality_loss(espl_job *j, const espl_corpus *corpus, int64_t window, double *nll) {
+    espl_perplexity p = {0};
+    ESPL_TRY(quality_of_corpus(j, corpus, window, 0, &p));
+    *nll = p.nll;
+    return ESPL_OK;
+}
+
+espl_status espl_quality_report(espl_job *j, espl_report_quality *out) {
+    const espl_config *o = j->o;
+    *out = (espl_report_quality){0};
+    ESPL_TRY(quality_of_corpus(j, &j->inputs.validation, o->validation_window, 0, &out->validation));
+    if (j->inputs.test.n > 0)
+        ESPL_TRY(quality_of_corpus(j, &j->inputs.test, o->report_window, o->report_limit, &out->test));
+    if (isnan(out->validation.nll) || isnan(out->test.nll))
+        return ESPL_FAIL(ESPL_FORMAT, "%s: perplexity on %s is not a number: the weights hold NaN or infinity",
+                         o->model_path, isnan(out->test.nll) ? o->report_text : o->validation_text);
+    return quality_of_questions(j, &j->inputs.report, &out->mmlu, &out->freebaseqa);
+}
+
+void espl_report_quality_free(espl_report_quality *q) {
+    espl_mmlu_result_free(&q->mmlu);
+    espl_freebaseqa_result_free(&q->freebaseqa);
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Measures the model with the masks that are applied to it: for the judge, and for the report. All functions are
+ * Collective, and their results are the same on every rank. */
+#ifndef ESPL_RUN_QUALITY_H
+#define ESPL_RUN_QUALITY_H
+
+#include "espalier/eval/perplexity.h"
+#include "state.h"
+
+/* Perplexity on the validation windows. The rest of *out becomes 0: no question was asked. */
+espl_status espl_quality_perplexity(espl_job *j, espl_probe *out);
+/* Asks the probe questions and adds the answers to *out. */
+espl_status espl_quality_probe(espl_job *j, espl_probe *out);
+/* Mean loss, in nats per token, on a corpus in windows of `window` tokens. */
+espl_status espl_quality_loss(espl_job *j, const espl_corpus *corpus, int64_t window, double *nll);
+
+/* What the report says of one model. */
+typedef struct espl_report_quality {
+    espl_perplexity validation, test; /* windows = 0: not measured */
+    espl_mmlu_result mmlu;
+    espl_freebaseqa_result freebaseqa;
+} espl_report_quality;
+
+/* Everything that the report asks for. ESPL_FORMAT: a perplexity is not a number. Free with
+ * espl_report_quality_free (Local). */
+espl_status espl_quality_report(espl_job *j, espl_report_quality *out);
+void espl_report_quality_free(espl_report_quality *q);
+
+#endif

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The state of a pruning job, on every rank. state.c is the bottom of this room: it knows no other file of it.
+ *
+ * The room in layers, each using only those below it:
+ *
+ *     job                                the job from its first to its last line
+ *     report   resume   dry              the end; continuing; --dry-run
+ *     loop                               steps until the goal: propose, apply, judge, settle
+ *     agent_step   method_step           who proposes, and how it is applied
+ *     store                              checkpoints
+ *     identity manifest events progress  what is recorded and shown
+ *     inputs   quality   stop            texts and questions; measuring the model; being stopped
+ *     state
+ */
+#ifndef ESPL_RUN_STATE_H
+#define ESPL_RUN_STATE_H
+
+#include "espalier/agent/agent.h"
+#include "espalier/checkpoint.h"
+#include "espalier/config/config.h"
+#include "espalier/eval/corpus.h"
+#include "espalier/eval/freebaseqa.h"
+#include "espalier/eval/mmlu.h"
+#include "espalier/model/calibration.h"
+#include "espalier/model/masks.h"
+
+/* Questions for the model; the same on every rank. */
+typedef struct espl_questions {
+    bool has_mmlu, has_freebaseqa;
+    espl_mmlu mmlu;
+    espl_freebaseqa freebaseqa;
+} espl_questions;
+
+/* Everything that is read from files, besides the model. */
+typedef struct espl_inputs {
+    int32_t *calibration; /* [windows, calibration.window], owned */
+    int64_t windows;
+    espl_corpus validation, test; /* test.n = 0: none */
+    espl_questions probe;         /* asked in the loop */
+    espl_questions report;        /* asked at the end */
+} espl_inputs;
+
+typedef struct espl_job {
+    espl_comm *comm;
+    const espl_config *o;
+    bool root; /* rank 0, which holds agent, history and files */
+    espl_model_config config;
+    espl_tokenizer *tokenizer; /* rank 0 */
+    espl_inputs inputs;
+    espl_model *model;
+    espl_masks masks;
+    espl_checkpoint_shape shape;
+    espl_str identity; /* rank 0: JSON with hashes of model and inputs */
+
+    int64_t linears, weights; /* of the model: prunable linears and their weights */
+
+    /* The accepted state: what a checkpoint holds. */
+    int64_t iteration;      /* steps done, rolled back ones included */
+    int64_t revision;       /* accepted changes of the masks */
+    int64_t pruned;         /* weights that the masks prune */
+    espl_pattern *patterns; /* [linears] N:M pattern that a linear was given, else all zero; on every rank */
+    espl_probe dense, last; /* quality of the unpruned model, and of the accepted state */
+    espl_outcome *history;  /* [n_history] all steps, oldest first; rank 0 */
+    int64_t n_history, rollbacks;
+
+    /* The profile of the accepted state. */
+    bool has_profile;
+    espl_calibration calibration;
+    espl_profile_row *rows; /* [linears] */
+
+    espl_agent *agent;    /* rank 0 */
+    espl_journal *events; /* rank 0 */
+    const char *end;      /* why the loop ended; NULL while it runs */
+
+    /* Clocks of this process: for progress and the time limit, never for a result. */
+    double start, longest_step;
+    double first_sparsity; /* when this process began, for the estimated time to the target */
+    int64_t first_iteration;
+} espl_job;
+
+/* Local. The path of a file in the run directory, appended. */
+espl_status espl_job_path(const espl_job *j, const char *name, espl_str *path);
+/* Local. `pruned` as a fraction of the prunable weights, and of all parameters with embeddings. */
+double espl_job_sparsity(const espl_job *j, int64_t pruned);
+double espl_job_sparsity_of_model(const espl_job *j, int64_t pruned);
+/* Rank 0 only. Appends the outcome to the history, which takes over its decision. */
+espl_status espl_job_remember(espl_job *j, espl_outcome *outcome);
+
+#endif

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Stopping a job early: signals, a stop file, a time limit. espl_stop_watch and espl_stop_signalled are in run.h. */
+#ifndef ESPL_RUN_STOP_H
+#define ESPL_RUN_STOP_H
+
+#include "espalier/run/stop.h"
+#include "state.h"
+
+typedef enum espl_stop_point {
+    ESPL_STOP_BETWEEN_PHASES,
+    ESPL_STOP_BEFORE_STEP /* a whole step would follow: it must also fit into the time limit */
+} espl_stop_point;
+
+/* Collective. ESPL_STOPPED on every rank if one of them got a signal, the stop file is there, or the time limit does
+ * not allow another step. */
+espl_status espl_stop_check(espl_job *j, espl_stop_point point);
+
+#endif

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The job's checkpoints: RUN/checkpoints/iteration-NNNNNN.h5 (docs/checkpoint-format.md). */
+#ifndef ESPL_RUN_STORE_H
+#define ESPL_RUN_STORE_H
+
+#include "state.h"
+
+/* Collective. Writes the accepted state after step j->iteration, and deletes old checkpoints (run.keep). */
+espl_status espl_store_write(espl_job *j);
+/* Collective. Restores the newest checkpoint that can be read; *found is false if there is none. Damaged newer ones are
+ * passed over and renamed. ESPL_FORMAT if all are damaged: a run is never begun anew over them. */
+espl_status espl_store_resume(espl_job *j, bool *found);
+
+#endif
