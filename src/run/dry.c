@@ -86,7 +86,7 @@ static const char *format_megabytes(int64_t bytes, char *buf) {
 static int64_t forecast_pruning_bytes(const forecast *f, int64_t r) {
     if (!f->oneshot)
         return espl_model_calibration_bytes(f->config, &f->calibration, f->slices[r], (int)r, (int)f->ranks);
-    int64_t bytes = espl_method_bytes(f->config, &f->method, (int)r, (int)f->ranks);
+    int64_t bytes = espl_method_bytes(f->config, &f->method, f->slices[r], (int)r, (int)f->ranks);
     if (f->method.update != ESPL_UPDATE_NONE)
         bytes += espl_range_count(f->slices[r]) * espl_model_layer_linear_weights(f->config) * f->bytes_per_weight;
     return bytes;
