@@ -1,9 +1,12 @@
-/* From measures of blocks or linears to how much each linear loses. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From measures of blocks or linears to how many weights each linear loses.
+ */
 #include "espalier/methods/allocate.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* ------------------------------------------------------------ exact counts */
 
@@ -14,31 +17,12 @@ typedef struct wishes {
     double cap;
 } wishes;
 
-static int64_t most_of(const wishes *w, int64_t i) { return (int64_t)floor(w->cap * (double)w->weights[i]); }
+static int64_t wish_max(const wishes *w, int64_t i) { return (int64_t)floor(w->cap * (double)w->weights[i]); }
 
-/* Weights that linear i loses, not rounded, when all wishes are shifted. */
-static double shifted(const wishes *w, int64_t i, double shift) {
+/* Weights that linear i loses, not rounded, when all sparsities are shifted. */
+static double wish_shifted(const wishes *w, int64_t i, double shift) {
     double lost = (w->sparsity[i] + shift) * (double)w->weights[i];
-    return fmin(fmax(lost, 0), (double)most_of(w, i));
-}
-
-static double total_shifted(const wishes *w, double shift) {
-    double sum = 0;
-    for (int64_t i = 0; i < w->n; i++) sum += shifted(w, i, shift);
-    return sum;
-}
-
-/* The largest shift, to a double's precision, whose floors do not exceed the total. */
-static double find_shift(const wishes *w, int64_t total) {
-    double lo = -2, hi = 2;
-    for (int i = 0; i < 100; i++) {
-        double middle = (lo + hi) / 2;
-        if (total_shifted(w, middle) <= (double)total)
-            lo = middle;
-        else
-            hi = middle;
-    }
-    return lo;
+    return fmin(fmax(lost, 0), (double)wish_max(w, i));
 }
 
 typedef struct remainder_of {
@@ -46,41 +30,51 @@ typedef struct remainder_of {
     int64_t index;
 } remainder_of;
 
-/* Large fractions first, the lower index among equals. */
+/* qsort: large fractions first, the lower index among equals. */
 static int by_fraction(const void *a, const void *b) {
     const remainder_of *x = a, *y = b;
     if (x->fraction != y->fraction) return x->fraction > y->fraction ? -1 : 1;
     return x->index < y->index ? -1 : x->index > y->index;
 }
 
-static void round_down(const wishes *w, double shift, int64_t *counts, remainder_of *rest) {
-    for (int64_t i = 0; i < w->n; i++) {
-        double lost = shifted(w, i, shift);
-        counts[i] = (int64_t)floor(lost);
-        rest[i] = (remainder_of){.fraction = lost - floor(lost), .index = i};
-    }
-    qsort(rest, (size_t)w->n, sizeof *rest, by_fraction);
-}
-
 espl_status espl_allocate_exact(const double *sparsity, const int64_t *weights, int64_t n, double target, double cap,
                                 int64_t *counts) {
+    /* Sparsities beyond this are a caller's bug; shifts only cover -2 .. 2. */
+    const double sane = 1e6;
+    enum { BISECTIONS = 100 }; /* exhausts a double */
     wishes w = {.sparsity = sparsity, .weights = weights, .n = n, .cap = cap};
-    int64_t all = 0, most = 0, total, left;
+    int64_t all = 0, max = 0, total, left;
+    double low = -2, high = 2; /* the total at `low` does not exceed the target */
     remainder_of *rest;
     for (int64_t i = 0; i < n; i++) {
-        all += weights[i], most += most_of(&w, i);
-        if (!isfinite(sparsity[i]) || fabs(sparsity[i]) > 1e6)
-            return ESPL_FAIL(ESPL_CONFIG, "sparsity %g of linear %lld", sparsity[i], (long long)i);
+        all += weights[i], max += wish_max(&w, i);
+        if (!isfinite(sparsity[i]) || fabs(sparsity[i]) > sane)
+            return ESPL_FAIL(ESPL_CONFIG, "sparsity %g of linear %" PRId64 " is not a finite fraction", sparsity[i], i);
     }
     total = left = llround(target * (double)all);
-    if (!(target >= 0 && target <= 1) || total > most)
-        return ESPL_FAIL(ESPL_CONFIG, "sparsity %g overall cannot be reached with at most %g of each linear", target,
+    if (!(target >= 0 && target <= 1) || total > max)
+        return ESPL_FAIL(ESPL_CONFIG, "an overall sparsity of %g cannot be reached with at most %g per linear", target,
                          cap);
+    /* The largest shift whose total, not rounded, does not exceed the target. */
+    for (int k = 0; k < BISECTIONS; k++) {
+        double middle = (low + high) / 2, sum = 0;
+        for (int64_t i = 0; i < n; i++) sum += wish_shifted(&w, i, middle);
+        if (sum <= (double)total)
+            low = middle;
+        else
+            high = middle;
+    }
+    /* Rounded down; what is missing goes one weight each to the largest fractions, as far as the cap lets. */
     ESPL_TRY(espl_mem_alloc(&rest, n, sizeof *rest, "fractions"));
-    round_down(&w, find_shift(&w, total), counts, rest);
-    for (int64_t i = 0; i < n; i++) left -= counts[i];
+    for (int64_t i = 0; i < n; i++) {
+        double lost = wish_shifted(&w, i, low);
+        counts[i] = (int64_t)floor(lost);
+        rest[i] = (remainder_of){.fraction = lost - floor(lost), .index = i};
+        left -= counts[i];
+    }
+    qsort(rest, (size_t)n, sizeof *rest, by_fraction);
     for (int64_t i = 0; left > 0; i = (i + 1) % n) {
-        if (counts[rest[i].index] >= most_of(&w, rest[i].index)) continue;
+        if (counts[rest[i].index] >= wish_max(&w, rest[i].index)) continue;
         counts[rest[i].index]++;
         left--;
     }
@@ -90,27 +84,22 @@ espl_status espl_allocate_exact(const double *sparsity, const int64_t *weights, 
 
 /* -------------------------------------------------------------- OWL and LSA */
 
-static void range(const double *x, int64_t n, double *least, double *most) {
-    *least = *most = x[0];
+/* d [n] = x scaled to [0, width], 0 if all x are equal; returns the mean of d. d may be x. */
+static double min_max_scale(const double *x, int64_t n, double width, double *d) {
+    double min = x[0], max = x[0], sum = 0;
     for (int64_t i = 1; i < n; i++) {
-        *least = fmin(*least, x[i]);
-        *most = fmax(*most, x[i]);
+        min = fmin(min, x[i]);
+        max = fmax(max, x[i]);
     }
-}
-
-/* x [n] scaled to [0, width], and its mean; all equal: 0. */
-static double spread_out(const double *x, int64_t n, double width, double *d) {
-    double least, most, sum = 0;
-    range(x, n, &least, &most);
     for (int64_t i = 0; i < n; i++) {
-        d[i] = most > least ? (x[i] - least) / (most - least) * width : 0;
+        d[i] = max > min ? (x[i] - min) / (max - min) * width : 0;
         sum += d[i];
     }
     return sum / (double)n;
 }
 
 void espl_allocate_owl(const double *outliers, int64_t blocks, double target, double lambda, double *sparsity) {
-    double mean = spread_out(outliers, blocks, 2 * lambda, sparsity);
+    double mean = min_max_scale(outliers, blocks, 2 * lambda, sparsity);
     for (int64_t b = 0; b < blocks; b++) sparsity[b] = target + mean - sparsity[b];
 }
 
@@ -121,14 +110,15 @@ void espl_allocate_lsa(const double *errors, const int64_t *weights, int64_t n, 
         size += weights ? (double)weights[i] / (double)n : 0;
         sum += errors[i];
     }
-    for (int64_t i = 0; i < n; i++) sparsity[i] = sum < 0 ? errors[i] : -errors[i]; /* as 1 - E / sum(E) orders them */
-    double mean = spread_out(sparsity, n, 2 * beta, sparsity);
+    /* The importance 1 - E / sum E is linear in E, so -E scales to the same d (E if the sum is negative). */
+    for (int64_t i = 0; i < n; i++) sparsity[i] = sum < 0 ? errors[i] : -errors[i];
+    double mean = min_max_scale(sparsity, n, 2 * beta, sparsity);
     for (int64_t i = 0; i < n; i++)
         sparsity[i] = target + (mean - sparsity[i]) * (weights ? size / (double)weights[i] : 1);
 }
 
 double espl_lsa_beta(double target) {
-    static const double published[] = {0.06, 0.02, 0.04, 0.02, 0.04, 0.1, 0.15, 0.12}; /* of 10 %, 20 %, ... 80 % */
+    static const double published[] = {0.06, 0.02, 0.04, 0.02, 0.04, 0.1, 0.15, 0.12}; /* for 10 %, 20 %, ... 80 % */
     int tens = (int)(target * 10);
     return published[tens < 1 ? 0 : tens > 8 ? 7 : tens - 1];
 }
