@@ -5,22 +5,18 @@
 #include "pool.h"
 
 void *espl_pool_take(pool *p, int64_t n, size_t size, const char *what) {
-    int64_t bytes;
     void *piece = NULL;
     if (p->st != ESPL_OK) return NULL;
-    if (p->counting) {
-        /* Sizes that overflow are not worth a failure here: no machine has that memory either. */
-        if (!espl_mul_i64(n, (int64_t)size, &bytes) || bytes > INT64_MAX - p->bytes) bytes = INT64_MAX - p->bytes;
-        p->bytes += bytes;
-        return NULL;
+    if (!p->counting) {
+        if (p->n == POOL_MAX)
+            p->st = ESPL_FAIL(ESPL_INTERNAL, "%s: more than %d buffers in a pool", what, POOL_MAX);
+        else
+            p->st = espl_mem_alloc(&piece, n, size, what); /* checks n * size for overflow */
+        if (p->st != ESPL_OK) return NULL;
+        p->pieces[p->n++] = piece;
     }
-    if (p->n == POOL_MAX)
-        p->st = ESPL_FAIL(ESPL_INTERNAL, "%s: more than %d buffers in a pool", what, POOL_MAX);
-    else
-        p->st = espl_mem_alloc(&piece, n, size, what);
-    if (p->st != ESPL_OK) return NULL;
     p->bytes += n * (int64_t)size;
-    return p->pieces[p->n++] = piece;
+    return piece;
 }
 
 void espl_pool_free(pool *p) {

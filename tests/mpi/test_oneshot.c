@@ -11,12 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "espalier/methods/cost.h"
 #include "espalier/methods/oneshot.h"
 #include "espalier/model/shape.h"
 #include "espalier/tensor/statistics.h"
 #include "harness.h"
+#include "peak.h"
 
-enum { FREE_SAMPLES = 9, FREE_WINDOW = 48 };
+enum { FREE_SAMPLES = 9, FREE_WINDOW = 48, HANDLES = 4096 /* bytes */ };
 /* Activations differ by rounding: scores closer than that may change places, one pair in a linear, and with SparseGPT,
  * where weights depend on those before them, one bit in a thousand. Updated weights, by norm; sparsities. */
 static const double SURGEON_TOLERANCE = 0.001, WEIGHT_TOLERANCE = 0.02, SPARSITY_TOLERANCE = 1e-3;
@@ -114,9 +116,20 @@ static espl_method_options options_of(const run *r) {
     return o;
 }
 
+/* What the method allocated against espl_method_bytes, which leaves out handles and schedules. */
+static void compare_bytes(run *r, const char *method, const espl_method_options *o) {
+    int64_t bytes = espl_method_bytes(espl_model_config_of(r->m), o, espl_model_slice(r->m), espl_comm_rank(r->c),
+                                      espl_comm_size(r->c));
+    if (peak.peak < bytes || peak.peak > bytes + HANDLES)
+        harness_fail(r->h, "%s allocated %" PRId64 " bytes, not the %" PRId64 " of espl_method_bytes", method,
+                     peak.peak, bytes);
+}
+
 static void one_shot(run *r, const char *method, const espl_method_options *o) {
     bool updated = o->update == ESPL_UPDATE_SPARSEGPT;
+    peak_begin("sums of the ranks"); /* the communicator's */
     espl_status st = espl_method_run(r->c, o, r->ids, &r->masks, r->counts);
+    compare_bytes(r, method, o);
     check(r, st == ESPL_OK, method);
     for (int64_t i = 0; i < r->mine && st == ESPL_OK; i++) {
         compare_mask(r, method, i);
