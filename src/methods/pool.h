@@ -7,6 +7,8 @@
 #ifndef ESPL_METHODS_POOL_H
 #define ESPL_METHODS_POOL_H
 
+#include <stdbool.h>
+
 #include "espalier/base/memory.h"
 
 enum { POOL_MAX = 64 }; /* buffers of a pool; a pass takes fewer than 50 */
