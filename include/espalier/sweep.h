@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sweep: a grid of runs (docs/sweep.md).
+ * sweep: a grid of runs, each with a number (from 0 here, from 1 for users), a name, and a directory of that name
+ * (docs/sweep.md). Progress is stored only in the run directories.
  */
 #ifndef ESPALIER_SWEEP_H
 #define ESPALIER_SWEEP_H
@@ -8,13 +9,9 @@
 #include "espalier/comm.h"
 #include "espalier/config/config.h"
 
-/* ------------------------------------------------------------------ sweep
- *
- * A grid of runs, each with a number (from 0 here, from 1 for users), a name and a directory of that name:
- * docs/sweep.md. How far they are stands in their directories alone. */
 typedef struct espl_sweep espl_sweep;
 
-enum { ESPL_SWEEP_MAX = 10000 }; /* runs at most */
+enum { ESPL_SWEEP_MAX = 10000 }; /* most runs of a sweep */
 
 /* X(name, text) */
 #define ESPL_SWEEP_STATE_LIST(X)                                                                                       \
@@ -23,44 +20,51 @@ enum { ESPL_SWEEP_MAX = 10000 }; /* runs at most */
     X(FAILED, "failed")                                                                                                \
     X(DIFFERS, "differs") /* the directory holds a run with another configuration */                                   \
     X(NEW, "new")
-
 typedef enum espl_sweep_state {
 #define X(name, text) ESPL_SWEEP_##name,
     ESPL_SWEEP_STATE_LIST(X)
 #undef X
         ESPL_SWEEP_STATES
 } espl_sweep_state;
-
 /* "resumable". Static storage. */
 const char *espl_sweep_state_name(espl_sweep_state state);
 
-/* Local. Reads a sweep ("-": standard input) and expands it. ESPL_IO; ESPL_CONFIG naming file, line and what was
- * expected. Owned by the caller. */
+/* --------------------------------------------------------------- reading */
+
+/* Local. Reads a sweep file ("-": standard input) and expands it into runs. ESPL_IO; ESPL_CONFIG naming file, line and
+ * what was expected. Owned by the caller: espl_sweep_free. */
 espl_status espl_sweep_read(const char *path, espl_sweep **out);
+/* Local. The same for text[0..len), called `name` in messages. */
 espl_status espl_sweep_parse(const char *text, int64_t len, const char *name, espl_sweep **out);
 void espl_sweep_free(espl_sweep **s);
-/* Local. "section.key=value" for every run, over all else. ESPL_CONFIG, also for an option that the sweep varies. */
+/* Local. Applies "section.key=value" to every run, over everything else. ESPL_CONFIG, also for an option that the sweep
+ * varies. */
 espl_status espl_sweep_set(espl_sweep *s, const char *assignment);
 
-int64_t espl_sweep_count(const espl_sweep *s);                 /* Local */
-const char *espl_sweep_name(const espl_sweep *s, int64_t run); /* Local. Borrowed. */
-/* Local. The configuration of a run over what *o holds, which are the defaults. ESPL_IO, ESPL_CONFIG. */
+/* Local. Number of runs, and the name of one (borrowed). */
+int64_t espl_sweep_count(const espl_sweep *s);
+const char *espl_sweep_name(const espl_sweep *s, int64_t run);
+/* Local. Applies the configuration of a run to *o, which holds the defaults. ESPL_IO, ESPL_CONFIG. */
 espl_status espl_sweep_config(const espl_sweep *s, int64_t run, espl_config *o);
-/* Local. Every run's configuration is possible (espl_config_check). The error names the run. */
+/* Local. Checks the configuration of every run (espl_config_check). The error names the run. */
 espl_status espl_sweep_check(const espl_sweep *s);
 
-/* Local. How far a run is, and, appended, what there is to say about it. */
+/* -------------------------------------------------------------- progress */
+
+/* Local. The state of a run; appends a reason or a remark to *note if there is one. */
 espl_status espl_sweep_state_of(const espl_sweep *s, int64_t run, espl_sweep_state *state, espl_str *note);
-/* Local. One line per run, and totals, appended. */
+/* Local. Appends one line per run, and totals. */
 espl_status espl_sweep_list(const espl_sweep *s, espl_str *out);
-/* Local. The users' numbers of the runs that are still to be done, as Slurm's --array takes them, "1-4,7"; "" if there
- * are none. Appended. */
+/* Local. Appends the users' numbers of unfinished runs as Slurm's --array takes them, "1-4,7"; nothing if there are
+ * none. */
 espl_status espl_sweep_unfinished(const espl_sweep *s, espl_str *out);
 
-/* Collective. Does what is still to be done, one run after another, those that failed before at last, or only run
- * `only` (below 0: all). s: on rank 0, elsewhere NULL. A run that fails goes on record in its directory, and the others
- * go on: ESPL_FAILED at the end. ESPL_STOPPED; ESPL_CONFIG: a directory holds another run. run.max_minutes counts from
- * here. */
+/* --------------------------------------------------------------- running */
+
+/* Collective. Executes the unfinished runs one after another, previously failed runs last, or only the run `only`
+ * (below 0: all). s: on rank 0, elsewhere NULL. A failed run is recorded in its directory, the others continue, and the
+ * result is ESPL_FAILED. ESPL_STOPPED: stopped early; ESPL_CONFIG: a directory holds another run. run.max_minutes
+ * counts from this call. */
 espl_status espl_sweep_run(espl_comm *c, const espl_sweep *s, int64_t only);
 
 #endif

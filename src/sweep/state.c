@@ -1,17 +1,21 @@
-/* How far the runs of a sweep are: read from their directories, so that a laptop, an array's tasks and a later day
- * agree on it without a word between them. */
-#include "sweep.h"
-
-#include "espalier/run/job.h"
-
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The state of a run, read from its directory alone. There is no other record of a sweep's progress, so that a laptop,
+ * the tasks of a Slurm array and a later day agree without talking to each other.
+ */
 #include <cjson/cJSON.h>
 #include <dirent.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-static const int64_t MANIFEST_MAX = (int64_t)1 << 26;
-enum { NOTE_MAX = 1 << 20 };
+#include "espalier/base/json_writer.h"
+#include "espalier/run/job.h"
+#include "plan.h"
+
+static const int64_t MANIFEST_BYTES_MAX = (int64_t)1 << 26;
+enum { MARK_BYTES_MAX = 1 << 20, DIFFERENCES_SHOWN = 4 };
 
 const char *espl_sweep_state_name(espl_sweep_state state) {
     static const char *const names[] = {
@@ -22,108 +26,121 @@ const char *espl_sweep_state_name(espl_sweep_state state) {
     return names[state];
 }
 
-/* ------------------------------------------------------------------- mark */
+/* ------------------------------------------------------------ sweep.json */
 
-static void put_member(espl_str *s, const char *key, const char *text) {
-    espl_str_printf(s, "  \"%s\": ", key);
-    espl_str_put_json(s, text, (int64_t)strlen(text));
-    espl_str_puts(s, ",\n");
-}
+static const char *const mark_names[] = {
+#define X(name, text) text,
+    SWEEP_MARK_LIST(X)
+#undef X
+};
 
-/* What makes it this run: "model", "method", "agent", and every option that its choices set. */
-static void put_choices(const espl_sweep *s, int64_t i, espl_str *out) {
-    const char *between = "";
-    for (int64_t a = 0; a < s->n_axes; a++)
-        if (!s->axes[a].grid && espl_sweep_choice(s, i, a))
-            put_member(out, s->axes[a].name, espl_sweep_choice(s, i, a)->name);
-    espl_str_puts(out, "  \"set\": {");
-    for (int64_t a = 0; a < s->n_axes; a++) {
-        const sweep_entry *e = espl_sweep_choice(s, i, a);
-        for (int64_t k = e ? e->first : 0; e && k < e->first + e->n; k++) {
-            const sweep_assignment *as = &s->assignments[k];
-            espl_str_printf(out, "%s\"%s.%s\": %s", between, as->row->section, as->row->key, strchr(as->text, '=') + 1);
-            between = ", ";
-        }
-    }
-    espl_str_puts(out, "},\n");
-}
-
-/* "host n1, process 123, Slurm job 45" */
-static void put_place(espl_str *s) {
+/* Appends "host n1, process 123, Slurm job 45". */
+static void sweep_put_place(espl_str *s) {
     char host[256] = "";
     const char *slurm = getenv("SLURM_JOB_ID");
     if (gethostname(host, sizeof host - 1) != 0) strcpy(host, "?");
-    espl_str_printf(s, "host %s, process %lld", host, (long long)getpid());
+    espl_str_printf(s, "host %s, process %" PRId64, host, (int64_t)getpid());
     if (slurm) espl_str_printf(s, ", Slurm job %s", slurm);
 }
 
-espl_status espl_sweep_mark(const espl_sweep *s, int64_t i, const char *state, const char *message) {
+espl_status espl_sweep_write_mark(const espl_sweep *s, int64_t run, sweep_mark mark, const char *message) {
     espl_str text = {0}, path = {0}, place = {0};
-    bool under_way = strcmp(state, "under way") == 0;
-    if (under_way) put_place(&place);
-    espl_str_puts(&text, "{\n");
-    put_member(&text, "sweep", s->path);
-    put_member(&text, "name", s->names[i]);
-    put_choices(s, i, &text);
-    put_member(&text, "state", state);
-    put_member(&text, "message", under_way ? (place.data ? place.data : "") : message);
-    text.len -= 2; /* the last comma */
-    espl_str_puts(&text, "\n}\n");
-    espl_status st = espl_str_status(&text);
-    if (st == ESPL_OK) st = espl_sweep_path(s, i, "", &path);
-    if (st == ESPL_OK) st = espl_file_make_directory(path.data);
+    espl_json_writer w = espl_json_writer_on(&text);
+    espl_status st;
+    if (mark == SWEEP_MARK_UNDER_WAY) {
+        sweep_put_place(&place);
+        ESPL_CHECK(st, done, espl_str_status(&place));
+        message = place.data;
+    }
+    espl_json_open_object(&w, NULL, ESPL_JSON_LINES);
+    espl_json_put_text(&w, "sweep", s->path);
+    espl_json_put_text(&w, "name", s->names[run]);
+    for (int64_t a = 0; a < s->n_axes; a++)
+        if (!s->axes[a].grid && espl_sweep_choice(s, run, a))
+            espl_json_put_text(&w, s->axes[a].name, espl_sweep_choice(s, run, a)->name);
+    espl_json_open_object(&w, "set", ESPL_JSON_SPACED);
+    for (int64_t a = 0; a < s->n_axes; a++) {
+        const sweep_entry *e = espl_sweep_choice(s, run, a);
+        for (int64_t k = e ? e->first : 0; e && k < e->first + e->n; k++) {
+            const sweep_assignment *as = &s->assignments[k];
+            const char *value = strchr(as->text, '=') + 1;
+            char name[128];
+            snprintf(name, sizeof name, "%s.%s", as->row->section, as->row->key);
+            espl_json_put_raw(&w, name, value, (int64_t)strlen(value));
+        }
+    }
+    espl_json_close(&w);
+    espl_json_put_text(&w, "state", mark_names[mark]);
+    espl_json_put_text(&w, "message", message);
+    espl_json_close(&w);
+    espl_str_puts(&text, "\n");
+    ESPL_CHECK(st, done, espl_str_status(&text));
+    ESPL_CHECK(st, done, espl_sweep_path(s, run, "", &path));
+    ESPL_CHECK(st, done, espl_file_make_directory(path.data));
     espl_str_puts(&path, "/sweep.json");
-    if (st == ESPL_OK) st = espl_str_status(&path);
-    if (st == ESPL_OK) st = espl_file_replace(path.data, text.data, text.len);
+    ESPL_CHECK(st, done, espl_str_status(&path));
+    st = espl_file_replace(path.data, text.data, text.len);
+done:
     espl_str_free(&text);
     espl_str_free(&path);
     espl_str_free(&place);
     return st;
 }
 
-/* ---------------------------------------------------------- configuration */
-
-/* Names the options on which a result may depend and that differ, at most a few. */
-static espl_status put_differences(espl_str *note, const espl_config *then, const espl_config *now) {
-    enum { SHOWN = 4 };
-    unsigned all = ~0u, classes = all & ~(1u << ESPL_RESUME_CIRCUMSTANCE);
-    espl_str names = {0};
-    espl_status st = espl_config_differences(then, now, classes, SHOWN, &names);
-    if (st == ESPL_OK && names.len > 0) espl_str_printf(note, "begun with another %s", names.data);
-    espl_str_free(&names);
-    return st;
+/* Is this the mark in sweep.json? Its message is appended then. A file that cannot be read counts as no mark. */
+static bool sweep_has_mark(const char *path, sweep_mark mark, espl_str *message) {
+    cJSON *doc;
+    const char *state = "", *text = "";
+    if (!espl_file_exists(path) || espl_json_read(path, MARK_BYTES_MAX, &doc) != ESPL_OK) return false;
+    bool read = espl_json_get_str(doc, "state", path, true, &state) == ESPL_OK &&
+                espl_json_get_str(doc, "message", path, true, &text) == ESPL_OK;
+    bool found = read && strcmp(state, mark_names[mark]) == 0;
+    if (found) espl_str_puts(message, text);
+    espl_json_free(&doc);
+    return found;
 }
 
-/* manifest.json's "config". An older program may have known other options: what is missing has its default. */
-static espl_status read_manifest(const char *path, espl_config *o) {
+/* --------------------------------------------------------- configuration */
+
+/* Reads "config" of manifest.json. A manifest of an older version lacks newer options: they had their defaults. */
+static espl_status sweep_read_manifest(const char *path, espl_config *o) {
     cJSON *doc;
-    ESPL_TRY(espl_json_read(path, MANIFEST_MAX, &doc));
+    ESPL_TRY(espl_json_read(path, MANIFEST_BYTES_MAX, &doc));
     const cJSON *config = espl_json_member(doc, "config");
     char *text = config ? cJSON_PrintUnformatted(config) : NULL;
     espl_status st = text ? espl_config_parse(text, (int64_t)strlen(text), path, o)
-                          : ESPL_FAIL(ESPL_FORMAT, "%s: config is missing", path);
+                          : ESPL_FAIL(ESPL_FORMAT, "%s: \"config\" is missing", path);
     cJSON_free(text);
     espl_json_free(&doc);
     return st;
 }
 
-static espl_status compare(const espl_sweep *s, int64_t i, const char *manifest, espl_str *note) {
+/* Compares the run's configuration with the one that its directory was begun with. *note stays empty if no result
+ * depends on a difference. */
+static espl_status sweep_compare(const espl_sweep *s, int64_t run, const char *manifest, espl_str *note) {
     espl_config then = {0}, now = {0};
-    espl_status st = espl_config_init(&then);
-    if (st == ESPL_OK) st = espl_config_init(&now);
-    if (st == ESPL_OK) st = espl_sweep_config(s, i, &now);
-    if (st == ESPL_OK && read_manifest(manifest, &then) != ESPL_OK)
+    espl_str names = {0};
+    unsigned classes = ~(1u << ESPL_RESUME_CIRCUMSTANCE);
+    espl_status st;
+    ESPL_CHECK(st, done, espl_config_init(&then));
+    ESPL_CHECK(st, done, espl_config_init(&now));
+    ESPL_CHECK(st, done, espl_sweep_config(s, run, &now));
+    if (sweep_read_manifest(manifest, &then) != ESPL_OK) {
         espl_str_puts(note, espl_base_error_text());
-    else if (st == ESPL_OK)
-        st = put_differences(note, &then, &now);
+        goto done;
+    }
+    ESPL_CHECK(st, done, espl_config_differences(&then, &now, classes, DIFFERENCES_SHOWN, &names));
+    if (names.len > 0) espl_str_printf(note, "begun with another %s", names.data);
+done:
+    espl_str_free(&names);
     espl_config_free(&then);
     espl_config_free(&now);
     return st;
 }
 
-/* ------------------------------------------------------------------ state */
+/* ----------------------------------------------------------------- state */
 
-static bool has_checkpoint(const char *dir) {
+static bool sweep_has_checkpoint(const char *dir) {
     DIR *d = opendir(dir);
     bool found = false;
     for (const struct dirent *e; d && !found && (e = readdir(d));) {
@@ -134,93 +151,66 @@ static bool has_checkpoint(const char *dir) {
     return found;
 }
 
-/* "failed" or "under way" of sweep.json; a file that cannot be read says nothing. */
-static bool marked(const char *path, const char *state, espl_str *note) {
-    cJSON *doc;
-    const char *is = "", *message = "";
-    if (!espl_file_exists(path) || espl_json_read(path, NOTE_MAX, &doc) != ESPL_OK) return false;
-    bool read = espl_json_get_str(doc, "state", path, true, &is) == ESPL_OK &&
-                espl_json_get_str(doc, "message", path, true, &message) == ESPL_OK;
-    bool found = read && strcmp(is, state) == 0;
-    if (found) espl_str_puts(note, message);
-    espl_json_free(&doc);
-    return found;
-}
+espl_status espl_sweep_state_of(const espl_sweep *s, int64_t run, espl_sweep_state *state, espl_str *note) {
+    espl_str manifest = {0}, summary = {0}, mark = {0}, checkpoints = {0}, place = {0};
+    espl_status st;
+    ESPL_CHECK(st, done, espl_sweep_path(s, run, "manifest.json", &manifest));
+    ESPL_CHECK(st, done, espl_sweep_path(s, run, "summary.json", &summary));
+    ESPL_CHECK(st, done, espl_sweep_path(s, run, "sweep.json", &mark));
+    ESPL_CHECK(st, done, espl_sweep_path(s, run, "checkpoints", &checkpoints));
 
-/* Files of a run's directory that tell its state. */
-typedef struct sweep_files {
-    espl_str manifest, summary, mark, checkpoints;
-} sweep_files;
-
-static espl_status paths(const espl_sweep *s, int64_t i, sweep_files *f) {
-    ESPL_TRY(espl_sweep_path(s, i, "manifest.json", &f->manifest));
-    ESPL_TRY(espl_sweep_path(s, i, "summary.json", &f->summary));
-    ESPL_TRY(espl_sweep_path(s, i, "sweep.json", &f->mark));
-    return espl_sweep_path(s, i, "checkpoints", &f->checkpoints);
-}
-
-static espl_status look(const espl_sweep *s, int64_t i, const sweep_files *f, espl_sweep_state *state, espl_str *note) {
-    espl_str place = {0};
-    bool begun = has_checkpoint(f->checkpoints.data), finished = false;
-    if (espl_file_exists(f->summary.data)) finished = espl_run_summary_reads(f->summary.data);
+    bool begun = sweep_has_checkpoint(checkpoints.data);
+    bool finished = espl_file_exists(summary.data) && espl_run_summary_reads(summary.data);
     *state = finished ? ESPL_SWEEP_FINISHED : begun ? ESPL_SWEEP_RESUMABLE : ESPL_SWEEP_NEW;
-    if ((finished || begun) && espl_file_exists(f->manifest.data)) ESPL_TRY(compare(s, i, f->manifest.data, note));
-    if (note->len > 0) return *state = ESPL_SWEEP_DIFFERS, espl_str_status(note);
-    if (finished) return ESPL_OK;
-    if (marked(f->mark.data, "failed", note)) *state = ESPL_SWEEP_FAILED;
-    if (marked(f->mark.data, "under way", &place)) {
-        espl_str_printf(note, "under way (%s), or ended there without a word", place.data ? place.data : "");
-        *state = ESPL_SWEEP_RESUMABLE;
+    if ((finished || begun) && espl_file_exists(manifest.data))
+        ESPL_CHECK(st, done, sweep_compare(s, run, manifest.data, note));
+    if (note->len > 0) {
+        *state = ESPL_SWEEP_DIFFERS;
+    } else if (!finished) {
+        if (sweep_has_mark(mark.data, SWEEP_MARK_FAILED, note)) *state = ESPL_SWEEP_FAILED;
+        if (sweep_has_mark(mark.data, SWEEP_MARK_UNDER_WAY, &place)) {
+            espl_str_printf(note, "under way (%s), or killed there", place.data ? place.data : "");
+            *state = ESPL_SWEEP_RESUMABLE;
+        }
     }
+    st = espl_str_status(note);
+done:
+    espl_str_free(&manifest);
+    espl_str_free(&summary);
+    espl_str_free(&mark);
+    espl_str_free(&checkpoints);
     espl_str_free(&place);
-    return espl_str_status(note);
-}
-
-espl_status espl_sweep_state_of(const espl_sweep *s, int64_t i, espl_sweep_state *state, espl_str *note) {
-    sweep_files f = {0};
-    espl_status st = paths(s, i, &f);
-    if (st == ESPL_OK) st = look(s, i, &f, state, note);
-    espl_str_free(&f.manifest);
-    espl_str_free(&f.summary);
-    espl_str_free(&f.mark);
-    espl_str_free(&f.checkpoints);
     return st;
 }
 
-/* ---------------------------------------------------------------- listing */
-
-static void put_totals(espl_str *out, const int64_t *count, int64_t n) {
-    espl_str_printf(out, "%lld run%s:", (long long)n, n == 1 ? "" : "s");
-    const char *between = " ";
-    for (int k = 0; k < ESPL_SWEEP_STATES; k++) {
-        if (count[k] == 0) continue;
-        espl_str_printf(out, "%s%lld %s", between, (long long)count[k], espl_sweep_state_name((espl_sweep_state)k));
-        between = ", ";
-    }
-    espl_str_puts(out, "\n");
-}
-
-static espl_status put_line(const espl_sweep *s, int64_t i, int64_t *count, espl_str *out) {
-    espl_sweep_state state = ESPL_SWEEP_NEW;
-    espl_str note = {0};
-    espl_status st = espl_sweep_state_of(s, i, &state, &note);
-    espl_str_printf(out, "%5lld  %-9s  %s", (long long)i + 1, espl_sweep_state_name(state), s->names[i]);
-    if (note.len > 0) espl_str_printf(out, ": %s", note.data);
-    espl_str_puts(out, "\n");
-    espl_str_free(&note);
-    count[state]++;
-    return st;
-}
+/* --------------------------------------------------------------- listing */
 
 espl_status espl_sweep_list(const espl_sweep *s, espl_str *out) {
     int64_t count[ESPL_SWEEP_STATES] = {0};
-    for (int64_t i = 0; i < s->n_runs; i++) ESPL_TRY(put_line(s, i, count, out));
-    put_totals(out, count, s->n_runs);
+    for (int64_t i = 0; i < s->n_runs; i++) {
+        espl_sweep_state state = ESPL_SWEEP_NEW;
+        espl_str note = {0};
+        espl_status st = espl_sweep_state_of(s, i, &state, &note);
+        espl_str_printf(out, "%5" PRId64 "  %-9s  %s", i + 1, espl_sweep_state_name(state), s->names[i]);
+        if (note.len > 0) espl_str_printf(out, ": %s", note.data);
+        espl_str_puts(out, "\n");
+        espl_str_free(&note);
+        ESPL_TRY(st);
+        count[state]++;
+    }
+    const char *comma = " ";
+    espl_str_printf(out, "%" PRId64 " run%s:", s->n_runs, s->n_runs == 1 ? "" : "s");
+    for (int k = 0; k < ESPL_SWEEP_STATES; k++) {
+        if (count[k] == 0) continue;
+        espl_str_printf(out, "%s%" PRId64 " %s", comma, count[k], espl_sweep_state_name((espl_sweep_state)k));
+        comma = ", ";
+    }
+    espl_str_puts(out, "\n");
     return espl_str_status(out);
 }
 
 espl_status espl_sweep_unfinished(const espl_sweep *s, espl_str *out) {
-    int64_t first = -1;
+    int64_t first = -1; /* of the current range */
     for (int64_t i = 0; i <= s->n_runs; i++) {
         espl_sweep_state state = ESPL_SWEEP_FINISHED;
         espl_str note = {0};
@@ -230,8 +220,8 @@ espl_status espl_sweep_unfinished(const espl_sweep *s, espl_str *out) {
         bool due = state != ESPL_SWEEP_FINISHED && state != ESPL_SWEEP_DIFFERS;
         if (due && first < 0) first = i;
         if (due || first < 0) continue;
-        espl_str_printf(out, "%s%lld", out->len > 0 ? "," : "", (long long)first + 1);
-        if (i - first > 1) espl_str_printf(out, "-%lld", (long long)i);
+        espl_str_printf(out, "%s%" PRId64, out->len > 0 ? "," : "", first + 1);
+        if (i - first > 1) espl_str_printf(out, "-%" PRId64, i);
         first = -1;
     }
     return espl_str_status(out);
