@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Imported first by every script: reports missing packages in one line instead of a traceback."""
 import importlib.util
 import sys

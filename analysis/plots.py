@@ -1,28 +1,32 @@
 #!/usr/bin/env python3
-"""The pictures of run directories: of each run, and, if there are several, of the sweep. docs/analysis.md"""
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of each run directory and, if there are several, of the sweep. See docs/analysis.md."""
 import argparse
 import sys
 from pathlib import Path
 
-import needs  # noqa: F401: says what to install
+import needs  # noqa: F401: reports missing packages
 from pictures import collect, style
-from results import build
 from results.groups import group_runs
+from results.select import POINT
 from rundata.run import find_runs
 
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("runs", nargs="+", help="run directories, or folders of them (a sweep)")
-    p.add_argument("--out", type=Path, required=True, help="folder for the pictures; below it one for each run")
-    p.add_argument("--format", default="png", help="png (default), svg, pdf; several with commas")
-    p.add_argument("--point", type=float, default=build.POINT, help="sparsity at which methods are compared (0.45)")
-    p.add_argument("--facts", type=Path, help="facts.jsonl with tiers; by default sought beside the run's questions")
-    p.add_argument("--sweep-only", action="store_true", help="no pictures of single runs")
+    p.add_argument("runs", nargs="+", help="run directories, or directories that contain them (a sweep)")
+    p.add_argument("--out", type=Path, required=True,
+                   help="directory for the pictures; of several runs, each gets a subdirectory")
+    p.add_argument("--format", default="png", help="png, svg or pdf, or several separated by commas (png)")
+    p.add_argument("--point", type=float, default=POINT, help="sparsity at which methods are compared (0.45)")
+    p.add_argument("--facts", type=Path,
+                   help="facts.jsonl with the tiers of the facts (default: beside the run's question files)")
+    p.add_argument("--sweep-only", action="store_true", help="only the pictures of the sweep")
     return p.parse_args()
 
 
 def save(pictures, folder, formats):
+    """Writes NAME.FORMAT of every picture and prints the paths."""
     for picture in pictures:
         folder.mkdir(parents=True, exist_ok=True)
         for kind in formats:

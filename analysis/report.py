@@ -1,29 +1,32 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""One self-contained HTML page for a run or a sweep: tables, pictures, dialogue, configuration. docs/analysis.md"""
+"""Writes one self-contained HTML page about a run or a sweep. See docs/analysis.md."""
 import argparse
 import sys
 from pathlib import Path
 
-import needs  # noqa: F401: says what to install
+import needs  # noqa: F401: reports missing packages
 from pictures import collect
 from results import build
 from results.groups import group_runs
+from results.select import POINT
 from rundata.run import find_runs, is_run
 from web import page, sections
 
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("runs", nargs="+", help="a run directory, or several, or a folder of them (a sweep)")
-    p.add_argument("-o", "--out", type=Path, help="the page; by default report.html in the first directory")
-    p.add_argument("--point", type=float, default=build.POINT, help="sparsity at which methods are compared (0.45)")
-    p.add_argument("--facts", type=Path, help="facts.jsonl with tiers; by default sought beside the run's questions")
-    p.add_argument("--details", type=int, default=30, help="of a sweep: runs that are shown one by one, at most (30)")
+    p.add_argument("runs", nargs="+", help="run directories, or directories that contain them (a sweep)")
+    p.add_argument("-o", "--out", type=Path, help="the page (default: report.html in the first directory)")
+    p.add_argument("--point", type=float, default=POINT, help="sparsity at which methods are compared (0.45)")
+    p.add_argument("--facts", type=Path,
+                   help="facts.jsonl with the tiers of the facts (default: beside the run's question files)")
+    p.add_argument("--details", type=int, default=30, help="of a sweep: how many runs are shown one by one (30)")
     return p.parse_args()
 
 
 def run_page(run, o):
+    """The page of one run. Remarks come last: making pictures and content may add some."""
     pictures = page.draw(collect.run_pictures(run, o.facts))
     content = sections.run_content(run)
     return page.render("run.html", title=run.name, pictures=pictures, content=content, remarks=sections.remarks([run]),
@@ -31,16 +34,20 @@ def run_page(run, o):
 
 
 def sweep_page(runs, title, o):
+    """The page of several runs: what they show together, then up to --details of them one by one."""
     groups, notes = group_runs(runs)
     *tables, run_table = build.all_tables(runs, groups, notes, o.point)
-    # a run's tradeoff says nothing that the sweep's does not
-    shown = [(sections.run_content(run), page.draw(p for p in collect.run_pictures(run, o.facts) if p.name != "tradeoff"))
-             for run in runs[:o.details]]
+    shown = []
+    for run in runs[:o.details]:
+        content = sections.run_content(run)
+        # the sweep has a picture of its own of what sparsity costs
+        pictures = page.draw(p for p in collect.run_pictures(run, o.facts) if p.name != "tradeoff")
+        shown.append((content, pictures))
     pictures = page.draw(collect.sweep_pictures(groups, o.point, o.facts))
-    return page.render("sweep.html", title=title, subtitle=f"{len(runs)} runs, {sum(r.finished for r in runs)} finished",
-                       tables=tables, run_table=run_table, pictures=pictures, shown=shown,
-                       not_shown=len(runs) - len(shown), remarks=sections.remarks(runs),
-                       **sections.shared_configuration(runs))
+    finished = sum(r.finished for r in runs)
+    return page.render("sweep.html", title=title, subtitle=f"{len(runs)} runs, {finished} finished", tables=tables,
+                       run_table=run_table, pictures=pictures, shown=shown, not_shown=len(runs) - len(shown),
+                       remarks=sections.remarks(runs), **sections.shared_configuration(runs))
 
 
 def main():

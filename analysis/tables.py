@@ -1,21 +1,25 @@
 #!/usr/bin/env python3
-"""The comparison table, the fair table at equal sparsity and the claims, from run directories. docs/analysis.md"""
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of run directories: comparison, claims, methods at equal sparsity, runs. See docs/analysis.md."""
 import argparse
 import sys
 from pathlib import Path
 
-import needs  # noqa: F401: says what to install
+import needs  # noqa: F401: reports missing packages
 from results import build, layout
 from results.groups import group_runs
+from results.select import POINT
 from rundata.run import find_runs
 
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("runs", nargs="+", help="run directories, or folders of them (a sweep)")
-    p.add_argument("--out", type=Path, help="folder for NAME.md, NAME.tex and NAME.csv; without it: Markdown to stdout")
-    p.add_argument("--point", type=float, default=build.POINT, help="sparsity of comparison and claims (0.45)")
-    p.add_argument("--no-masks", action="store_true", help="do not count the masks of the checkpoints again")
+    p.add_argument("runs", nargs="+", help="run directories, or directories that contain them (a sweep)")
+    p.add_argument("--out", type=Path,
+                   help="directory for NAME.md, NAME.tex and NAME.csv (default: Markdown on stdout)")
+    p.add_argument("--point", type=float, default=POINT, help="sparsity at which methods are compared (0.45)")
+    p.add_argument("--no-masks", action="store_true",
+                   help="do not check the masks of the checkpoints against the summaries")
     return p.parse_args()
 
 

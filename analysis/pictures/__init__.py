@@ -1,1 +1,2 @@
-"""The pictures; each function returns a matplotlib figure, or None if the run has nothing to show there."""
+# SPDX-License-Identifier: Apache-2.0
+"""The pictures; each function returns a matplotlib figure, or None if the runs have nothing to show there."""

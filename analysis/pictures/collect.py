@@ -1,7 +1,8 @@
-"""All pictures of a run and of a sweep, with what to say below them."""
+# SPDX-License-Identifier: Apache-2.0
+"""All pictures of a run and of a sweep, with their titles and captions."""
 from collections import namedtuple
 
-from results.build import models_of
+from results.select import models_of
 from rundata import questions
 
 from . import heat, strength, style, timeline, tradeoff
@@ -10,29 +11,31 @@ Picture = namedtuple("Picture", "name title caption figure")
 
 RUN = (
     ("timeline", "Iterations and rollbacks",
-     "Perplexity of the accepted state, what was tried and rolled back, and the limit that decided; below, the sparsity "
-     "and the knowledge probes.", timeline.timeline),
+     "Perplexity of the accepted state, what was tried and rolled back, and the limit that decided; below, the "
+     "sparsity and the knowledge probes.", timeline.timeline),
     ("tradeoff", "What sparsity cost", "Accepted states of this run.", tradeoff.run_tradeoff),
     ("sparsity", "Sparsity of every linear over the iterations",
      "A row per linear, by kind and then by layer; a column per iteration.", heat.sparsity_over_iterations),
     ("final", "Where the cuts went",
-     "Sparsity of every linear at the end, counted in the masks of the checkpoint (from the events where there is none).",
+     "Sparsity of every linear at the end, counted in the masks of the checkpoint (from the events where there is "
+     "none).",
      heat.final_sparsity),
     ("z-scores", "Sensitivity",
      "z-scores of the profile, first and newest: high means that the linear is sensitive.", heat.z_scores),
 )
-LOOP = ("timeline", "tradeoff", "sparsity", "z-scores")  # say something of the agent's iterations only
+LOOP = ("timeline", "tradeoff", "sparsity", "z-scores")  # about an agent's iterations: not for one-shot methods
 LOST = ("lost-knowledge", "Knowledge lost by fact strength",
         "Questions that the dense model answers and the pruned one does not, by how strongly their facts were taught.")
 
 
 def lost_table(run, facts):
+    """questions.lost_by_tier of a run; None if it has no answers per question."""
     frame = questions.strengths(run, facts)
     return None if frame is None else questions.lost_by_tier(frame)
 
 
 def run_pictures(run, facts=None):
-    """Pictures, one at a time: close each figure before the next."""
+    """Yields the pictures of a run, one at a time: close each figure before asking for the next."""
     for name, title, caption, draw in RUN:
         figure = draw(run) if run.agent or name not in LOOP else None
         if figure:
@@ -43,7 +46,7 @@ def run_pictures(run, facts=None):
 
 
 def lost_of_groups(groups, target, facts):
-    """{label: table} of the first run of each group at this target, and of N:M, that has answers per question."""
+    """{label: lost_table} of the groups at this target and of all N:M groups, from the first seed that has answers."""
     tables = {}
     for g in groups:
         if g.structured or g.target == target:
@@ -53,7 +56,7 @@ def lost_of_groups(groups, target, facts):
 
 
 def sweep_pictures(groups, point, facts=None):
-    """Pictures of every model of a sweep."""
+    """Yields the pictures of a sweep, model by model; close each figure before asking for the next."""
     for model in models_of(groups):
         own = [g for g in groups if g.model == model]
         of = f"{model}: " if len(models_of(groups)) > 1 else ""

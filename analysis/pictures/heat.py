@@ -1,42 +1,25 @@
-"""Heat maps over linears: sparsity by iteration, sparsity by layer, z-scores by layer."""
+# SPDX-License-Identifier: Apache-2.0
+"""Heat maps over the linears: sparsity by iteration, sparsity by layer, z-scores by layer."""
 import numpy as np
 
 from rundata.masks import KINDS
 
 from . import style
 
-SHORT = ("q", "k", "v", "o", "gate", "up", "down")
+KIND_LABELS = ("q", "k", "v", "o", "gate", "up", "down")  # in the order of masks.KINDS
+SCORES = (("z_s", "z(s), weights × activations"), ("z_g", "z(g), gradients"))
+WRITTEN_LAYERS = 12  # with more layers, the cells are too narrow for a number
+Z_LIMIT = 6  # end of the colour scale: single outliers would bleach all other cells
+DARK = 0.55  # luminance (Rec. 601) below which white text reads better than black
 
 
 def by_kind(values):
-    """[linears] in the order of layer * 7 + kind -> [kinds, layers]."""
+    """[linears] in the order of linear_index, layer * 7 + kind, as [kinds, layers]."""
     return np.asarray(values, dtype=float).reshape(-1, len(KINDS)).T
 
 
-def layer_ticks(axis, layers):
-    step = 1 if layers <= 16 else 4 if layers <= 48 else 8
-    axis.set_ticks(range(0, layers, step))
-
-
-def kind_rows(ax, layers):
-    """Rows are 7 blocks of layers: a label and a line for each."""
-    for k, name in enumerate(SHORT):
-        ax.text(-0.012, (k + 0.5) * layers - 0.5, name, transform=ax.get_yaxis_transform(), ha="right", va="center",
-                fontsize=8)
-        if k:
-            ax.axhline(k * layers - 0.5, color="white", linewidth=1.6)
-    ax.set_yticks([])
-
-
-def mark_rollbacks(ax, outcomes):
-    """A triangle above every column whose iteration was rolled back."""
-    for at, accepted in enumerate(outcomes.accepted, 1):
-        if not accepted:
-            ax.plot(at, 1.02, marker="v", color=style.RED, markersize=5, clip_on=False,
-                    transform=ax.get_xaxis_transform())
-
-
 def sparsity_over_iterations(run):
+    """A row per linear, in blocks of one kind; a column per iteration; triangles above the rolled-back ones."""
     states = run.states()
     if states is None:
         return None
@@ -46,8 +29,16 @@ def sparsity_over_iterations(run):
     ax = axes[0, 0]
     drawn = ax.imshow(100 * image, aspect="auto", interpolation="nearest", cmap=style.SEQUENTIAL, vmin=0,
                       vmax=max(1.0, 100 * np.nanmax(image)))
-    kind_rows(ax, layers)
-    mark_rollbacks(ax, run.outcomes)
+    for k, name in enumerate(KIND_LABELS):
+        ax.text(-0.012, (k + 0.5) * layers - 0.5, name, transform=ax.get_yaxis_transform(), ha="right", va="center",
+                fontsize=8)
+        if k:
+            ax.axhline(k * layers - 0.5, color="white", linewidth=1.6)
+    ax.set_yticks([])
+    for column, accepted in enumerate(run.outcomes.accepted, 1):
+        if not accepted:
+            ax.plot(column, 1.02, marker="v", color=style.RED, markersize=5, clip_on=False,
+                    transform=ax.get_xaxis_transform())
     ax.set_xlabel("iteration (state after it)" + ("   ▼ rolled back" if not run.outcomes.accepted.all() else ""))
     ax.set_ylabel(f"linears: layers 0 (top) to {layers - 1} of each kind", labelpad=30)
     ax.xaxis.get_major_locator().set_params(integer=True)
@@ -55,44 +46,39 @@ def sparsity_over_iterations(run):
     return fig
 
 
-def kind_by_layer(ax, values, **image):
+def draw_kind_by_layer(ax, values, **image):
+    """A row per kind, a column per layer; with the numbers themselves where the cells have room."""
     grid = by_kind(values)
+    layers = grid.shape[1]
     drawn = ax.imshow(grid, aspect="auto", interpolation="nearest", **image)
-    ax.set_yticks(range(len(SHORT)), SHORT)
-    layer_ticks(ax.xaxis, grid.shape[1])
+    ax.set_yticks(range(len(KIND_LABELS)), KIND_LABELS)
+    ax.xaxis.set_ticks(range(0, layers, 1 if layers <= 16 else 4 if layers <= 48 else 8))
     ax.tick_params(length=0)
-    if grid.shape[1] <= 12:
-        write_values(ax, grid, drawn)
-    return drawn
-
-
-def write_values(ax, grid, drawn):
-    """The numbers themselves where the cells have room, in the ink that can be read on each."""
+    if layers > WRITTEN_LAYERS:
+        return drawn
     span = max(drawn.norm.vmax - drawn.norm.vmin, 1e-12)
     for (k, layer), value in np.ndenumerate(grid):
         if np.isfinite(value):
             shade = drawn.cmap((value - drawn.norm.vmin) / span)
-            dark = 0.299 * shade[0] + 0.587 * shade[1] + 0.114 * shade[2] < 0.55
+            dark = 0.299 * shade[0] + 0.587 * shade[1] + 0.114 * shade[2] < DARK
             text = f"{value:.0f}" if span > 20 else f"{round(value, 1) + 0.0:.1f}".replace("-", "−")
             ax.text(layer, k, text, ha="center", va="center", fontsize=6.5, color="white" if dark else style.INK)
+    return drawn
 
 
 def final_sparsity(run):
-    """Where the cuts went, from the masks, or from the events where there is no checkpoint."""
+    """Sparsity of every linear at the end, from the masks of the checkpoint; from the events if there is none."""
     counted = run.count_masks()
     states = run.states() if counted is None else None
     if counted is None and states is None:
         return None
     sparsity = counted[1] / np.maximum(counted[0], 1) if counted else states[-1]
     fig, axes = style.figure(height=2.6)
-    drawn = kind_by_layer(axes[0, 0], 100 * sparsity, cmap=style.SEQUENTIAL, vmin=0,
-                          vmax=max(1.0, 100 * np.nanmax(sparsity)))
+    drawn = draw_kind_by_layer(axes[0, 0], 100 * sparsity, cmap=style.SEQUENTIAL, vmin=0,
+                               vmax=max(1.0, 100 * np.nanmax(sparsity)))
     axes[0, 0].set_xlabel("layer")
     fig.colorbar(drawn, ax=axes[0, 0], label="sparsity, %", pad=0.02)
     return fig
-
-
-SCORES = (("z_s", "z(s), weights × activations"), ("z_g", "z(g), gradients"))
 
 
 def z_scores(run):
@@ -103,13 +89,14 @@ def z_scores(run):
     if not scores:
         return None
     top = max(float(np.nanmax(np.abs(p[key]), initial=3.0)) for _, p in chosen for key, _ in scores)
+    limit = min(top, Z_LIMIT)
     fig, axes = style.figure(len(scores), len(chosen), height=0.4 + 2 * len(scores), sharex=True, sharey=True)
     for r, (key, name) in enumerate(scores):
         for c, (iteration, profile) in enumerate(chosen):
-            drawn = kind_by_layer(axes[r, c], profile[key], cmap=style.DIVERGING, vmin=-min(top, 6), vmax=min(top, 6))
+            drawn = draw_kind_by_layer(axes[r, c], profile[key], cmap=style.DIVERGING, vmin=-limit, vmax=limit)
             axes[r, c].set_title(f"{name}, iteration {iteration}")
     for ax in axes[-1]:
         ax.set_xlabel("layer")
     fig.colorbar(drawn, ax=axes, label="z-score over all linears", pad=0.02, shrink=0.8,
-                 extend="both" if top > 6 else "neither")
+                 extend="both" if top > Z_LIMIT else "neither")
     return fig

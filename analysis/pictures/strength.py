@@ -1,22 +1,24 @@
-"""Knowledge lost by how strongly it was taught."""
+# SPDX-License-Identifier: Apache-2.0
+"""Knowledge lost by how strongly each fact was taught."""
 import numpy as np
 
 from results.intervals import wilson
 
 from . import style
 
-FEWEST = 10  # questions of a tier: with fewer, the interval says nothing and spoils the scale
-NAMES = {"mmlu": "MMLU format", "freebaseqa": "FreebaseQA format"}
+MIN_KNOWN = 10  # known questions of a tier: with fewer, the interval is so wide that it spoils the scale
+FORMATS = {"mmlu": "MMLU format", "freebaseqa": "FreebaseQA format"}
 
 
-def fewest(part):
-    """Where no tier has so many, all are drawn."""
-    return FEWEST if (part.known >= FEWEST).any() else 1
+def min_known(part):
+    """The threshold for drawing a tier; where no tier reaches MIN_KNOWN, all are drawn."""
+    return MIN_KNOWN if (part.known >= MIN_KNOWN).any() else 1
 
 
-def draw(ax, part, order, i, n, label, look):
-    part = part[part.known >= fewest(part)]
-    x = np.array([order.index(tier) for tier in part.tier]) + (0 if n < 2 else 0.5 * (i / (n - 1) - 0.5))
+def draw_method(ax, part, order, shift, label, look):
+    """The share of lost questions of one method by tier, with Wilson intervals."""
+    part = part[part.known >= min_known(part)]
+    x = np.array([order.index(tier) for tier in part.tier]) + shift
     bounds = np.array([wilson(lost, known) for lost, known in zip(part.lost, part.known)]).reshape(-1, 2)
     share = part.share.to_numpy(dtype=float)
     errors = np.nan_to_num(np.maximum(0, [share - bounds[:, 0], bounds[:, 1] - share]))
@@ -24,27 +26,25 @@ def draw(ax, part, order, i, n, label, look):
                 **{**look, "linestyle": "none"})
 
 
-def tier_labels(part):
-    return [f"{row.tier}\n{row.taught:.0f}×\n{row.known}" for row in part.itertuples()]
-
-
 def draw_task(ax, tables, looks, task):
+    """All methods side by side; the tiers are those of the method with the most."""
     parts = {label: t[t.task == task] for label, t in tables.items()}
-    most = max(parts.values(), key=len)
+    widest = max(parts.values(), key=len)
     for i, (label, part) in enumerate(parts.items()):
-        draw(ax, part, list(most.tier), i, len(parts), label, looks.get(label, {"color": style.RED, "marker": "o"}))
-    for x, known in enumerate(most.known):
-        if known < fewest(most):
+        shift = 0 if len(parts) < 2 else 0.5 * (i / (len(parts) - 1) - 0.5)
+        draw_method(ax, part, list(widest.tier), shift, label, looks.get(label, {"color": style.RED, "marker": "o"}))
+    for x, known in enumerate(widest.known):
+        if known < min_known(widest):
             ax.text(x, 0.02, "too few", transform=ax.get_xaxis_transform(), ha="center", color=style.FAINT, fontsize=8)
-    ax.set_xticks(range(len(most)), tier_labels(most))
-    ax.set_xlim(-0.5, len(most) - 0.5)
-    ax.set_title(NAMES.get(task, task))
+    ax.set_xticks(range(len(widest)), [f"{row.tier}\n{row.taught:.0f}×\n{row.known}" for row in widest.itertuples()])
+    ax.set_xlim(-0.5, len(widest) - 0.5)
+    ax.set_title(FORMATS.get(task, task))
     ax.set_xlabel("tier of the facts, mean times taught,\nquestions that the dense model gets right")
     ax.grid(axis="y")
 
 
 def lost_by_strength(tables, looks):
-    """tables: {label: questions.lost_by_tier}; None if there is none."""
+    """tables: {label: questions.lost_by_tier or None}, looks: {label: keywords of plot}."""
     tables = {label: t for label, t in tables.items() if t is not None and len(t)}
     if not tables:
         return None

@@ -1,4 +1,5 @@
-"""One look: dark on light, a palette that colour-blind readers can tell apart, markers besides colours."""
+# SPDX-License-Identifier: Apache-2.0
+"""The look of all pictures: dark on light, colours for colour-blind readers, markers besides colours."""
 import math
 
 import matplotlib
@@ -7,7 +8,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: E402
 
-WIDTH = 7.2  # inches: a page's text
+WIDTH = 7.2  # inches, the width of a page's text
 INK, FAINT, RED, BLUE = "#222222", "#8a8a8a", "#d55e00", "#0072b2"
 # Okabe and Ito 2008, without its yellow, which is too light on white.
 PALETTE = ("#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#7f5539")
@@ -25,12 +26,15 @@ plt.rcParams.update({
 
 
 def figure(rows=1, columns=1, height=3.2, **more):
+    """(fig, axes [rows, columns]) of the common width."""
     return plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False, **more)
 
 
 def figure_with_legend(rows, columns, height, entries, sharey=False):
-    """(fig, axes [rows * columns], room for a legend of so many entries below them). Figure legends have no place of
-    their own in matplotlib before 3.7."""
+    """(fig, axes [rows * columns], axes below them for a legend of this many entries, to be filled by fill_legend).
+
+    Before matplotlib 3.7, the constrained layout reserves no room for a figure's legend; Debian 12 has 3.6.
+    """
     room = 0.06 + 0.19 * math.ceil(entries / 3)
     fig = plt.figure(figsize=(WIDTH, height * rows + room))
     grid = fig.add_gridspec(rows + 1, columns, height_ratios=[height] * rows + [room])
@@ -44,12 +48,13 @@ def figure_with_legend(rows, columns, height, entries, sharey=False):
 
 
 def fill_legend(legend, ax):
+    """Puts the labels of `ax` into the legend's axes."""
     handles, labels = ax.get_legend_handles_labels()
     legend.legend(handles, labels, loc="center", ncol=3, borderaxespad=0, columnspacing=1.5)
 
 
 def look_of(groups):
-    """{label: keywords of plot}: the agent in red and bold, the others by colour and marker in turn, N:M hollow."""
+    """{label: keywords of plot}: agents red and large, the others a colour and marker each, N:M patterns hollow."""
     looks, i = {}, 0
     for g in sorted(groups, key=lambda g: (not g.agent, g.structured, g.label)):
         if g.label in looks:
@@ -68,7 +73,7 @@ def look_of(groups):
 
 
 def plain_log(axis):
-    """Ticks like 4, 5, 6, 8, 10, 20 instead of powers, so many that their numbers do not touch."""
+    """Ticks such as 4, 5, 6, 8, 10, 20 instead of powers, as many as fit without their numbers touching."""
     low, high = sorted(axis.get_view_interval())
     span = high / max(low, 1e-300)
     close, middle, wide = (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9), (1, 1.5, 2, 3, 5, 7), (1, 2, 5)
@@ -78,18 +83,20 @@ def plain_log(axis):
 
 
 def perplexity_scale(ax, values, axis="y"):
-    """Logarithmic where the largest is more than twice the smallest."""
+    """Makes the axis logarithmic if the largest value is more than twice the smallest."""
     values = [v for v in values if math.isfinite(v) and v > 0]
     if values and max(values) > 2 * min(values):
         getattr(ax, f"set_{axis}scale")("log")
         plain_log(getattr(ax, f"{axis}axis"))
 
 
-def nothing(ax, why):
+def empty(ax, why):
+    """Writes why there is nothing to draw."""
     ax.text(0.5, 0.5, why, transform=ax.transAxes, ha="center", va="center", color=FAINT)
     ax.set_xticks([])
     ax.set_yticks([])
 
 
 def close(fig):
+    """Frees the figure: pyplot keeps every open one."""
     plt.close(fig)

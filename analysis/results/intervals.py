@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """95 % confidence intervals of proportions, of ratios of proportions and of means over seeds."""
 import math
 from statistics import mean, stdev

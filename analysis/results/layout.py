@@ -1,5 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
 """A table as Markdown, LaTeX and CSV; web/templates/parts.html shows it as HTML."""
-import math
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -11,33 +11,34 @@ TEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#"
 
 @dataclass
 class Table:
-    name: str   # of its files
+    name: str   # of its files, without the ending
     title: str
     headers: list
-    rows: list  # of lists of texts, as long as headers; an empty list draws a line
-    data: pd.DataFrame = field(default_factory=pd.DataFrame)  # the same in full, for CSV
+    rows: list  # lists of strings, as long as headers; an empty list draws a line
+    data: pd.DataFrame = field(default_factory=pd.DataFrame)  # the unrounded numbers, for CSV
     notes: list = field(default_factory=list)
-    left: int = 1  # columns of text, aligned left; the rest is numbers
+    left: int = 1  # number of leading columns of text, aligned left; the others hold numbers
 
 
 def tex(text):
+    """The text with everything escaped that LaTeX would interpret or may lack a glyph for."""
     return "".join(TEX.get(c, c) for c in text)
 
 
-def cell(text):
-    return text.replace("|", r"\|").replace("\n", " ")
-
-
 def markdown(table):
-    lines = [f"**{table.title}**", "", "| " + " | ".join(map(cell, table.headers)) + " |",
+    """The table as Markdown, which has no lines between rows; the notes follow below it."""
+    def line(cells):
+        return "| " + " | ".join(c.replace("|", r"\|").replace("\n", " ") for c in cells) + " |"
+
+    lines = [f"**{table.title}**", "", line(table.headers),
              "|" + "---|" * table.left + "---:|" * (len(table.headers) - table.left)]
-    lines += ["| " + " | ".join(map(cell, row)) + " |" for row in table.rows if row]
+    lines += [line(row) for row in table.rows if row]
     lines += ["", *(f"{note}  " for note in table.notes)]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def latex(table):
-    """A table* for booktabs; the notes below in small print."""
+    """A table* for the package booktabs, with the notes below it in small print."""
     lines = [r"\begin{table*}", r"\centering\small", rf"\caption{{{tex(table.title)}}}",
              r"\begin{tabular}{" + "l" * table.left + "r" * (len(table.headers) - table.left) + "}", r"\toprule",
              " & ".join(map(tex, table.headers)) + r" \\", r"\midrule"]
@@ -48,46 +49,7 @@ def latex(table):
 
 
 def write(table, folder):
+    """Writes NAME.md, NAME.tex and NAME.csv."""
     (folder / f"{table.name}.md").write_text(markdown(table), encoding="utf-8")
     (folder / f"{table.name}.tex").write_text(latex(table), encoding="utf-8")
     table.data.to_csv(folder / f"{table.name}.csv", index=False, float_format="%.10g")
-
-
-# ------------------------------------------------------------------ numbers
-
-
-def digits(value, n=1, sign=False):
-    """"−0.70"; "–" for NaN; never "−0.0"."""
-    if math.isnan(value):
-        return "–"
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    return f"{round(value, n) + 0.0:{'+' if sign else ''}.{n}f}".replace("-", "−")
-
-
-def decimals(value):
-    """How many of them give four digits that matter, between 0 and 3."""
-    return max(0, 3 - int(math.floor(math.log10(max(value, 1)))))
-
-
-def perplexity(mean, sd=math.nan):
-    """"4.178 ± 0.012"; without sd where there is none, or nothing differs."""
-    if not math.isfinite(mean) or mean >= 1e6:
-        return f"{mean:.2g}" if math.isfinite(mean) else digits(mean)
-    n = decimals(mean)
-    return f"{mean:.{n}f}" + (f" ± {sd:.{n}f}" if math.isfinite(sd) and sd > 1e-9 * mean else "")
-
-
-def percent(value, n=1, sign=False):
-    return digits(100 * value, n, sign) + (" %" if math.isfinite(value) else "")
-
-
-def interval(low, high, write):
-    return f"[{write(low)}, {write(high)}]" if not (math.isnan(low) or math.isnan(high)) else ""
-
-
-def rate(value, low, high):
-    """"95.8 [93.8, 97.2]", percent."""
-    if math.isnan(value):
-        return "–"
-    return f"{100 * value:.1f} {interval(low, high, lambda v: f'{100 * v:.1f}')}"

@@ -1,1 +1,2 @@
-"""Reads run directories (docs/run.md). Nothing here needs the program, the model or the data."""
+# SPDX-License-Identifier: Apache-2.0
+"""Reads run directories (docs/run.md). Needs neither the program nor the model nor the data."""

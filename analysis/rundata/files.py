@@ -1,11 +1,16 @@
-"""JSON and JSON lines of a run that may be unfinished, killed in the middle of a line, or damaged."""
+# SPDX-License-Identifier: Apache-2.0
+"""Reads JSON and JSON Lines files of a run that may be unfinished, killed in the middle of a line, or damaged.
+
+A run must stay readable whatever happened to it, so nothing here raises: a reader returns what it can and appends a
+note for the rest, and the accessors (number, whole, member, text) accept any JSON value.
+"""
 import json
 import math
 from pathlib import Path
 
 
 def read_json(path, notes):
-    """The object in the file; {} with a note if there is none that can be read, {} alone if there is no file."""
+    """The JSON object in the file; {} if there is no file, or, with a note, if it is not a readable JSON object."""
     path = Path(path)
     if not path.is_file():
         return {}
@@ -20,16 +25,8 @@ def read_json(path, notes):
     return {}
 
 
-def parse_line(text):
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
 def read_lines(path, notes):
-    """All objects of a JSON lines file. A last line without its end was cut off by a kill and is left out."""
+    """All objects of a JSON Lines file; [] if there is no file. Damaged lines are skipped and noted."""
     path = Path(path)
     if not path.is_file():
         return []
@@ -38,29 +35,39 @@ def read_lines(path, notes):
     except OSError as e:
         notes.append(f"{path.name} cannot be read: {e}")
         return []
+    # The program ends every line with a newline: text after the last one was cut off when the run was killed.
     if lines.pop():
         notes.append(f"{path.name}: the last line is incomplete and left out")
-    objects = [parse_line(line) for line in lines]
-    damaged = [number for number, value in enumerate(objects, 1) if value is None]
+    objects, damaged = [], []
+    for line_number, line in enumerate(lines, 1):
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            value = None
+        if isinstance(value, dict):
+            objects.append(value)
+        else:
+            damaged.append(str(line_number))
     if damaged:
-        notes.append(f"{path.name}: left out damaged lines {', '.join(map(str, damaged[:10]))}")
-    return [value for value in objects if value is not None]
+        notes.append(f"{path.name}: left out damaged lines {', '.join(damaged[:10])}")
+    return objects
 
 
 def number(value):
-    """A float; NaN for null, for what is missing and for what is no number."""
+    """The value as a float; NaN for null, a missing value, or anything that is not a number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return math.nan
     return float(value)
 
 
 def whole(value, default=0):
+    """The value as an int; the default if it is not a finite number."""
     value = number(value)
     return int(value) if math.isfinite(value) else default
 
 
 def member(value, *keys):
-    """value[key][key]...; None where something on the way is missing or no object."""
+    """value[key][key]...; None if a key is missing or a value on the way is not an object."""
     for key in keys:
         if not isinstance(value, dict):
             return None
@@ -69,4 +76,5 @@ def member(value, *keys):
 
 
 def text(value, default=""):
+    """The value if it is a string, else the default."""
     return value if isinstance(value, str) else default

@@ -1,4 +1,5 @@
-"""What a run's configuration is called in tables: score x allocation x pattern x update."""
+# SPDX-License-Identifier: Apache-2.0
+"""Names the method of a run by its configuration: score, allocation, pattern and update."""
 import os
 import re
 
@@ -13,12 +14,12 @@ DEFAULTS = {"allocation": "agent", "pattern": "unstructured", "update": "none", 
 
 
 def prune_key(config, key):
-    """A key of section prune; absent or empty counts as its default."""
+    """A string of section prune; its default if it is absent or empty."""
     return text(member(config, "prune", key)) or DEFAULTS[key]
 
 
 def n_m(name):
-    """(n, m) of an N:M pattern (n of m stay), None for anything else."""
+    """(n, m) of an N:M pattern, which keeps n of m weights; None for any other text."""
     match = re.fullmatch(r"(\d+):(\d+)", name)
     if not match or not 0 < int(match[1]) < int(match[2]):
         return None
@@ -26,41 +27,37 @@ def n_m(name):
 
 
 def pattern_of(config):
-    """That of the whole run."""
+    """(n, m) of the pattern that the whole run follows; None if it is unstructured."""
     return n_m(prune_key(config, "pattern"))
 
 
 def is_agent(config):
+    """True if an agent allocates the sparsity in the loop; an N:M pattern leaves nothing to allocate."""
     return prune_key(config, "allocation") == "agent" and pattern_of(config) is None
-
-
-def operator_name(config):
-    """Who orders and changes the weights of one linear: an updating method chooses its own mask."""
-    update, score = prune_key(config, "update"), prune_key(config, "score")
-    return UPDATES.get(update, update) if update != "none" else SCORES.get(score, score)
-
-
-def agent_name(config):
-    backend = text(member(config, "agent", "backend")) or "policy"
-    model = text(member(config, "agent", "model"))
-    return os.path.basename(model.rstrip("/")) if backend == "openai" and model else backend
-
-
-def base_name(config):
-    operator, allocation = operator_name(config), prune_key(config, "allocation")
-    pattern = pattern_of(config)
-    if pattern:
-        return f"{operator} {pattern[0]}:{pattern[1]}"
-    if allocation != "agent":
-        return f"{ALLOCATIONS.get(allocation, allocation)} {operator}"
-    mixed = " mixed" if member(config, "prune", "mixed") is True else ""
-    return f"agent ({agent_name(config)}){mixed}" + (f" {operator}" if operator != "Wanda" else "")
 
 
 def method_name(config):
     """"uniform Wanda", "SparseGPT 2:4", "OWL Wanda", "agent (policy)", "agent (policy) magnitude", ..."""
-    if number(member(config, "prune", "target")) == 0 and not pattern_of(config):
+    pattern = pattern_of(config)
+    if number(member(config, "prune", "target")) == 0 and not pattern:
         return "dense"
-    pattern = prune_key(config, "pattern")
-    plain = pattern_of(config) or pattern == DEFAULTS["pattern"]
-    return base_name(config) + ("" if plain else f", pattern {pattern}")
+    # An updating method chooses its own mask, so its name stands in place of the score.
+    update, score = prune_key(config, "update"), prune_key(config, "score")
+    operator = UPDATES.get(update, update) if update != "none" else SCORES.get(score, score)
+    if pattern:
+        return f"{operator} {pattern[0]}:{pattern[1]}"
+    allocation = prune_key(config, "allocation")
+    if allocation == "agent":
+        name = f"agent ({agent_name(config)})" + (" mixed" if member(config, "prune", "mixed") is True else "")
+        name += f" {operator}" if operator != SCORES[DEFAULTS["score"]] else ""
+    else:
+        name = f"{ALLOCATIONS.get(allocation, allocation)} {operator}"
+    group = prune_key(config, "pattern")  # of weights that compete, if it is not the default
+    return name + ("" if group == DEFAULTS["pattern"] else f", pattern {group}")
+
+
+def agent_name(config):
+    """The model behind an endpoint, else the backend."""
+    backend = text(member(config, "agent", "backend")) or "policy"
+    model = text(member(config, "agent", "model"))
+    return os.path.basename(model.rstrip("/")) if backend == "openai" and model else backend

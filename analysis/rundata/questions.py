@@ -1,4 +1,5 @@
-"""Answers per question (espalier eval --details) and how strongly each fact was taught."""
+# SPDX-License-Identifier: Apache-2.0
+"""Relates the answers to single questions (espalier eval --details) to how strongly each fact was taught."""
 import json
 import math
 from pathlib import Path
@@ -7,57 +8,47 @@ import pandas as pd
 
 from .files import member, read_lines, text, whole
 
-COLUMNS = ["task", "key", "right"]
-
-
-def answer_row(line):
-    """(task, key, right) of a line of --details, None for tasks that have no facts."""
-    if line.get("task") == "mmlu":
-        return "mmlu", f"{text(line.get('subject'))}/{whole(line.get('row'))}", line.get("correct") is True
-    if line.get("task") == "freebaseqa":
-        return "freebaseqa", text(line.get("id")), line.get("exact", line.get("contains")) is True
-    return None
-
 
 def read_answers(paths, notes):
-    rows = [answer_row(line) for path in paths for line in read_lines(path, notes)]
-    return pd.DataFrame([r for r in rows if r], columns=COLUMNS).drop_duplicates(["task", "key"], keep="last")
+    """Frame task, key, right: the answers in files of `espalier eval --details`, the last one of each question.
+
+    Tasks whose questions belong to no fact (multiple choice) are left out.
+    """
+    rows = []
+    for line in (line for path in paths for line in read_lines(path, notes)):
+        if line.get("task") == "mmlu":
+            rows.append(("mmlu", f"{text(line.get('subject'))}/{whole(line.get('row'))}", line.get("correct") is True))
+        elif line.get("task") == "freebaseqa":
+            rows.append(("freebaseqa", text(line.get("id")), line.get("exact", line.get("contains")) is True))
+    return pd.DataFrame(rows, columns=["task", "key", "right"]).drop_duplicates(["task", "key"], keep="last")
 
 
-def answers_of(run):
-    """(dense, pruned) frames. eval-dense*.jsonl, of the run or of the folder it lies in, is the dense model's; every
-    other eval-*.jsonl of the run is the pruned one's."""
-    own = sorted(run.path.glob("eval-*.jsonl"))
-    dense = [p for p in own if p.name.startswith("eval-dense")]
-    pruned = [p for p in own if p not in dense]
-    dense = dense or sorted(run.path.resolve().parent.glob("eval-dense*.jsonl"))
-    return read_answers(dense, run.notes), read_answers(pruned, run.notes)
+def fact_of_question(config):
+    """Frame task, key, fact: the fact that each question of section report asks for.
 
-
-def mmlu_facts(folder, split):
-    """{"subject/row": fact} from the index that lies beside the CSV files of tests/sapling."""
-    path = Path(folder) / "facts.tsv"
-    if not folder or not path.is_file():
-        return {}
-    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    table = table[table.split == split]
-    return dict(zip(table.subject + "/" + table.row, table.fact))
-
-
-def freebaseqa_facts(path):
-    """{question id: fact}: the answer's machine id."""
-    if not path or not Path(path).is_file():
-        return {}
-    found = {}
-    for question in json.loads(Path(path).read_text(encoding="utf-8")).get("Questions", []):
-        for parse in question.get("Parses", [])[:1]:
-            for answer in parse.get("Answers", [])[:1]:
-                found[question.get("Question-ID")] = answer.get("AnswersMid")
-    return found
+    MMLU: facts.tsv beside the CSV folders of tests/sapling. FreebaseQA: the machine id of the first answer. Without
+    these files the frame is empty.
+    """
+    rows = []
+    folder, split = text(member(config, "report", "mmlu")), text(member(config, "report", "mmlu_split")) or "test"
+    if folder and (Path(folder) / "facts.tsv").is_file():
+        table = pd.read_csv(Path(folder) / "facts.tsv", sep="\t", dtype=str, keep_default_na=False)
+        table = table[table.split == split]
+        facts = dict(zip(table.subject + "/" + table.row, table.fact))
+        rows += [("mmlu", key, fact) for key, fact in facts.items()]
+    path = text(member(config, "report", "freebaseqa"))
+    if path and Path(path).is_file():
+        facts = {}
+        for question in json.loads(Path(path).read_text(encoding="utf-8")).get("Questions", []):
+            for parse in question.get("Parses", [])[:1]:
+                for answer in parse.get("Answers", [])[:1]:
+                    facts[question.get("Question-ID")] = answer.get("AnswersMid")
+        rows += [("freebaseqa", key, fact) for key, fact in facts.items()]
+    return pd.DataFrame(rows, columns=["task", "key", "fact"])
 
 
 def find_facts(config):
-    """facts.jsonl beside the question files or one folder above, None if there is none."""
+    """facts.jsonl beside the question files of section report or one folder above; None if it is not there."""
     for key in ("freebaseqa", "mmlu"):
         path = text(member(config, "report", key))
         for folder in list(Path(path).parents)[:2] if path else []:
@@ -73,18 +64,17 @@ def read_facts(path, notes):
     return pd.DataFrame(rows, columns=["fact", "tier", "taught"])
 
 
-def fact_of_question(config):
-    split = text(member(config, "report", "mmlu_split")) or "test"
-    rows = [("mmlu", key, fact) for key, fact in mmlu_facts(text(member(config, "report", "mmlu")), split).items()]
-    rows += [("freebaseqa", key, fact)
-             for key, fact in freebaseqa_facts(text(member(config, "report", "freebaseqa"))).items()]
-    return pd.DataFrame(rows, columns=["task", "key", "fact"])
-
-
 def strengths(run, facts_path=None):
-    """Per question that both models answered: task, key, dense, pruned, tier, taught. None, with a note, if the run
-    directory has no such answers or the facts are not to be found."""
-    dense, pruned = answers_of(run)
+    """Frame task, key, dense, pruned, fact, tier, taught of every question that both models answered.
+
+    eval-dense*.jsonl, in the run directory or its parent, holds the dense model's answers; every other eval-*.jsonl of
+    the run holds the pruned model's. None if answers are missing, or, with a note, if the facts are not found.
+    """
+    own = sorted(run.path.glob("eval-*.jsonl"))
+    dense_files = [p for p in own if p.name.startswith("eval-dense")]
+    pruned_files = [p for p in own if p not in dense_files]
+    dense_files = dense_files or sorted(run.path.resolve().parent.glob("eval-dense*.jsonl"))
+    dense, pruned = read_answers(dense_files, run.notes), read_answers(pruned_files, run.notes)
     if dense.empty or pruned.empty:
         return None
     path = facts_path or find_facts(run.config)
@@ -100,13 +90,15 @@ def strengths(run, facts_path=None):
 
 
 def lost_by_tier(frame):
-    """Per task and tier, strongest first: questions, known to the dense model, of these lost; gained; mean taught."""
+    """Counts of `strengths` per task and tier, strongest tier first.
+
+    known: right before pruning. lost: known, but wrong after it; share: lost / known. gained: right only after it.
+    taught: mean over the questions.
+    """
     rows = []
     for (task, tier), part in frame.groupby(["task", "tier"]):
-        known = int(part.dense.sum())
-        rows.append({"task": task, "tier": tier, "questions": len(part), "known": known,
-                     "lost": int((part.dense & ~part.pruned).sum()), "gained": int((~part.dense & part.pruned).sum()),
-                     "taught": float(part.taught.mean()), "share": math.nan})
-        if known:
-            rows[-1]["share"] = rows[-1]["lost"] / known
+        known, lost = int(part.dense.sum()), int((part.dense & ~part.pruned).sum())
+        rows.append({"task": task, "tier": tier, "questions": len(part), "known": known, "lost": lost,
+                     "gained": int((~part.dense & part.pruned).sum()), "taught": float(part.taught.mean()),
+                     "share": lost / known if known else math.nan})
     return pd.DataFrame(rows).sort_values(["task", "taught"], ascending=[True, False]).reset_index(drop=True)

@@ -1,4 +1,5 @@
-"""One run directory."""
+# SPDX-License-Identifier: Apache-2.0
+"""One run directory: its files as Python values, and what follows from them."""
 import math
 import os
 from pathlib import Path
@@ -15,11 +16,12 @@ PROFILE_COLUMNS = ("sparsity", "s", "g", "z_s", "z_g")
 
 
 def is_run(path):
+    """True if the directory holds a file that only run directories hold."""
     return any((Path(path) / name).is_file() for name in MARKS)
 
 
 def find_runs(paths):
-    """Run directories among and below the paths, in order of name; nothing is sought inside a run."""
+    """Runs among and below the paths, in the order of their names. Directories inside a run are not searched."""
     found = []
     for path in map(Path, paths):
         if is_run(path):
@@ -34,7 +36,11 @@ def find_runs(paths):
 
 
 class Run:
-    """All of a run that is small; masks are read on demand. Whatever is missing or damaged is named in `notes`."""
+    """The small files of a run; masks are read on demand.
+
+    Works for unfinished and damaged runs: properties fall back to what is there, and `notes` names the files that could
+    not be read.
+    """
 
     def __init__(self, path):
         self.path = Path(path)
@@ -47,25 +53,30 @@ class Run:
         self.events = read_lines(self.path / "events.jsonl", self.notes)
         self.dialogue = read_lines(self.path / "dialogue.jsonl", self.notes)
         self.config = member(self.manifest, "config") if isinstance(member(self.manifest, "config"), dict) else {}
-        self.outcomes = outcome_table(self.of_type("outcome"))
+        self.outcomes = outcome_table(self.events_of("outcome"))
 
-    def of_type(self, *types):
+    def events_of(self, *types):
+        """The events of these types, in the order of the file."""
         return [e for e in self.events if e.get("type") in types]
 
     @property
     def finished(self):
+        """The program writes summary.json last."""
         return bool(self.summary)
 
     @property
     def method(self):
+        """Its name in tables; "–" without a configuration."""
         return method_name(self.config) if self.config else "–"
 
     @property
     def pattern(self):
+        """(n, m) if the whole run follows an N:M pattern, else None."""
         return pattern_of(self.config)
 
     @property
     def agent(self):
+        """True if an agent prunes in the loop; False for one-shot methods."""
         return bool(self.config) and is_agent(self.config)
 
     @property
@@ -74,11 +85,12 @@ class Run:
 
     @property
     def threshold(self):
+        """Relative rise of perplexity above which an iteration is rolled back."""
         return number(member(self.config, "prune", "threshold"))
 
     @property
     def target(self):
-        """Sparsity aimed at; an N:M pattern fixes it."""
+        """The sparsity that the run aims at; a pattern N:M fixes it at 1 - N/M."""
         if self.pattern:
             n, m = self.pattern
             return 1 - n / m
@@ -87,17 +99,18 @@ class Run:
 
     @property
     def dense(self):
-        """Nothing was to be pruned: a run that a sweep makes of the model as it is."""
+        """True for a run with target 0, which a sweep uses to measure the model unpruned."""
         return self.target == 0
 
     @property
     def identity(self):
+        """The model's shape and the hashes of its weights and of the data; {} if they were not recorded."""
         found = member(self.summary, "identity") or member(self.manifest, "identity")
         return found if isinstance(found, dict) else {}
 
     @property
     def model(self):
-        """The last part of the model's path that says something: ".../tests/sapling/model" is sapling."""
+        """The last telling part of the model's path: "sapling" for .../tests/sapling/model."""
         parts = [p for p in Path(text(member(self.config, "model", "path"))).parts if p not in ("/", ".", "..")]
         while len(parts) > 1 and parts[-1] in ("model", "snapshot", "hf"):
             parts.pop()
@@ -105,7 +118,7 @@ class Run:
 
     @property
     def state(self):
-        """In words, for lists of runs."""
+        """How the run ended or how far it got, in words."""
         if self.finished:
             return text(self.summary.get("end"), "finished")
         if self.sweep.get("state") == "failed":
@@ -117,7 +130,7 @@ class Run:
 
     @property
     def sparsity(self):
-        """Of the last accepted state."""
+        """Sparsity of the last accepted state."""
         if self.finished:
             return number(self.summary.get("sparsity"))
         kept = self.outcomes[self.outcomes.accepted]
@@ -125,31 +138,32 @@ class Run:
 
     @property
     def dense_perplexity(self):
-        """On the validation windows, as the loop uses it."""
-        for event in reversed(self.of_type("start", "resume")):
+        """The dense model's perplexity on the validation windows, which the loop compares with."""
+        for event in reversed(self.events_of("start", "resume")):
             value = number(member(event, "dense", "perplexity"))
             if math.isfinite(value):
                 return value
         return number(member(self.summary, "dense", "validation", "perplexity"))
 
     def dense_probe(self, task):
-        for event in reversed(self.of_type("start", "resume")):
-            found = pair(member(event, "dense", task))
+        """(right, total) of the dense model in a knowledge probe; (0, 0) if it was not asked."""
+        for event in reversed(self.events_of("start", "resume")):
+            found = probe_counts(member(event, "dense", task))
             if found[1]:
                 return found
         return 0, 0
 
     def profiles(self):
-        """[(iteration, {column: array over linears})], the newest of each iteration, by iteration."""
+        """[(iteration, {column: array over linears})] in order; of a repeated iteration the newest profile."""
         found = {}
-        for event in self.of_type("profile"):
-            columns = {key: column(event.get(key)) for key in PROFILE_COLUMNS}
+        for event in self.events_of("profile"):
+            columns = {key: float_array(event.get(key)) for key in PROFILE_COLUMNS}
             if len(columns["sparsity"]) and len(columns["sparsity"]) % len(masks.KINDS) == 0:
                 found[whole(event.get("iteration"))] = columns
         return sorted(found.items())
 
     def checkpoint(self):
-        """The one that summary.json names, else the newest; None if there is none."""
+        """Path of the checkpoint that summary.json names, else of the newest; None if there is none."""
         named = text(self.summary.get("masks"))
         if named and (self.path / named).is_file():
             return self.path / named
@@ -157,7 +171,7 @@ class Run:
         return files[-1] if files else None
 
     def count_masks(self):
-        """masks.count_masks of the checkpoint; None with a note if it is missing or cannot be read."""
+        """masks.count_masks of the checkpoint; None if there is none, or, with a note, if it cannot be read."""
         path = self.checkpoint()
         if path is None:
             return None
@@ -168,7 +182,12 @@ class Run:
             return None
 
     def states(self):
-        """Per-linear sparsity [iterations + 1, linears] before the first and after every iteration, or None."""
+        """Sparsity of every linear [iterations + 1, linears]: before the first iteration and after each; None without
+        profiles.
+
+        Every profile shows the state before its iteration. The state after the last one is its profile plus its steps,
+        if they were accepted.
+        """
         profiles = dict(self.profiles())
         done = [i for i in self.outcomes.iteration if i in profiles]
         if not done:
@@ -185,23 +204,25 @@ class Run:
 
 
 def step_of(value):
-    """Sparsity that a decision adds to a linear: a number, or that of a pattern such as "2:4"."""
+    """Sparsity that a step adds to a linear: a number, or that of a pattern such as "2:4"; NaN for other values."""
     n_m = methods.n_m(text(value))
     return 1 - n_m[0] / n_m[1] if n_m else number(value)
 
 
-def column(value):
+def float_array(value):
+    """A JSON list as a float array, NaN where it holds no number; empty for any other value."""
     return np.array([number(v) for v in value] if isinstance(value, list) else [], dtype=float)
 
 
-def pair(value):
-    """[right, total] of a probe; (0, 0) if it was not asked."""
+def probe_counts(value):
+    """(right, total) from the JSON list [right, total] of a probe; (0, 0) if it was not asked."""
     if isinstance(value, list) and len(value) == 2 and whole(value[1]) > 0:
         return whole(value[0]), whole(value[1])
     return 0, 0
 
 
 def outcome_row(event):
+    """The fields of an outcome event that tables, pictures and pages use; also defines the columns of outcome_table."""
     decision = event.get("decision") if isinstance(event.get("decision"), dict) else {}
     steps = decision.get("prune") if isinstance(decision.get("prune"), dict) else {}
     row = {"iteration": whole(event.get("iteration")), "accepted": event.get("accepted") is True,
@@ -211,12 +232,12 @@ def outcome_row(event):
            "after": number(member(event, "after", "perplexity")), "steps": steps,
            "reasoning": text(decision.get("reasoning")), "reflection": text(decision.get("reflection"))}
     for task in ("mmlu", "freebaseqa"):
-        row[task + "_right"], row[task + "_total"] = pair(member(event, "after", task))
+        row[task + "_right"], row[task + "_total"] = probe_counts(member(event, "after", task))
     return row
 
 
 def outcome_table(events):
-    """One row per iteration (1, 2, ...), the newest event of each."""
+    """Frame with a row per iteration, from 1 on; of a repeated iteration (after a resume) the newest event."""
     rows = {row["iteration"]: row for row in map(outcome_row, events) if row["iteration"] > 0}
     frame = pd.DataFrame([rows[i] for i in sorted(rows)], columns=list(outcome_row({})))
     return frame.astype({"accepted": bool})

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from results.layout import percent
+from results.formats import format_percent
 from rundata import methods
 from rundata.files import member, number, text, whole
 
@@ -61,13 +61,14 @@ def steps(prune):
     """The steps of a decision: "layers.0.mlp.up_proj +10.00 %, layers.1.mlp.up_proj 2:4"."""
     if not isinstance(prune, dict):
         return ""
-    return ", ".join(f"{name} {step if methods.n_m(text(step)) else '+' + percent(number(step), 2)}"
+    return ", ".join(f"{name} {step if methods.n_m(text(step)) else '+' + format_percent(number(step), 2)}"
                      for name, step in prune.items())
 
 
 def decision_entry(line):
     decision = line.get("decision") if isinstance(line.get("decision"), dict) else {}
-    paragraphs = [Paragraph(key, decision[key], "said") for key in ("reflection", "reasoning") if text(decision.get(key))]
+    paragraphs = [Paragraph(key, decision[key], "said") for key in ("reflection", "reasoning")
+                  if text(decision.get(key))]
     notes = line.get("notes")
     if notes:
         paragraphs.append(Paragraph("notes", notes if isinstance(notes, str) else repr(notes), "said"))
@@ -87,12 +88,12 @@ def headline(iteration, row):
     """Summary of an iteration: verdict, sparsity, perplexity, source of the decision. `row` is its outcome or None."""
     if row is None:
         return f"{iteration}: no outcome"
-    change = percent(row.after / row.before - 1, 2, sign=True) if row.before > 0 else "–"
+    change = format_percent(row.after / row.before - 1, 2, sign=True) if row.before > 0 else "–"
     value = f"{row.after:.4f} ({change})" if math.isfinite(row.after) else "not finite"
     verdict = "accepted" if row.accepted else "rolled back"
     source = f" · {row.source}" if row.source else ""
-    return (f"{iteration}: {verdict} · {percent(row.sparsity_before)} → {percent(row.sparsity_after)} · perplexity "
-            f"{value}{source}")
+    return (f"{iteration}: {verdict} · {format_percent(row.sparsity_before)} → {format_percent(row.sparsity_after)} · "
+            f"perplexity {value}{source}")
 
 
 def iterations(run):

@@ -13,7 +13,7 @@ from pathlib import Path
 import jinja2
 
 from pictures import style
-from results.layout import percent
+from results.formats import format_percent
 from rundata.files import number
 
 PREFORMATTED_LIMIT = 40000  # characters of one text; a page of a long dialogue must still open in a browser
@@ -37,7 +37,7 @@ TEMPLATES = jinja2.Environment(
     autoescape=True,                    # for every template, whatever its name ends in
     undefined=jinja2.StrictUndefined,   # a misspelt name is an error instead of an empty place
     trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
-TEMPLATES.filters.update(as_json=as_json, cut=cut, number=number, percent=percent)
+TEMPLATES.filters.update(as_json=as_json, cut=cut, number=number, percent=format_percent)
 
 
 def draw(pictures):

@@ -3,22 +3,21 @@
 import math
 from dataclasses import dataclass
 
-import pandas as pd
-
-from results.groups import share
-from results.intervals import wilson
-from results.layout import Table, percent, perplexity
-from results.layout import rate as show_rate
+from results.formats import format_percent, format_perplexity, format_rate
+from results.groups import rate_interval, task_counts
+from results.layout import Table
 from rundata.files import member, number, read_json
 
 from . import dialogue
 
-MEASURES = (("validation", "perplexity, validation windows"), ("test", "perplexity, test text"), ("mmlu", "MMLU, %"),
-            ("freebaseqa", "FreebaseQA, exact match, %"), ("freebaseqa_contains", "FreebaseQA, contains an answer, %"))
+PERPLEXITIES = (("validation", "perplexity, validation windows"), ("test", "perplexity, test text"))
+KNOWLEDGE = (("mmlu", "MMLU, %"), ("freebaseqa", "FreebaseQA, exact match, %"),
+             ("freebaseqa_contains", "FreebaseQA, contains an answer, %"))
 # Of `espalier eval --json`: task, proportion, label.
 EVALUATIONS = (("mmlu", "micro", "MMLU"), ("freebaseqa", "exact", "FreebaseQA, exact match"),
-               ("freebaseqa", "contains", "FreebaseQA, contains an answer"), ("freebaseqa", "match", "FreebaseQA, llm-kick"),
-               ("choices", "acc", "choices, acc"), ("choices", "acc_norm", "choices, acc_norm"))
+               ("freebaseqa", "contains", "FreebaseQA, contains an answer"),
+               ("freebaseqa", "match", "FreebaseQA, llm-kick"), ("choices", "acc", "choices, acc"),
+               ("choices", "acc_norm", "choices, acc_norm"))
 
 
 @dataclass
@@ -34,46 +33,36 @@ class RunContent:
 
 def run_content(run):
     """Reads what is shown of a run; files that cannot be read are added to run.notes."""
-    return RunContent(run, result_table(run) if run.finished else None, evaluation_tables(run),
-                      dialogue.iterations(run), timing_table(run), {k: v for k, v in run.manifest.items() if k != "config"})
+    return RunContent(run=run, result=result_table(run) if run.finished else None, evaluations=evaluation_tables(run),
+                      iterations=dialogue.iterations(run), timing=timing_table(run),
+                      provenance={k: v for k, v in run.manifest.items() if k != "config"})
 
 
 def perplexity_row(run, key, name):
+    """Cells of a perplexity, dense and pruned; None if it was not measured."""
     values = [number(member(run.summary, which, key, "perplexity")) for which in ("dense", "pruned")]
     if all(math.isnan(v) for v in values):
         return None
     errors = [number(member(run.summary, which, key, "stderr")) for which in ("dense", "pruned")]
-    return [name, *(perplexity(v, s) for v, s in zip(values, errors)), percent(values[1] / values[0] - 1, 2, sign=True)]
+    return [name, *(format_perplexity(v, s) for v, s in zip(values, errors)),
+            format_percent(values[1] / values[0] - 1, 2, sign=True)]
 
 
 def knowledge_row(run, key, name):
-    (right_d, n_d), (right_p, n_p) = (share(run.summary.get(which), key) for which in ("dense", "pruned"))
+    """Cells of a knowledge test, dense and pruned; None if it was not asked."""
+    (right_d, n_d), (right_p, n_p) = (task_counts(run.summary.get(which), key) for which in ("dense", "pruned"))
     if not (n_d and n_p):
         return None
-    return [f"{name} of {n_p}", show_rate(right_d / n_d, *wilson(right_d, n_d)),
-            show_rate(right_p / n_p, *wilson(right_p, n_p)), f"{right_p - right_d:+.0f}".replace("-", "−")]
+    return [f"{name} of {n_p}", format_rate(*rate_interval(right_d, n_d)), format_rate(*rate_interval(right_p, n_p)),
+            f"{right_p - right_d:+.0f}".replace("-", "−")]
 
 
 def result_table(run):
     """Dense against pruned, of a finished run."""
-    rows = [perplexity_row(run, k, n) if k in ("validation", "test") else knowledge_row(run, k, n) for k, n in MEASURES]
+    rows = [perplexity_row(run, key, name) for key, name in PERPLEXITIES]
+    rows += [knowledge_row(run, key, name) for key, name in KNOWLEDGE]
     return Table("result", "", ["", "dense", "pruned", "change"], [r for r in rows if r],
                  notes=["Perplexity ± standard error over windows; [ ] 95 % Wilson intervals."])
-
-
-def evaluation_rows(found):
-    """Rows of one object of `espalier eval --json`."""
-    ppl = found.get("perplexity")
-    flat = ppl if isinstance(ppl, dict) else found
-    rows = []
-    if math.isfinite(number(flat.get("perplexity"))):
-        rows.append([f"perplexity, {flat.get('text')}",
-                     perplexity(number(flat.get("perplexity")), number(flat.get("perplexity_stderr")))])
-    for task, key, name in EVALUATIONS:
-        hits, n = number(member(found, task, key, "hits")), number(member(found, task, key, "questions"))
-        if n > 0:
-            rows.append([f"{name}, % of {n:.0f}", show_rate(hits / n, *wilson(hits, n))])
-    return rows
 
 
 def evaluation_tables(run):
@@ -81,13 +70,23 @@ def evaluation_tables(run):
     tables = []
     for path in sorted(run.path.glob("eval*.json")):
         found = read_json(path, run.notes)
-        rows = evaluation_rows(found)
+        # with a text alone, `espalier eval --json` puts the perplexity at the top
+        flat = found["perplexity"] if isinstance(found.get("perplexity"), dict) else found
+        rows = []
+        if math.isfinite(number(flat.get("perplexity"))):
+            rows.append([f"perplexity, {flat.get('text')}", format_perplexity(
+                number(flat.get("perplexity")), number(flat.get("perplexity_stderr")))])
+        for task, key, name in EVALUATIONS:
+            hits, n = number(member(found, task, key, "hits")), number(member(found, task, key, "questions"))
+            if n > 0:
+                rows.append([f"{name}, % of {n:.0f}", format_rate(*rate_interval(hits, n))])
         if rows:
             tables.append(Table("eval", f"{path.name}: {found.get('model')}", ["", "value"], rows))
     return tables
 
 
 def timing_table(run):
+    """Seconds of each region of the last start, over the ranks; None if they were not recorded."""
     regions = member(run.timing, "regions")
     if not isinstance(regions, dict):
         return None
@@ -96,30 +95,20 @@ def timing_table(run):
 
 
 def remarks(runs):
-    """[(run's name, remark)], each once."""
+    """[(run's name, note)], each once."""
     return [(run.name, note) for run in runs for note in dict.fromkeys(run.notes)]
 
 
-# ------------------------------------------------------------------- sweeps
-
-
-def full_flat(run):
-    """{"section.key": value} of every key but the run's own directory."""
-    flat = {f"{section}.{key}": value for section, keys in run.config.items() if isinstance(keys, dict)
-            for key, value in keys.items()}
-    flat.pop("run.dir", None)
-    return flat
-
-
 def shared_configuration(runs):
-    """What all runs have in common, and a table of what differs, as values of sweep.html."""
-    flats = [full_flat(r) for r in runs]
+    """What all configurations have in common, and a table of what differs, as values for sweep.html."""
+    flats = [{f"{section}.{key}": value for section, keys in run.config.items() if isinstance(keys, dict)
+              for key, value in keys.items() if (section, key) != ("run", "dir")} for run in runs]
     keys = list(dict.fromkeys(k for f in flats for k in f))
-    differ = [k for k in keys if len({repr(f.get(k)) for f in flats}) > 1]
-    rows = [[r.name] + [page_value(f.get(k)) for k in differ] for r, f in zip(runs, flats)]
-    table = Table("differences", "What differs", ["run"] + differ, rows, pd.DataFrame(flats), left=1 + len(differ))
-    return {"differing_keys": differ, "differences": table, "common": {k: flats[0].get(k) for k in keys if k not in differ}}
+    differing = [k for k in keys if len({repr(f.get(k)) for f in flats}) > 1]
 
+    def show(value):
+        return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
-def page_value(value):
-    return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    rows = [[run.name] + [show(f.get(k)) for k in differing] for run, f in zip(runs, flats)]
+    return {"differing_keys": differing, "common": {k: flats[0].get(k) for k in keys if k not in differing},
+            "differences": Table("differences", "What differs", ["run"] + differing, rows, left=1 + len(differing))}

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """The analysis on run directories. usage: test_analysis.py [ESPALIER MAKE_RANDOM_MODEL]
 
 sweep/ and data/ are run directories written by hand: what is expected of them is worked out in the comments here. With
@@ -130,7 +131,7 @@ class Intervals(unittest.TestCase):
 
 class Masks(unittest.TestCase):
     def test_columns(self):
-        kept = masks.columns_kept(np.array([[1 | 1 << 63, 2]], dtype=np.uint64), 70)
+        kept = masks.kept_weights(np.array([[1 | 1 << 63, 2]], dtype=np.uint64), 70)
         self.assertEqual(kept.shape, (1, 70))
         self.assertEqual(np.flatnonzero(kept[0]).tolist(), [0, 63, 65])
 
@@ -188,7 +189,7 @@ class Reading(unittest.TestCase):
         self.assertNotIn("<2:4>", html)
 
     def test_states(self):
-        """Iteration 1 gives layers.0.mlp.up_proj (5) 0.1, 2 is rolled back, 3 gives layers.1.mlp.down_proj (13) 0.05."""
+        """Iteration 1 adds 0.1 to layers.0.mlp.up_proj (5), 3 adds 0.05 to layers.1.mlp.down_proj (13); 2 is rolled back."""
         states = Run(SWEEP / "0001-agent-s0").states()
         expected = np.zeros((4, 14))
         expected[1:, 5], expected[3, 13] = 0.1, 0.05
@@ -322,7 +323,8 @@ class Tables(unittest.TestCase):
         agent = next(g for g in found if g.agent)
         table = build.by_target("m", [*found, dataclasses.replace(agent, target=0.6)], 0.45, "by-target")
         self.assertEqual(table.headers, ["method", "45 %", "60 %"])
-        self.assertEqual(next(r for r in table.rows if r[0] == agent.label), ["agent (policy)", "12.50 ± 0.71", "12.50 ± 0.71"])
+        self.assertEqual(next(r for r in table.rows if r[0] == agent.label), [
+            "agent (policy)", "12.50 ± 0.71", "12.50 ± 0.71"])
         self.assertEqual(next(r for r in table.rows if r[0].startswith("search"))[2], "–")
         self.assertIn("dense: 10.00", table.notes[0])
         self.assertIsNone(build.by_target("m", found, 0.45, "by-target"))
@@ -451,7 +453,8 @@ class Commands(unittest.TestCase):
             (self.out / name).write_text(json.dumps(spoilt), encoding="utf-8")
         for name in ("events.jsonl", "dialogue.jsonl"):
             lines = (SWEEP / "0001-agent-s0" / name).read_text(encoding="utf-8").splitlines()
-            (self.out / name).write_text("".join(json.dumps(spoil(json.loads(line))) + "\n" for line in lines), encoding="utf-8")
+            spoilt = "".join(json.dumps(spoil(json.loads(line))) + "\n" for line in lines)
+            (self.out / name).write_text(spoilt, encoding="utf-8")
         self.call("report.py", self.out)
         text = (self.out / "report.html").read_text(encoding="utf-8")
         self.assertNotIn("<b", re.sub("<(base|body)", "", text))
@@ -515,7 +518,7 @@ class RealRun(unittest.TestCase):
 
     def test_masks_are_what_the_summary_says(self):
         counted = self.run_.count_masks()
-        self.assertEqual(build.check(self.run_, counted), "masks agree")
+        self.assertEqual(build.check_masks(self.run_, counted), "masks agree")
         self.assertEqual(int(counted[1].sum()), self.run_.summary["pruned_weights"])
 
     def test_states_end_in_the_masks(self):
