@@ -52,9 +52,8 @@ static int64_t local_index(const espl_checkpoint_shape *shape, int64_t layer, in
 /* The row of the first mask bit beyond `in`, -1: there is none. */
 static int64_t stray_bits(const uint64_t *mask, int64_t out, int64_t in) {
     int64_t words = espl_mask_words(in);
-    if (in % 64 == 0) return -1;
     for (int64_t r = 0; r < out; r++)
-        if (mask[(r + 1) * words - 1] >> in % 64) return r;
+        if (mask[(r + 1) * words - 1] & ~espl_mask_columns(in, words - 1)) return r;
     return -1;
 }
 

@@ -84,11 +84,11 @@ static bool is_mine(const export *x, const char *name) {
 
 /* A row of numbers becomes +0 where the mask's bit is clear; whatever the others are, they stay. */
 static void clear_row_16(uint16_t *v, const uint64_t *mask, int64_t n) {
-    for (int64_t c = 0; c < n; c++) v[c] &= (uint16_t)(0 - (mask[c / 64] >> c % 64 & 1));
+    for (int64_t c = 0; c < n; c++) v[c] &= (uint16_t)(0 - espl_mask_row_get(mask, c));
 }
 
 static void clear_row_32(uint32_t *v, const uint64_t *mask, int64_t n) {
-    for (int64_t c = 0; c < n; c++) v[c] &= (uint32_t)(0 - (mask[c / 64] >> c % 64 & 1));
+    for (int64_t c = 0; c < n; c++) v[c] &= (uint32_t)(0 - espl_mask_row_get(mask, c));
 }
 
 static void clear_rows(const espl_linear *l, int64_t first, int64_t n, void *rows) {

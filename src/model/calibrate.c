@@ -77,7 +77,7 @@ static espl_status make_result(calibrator *c) {
 static void finish_gradients(calibrator *c) {
     for (int64_t i = 0; i < c->d.layers * ESPL_LINEAR_KINDS; i++) {
         const espl_linear *l = &c->m->layers[espl_linear_layer(i)].linears[espl_linear_kind_of(i)];
-        int64_t n = espl_tensor_surviving(l) * c->o->backward;
+        int64_t n = espl_linear_survivors(l) * c->o->backward;
         c->out->gradient[i] = n > 0 ? c->out->gradient[i] / (double)n : NAN;
     }
 }

@@ -35,75 +35,20 @@ int64_t espl_prune_pattern_count(const espl_pattern *p, int64_t out, int64_t in)
     return out * (in / p->m * espl_mask_n_m_pruned(p->n, p->m, p->m) + espl_mask_n_m_pruned(p->n, p->m, in % p->m));
 }
 
-/* ------------------------------------------------------- the least of a linear
- *
- * As a radix selection in two passes: the upper 16 bits of the keys, then the lower 15 of those in the bin that the
- * rank falls into. Counts are integers: no order of summation to keep. */
-enum { UPPER = 1 << 16, LOWER = 1 << 15 };
-
-typedef struct counting {
-    const scorer *s;
-    int32_t upper;   /* -1 in the first pass */
-    int64_t *counts; /* [UPPER] */
-} counting;
-
-static void count_row(const counting *k, int64_t r, int32_t *keys, int64_t *counts) {
-    espl_scorer_keys(k->s, r, keys);
-    for (int64_t c = 0; c < k->s->l->in; c++) {
-        if (k->upper < 0)
-            counts[keys[c] >> 15]++;
-        else if (keys[c] >> 15 == k->upper)
-            counts[keys[c] & (LOWER - 1)]++;
-    }
-}
-
-/* ranges: [threads][UPPER] counts */
-static void count_keys(const counting *k, int64_t *own, espl_workspace *ws) {
-    memset(k->counts, 0, UPPER * sizeof *k->counts);
-    memset(own, 0, (size_t)espl_tensor_threads() * UPPER * sizeof *own);
-#pragma omp parallel
-    {
-        int64_t *mine = own + espl_tensor_thread() * UPPER;
-#pragma omp for schedule(static)
-        for (int64_t r = 0; r < k->s->l->out; r++) count_row(k, r, espl_workspace_scratch(ws), mine);
-    }
-    for (int t = 0; t < espl_tensor_threads(); t++)
-        for (int64_t b = 0; b < UPPER; b++) k->counts[b] += own[(int64_t)t * UPPER + b];
-}
-
-/* The bin that holds the key of rank *rank (from 0), which becomes its rank inside the bin. */
-static int32_t find_bin(const int64_t *counts, int64_t *rank) {
-    int32_t bin = 0;
-    while (bin < UPPER - 1 && *rank >= counts[bin]) *rank -= counts[bin++];
-    return bin;
-}
-
-/* The key of that rank; *rank becomes the number of equal keys before it. */
-static espl_status find_key(const scorer *s, int64_t *rank, int32_t *key, espl_workspace *ws) {
-    counting k = {.s = s, .upper = -1};
-    int64_t *own = NULL;
-    espl_status st = espl_mem_alloc(&k.counts, UPPER, sizeof *k.counts, "key counts");
-    if (st == ESPL_OK) st = espl_mem_alloc(&own, espl_tensor_threads(), UPPER * sizeof *own, "key counts");
-    if (st == ESPL_OK) {
-        count_keys(&k, own, ws);
-        k.upper = find_bin(k.counts, rank);
-        count_keys(&k, own, ws);
-        *key = k.upper << 15 | find_bin(k.counts, rank);
-    }
-    espl_mem_free(&own);
-    espl_mem_free(&k.counts);
-    return st;
+static const int32_t *scorer_row(const void *context, int64_t r, int32_t *keys) {
+    espl_scorer_keys(context, r, keys);
+    return keys;
 }
 
 /* Layer: two passes over the rows, whose keys are computed each time rather than stored. */
 static espl_status prune_layer(const scorer *s, int64_t count, uint64_t *mask, espl_workspace *ws) {
-    int64_t out = s->l->out, in = s->l->in, survivors = espl_mask_count(mask, out, in), *equal, rank = count - 1;
-    int32_t key;
+    int64_t out = s->l->out, in = s->l->in, survivors = espl_mask_count(mask, out, in), *equal, below;
     if (count < 0 || count > survivors)
         return ESPL_FAIL(ESPL_USAGE, "cannot prune %" PRId64 " of %" PRId64 " surviving weights", count, survivors);
     if (count == 0) return ESPL_OK;
-    ESPL_TRY(find_key(s, &rank, &key, ws));
     ESPL_TRY(espl_mem_alloc(&equal, out, sizeof *equal, "ties"));
+    espl_select_matrix keys_of_all = {.rows = out, .columns = in, .row = scorer_row, .context = s};
+    int32_t key = espl_select_rank(&keys_of_all, count - 1, &below, ws);
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < out; r++) {
         int32_t *keys = espl_workspace_scratch(ws);
@@ -111,7 +56,7 @@ static espl_status prune_layer(const scorer *s, int64_t count, uint64_t *mask, e
         for (int64_t c = 0; c < in; c++) equal[r] += keys[c] == key;
         espl_select_below(keys, in, key, mask + r * s->words);
     }
-    for (int64_t r = 0, ties = rank + 1; r < out; r++) {
+    for (int64_t r = 0, ties = count - below; r < out; r++) {
         equal[r] = espl_min_i64(equal[r], ties);
         ties -= equal[r];
     }
@@ -141,7 +86,7 @@ espl_status espl_prune_linear(const espl_linear *l, const espl_scoring *by, cons
         for (int64_t r = 0; r < l->out; r++) {
             int32_t *keys = espl_workspace_scratch(ws);
             espl_scorer_keys(&s, r, keys);
-            espl_select_n_m(keys, l->in, p, mask + r * s.words);
+            espl_select_n_m(keys, l->in, p->n, p->m, mask + r * s.words);
         }
     }
     espl_scorer_destroy(&s);
@@ -150,7 +95,5 @@ espl_status espl_prune_linear(const espl_linear *l, const espl_scoring *by, cons
 
 int64_t espl_prune_linear_bytes(espl_score score, const espl_pattern *p, int64_t out, int64_t in) {
     int64_t bytes = espl_scorer_bytes(score, out, in), row = out * (int64_t)sizeof(int64_t);
-    int64_t counts = (1 + espl_tensor_threads()) * UPPER * (int64_t)sizeof(int64_t);
-    if (p->group == ESPL_GROUP_ROW) return bytes + row;
-    return p->group == ESPL_GROUP_LAYER ? bytes + espl_max_i64(row, counts) : bytes;
+    return espl_pattern_is_n_m(*p) ? bytes : bytes + row;
 }

@@ -135,16 +135,7 @@ void espl_scorer_keys(const scorer *s, int64_t r, int32_t *keys) {
             const float *gradient = s->by->gradient + r * in + c0;
             for (int64_t c = 0; c < n; c++) w[c] *= norm[c] + gradient[c];
         }
-        memcpy(keys + c0, w, (size_t)n * sizeof *w);
-        for (int64_t c = 0; c < n; c++) {
-            int32_t key = keys[c0 + c] & INT32_MAX;
-            keys[c0 + c] = key < KEY_NAN ? key : KEY_NAN;
-        }
+        espl_select_keys(w, n, keys + c0);
     }
-    for (int64_t c0 = 0; c0 < in; c0 += HALF) {
-        uint32_t bits = (uint32_t)(row[c0 / ESPL_MASK_BITS] >> (c0 % ESPL_MASK_BITS));
-        if (bits == UINT32_MAX) continue;
-        for (int64_t c = 0; c < espl_min_i64(HALF, in - c0); c++)
-            keys[c0 + c] = bits >> c & 1 ? keys[c0 + c] : KEY_PRUNED;
-    }
+    espl_select_mark_pruned(row, in, keys);
 }

@@ -22,6 +22,7 @@ typedef struct surgeon {
     int32_t *keys;  /* [out, columns of a block] */
     double *loss;   /* [out], added in row order: the same sum for any number of threads */
     int64_t words;
+    espl_workspace *ws;
 } surgeon;
 
 /* Columns first .. last - 1. */
@@ -34,9 +35,7 @@ static void surgeon_keys(const surgeon *s, int64_t r, columns c, int32_t *keys) 
     const float *w = s->w + r * s->l->in, *factor = s->o->factor;
     for (int64_t i = c.first; i < c.last; i++) {
         float d = factor[i * s->l->in + i], e = w[i] * w[i] / (d * d);
-        int32_t key;
-        memcpy(&key, &e, sizeof e);
-        keys[i - c.first] = key < KEY_NAN ? key & INT32_MAX : KEY_NAN;
+        espl_select_keys(&e, 1, &keys[i - c.first]);
     }
 }
 
@@ -54,37 +53,31 @@ static void surgeon_clear(const surgeon *s, int64_t r, columns c, const uint64_t
         if (!espl_mask_row_get(kept, i - c.first)) espl_mask_row_clear(row, i);
 }
 
-/* Keys of n columns in all rows that are <= limit. */
-static int64_t surgeon_count(const surgeon *s, int64_t n, int32_t limit) {
-    int64_t count = 0;
-#pragma omp parallel for schedule(static) reduction(+ : count)
-    for (int64_t r = 0; r < s->l->out; r++) {
-        int32_t row = 0;
-        for (int64_t c = 0; c < n; c++) row += s->keys[r * n + c] <= limit;
-        count += row;
-    }
-    return count;
+typedef struct block_keys {
+    const int32_t *keys; /* [out, n] */
+    int64_t n;
+} block_keys;
+
+static const int32_t *block_row(const void *context, int64_t r, int32_t *scratch) {
+    const block_keys *b = context;
+    (void)scratch;
+    return b->keys + r * b->n;
 }
 
 /* Layer: the lowest keys among all rows of the block; among equals the lower row, then the lower column. */
 static void surgeon_select_layer(surgeon *s, columns c) {
     int64_t n = c.last - c.first, k = surgeon_share(s->o->count, c, s->l->in);
     if (k == 0) return;
-    /* Bisection for the k-th lowest key: fewer than k keys are <= lo, at least k are <= hi. */
-    int32_t lo = -1, hi = KEY_NAN;
-    while (hi > lo + 1) {
-        int32_t middle = (int32_t)(((int64_t)lo + hi) / 2);
-        if (surgeon_count(s, n, middle) >= k)
-            hi = middle;
-        else
-            lo = middle;
-    }
-    int64_t ties = k - (hi > 0 ? surgeon_count(s, n, hi - 1) : 0);
+    block_keys b = {s->keys, n};
+    espl_select_matrix m = {.rows = s->l->out, .columns = n, .row = block_row, .context = &b};
+    int64_t below;
+    int32_t highest = espl_select_rank(&m, k - 1, &below, s->ws);
+    int64_t ties = k - below;
     for (int64_t r = 0; r < s->l->out; r++) {
         const int32_t *keys = s->keys + r * n;
         for (int64_t i = 0; i < n; i++) {
-            if (keys[i] > hi || (keys[i] == hi && ties <= 0)) continue;
-            ties -= keys[i] == hi;
+            if (keys[i] > highest || (keys[i] == highest && ties <= 0)) continue;
+            ties -= keys[i] == highest;
             espl_mask_row_clear(s->mask + r * s->words, c.first + i);
         }
     }
@@ -121,7 +114,7 @@ static void surgeon_row(surgeon *s, int64_t r, columns c, float *err) {
             uint64_t kept = ~UINT64_C(0);
             columns group = {i, espl_min_i64(i + p.m, in)};
             surgeon_keys(s, r, group, keys);
-            espl_select_n_m(keys, group.last - group.first, &p, &kept);
+            espl_select_n_m(keys, group.last - group.first, p.n, p.m, &kept);
             surgeon_clear(s, r, group, &kept);
         }
         float e = espl_mask_row_get(row, i) ? 0 : w[i] / u[i];
@@ -144,7 +137,7 @@ double espl_prune_sparsegpt_flops(int64_t out, int64_t in, int64_t block, int64_
 
 espl_status espl_prune_sparsegpt(const espl_linear *l, const espl_sparsegpt_options *o, uint64_t *mask, float *weight,
                                  double *loss, espl_workspace *ws) {
-    surgeon s = {.l = l, .o = o, .mask = mask, .w = weight, .words = espl_mask_words(l->in)};
+    surgeon s = {.l = l, .o = o, .mask = mask, .w = weight, .words = espl_mask_words(l->in), .ws = ws};
     int64_t out = l->out, in = l->in;
     espl_status st;
     if (o->block < 1 || o->block > ESPL_SPARSEGPT_BLOCK_MAX)

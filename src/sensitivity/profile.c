@@ -32,7 +32,7 @@ espl_status espl_sensitivity_row(const espl_model *m, const espl_calibration *c,
         return ESPL_FAIL(ESPL_INTERNAL, "no statistics of linear %lld on this rank", (long long)index);
     int64_t weights = l->out * l->in;
     *row = (espl_profile_row){.weights = weights,
-                              .pruned = weights - espl_tensor_surviving(l),
+                              .pruned = weights - espl_linear_survivors(l),
                               .s = NAN,
                               .g = espl_calibration_gradient(c, index),
                               .z_s = NAN,

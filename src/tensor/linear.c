@@ -29,8 +29,8 @@ static inline void mask_few(float *p, const uint32_t *keep, size_t n) {
 /* Clears the floats whose mask bit is 0. c0 is a multiple of 8; bytes of a word run from low to high columns. */
 void espl_mask_apply(float *p, const uint64_t *row, int64_t c0, int64_t n) {
     int64_t i = 0;
-    for (; i + 8 <= n; i += 8) mask_few(p + i, keep_rows[row[(c0 + i) / 64] >> ((c0 + i) % 64) & 0xFF], 8);
-    if (i < n) mask_few(p + i, keep_rows[row[(c0 + i) / 64] >> ((c0 + i) % 64) & 0xFF], (size_t)(n - i));
+    for (; i + 8 <= n; i += 8) mask_few(p + i, keep_rows[espl_mask_row_bits(row, c0 + i, 8)], 8);
+    if (i < n) mask_few(p + i, keep_rows[espl_mask_row_bits(row, c0 + i, 8)], (size_t)(n - i));
 }
 
 /* Weights [r, c0 .. c0 + n) of the linear as f32. */

@@ -17,6 +17,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include "espalier/model/masks.h"
 #include "espalier/model/shape.h"
 #include "espalier/sensitivity.h"
 
@@ -27,7 +28,7 @@ typedef struct bench {
     espl_model *m;
     int64_t window, forward, backward, rounds, cpu;
     int64_t pruned; /* percent */
-    uint64_t *bits; /* masks of this rank's linears */
+    espl_masks masks;
     int32_t *ids;
     espl_profile_row *rows;
     float *a, *b, *y;
@@ -96,21 +97,18 @@ static espl_status make_operands(bench *b) {
 
 /* Random masks, about `pruned` percent. */
 static espl_status prune(bench *b) {
-    const espl_model_config *c = espl_model_config_of(b->m);
-    int64_t words = 0, at = 0, n = c->layers * ESPL_LINEAR_KINDS;
-    const espl_linear *l;
-    for (int64_t i = 0; i < n; i++)
-        if ((l = espl_model_linear(b->m, i))) words += l->out * espl_mask_words(l->in);
-    ESPL_TRY(espl_mem_alloc(&b->bits, words, sizeof *b->bits, "masks"));
-    for (int64_t i = 0; i < n; i++) {
-        if (!(l = espl_model_linear(b->m, i))) continue;
+    ESPL_TRY(espl_masks_create(&b->masks, b->m, false));
+    for (int64_t i = b->masks.linears.first; i < b->masks.linears.last; i++) {
+        const espl_linear *l = espl_model_linear(b->m, i);
+        int64_t words = espl_mask_words(l->in);
         espl_rng rng;
         espl_rng_seed(&rng, 1, (uint64_t)i, 1);
-        for (int64_t w = 0; w < l->out * espl_mask_words(l->in) * 64; w++)
-            if (espl_rng_below(&rng, 100) >= b->pruned) b->bits[at + w / 64] |= UINT64_C(1) << w % 64;
-        ESPL_TRY(espl_model_set_mask(b->m, i, b->bits + at));
-        at += l->out * espl_mask_words(l->in);
+        for (int64_t r = 0; r < l->out; r++)
+            for (int64_t c = 0; c < words * ESPL_MASK_BITS; c++) /* draws for the padding too, as ever: same masks */
+                if (espl_rng_below(&rng, 100) < b->pruned && c < l->in)
+                    espl_mask_row_clear(espl_masks_of(&b->masks, i) + r * words, c);
     }
+    espl_masks_apply(&b->masks);
     return ESPL_OK;
 }
 
@@ -200,8 +198,9 @@ int main(int argc, char **argv) {
     if (b.rounds < 1 || b.rounds > MOST_ROUNDS || argc < 2) return 2;
     espl_status st = espl_comm_agree(b.c, run(&b, argv[1]));
     if (st != ESPL_OK && espl_comm_rank(b.c) == 0) fprintf(stderr, "%s\n", espl_base_error_text());
-    void *const mine[] = {&b.a, &b.b, &b.y, &b.ids, &b.rows, &b.bits};
+    void *const mine[] = {&b.a, &b.b, &b.y, &b.ids, &b.rows};
     for (size_t i = 0; i < sizeof mine / sizeof *mine; i++) espl_mem_free(mine[i]);
+    espl_masks_free(&b.masks);
     espl_model_close(&b.m);
     espl_comm_destroy(&b.c);
     return espl_status_exit_code(st);

@@ -39,7 +39,7 @@ static uint64_t *make_mask(const espl_tensor_info *t, int64_t linear) {
     uint64_t *mask = calloc((size_t)(t->dims[0] * words), sizeof *mask);
     for (int64_t row = 0; row < t->dims[0]; row++)
         for (int64_t c = 0; c < t->dims[1]; c++)
-            if (!pruned(linear, row, c)) mask[row * words + c / 64] |= (uint64_t)1 << c % 64;
+            if (!pruned(linear, row, c)) espl_mask_row_set(mask + row * words, c);
     return mask;
 }
 

@@ -174,8 +174,7 @@ static void set_masks(run *r, bool on) {
             r->masks[i] = calloc((size_t)(l->out * words), sizeof **r->masks);
             for (int64_t row = 0; row < l->out; row++)
                 for (int64_t c = 0; c < l->in; c++)
-                    if ((row * 31 + c * 17 + i * 5) % 10 >= 3)
-                        r->masks[i][row * words + c / 64] |= UINT64_C(1) << c % 64;
+                    if ((row * 31 + c * 17 + i * 5) % 10 >= 3) espl_mask_row_set(r->masks[i] + row * words, c);
         }
         check(r, espl_model_set_mask(r->m, i, on ? r->masks[i] : NULL) == ESPL_OK, "mask");
         if (!on) free(r->masks[i]);

@@ -98,7 +98,7 @@ static void print_linear(run *r, const char *method, int64_t i, bool updated) {
 static void check_effect(run *r, int64_t i, bool updated) {
     const espl_linear *l = espl_model_linear(r->m, r->first + i);
     check(r, l->mask == r->masks.bits[i] && (l->weight == r->masks.updates[i]) == updated, "in effect in the model");
-    check(r, l->out * l->in - espl_tensor_surviving(l) == r->counts[r->first + i], "count");
+    check(r, l->out * l->in - espl_linear_survivors(l) == r->counts[r->first + i], "count");
     for (int64_t k = 0; updated && k < l->out * l->in; k++) {
         float w;
         espl_tensor_widen((const char *)l->weight + (size_t)k * espl_dtype_size(l->dtype), l->dtype, 1, &w);
@@ -196,7 +196,7 @@ static espl_status survivors_of_layer_0(void *context, int64_t stage, double *va
     *value = (double)stage;
     for (int64_t i = 0; i < r->mine; i++)
         if (espl_linear_layer(r->first + i) == 0)
-            *value += (double)espl_tensor_surviving(espl_model_linear(r->m, r->first + i));
+            *value += (double)espl_linear_survivors(espl_model_linear(r->m, r->first + i));
     espl_comm_broadcast(r->c, value, sizeof *value, 0); /* layer 0 is rank 0's */
     return ESPL_OK;
 }

@@ -20,6 +20,11 @@ typedef struct espl_linear {
     const float *bias;    /* [out] or NULL; borrowed */
 } espl_linear;
 
+/* Number of weights that the mask leaves. */
+static inline int64_t espl_linear_survivors(const espl_linear *l) {
+    return l->mask ? espl_mask_count(l->mask, l->out, l->in) : l->out * l->in;
+}
+
 /* y[i] = x W_i^T + b_i for n <= 8 linears that share their input x [T, in]; y[i] is [T, out_i]. With `accumulate` the
  * product is added to y[i] (a residual connection). */
 void espl_tensor_linear(const espl_linear *linears, int n, const float *x, int64_t T, float *const *y, bool accumulate,

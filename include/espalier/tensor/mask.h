@@ -21,15 +21,29 @@ static inline int64_t espl_mask_bytes(int64_t out, int64_t in) {
 static inline bool espl_mask_row_get(const uint64_t *row, int64_t c) {
     return row[c / ESPL_MASK_BITS] >> (c % ESPL_MASK_BITS) & 1;
 }
+static inline void espl_mask_row_set(uint64_t *row, int64_t c) {
+    row[c / ESPL_MASK_BITS] |= UINT64_C(1) << (c % ESPL_MASK_BITS);
+}
 static inline void espl_mask_row_clear(uint64_t *row, int64_t c) {
     row[c / ESPL_MASK_BITS] &= ~(UINT64_C(1) << (c % ESPL_MASK_BITS));
 }
 
-/* The bits of word w of a row that stand for columns: all of them but in the last word of a row. */
-static inline uint64_t espl_mask_columns(int64_t in, int64_t w) {
-    int64_t left = in - w * ESPL_MASK_BITS;
-    return left >= ESPL_MASK_BITS ? ~UINT64_C(0) : (UINT64_C(1) << left) - 1;
+/* The lowest n bits: columns 0 .. n - 1 of a word, 0 <= n <= 64. */
+static inline uint64_t espl_mask_low_bits(int64_t n) {
+    return n >= ESPL_MASK_BITS ? ~UINT64_C(0) : (UINT64_C(1) << n) - 1;
 }
+/* The bits of columns c .. c + n - 1, the lowest first. They must lie in one word: n is 8, 16, 32 or 64, and c a
+ * multiple of n. */
+static inline uint64_t espl_mask_row_bits(const uint64_t *row, int64_t c, int64_t n) {
+    return row[c / ESPL_MASK_BITS] >> (c % ESPL_MASK_BITS) & espl_mask_low_bits(n);
+}
+/* Clears the bits of columns c .. c + 63 that are set in `bits`. c is a multiple of 64. */
+static inline void espl_mask_row_clear_bits(uint64_t *row, int64_t c, uint64_t bits) {
+    row[c / ESPL_MASK_BITS] &= ~bits;
+}
+
+/* The bits of word w of a row that stand for columns: all of them but in the last word of a row. */
+static inline uint64_t espl_mask_columns(int64_t in, int64_t w) { return espl_mask_low_bits(in - w * ESPL_MASK_BITS); }
 
 /* Survivors of a row. */
 static inline int64_t espl_mask_row_count(const uint64_t *row, int64_t in) {

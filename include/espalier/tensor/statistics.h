@@ -14,9 +14,6 @@ void espl_tensor_square_sums(const float *x, int64_t T, int64_t C, double *sums)
 /* gram [C, C] += x^T x, the lower triangle (columns up to the row's number) only. x [T, C]. */
 void espl_tensor_gram(const float *x, int64_t T, int64_t C, float *gram);
 
-/* Number of weights whose mask bit is set. */
-int64_t espl_tensor_surviving(const espl_linear *l);
-
 /* *out = the k-th smallest (from 0), k = floor(fraction * (n - 1)), of the scores |W| * norm (float) over the n
  * surviving weights; NAN if no weight survives. Exact, and without a copy of the scores. norm [in], >= 0; fraction in
  * [0, 1]. ESPL_NOMEM. */

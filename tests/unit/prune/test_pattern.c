@@ -64,7 +64,7 @@ static void drop_least(int64_t r0, int64_t r1, int64_t c0, int64_t c1) {
 static int64_t lost(const uint64_t *mask) {
     espl_linear l = m.l;
     l.mask = mask;
-    return l.out * l.in - espl_tensor_surviving(&l);
+    return l.out * l.in - espl_linear_survivors(&l);
 }
 
 static void prune(const char *pattern, int64_t count) {

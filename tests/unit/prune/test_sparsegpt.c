@@ -179,7 +179,7 @@ static void run_reference(reference *f, const espl_sparsegpt_options *o) {
 static void compare(const reference *f, const uint64_t *mask, const float *weight, double loss, int64_t count) {
     int64_t lost = 0;
     for (int64_t i = 0; i < OUT * IN; i++) {
-        bool gone = !(mask[i / IN * WORDS + i % IN / 64] >> (i % IN % 64) & 1);
+        bool gone = !espl_mask_row_get(mask + i / IN * WORDS, i % IN);
         lost += gone;
         assert_int_equal(gone, f->gone[i]);
         if (gone) assert_true(weight[i] == 0);

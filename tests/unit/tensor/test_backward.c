@@ -88,7 +88,7 @@ typedef struct made_linear {
 } made_linear;
 
 static bool kept(const made_linear *m, int64_t r, int64_t c) {
-    return !m->mask || (m->mask[r * espl_mask_words(m->l.in) + c / 64] >> (c % 64) & 1);
+    return !m->mask || espl_mask_row_get(m->mask + r * espl_mask_words(m->l.in), c);
 }
 
 static made_linear make_linear(int64_t out, int64_t in, espl_dtype d, bool masked) {
@@ -414,7 +414,7 @@ static void check_quantile(int64_t out, int64_t in, espl_dtype d, bool masked, b
     qsort(scores, (size_t)n, sizeof *scores, ascending);
     double got;
     assert_int_equal(espl_tensor_score_quantile(&m.l, norm, fraction, &got, ws), ESPL_OK);
-    assert_int_equal(espl_tensor_surviving(&m.l), n);
+    assert_int_equal(espl_linear_survivors(&m.l), n);
     assert_true(got == (double)scores[(int64_t)floor(fraction * (double)(n - 1))]);
     free(norm), free(scores);
     free_linear(&m);
@@ -437,7 +437,7 @@ static void quantile_of_nothing_is_nan(void **state) {
     for (int r = 0; r < 4; r++) m.mask[r * 2 + 1] = ~UINT64_C(0) << 6; /* bits past column 69 mean nothing */
     assert_int_equal(espl_tensor_score_quantile(&m.l, norm, 0.1, &got, ws), ESPL_OK);
     assert_true(isnan(got));
-    assert_int_equal(espl_tensor_surviving(&m.l), 0);
+    assert_int_equal(espl_linear_survivors(&m.l), 0);
     free(norm);
     free_linear(&m);
 }

@@ -47,7 +47,7 @@ typedef struct made_linear {
 } made_linear;
 
 static bool kept(const made_linear *m, int64_t r, int64_t c) {
-    return !m->mask || (m->mask[r * espl_mask_words(m->l.in) + c / 64] >> (c % 64) & 1);
+    return !m->mask || espl_mask_row_get(m->mask + r * espl_mask_words(m->l.in), c);
 }
 
 static made_linear make_linear(int64_t out, int64_t in, espl_dtype d, bool masked, bool biased) {
