@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Checks what the compiler does not: includes between rooms, circles of files, shared names, machine paths, documents,
-function lengths, format, shell scripts.
+function lengths, format, shell scripts, spelling.
 
 One line per finding, then a summary; exit status 1 when there is a finding. Tools that are not installed are named and
 skipped. Standard library only; run from anywhere: tests/lint/lint.py [-v] [repository root]
@@ -234,6 +234,17 @@ def check_shell(root, names):
         found(*match.groups())
 
 
+def check_spelling(root, names):
+    """codespell with .codespellrc; tests/lint/words.txt is what it must not complain about."""
+    tool = shutil.which("codespell")
+    if not tool:
+        notes.append("no codespell: spelling not checked")
+        return
+    run = subprocess.run([tool, *names], cwd=root, capture_output=True, text=True)
+    for match in re.finditer(r"^(?:\./)?([^:\n]+):(\d+): (.* ==> .*)$", run.stdout, re.M):
+        found(*match.groups())
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("root", nargs="?", default=os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
@@ -250,6 +261,7 @@ def main():
     check_definitions(root, names)
     check_format(root, names)
     check_shell(root, names)
+    check_spelling(root, names)
     for text in findings:
         print(text)
     for what, lines in postponed.items():

@@ -42,15 +42,18 @@ def lint(files):
 
 
 class Lint(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.clean = lint(CLEAN)
+
     def planted(self, name, text, expected):
-        self.assertNotIn(expected, lint(CLEAN))
+        self.assertNotIn(expected, self.clean)
         self.assertIn(expected, lint({**CLEAN, name: text}))
 
     def test_clean_repository_has_no_finding(self):
-        out = lint(CLEAN)
-        self.assertIn("0 findings", out)
-        self.assertNotIn(".c:", out)
-        self.assertNotIn(".h:", out)
+        self.assertIn("0 findings", self.clean)
+        self.assertNotIn(".c:", self.clean)
+        self.assertNotIn(".h:", self.clean)
 
     def test_room_below_includes_no_room_above(self):
         self.planted("src/low/x.c", SPDX + '#include "espalier/high.h"\n', "src/low/x.c:3: room low may not include room high")
@@ -103,6 +106,10 @@ class Lint(unittest.TestCase):
 
     def test_external_name_without_prefix(self):
         self.planted("src/high/x.c", SPDX + "int length(void) { return 1; }\n", "length has external linkage and no prefix")
+
+    @unittest.skipUnless(shutil.which("codespell"), "needs codespell")
+    def test_misspelled_word(self):
+        self.planted("notes.md", "We rec" + "ieve it.\n", "notes.md:1: rec" + "ieve ==> receive")
 
     def test_long_function(self):
         body = "    x++;\n" * 90
