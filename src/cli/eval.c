@@ -90,11 +90,12 @@ static int64_t context_of(const evaluation *e) {
 static espl_status read_mmlu(evaluation *e) {
     const cli_options *o = e->o;
     espl_mmlu_options q = {.dir = o->mmlu,
-                           .split = o->mmlu_split ? o->mmlu_split : "test",
+                           .split = ESPL_MMLU_SPLIT_TEST,
                            .shots = o->shots,
                            .context = context_of(e),
                            .questions = o->questions,
                            .seed = (uint64_t)o->seed};
+    if (o->mmlu_split) (void)espl_mmlu_split_parse(o->mmlu_split, &q.split);
     return style_of(o, &q.style) == ESPL_OK ? espl_mmlu_read(e->c, e->t, &q, &e->r.mmlu) : ESPL_USAGE;
 }
 

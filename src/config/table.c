@@ -68,8 +68,6 @@ static const char *choice_name(const espl_choice *choices, int value) {
 
 const char *espl_sample_name(espl_sample s) { return choice_name(choices_of_sample, (int)s); }
 
-const char *espl_mmlu_split_name(espl_mmlu_split s) { return choice_name(choices_of_mmlu_split, (int)s); }
-
 /* ------------------------------------------------------------------ rows */
 
 #define SIZE_CHECK_TEXT(type_)

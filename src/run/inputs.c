@@ -111,7 +111,7 @@ static espl_status inputs_read_questions(espl_job *j, const char *mmlu, espl_mml
     int64_t context = j->config.max_positions > 0 ? j->config.max_positions : DEFAULT_CONTEXT;
     if (*mmlu) {
         espl_mmlu_options m = {.dir = mmlu,
-                               .split = espl_mmlu_split_name(split),
+                               .split = split,
                                .style = o->probes_mmlu_style,
                                .shots = o->probes_mmlu_shots,
                                .context = context,

@@ -142,7 +142,7 @@ static void golden_mmlu(run *r) {
     for (int style = 0; style < ESPL_MMLU_STYLE_COUNT; style++) {
         espl_mmlu set;
         espl_mmlu_options q = {
-            .dir = dir, .split = "test", .shots = 2, .context = 320, .style = (espl_mmlu_style)style};
+            .dir = dir, .split = ESPL_MMLU_SPLIT_TEST, .shots = 2, .context = 320, .style = (espl_mmlu_style)style};
         espl_model_options o = {.batch_tokens = BATCH};
         check(r, espl_mmlu_read(r->c, r->t, &q, &set) == ESPL_OK, "golden MMLU");
         if (!set.n) continue;

@@ -5,8 +5,8 @@
 
 #include "espalier/checkpoint.h"
 #include "espalier/model/model.h"
-#include "espalier/tensor/mask.h"
 #include "espalier/run/checkpoint_shape.h"
+#include "espalier/tensor/mask.h"
 
 typedef struct maker {
     espl_comm *c;

@@ -28,17 +28,6 @@ typedef enum espl_sample {
 #undef X
 } espl_sample;
 
-/* MMLU's files. X(name, name in a configuration, which is also the directory's) */
-#define ESPL_MMLU_SPLIT_LIST(X)                                                                                        \
-    X(VAL, "val")                                                                                                      \
-    X(TEST, "test")                                                                                                    \
-    X(DEV, "dev")
-typedef enum espl_mmlu_split {
-#define X(name, text) ESPL_MMLU_SPLIT_##name,
-    ESPL_MMLU_SPLIT_LIST(X)
-#undef X
-} espl_mmlu_split;
-
 /* -------------------------------------------------------------- options
  *
  * What a changed option means when a run is resumed, or when a sweep finds a run directory:
@@ -205,8 +194,7 @@ bool espl_config_is_oneshot(const espl_config *o);
  * prune.pattern is none of the patterns. */
 espl_status espl_config_method(const espl_config *o, espl_method_options *p);
 
-/* Local. Names in a configuration: "random", "val". Static storage. */
+/* Local. Name in a configuration: "random". Static storage. */
 const char *espl_sample_name(espl_sample s);
-const char *espl_mmlu_split_name(espl_mmlu_split s);
 
 #endif

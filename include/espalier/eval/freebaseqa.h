@@ -26,6 +26,8 @@ typedef enum espl_freebaseqa_mode {
 } espl_freebaseqa_mode;
 /* Local. "llm-kick"; "?" for other numbers. Static storage. */
 const char *espl_freebaseqa_mode_name(espl_freebaseqa_mode m);
+/* Local. False if no mode has this name; *out is then unchanged. */
+bool espl_freebaseqa_mode_parse(const char *name, espl_freebaseqa_mode *out);
 
 typedef struct espl_freebaseqa_options {
     const char *path;

@@ -15,6 +15,18 @@
 
 enum { ESPL_MMLU_CHOICES = 4 };
 
+/* Which files hold the questions. X(name, label, which is also the directory's name) */
+#define ESPL_MMLU_SPLIT_LIST(X)                                                                                        \
+    X(VAL, "val")                                                                                                      \
+    X(TEST, "test")                                                                                                    \
+    X(DEV, "dev")
+typedef enum espl_mmlu_split {
+#define X(name, label) ESPL_MMLU_SPLIT_##name,
+    ESPL_MMLU_SPLIT_LIST(X)
+#undef X
+        ESPL_MMLU_SPLIT_COUNT
+} espl_mmlu_split;
+
 /* Wording of the prompt. X(name, label) */
 #define ESPL_MMLU_STYLE_LIST(X)                                                                                        \
     X(HENDRYCKS, "hendrycks")                                                                                          \
@@ -39,15 +51,19 @@ typedef enum espl_mmlu_category {
         ESPL_MMLU_CATEGORY_COUNT
 } espl_mmlu_category;
 
-/* Local. "lm-eval", "social sciences"; "?" for other numbers. Static storage. */
+/* Local. "val", "lm-eval", "social sciences"; "?" for other numbers. Static storage. */
+const char *espl_mmlu_split_name(espl_mmlu_split s);
 const char *espl_mmlu_style_name(espl_mmlu_style s);
 const char *espl_mmlu_category_name(espl_mmlu_category c);
+/* Local. False if nothing has this name; *out is then unchanged. */
+bool espl_mmlu_split_parse(const char *name, espl_mmlu_split *out);
+bool espl_mmlu_style_parse(const char *name, espl_mmlu_style *out);
 /* Local. The category of a subject in hendrycks/test's categories.py; ESPL_MMLU_OTHER for unknown subjects. */
 espl_mmlu_category espl_mmlu_category_of(const char *subject);
 
 typedef struct espl_mmlu_options {
-    const char *dir;   /* holds dev/<subject>_dev.csv and <split>/<subject>_<split>.csv */
-    const char *split; /* "test", "val" or "dev" */
+    const char *dir; /* holds dev/<subject>_dev.csv and <split>/<subject>_<split>.csv */
+    espl_mmlu_split split;
     espl_mmlu_style style;
     int64_t shots;     /* maximum number of examples from dev; the last ones are dropped while the prompt is too long */
     int64_t context;   /* maximum prompt length in tokens; a prompt that is too long without shots is cut on the left */

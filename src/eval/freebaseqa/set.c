@@ -24,6 +24,12 @@ const char *espl_freebaseqa_mode_name(espl_freebaseqa_mode m) {
     return (unsigned)m < ESPL_FREEBASEQA_MODE_COUNT ? freebaseqa_mode_labels[m] : "?";
 }
 
+bool espl_freebaseqa_mode_parse(const char *name, espl_freebaseqa_mode *out) {
+    for (int i = 0; i < ESPL_FREEBASEQA_MODE_COUNT; i++)
+        if (strcmp(freebaseqa_mode_labels[i], name) == 0) return *out = (espl_freebaseqa_mode)i, true;
+    return false;
+}
+
 void espl_freebaseqa_free(espl_freebaseqa *f) {
     espl_prompts_free(&f->prompts);
     espl_mem_free(&f->questions);

@@ -15,16 +15,6 @@
 #include "prompt_builder.h"
 #include "sample.h"
 
-static const char *const mmlu_style_labels[] = {
-#define X(name, label) label,
-    ESPL_MMLU_STYLE_LIST(X)
-#undef X
-};
-
-const char *espl_mmlu_style_name(espl_mmlu_style s) {
-    return (unsigned)s < ESPL_MMLU_STYLE_COUNT ? mmlu_style_labels[s] : "?";
-}
-
 void espl_mmlu_free(espl_mmlu *m) {
     espl_mem_free(&m->subjects);
     espl_mem_free(&m->questions);
@@ -53,7 +43,7 @@ static espl_status mmlu_choose_questions(const espl_mmlu_source *s, const espl_m
         int32_t answer = espl_csv_cell(&s->subjects[subject].asked, row, MMLU_COLUMN_ANSWER)[0] - 'A';
         out->questions[i] = (espl_mmlu_question){.subject = subject, .row = row, .answer = answer};
     }
-    if (out->n == 0) st = ESPL_FAIL(ESPL_FORMAT, "%s/%s: no questions", o->dir, o->split);
+    if (out->n == 0) st = ESPL_FAIL(ESPL_FORMAT, "%s/%s: no questions", o->dir, espl_mmlu_split_name(o->split));
 done:
     espl_mem_free(&chosen);
     return st;

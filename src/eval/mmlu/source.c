@@ -47,18 +47,19 @@ static int mmlu_compare_names(const void *a, const void *b) {
 /* The subjects of the split, sorted: directory order differs between file systems, results must not. */
 static espl_status mmlu_list_subjects(espl_mmlu_source *s, const espl_mmlu_options *o) {
     char path[MMLU_PATH_BYTES], name[ESPL_MMLU_SUBJECT_MAX];
+    const char *split = espl_mmlu_split_name(o->split);
     espl_status st = ESPL_OK;
-    snprintf(path, sizeof path, "%s/%s", o->dir, o->split);
+    snprintf(path, sizeof path, "%s/%s", o->dir, split);
     DIR *d = opendir(path);
     if (!d) return ESPL_FAIL(ESPL_IO, "%s: %s", path, strerror(errno));
     for (struct dirent *e; (e = readdir(d));) {
-        if (!mmlu_subject_of_file(e->d_name, o->split, name)) continue;
+        if (!mmlu_subject_of_file(e->d_name, split, name)) continue;
         ESPL_CHECK(st, done, espl_mem_resize(&s->subjects, s->n + 1, sizeof *s->subjects, "subjects"));
         s->subjects[s->n] = (espl_mmlu_source_subject){0};
         snprintf(s->subjects[s->n++].name, ESPL_MMLU_SUBJECT_MAX, "%s", name);
     }
     if (s->n == 0) {
-        st = ESPL_FAIL(ESPL_IO, "%s: no file named <subject>_%s.csv", path, o->split);
+        st = ESPL_FAIL(ESPL_IO, "%s: no file named <subject>_%s.csv", path, split);
         goto done;
     }
     qsort(s->subjects, (size_t)s->n, sizeof *s->subjects, mmlu_compare_names);
@@ -69,11 +70,12 @@ done:
 
 espl_status espl_mmlu_source_read(const espl_mmlu_options *o, espl_mmlu_source *out) {
     char path[MMLU_PATH_BYTES];
+    const char *split = espl_mmlu_split_name(o->split);
     *out = (espl_mmlu_source){.style = o->style};
     ESPL_TRY(mmlu_list_subjects(out, o));
     for (int64_t i = 0; i < out->n; i++) {
         espl_mmlu_source_subject *s = &out->subjects[i];
-        snprintf(path, sizeof path, "%s/%s/%s_%s.csv", o->dir, o->split, s->name, o->split);
+        snprintf(path, sizeof path, "%s/%s/%s_%s.csv", o->dir, split, s->name, split);
         ESPL_TRY(mmlu_read_file(path, &s->asked));
         snprintf(path, sizeof path, "%s/dev/%s_dev.csv", o->dir, s->name);
         if (o->shots > 0) ESPL_TRY(mmlu_read_file(path, &s->dev));

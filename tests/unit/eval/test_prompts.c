@@ -40,7 +40,8 @@ static int number_of(const cJSON *item, const char *key) {
 }
 
 static void check_mmlu(const cJSON *item, const char *dir) {
-    espl_mmlu_options o = {.dir = dir, .split = "test", .shots = number_of(item, "shots"), .context = 512};
+    espl_mmlu_options o = {
+        .dir = dir, .split = ESPL_MMLU_SPLIT_TEST, .shots = number_of(item, "shots"), .context = 512};
     o.style = strcmp(text_of(item, "style"), "lm-eval") == 0 ? ESPL_MMLU_LM_EVAL : ESPL_MMLU_HENDRYCKS;
     espl_mmlu_source s;
     espl_str got = {0};
@@ -144,12 +145,12 @@ static void test_missing_mmlu_files_are_refused(void **state) {
     (void)state;
     espl_mmlu_source s;
     char dir[4096];
-    espl_mmlu_options o = {.dir = "nowhere", .split = "test"};
+    espl_mmlu_options o = {.dir = "nowhere", .split = ESPL_MMLU_SPLIT_TEST};
     assert_int_equal(espl_mmlu_source_read(&o, &s), ESPL_IO);
     espl_mmlu_source_free(&s);
     path_of(dir, "mmlu");
     o.dir = dir;
-    o.split = "val";
+    o.split = ESPL_MMLU_SPLIT_VAL;
     assert_int_equal(espl_mmlu_source_read(&o, &s), ESPL_IO);
     espl_mmlu_source_free(&s);
 }
