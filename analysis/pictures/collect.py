@@ -11,21 +11,20 @@ Picture = namedtuple("Picture", "name title caption figure")
 
 RUN = (
     ("timeline", "Iterations and rollbacks",
-     "Perplexity of the accepted state, what was tried and rolled back, and the limit that decided; below, the "
-     "sparsity and the knowledge probes.", timeline.timeline),
+     "Perplexity of the accepted states, the iterations that were rolled back, and the limit for each; below, sparsity "
+     "and knowledge probes.", timeline.timeline),
     ("tradeoff", "What sparsity cost", "Accepted states of this run.", tradeoff.run_tradeoff),
     ("sparsity", "Sparsity of every linear over the iterations",
      "A row per linear, by kind and then by layer; a column per iteration.", heat.sparsity_over_iterations),
     ("final", "Where the cuts went",
-     "Sparsity of every linear at the end, counted in the masks of the checkpoint (from the events where there is "
-     "none).",
+     "Final sparsity of every linear, counted in the masks of the checkpoint; without a checkpoint, from the events.",
      heat.final_sparsity),
     ("z-scores", "Sensitivity",
-     "z-scores of the profile, first and newest: high means that the linear is sensitive.", heat.z_scores),
+     "z-scores of the first and of the newest profile. A linear with a high score is sensitive.", heat.z_scores),
 )
 LOOP = ("timeline", "tradeoff", "sparsity", "z-scores")  # about an agent's iterations: not for one-shot methods
 LOST = ("lost-knowledge", "Knowledge lost by fact strength",
-        "Questions that the dense model answers and the pruned one does not, by how strongly their facts were taught.")
+        "Questions that only the dense model answers correctly, by how strongly their facts were taught.")
 
 
 def lost_table(run, facts):
@@ -61,8 +60,8 @@ def sweep_pictures(groups, point, facts=None):
         own = [g for g in groups if g.model == model]
         of = f"{model}: " if len(models_of(groups)) > 1 else ""
         end = f"-{model.replace(' ', '-')}" if of else ""
-        yield Picture("tradeoff" + end, of + "What sparsity costs", "Mean over the seeds. Methods are drawn a little "
-                      "beside each other.", tradeoff.sweep_tradeoff(own))
+        yield Picture("tradeoff" + end, of + "What sparsity costs", "Mean over the seeds. Methods are shifted "
+                      "sideways by a few points, so that their bars do not overlap.", tradeoff.sweep_tradeoff(own))
         figure = tradeoff.at_point(own, point)
         if figure:
             yield Picture("methods" + end, of + "All methods at one sparsity", "Best perplexity first; N:M baselines, "
@@ -72,4 +71,4 @@ def sweep_pictures(groups, point, facts=None):
             figure = strength.lost_by_strength(lost_of_groups(own, target, facts), looks)
             if figure:
                 yield Picture(f"{LOST[0]}-{100 * target:g}{end}", f"{of}{LOST[1]}, {100 * target:g} % sparsity",
-                              LOST[2] + " The first seed that has answers per question.", figure)
+                              LOST[2] + " From the first seed with answers per question.", figure)

@@ -79,7 +79,7 @@ def strengths(run, facts_path=None):
         return None
     path = facts_path or find_facts(run.config)
     if path is None:
-        run.notes.append("answers per question are there, but no facts.jsonl: give --facts")
+        run.notes.append("no facts.jsonl was found for the answers per question: set --facts")
         return None
     both = dense.merge(pruned, on=["task", "key"], suffixes=("_dense", "_pruned"))
     known = both.merge(fact_of_question(run.config), on=["task", "key"])

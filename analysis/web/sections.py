@@ -91,7 +91,7 @@ def timing_table(run):
     if not isinstance(regions, dict):
         return None
     rows = [[name] + [f"{number(member(r, key)):.1f}" for key in ("min", "mean", "max")] for name, r in regions.items()]
-    return Table("time", "", ["seconds per rank", "least", "mean", "most"], rows)
+    return Table("time", "", ["seconds per rank", "min", "mean", "max"], rows)
 
 
 def remarks(runs):
@@ -111,4 +111,4 @@ def shared_configuration(runs):
 
     rows = [[run.name] + [show(f.get(k)) for k in differing] for run, f in zip(runs, flats)]
     return {"differing_keys": differing, "common": {k: flats[0].get(k) for k in keys if k not in differing},
-            "differences": Table("differences", "What differs", ["run"] + differing, rows, left=1 + len(differing))}
+            "differences": Table("differences", "Options that differ", ["run"] + differing, rows, left=1 + len(differing))}

@@ -189,7 +189,7 @@ class Reading(unittest.TestCase):
         self.assertNotIn("<2:4>", html)
 
     def test_states(self):
-        """Iteration 1 adds 0.1 to layers.0.mlp.up_proj (5), 3 adds 0.05 to layers.1.mlp.down_proj (13); 2 is rolled back."""
+        """1 adds 0.1 to layers.0.mlp.up_proj (5), 2 is rolled back, 3 adds 0.05 to layers.1.mlp.down_proj (13)."""
         states = Run(SWEEP / "0001-agent-s0").states()
         expected = np.zeros((4, 14))
         expected[1:, 5], expected[3, 13] = 0.1, 0.05
