@@ -1,8 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * comm: the only home of MPI. Ranks, agreement on errors, broadcast, gathering, and the hand-off between pipeline
- * stages. Waiting never burns a core for long: every wait polls, yields, then sleeps.
+ * stages. Every wait polls, yields, then sleeps, so that a waiting rank leaves its core to the ranks that compute.
  *
- * A fault of MPI itself ends the job (MPI_ERRORS_ARE_FATAL): Open MPI cannot recover a lost rank.
+ * MPI itself reports no errors: the communicator keeps MPI_ERRORS_ARE_FATAL, because Open MPI cannot recover from a
+ * lost rank. The functions that return a status fail for reasons of their own, such as memory.
  */
 #ifndef ESPALIER_COMM_H
 #define ESPALIER_COMM_H
@@ -11,54 +13,57 @@
 
 typedef struct espl_comm espl_comm;
 
-/* Collective. Starts MPI (funneled threads). Owned by the caller. */
+/* Collective. Starts MPI (MPI_THREAD_FUNNELED: only the main thread may call this room). ESPL_COMM if the library does
+ * not offer that. Owned by the caller. */
 espl_status espl_comm_create(int *argc, char ***argv, espl_comm **out);
 /* Collective. Ends MPI. */
 void espl_comm_destroy(espl_comm **c);
 
 int espl_comm_rank(const espl_comm *c); /* Local */
 int espl_comm_size(const espl_comm *c); /* Local */
-/* Local. "Open MPI v4.1.4, ...", first line only. Borrowed. Works before espl_comm_create. */
+/* Local. "Open MPI v4.1.4, ...", the first line only. Static storage. Works before espl_comm_create. */
 const char *espl_comm_library(void);
 
-/* Local. Copies the MPI communicator to *mpi_comm, an MPI_Comm: for a library that talks MPI itself (HDF5). */
+/* Local. Copies the MPI communicator to *mpi_comm, an MPI_Comm, for a library that calls MPI itself (HDF5). */
 void espl_comm_mpi(const espl_comm *c, void *mpi_comm);
 
-/* Collective. The status of the lowest rank that failed, with its error text and place, on every rank; ESPL_OK if none
- * did. Call once per phase of Local work, before the next collective. */
+/* Collective. Returns on every rank the status of the lowest rank that failed, and makes its error text and place the
+ * current error; ESPL_OK if no rank failed. Call it after every phase of Local work that may fail, before the next
+ * collective: otherwise the failed rank leaves and the others wait for it forever. */
 espl_status espl_comm_agree(espl_comm *c, espl_status mine);
 
-/* Collective. `bytes` bytes at buf from rank `root` to all. bytes must be equal everywhere; any size. */
+/* Collective. Copies `bytes` bytes at buf from rank `root` to all. `bytes` must be equal on all ranks; any size. */
 void espl_comm_broadcast(espl_comm *c, void *buf, int64_t bytes, int root);
-/* Collective. A byte string of rank root: elsewhere *s is replaced. */
+/* Collective. Replaces *s on all ranks by the byte string of rank `root`. ESPL_NOMEM, on every rank. */
 espl_status espl_comm_broadcast_str(espl_comm *c, espl_str *s, int root);
-/* Collective. One double of every rank into all [size] on every rank, in rank order. */
+/* Collective. Gathers one double per rank into all [size], in rank order, on every rank. */
 void espl_comm_gather_f64(espl_comm *c, double mine, double *all);
-/* Collective. The largest of all ranks' values. */
+/* Collective. The maximum over the ranks. */
 int espl_comm_max(espl_comm *c, int mine);
-/* Collective. `count` records of `size` bytes of every rank into `all` on rank 0, in rank order (elsewhere `all` may be
- * NULL). total: how many there are in all; ESPL_INTERNAL on every rank if there are not. */
+/* Collective. Gathers `count` records of `size` bytes per rank into all [total] on rank 0, in rank order (`all` may be
+ * NULL elsewhere). ESPL_INTERNAL on every rank if the counts do not add up to `total`; ESPL_NOMEM. */
 espl_status espl_comm_gather_records(espl_comm *c, const void *mine, int64_t count, size_t size, int64_t total,
                                      void *all);
 
-/* Collective. At rank root: sum[i] += mine[i] of rank 0, then of rank 1, ... up to rank contributors - 1, in that order
- * and in double, so that a sum over work that is dealt out in rounds does not depend on how many ranks there are. mine
- * [n] of float or double; sum [n] is read at the root only. */
+/* Collective. On rank `root`: sum[i] += mine[i] of rank 0, then of rank 1, ... up to rank contributors - 1, strictly in
+ * that order and in double. MPI_Reduce leaves the order open; with this one, a sum over work that is dealt out in
+ * rounds has the same bits on any number of ranks. mine [n] of float or double; sum [n], used on the root only.
+ * ESPL_NOMEM. */
 espl_status espl_comm_add_f32(espl_comm *c, const float *mine, int64_t n, int contributors, int root, double *sum);
 espl_status espl_comm_add_f64(espl_comm *c, const double *mine, int64_t n, int contributors, int root, double *sum);
 
-/* A transfer under way. Plain data; zero-initialised means none. */
+/* A pending transfer. Plain data; all zero: no transfer. */
 typedef struct espl_transfer {
-    int64_t first, count; /* its requests, in the communicator's table */
+    int64_t first, count; /* its requests in the communicator's table */
 } espl_transfer;
 
-/* Local. Starts sending / receiving `bytes` bytes to / from rank `peer`; transfers between a pair of ranks match in the
- * order they were started. buf must stay untouched until espl_comm_wait. */
+/* Local. Starts to send or receive `bytes` bytes to or from rank `peer`. Transfers between two ranks match in the order
+ * in which they were started. buf must stay untouched until espl_comm_wait. ESPL_COMM if too many are pending. */
 espl_status espl_comm_send(espl_comm *c, const void *buf, int64_t bytes, int peer, espl_transfer *t);
 espl_status espl_comm_receive(espl_comm *c, void *buf, int64_t bytes, int peer, espl_transfer *t);
-/* Local. Waits for the transfer, quietly; *t becomes none. NULL-like on none. */
+/* Local. Waits for the transfer and resets *t; returns at once if *t is empty. */
 void espl_comm_wait(espl_comm *c, espl_transfer *t);
-/* Local. Lets transfers advance; call it now and then during long computations. */
+/* Local. Lets pending transfers advance; call it regularly during long computations. */
 void espl_comm_progress(espl_comm *c);
 
 #endif

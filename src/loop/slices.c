@@ -1,26 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The linear partition problem, by dynamic programming: O(ranks * layers^2), which takes milliseconds for any model.
+ */
 #include "espalier/loop/slices.h"
 
+#include <inttypes.h>
 #include <math.h>
 
-/* best[r * (n + 1) + i]: smallest possible largest slice when layers i .. n - 1 go to ranks r .. ranks - 1. */
-static void fill_best(const double *cost, int64_t n, double tail_cost, int ranks, double *best) {
+/* Fills best[r * (n + 1) + i]: the minimal largest cost when layers i .. n - 1 go to ranks r .. ranks - 1. INFINITY if
+ * some rank would get no layer. */
+static void slices_fill_table(const double *cost, int64_t n, double tail_cost, int ranks, double *best) {
     for (int r = ranks - 1; r >= 0; r--)
         for (int64_t i = n; i >= 0; i--) {
-            double slice = r == ranks - 1 ? tail_cost : 0, least = INFINITY;
+            double slice = r == ranks - 1 ? tail_cost : 0, smallest = INFINITY;
             for (int64_t j = i + 1; j <= n; j++) { /* rank r takes i .. j - 1 */
                 slice += cost[j - 1];
                 double rest = r == ranks - 1 ? (j == n ? 0 : INFINITY) : best[(r + 1) * (n + 1) + j];
-                least = fmin(least, fmax(slice, rest));
+                smallest = fmin(smallest, fmax(slice, rest));
             }
-            best[r * (n + 1) + i] = least;
+            best[r * (n + 1) + i] = smallest;
         }
 }
 
-/* Walks the table: each rank takes the fewest layers that still reach the optimum. */
-static void read_slices(const double *cost, int64_t n, int ranks, const double *best, espl_range *slices) {
+espl_status espl_slices_cut(const double *cost, int64_t n, double tail_cost, int ranks, espl_range *slices) {
+    if (ranks < 1 || ranks > n)
+        return ESPL_FAIL(ESPL_CONFIG,
+                         "%d ranks for %" PRId64 " layers: every rank needs at least one layer, use at most %" PRId64,
+                         ranks, n, n);
+    double *best;
+    ESPL_TRY(espl_mem_alloc(&best, (int64_t)ranks * (n + 1), sizeof *best, "partition table"));
+    slices_fill_table(cost, n, tail_cost, ranks, best);
     int64_t i = 0;
     double optimum = best[0];
-    for (int r = 0; r < ranks - 1; r++) {
+    for (int r = 0; r < ranks - 1;
+         r++) { /* each rank takes the fewest layers with which the optimum is still reached */
         double slice = 0;
         int64_t j = i;
         do slice += cost[j++];
@@ -29,16 +42,6 @@ static void read_slices(const double *cost, int64_t n, int ranks, const double *
         i = j;
     }
     slices[ranks - 1] = (espl_range){i, n};
-}
-
-espl_status espl_slices_cut(const double *cost, int64_t n, double tail_cost, int ranks, espl_range *slices) {
-    if (ranks < 1 || ranks > n)
-        return ESPL_FAIL(ESPL_CONFIG, "%d ranks for %lld layers: every rank needs at least one layer, use at most %lld",
-                         ranks, (long long)n, (long long)n);
-    double *best;
-    ESPL_TRY(espl_mem_alloc(&best, (int64_t)ranks * (n + 1), sizeof *best, "partition table"));
-    fill_best(cost, n, tail_cost, ranks, best);
-    read_slices(cost, n, ranks, best, slices);
     espl_mem_free(&best);
     return ESPL_OK;
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Ranges of decoder layers, and the cut of a model into one range per rank. All functions are Local.
  */
@@ -13,9 +14,9 @@ typedef struct espl_range {
 
 static inline int64_t espl_range_count(espl_range r) { return r.last - r.first; }
 
-/* Cuts n layers of the given costs (any unit, > 0) into `ranks` consecutive, non-empty slices whose largest cost is
- * smallest; the last slice also carries tail_cost (the head). Among equally good cuts the earliest boundaries win, so
- * the answer is the same everywhere. slices [ranks]. ESPL_CONFIG if there are more ranks than layers. */
+/* Cuts n layers of the given costs (any unit, > 0) into `ranks` consecutive, non-empty slices such that the largest
+ * cost of a slice is minimal. The last slice also carries tail_cost (the head). Of several optimal cuts, the one with
+ * the earliest boundaries is taken, so that all ranks find the same. slices [ranks]. ESPL_CONFIG if ranks > n. */
 espl_status espl_slices_cut(const double *cost, int64_t n, double tail_cost, int ranks, espl_range *slices);
 
 #endif

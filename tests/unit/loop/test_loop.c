@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* loop: names of linears and patterns, the cut into slices, patterns of a history. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
