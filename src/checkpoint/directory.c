@@ -1,154 +1,163 @@
-/* The checkpoints of a directory, by name: rank 0 looks, all ranks hear. */
-#include "internal.h"
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The checkpoints of a directory. Rank 0 reads the directory and decides, all ranks get the result: on a cluster file
+ * system two ranks may see different files. Only names that espalier writes are ever renamed or deleted.
+ */
+#include "directory.h"
+
+#include "espalier/checkpoint.h"
+#include "skeleton.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-static const char PREFIX[] = "iteration-";
+static const char CHECKPOINT_PREFIX[] = "iteration-";
 
-static void put_name(espl_str *s, const char *dir, int64_t iteration, const char *suffix) {
-    espl_str_printf(s, "%s/%s%06" PRId64 ".h5%s", dir, PREFIX, iteration, suffix);
+/* Fits any iteration with any ending. */
+enum { CHECKPOINT_NAME_MAX = 64 };
+
+static const char *checkpoint_format_name(int64_t iteration, const char *ending, char buf[CHECKPOINT_NAME_MAX]) {
+    snprintf(buf, CHECKPOINT_NAME_MAX, "%s%06" PRId64 ".h5%s", CHECKPOINT_PREFIX, iteration, ending);
+    return buf;
 }
 
-espl_status espl_checkpoint_paths(const char *dir, int64_t iteration, espl_str *path, espl_str *part) {
-    put_name(path, dir, iteration, "");
-    put_name(part, dir, iteration, ".part");
-    ESPL_TRY(espl_str_status(path));
-    return espl_str_status(part);
+void espl_checkpoint_put_path(espl_str *s, const char *dir, int64_t iteration, const char *ending) {
+    char name[CHECKPOINT_NAME_MAX];
+    espl_str_printf(s, "%s/%s", dir, checkpoint_format_name(iteration, ending, name));
 }
 
-/* The iteration of such a file name, exactly as written by put_name with that suffix; -1: some other file. */
-static int64_t parse_name(const char *name, const char *suffix) {
-    char again[64], *end;
-    if (strncmp(name, PREFIX, sizeof PREFIX - 1) != 0 || strlen(name) >= sizeof again) return -1;
-    const char *digits = name + sizeof PREFIX - 1;
+/* The iteration in a file name, -1 unless the name is exactly as espalier writes it: "iteration-3.h5" is not ours. */
+static int64_t checkpoint_parse_name(const char *name, const char *ending) {
+    char *end, again[CHECKPOINT_NAME_MAX];
+    if (strncmp(name, CHECKPOINT_PREFIX, sizeof CHECKPOINT_PREFIX - 1) != 0) return -1;
+    const char *digits = name + sizeof CHECKPOINT_PREFIX - 1;
     if (*digits < '0' || *digits > '9') return -1;
     errno = 0;
     int64_t n = strtoll(digits, &end, 10);
-    snprintf(again, sizeof again, "%s%06" PRId64 ".h5%s", PREFIX, n, suffix);
-    return errno == 0 && strcmp(again, name) == 0 ? n : -1;
+    return errno == 0 && strcmp(checkpoint_format_name(n, ending, again), name) == 0 ? n : -1;
 }
 
-typedef struct listing {
+typedef struct checkpoint_list {
     int64_t *iterations; /* [n], newest first; owned */
     int64_t n;
-} listing;
+} checkpoint_list;
 
-static int newest_first(const void *a, const void *b) {
+static int checkpoint_newest_first(const void *a, const void *b) {
     int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
     return (x < y) - (x > y);
 }
 
-/* Iterations of the files in `dir` whose names end so; a directory that is not there has none. */
-static espl_status list(const char *dir, const char *suffix, listing *l) {
-    *l = (listing){0};
+/* The iterations of the files in `dir` with that ending. A missing directory has none. */
+static espl_status checkpoint_list_files(const char *dir, const char *ending, checkpoint_list *l) {
+    espl_status st = ESPL_OK;
+    *l = (checkpoint_list){0};
     DIR *d = opendir(dir);
     if (!d && errno == ENOENT) return ESPL_OK;
     if (!d) return ESPL_FAIL(ESPL_IO, "%s: cannot be opened: %s", dir, strerror(errno));
-    espl_status st = ESPL_OK;
-    for (const struct dirent *e; st == ESPL_OK && (e = readdir(d));) {
-        int64_t i = parse_name(e->d_name, suffix);
-        if (i >= 0) st = espl_mem_resize(&l->iterations, l->n + 1, sizeof *l->iterations, "list of checkpoints");
-        if (i >= 0 && st == ESPL_OK) l->iterations[l->n++] = i;
+    for (const struct dirent *e; (e = readdir(d));) {
+        int64_t i = checkpoint_parse_name(e->d_name, ending);
+        if (i < 0) continue;
+        ESPL_CHECK(st, done, espl_mem_resize(&l->iterations, l->n + 1, sizeof *l->iterations, "list of checkpoints"));
+        l->iterations[l->n++] = i;
     }
+    if (l->n > 0) qsort(l->iterations, (size_t)l->n, sizeof *l->iterations, checkpoint_newest_first);
+done:
     closedir(d);
-    if (l->n > 0) qsort(l->iterations, (size_t)l->n, sizeof *l->iterations, newest_first);
     return st;
 }
 
-/* Does this file look like a checkpoint that can be resumed? A look at its attributes only. */
-static espl_status probe(const char *path, int64_t iteration) {
-    h5file f = {.path = path};
-    root top = {0};
-    ESPL_TRY(espl_h5_open(&f, H5_READ, NULL));
-    espl_status st = espl_skeleton_read_root(&f, &top);
-    espl_h5_close(&f);
-    ESPL_TRY(st);
-    if (!top.complete) return ESPL_FAIL(ESPL_FORMAT, "%s: is not complete", path);
-    if (top.iteration != iteration) return ESPL_FAIL(ESPL_FORMAT, "%s: holds iteration %" PRId64, path, top.iteration);
-    return ESPL_OK;
-}
-
-static bool usable(const char *dir, int64_t iteration) {
+/* Whether a run could resume from this file, judged by its attributes alone; the log says why not. */
+static bool checkpoint_is_usable(const char *dir, int64_t iteration) {
     espl_str path = {0};
-    put_name(&path, dir, iteration, "");
-    bool ok = espl_str_status(&path) == ESPL_OK && probe(path.data, iteration) == ESPL_OK;
-    if (!ok) ESPL_INFO("checkpoint passed over: %s", espl_base_error_text());
+    h5_file f = {.id = -1};
+    skeleton_root root;
+    espl_status st;
+    espl_checkpoint_put_path(&path, dir, iteration, CHECKPOINT_WHOLE);
+    ESPL_CHECK(st, done, espl_str_status(&path));
+    f.path = path.data;
+    ESPL_CHECK(st, done, espl_h5_open(&f, H5_READ, NULL));
+    ESPL_CHECK(st, done, espl_skeleton_read_root(&f, &root));
+    if (!root.complete)
+        st = ESPL_FAIL(ESPL_FORMAT, "%s: is not complete", path.data);
+    else if (root.iteration != iteration)
+        st = ESPL_FAIL(ESPL_FORMAT, "%s: holds iteration %" PRId64, path.data, root.iteration);
+done:
+    espl_h5_close(&f);
+    if (st != ESPL_OK) ESPL_INFO("checkpoint passed over: %s", espl_base_error_text());
     espl_str_free(&path);
-    return ok;
+    return st == ESPL_OK;
 }
 
-static espl_status pick_newest(const char *dir, const listing *l, int64_t *before, espl_str *path) {
-    int64_t i = 0, passed = 0;
-    for (; i < l->n; i++) {
-        if (l->iterations[i] >= *before) continue;
-        if (usable(dir, l->iterations[i])) break;
+/* ---------------------------------------------------------------- newest */
+
+static espl_status checkpoint_find_newest(const char *dir, int64_t *before, espl_str *path) {
+    checkpoint_list l;
+    int64_t passed = 0;
+    espl_status st;
+    ESPL_CHECK(st, done, checkpoint_list_files(dir, CHECKPOINT_WHOLE, &l));
+    for (int64_t i = 0; i < l.n; i++) {
+        if (l.iterations[i] >= *before) continue;
+        if (checkpoint_is_usable(dir, l.iterations[i])) {
+            *before = l.iterations[i];
+            espl_checkpoint_put_path(path, dir, *before, CHECKPOINT_WHOLE);
+            st = espl_str_status(path);
+            goto done;
+        }
         passed++;
     }
-    if (i == l->n && passed > 0)
-        return ESPL_FAIL(ESPL_FORMAT,
-                         "%s: no checkpoint there can be read; to begin anew, delete them or choose another run.dir",
-                         dir);
-    if (i < l->n) {
-        *before = l->iterations[i];
-        put_name(path, dir, *before, "");
-    }
-    return path->failed ? espl_str_status(path) : ESPL_OK;
-}
-
-static espl_status find_newest(const char *dir, int64_t *before, espl_str *path) {
-    listing l;
-    espl_status st = list(dir, "", &l);
-    if (st == ESPL_OK) st = pick_newest(dir, &l, before, path);
+    if (passed > 0) /* a run that started over here would overwrite what may be hours of work */
+        st =
+            ESPL_FAIL(ESPL_FORMAT,
+                      "%s: no checkpoint there can be read; to start over, delete them or choose another run.dir", dir);
+done:
     espl_mem_free(&l.iterations);
     return st;
 }
 
 espl_status espl_checkpoint_newest(espl_comm *c, const char *dir, int64_t *before, espl_str *path) {
     *path = (espl_str){0};
-    espl_status st = espl_comm_rank(c) == 0 ? find_newest(dir, before, path) : ESPL_OK;
-    ESPL_TRY(espl_comm_agree(c, st));
+    ESPL_TRY(espl_comm_agree(c, espl_comm_rank(c) == 0 ? checkpoint_find_newest(dir, before, path) : ESPL_OK));
     espl_comm_broadcast(c, before, sizeof *before, 0);
     return espl_comm_broadcast_str(c, path, 0);
 }
 
-/* -------------------------------------------------------------- set aside */
+/* ------------------------------------------------- setting aside, deleting */
 
-static espl_status set_aside(const char *dir, int64_t iteration) {
+static espl_status checkpoint_rename_damaged(const char *dir, int64_t iteration) {
     espl_str from = {0}, to = {0};
-    put_name(&from, dir, iteration, "");
-    put_name(&to, dir, iteration, ".damaged");
-    espl_status st = espl_str_status(&from);
-    if (st == ESPL_OK) st = espl_str_status(&to);
-    if (st == ESPL_OK && rename(from.data, to.data) != 0)
+    espl_status st;
+    espl_checkpoint_put_path(&from, dir, iteration, CHECKPOINT_WHOLE);
+    espl_checkpoint_put_path(&to, dir, iteration, CHECKPOINT_DAMAGED);
+    ESPL_CHECK(st, done, espl_str_status(&from));
+    ESPL_CHECK(st, done, espl_str_status(&to));
+    if (rename(from.data, to.data) != 0)
         st = ESPL_FAIL(ESPL_IO, "%s: cannot be renamed to %s: %s", from.data, to.data, strerror(errno));
+done:
     espl_str_free(&from);
     espl_str_free(&to);
     return st;
 }
 
-static espl_status set_all_aside(const char *dir, int64_t after) {
-    listing l;
-    espl_status st = list(dir, "", &l);
-    for (int64_t i = 0; st == ESPL_OK && i < l.n && l.iterations[i] > after; i++) st = set_aside(dir, l.iterations[i]);
-    espl_mem_free(&l.iterations);
-    return st;
-}
-
 espl_status espl_checkpoint_set_aside(espl_comm *c, const char *dir, int64_t after) {
-    return espl_comm_agree(c, espl_comm_rank(c) == 0 ? set_all_aside(dir, after) : ESPL_OK);
+    checkpoint_list l = {0};
+    espl_status st = ESPL_OK;
+    if (espl_comm_rank(c) == 0) {
+        ESPL_CHECK(st, agree, checkpoint_list_files(dir, CHECKPOINT_WHOLE, &l));
+        for (int64_t i = 0; i < l.n && l.iterations[i] > after; i++)
+            ESPL_CHECK(st, agree, checkpoint_rename_damaged(dir, l.iterations[i]));
+    }
+agree:
+    espl_mem_free(&l.iterations);
+    return espl_comm_agree(c, st);
 }
 
-/* ---------------------------------------------------------------- retention */
-
-static espl_status delete (const char *dir, int64_t iteration, const char *suffix) {
+static espl_status checkpoint_delete(const char *dir, int64_t iteration, const char *ending) {
     espl_str path = {0};
-    put_name(&path, dir, iteration, suffix);
+    espl_checkpoint_put_path(&path, dir, iteration, ending);
     espl_status st = espl_str_status(&path);
     if (st == ESPL_OK && unlink(path.data) != 0 && errno != ENOENT)
         st = ESPL_FAIL(ESPL_IO, "%s: cannot be deleted: %s", path.data, strerror(errno));
@@ -156,31 +165,23 @@ static espl_status delete (const char *dir, int64_t iteration, const char *suffi
     return st;
 }
 
-/* Only files that can be resumed count as kept: a damaged one never makes a good one go. */
-static espl_status delete_old(const char *dir, const listing *l, int64_t keep) {
-    int64_t kept = 0;
-    for (int64_t i = 0; i < l->n; i++) {
-        int64_t iteration = l->iterations[i];
-        if (kept < keep)
-            kept += usable(dir, iteration);
-        else
-            ESPL_TRY(delete (dir, iteration, ""));
-    }
-    return ESPL_OK;
-}
-
-static espl_status retain(const char *dir, int64_t keep) {
-    listing whole, parts;
-    espl_status st = list(dir, "", &whole);
-    if (st == ESPL_OK) st = delete_old(dir, &whole, keep);
-    espl_mem_free(&whole.iterations);
-    ESPL_TRY(st);
-    st = list(dir, ".part", &parts);
-    for (int64_t i = 0; st == ESPL_OK && i < parts.n; i++) st = delete (dir, parts.iterations[i], ".part");
-    espl_mem_free(&parts.iterations);
-    return st;
-}
-
 espl_status espl_checkpoint_retain(espl_comm *c, const char *dir, int64_t keep) {
-    return espl_comm_agree(c, espl_comm_rank(c) == 0 ? retain(dir, keep) : ESPL_OK);
+    checkpoint_list whole = {0}, parts = {0};
+    espl_status st = ESPL_OK;
+    int64_t kept = 0;
+    if (espl_comm_rank(c) != 0) goto agree;
+    ESPL_CHECK(st, agree, checkpoint_list_files(dir, CHECKPOINT_WHOLE, &whole));
+    for (int64_t i = 0; i < whole.n; i++) {
+        if (kept < keep) /* only usable files count as kept: a damaged one must not cost a good one */
+            kept += checkpoint_is_usable(dir, whole.iterations[i]);
+        else
+            ESPL_CHECK(st, agree, checkpoint_delete(dir, whole.iterations[i], CHECKPOINT_WHOLE));
+    }
+    ESPL_CHECK(st, agree, checkpoint_list_files(dir, CHECKPOINT_PART, &parts)); /* of runs that were killed */
+    for (int64_t i = 0; i < parts.n; i++)
+        ESPL_CHECK(st, agree, checkpoint_delete(dir, parts.iterations[i], CHECKPOINT_PART));
+agree:
+    espl_mem_free(&whole.iterations);
+    espl_mem_free(&parts.iterations);
+    return espl_comm_agree(c, st);
 }
