@@ -10,28 +10,26 @@
 #include "espalier/prune/sparsegpt.h"
 #include "job.h"
 
-/* GBLM's calibration: its buffers and its results, in f64 one per input and output feature and per linear of the slice,
- * and a loss per sample. */
-static int64_t gradients_bytes(const method_plan *p, espl_range slice) {
-    const espl_model_config *c = p->config;
-    espl_calibration_options o = {.window = p->o->window, .backward = p->o->samples};
-    int64_t features = ESPL_LINEAR_KINDS, out, in;
-    if (!p->model_gradients) return 0;
-    for (int i = 0; i < BLOCK_INPUTS; i++) features += espl_input_size(c, i);
-    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
-        espl_model_linear_shape(c, (espl_linear_kind)k, &out, &in);
-        features += out;
-    }
-    return espl_model_calibration_bytes(c, &o, slice, p->rank, p->ranks) +
-           (espl_range_count(slice) * features + o.backward) * (int64_t)sizeof(double);
-}
-
 int64_t espl_method_bytes(const espl_model_config *c, const espl_method_options *o, espl_range slice, int rank,
                           int ranks) {
     method_plan plan = espl_plan_make(c, o, rank, ranks, NULL);
     /* The phases follow each other; what the job holds lasts through all of them. */
     int64_t phase = espl_max_i64(espl_allocation_bytes(&plan, slice), espl_pruning_bytes(&plan));
-    return espl_oneshot_bytes(&plan, slice) + espl_max_i64(gradients_bytes(&plan, slice), phase);
+    if (plan.model_gradients) {
+        /* The buffers of the calibration and its results, in f64: one per input and output feature and per linear of
+         * the slice, and a loss per sample. */
+        espl_calibration_options calibration = {.window = o->window, .backward = o->samples};
+        int64_t results = ESPL_LINEAR_KINDS, out, in;
+        for (int i = 0; i < BLOCK_INPUTS; i++) results += espl_input_size(c, i);
+        for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
+            espl_model_linear_shape(c, (espl_linear_kind)k, &out, &in);
+            results += out;
+        }
+        results = espl_range_count(slice) * results + o->samples;
+        phase = espl_max_i64(phase, espl_model_calibration_bytes(c, &calibration, slice, rank, ranks) +
+                                        results * (int64_t)sizeof(double));
+    }
+    return espl_oneshot_bytes(&plan, slice) + phase;
 }
 
 /* Parts of a decoder layer's FLOPs per token. */

@@ -128,18 +128,6 @@ static void pruning_publish(void *context, int64_t layer) {
     }
 }
 
-static espl_status prune_blocks(oneshot *job) {
-    pruning p = {.job = job};
-    pool buffers = {0};
-    pruning_take(&p, &job->plan, job->comm, job->block, &buffers);
-    p.pass.context = &p;
-    p.pass.work = pruning_block;
-    p.pass.publish = pruning_publish;
-    espl_status st = espl_pass_run(&p.pass, job->ids);
-    espl_pool_free(&buffers);
-    return st;
-}
-
 int64_t espl_pruning_bytes(const method_plan *plan) {
     const espl_method_options *o = plan->o;
     pruning p;
@@ -259,7 +247,8 @@ static espl_status oneshot_prepare(oneshot *job, pool *buffers) {
 espl_status espl_method_run(espl_comm *comm, const espl_method_options *o, const int32_t *ids, espl_masks *masks,
                             int64_t *counts) {
     oneshot job = {.comm = comm, .masks = masks, .m = masks->m, .ids = ids};
-    pool buffers = {0};
+    pruning pass = {.job = &job};
+    pool buffers = {0}, pass_buffers = {0};
     espl_status st;
     job.plan = espl_plan_make(espl_model_config_of(job.m), o, espl_comm_rank(comm), espl_comm_size(comm), NULL);
     st = check_options(&job);
@@ -270,11 +259,16 @@ espl_status espl_method_run(espl_comm *comm, const espl_method_options *o, const
     ESPL_CHECK(st, done, espl_comm_agree(comm, st));
     if (job.plan.model_gradients) ESPL_CHECK(st, done, model_gradients(&job));
     ESPL_CHECK(st, done, espl_oneshot_allocate(&job));
-    ESPL_CHECK(st, done, prune_blocks(&job));
+    pruning_take(&pass, &job.plan, comm, job.block, &pass_buffers);
+    pass.pass.context = &pass;
+    pass.pass.work = pruning_block;
+    pass.pass.publish = pruning_publish;
+    ESPL_CHECK(st, done, espl_pass_run(&pass.pass, ids));
     masks->updated = job.plan.updating;
     espl_masks_apply(masks);
     if (counts) memcpy(counts, job.counts, (size_t)job.plan.linears * sizeof *counts);
 done:
+    espl_pool_free(&pass_buffers);
     espl_pool_free(&buffers);
     espl_block_destroy(&job.block);
     espl_mem_free(&job.slices);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Private to the prune room, lowest layer first: scores (score.c), rows of a linear (rows.c). pattern.c
- * (espl_prune_linear) and sparsegpt.c stand on these; factor.c and lsa.c on none.
+ * Private to the prune room: the keys that weights are selected by. score.c computes them for linear.c; sparsegpt.c has
+ * keys of its own; choices.c, factor.c and lsa.c need none.
  */
 #ifndef ESPL_PRUNE_INTERNAL_H
 #define ESPL_PRUNE_INTERNAL_H
@@ -13,8 +13,6 @@
 static inline void espl_prune_widen(const espl_linear *l, int64_t r, int64_t c0, int64_t n, float *w) {
     espl_tensor_widen((const char *)l->weight + (size_t)(r * l->in + c0) * espl_dtype_size(l->dtype), l->dtype, n, w);
 }
-
-/* ----------------------------------------------------------------- scores */
 
 typedef struct scorer {
     const espl_linear *l;
@@ -33,10 +31,5 @@ void espl_scorer_destroy(scorer *s);
 int64_t espl_scorer_bytes(espl_score score, int64_t out, int64_t in);
 /* keys [in] of row r (espalier/tensor/select.h). */
 void espl_scorer_keys(const scorer *s, int64_t r, int32_t *keys);
-
-/* ------------------------------------------------------------------- rows */
-
-/* espl_prune_linear with group row. Allocates `out` int64_t. */
-espl_status espl_prune_rows(const scorer *s, int64_t count, uint64_t *mask, espl_workspace *ws);
 
 #endif

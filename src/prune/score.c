@@ -8,27 +8,6 @@
 #include <math.h>
 #include <string.h>
 
-static const struct {
-    const char *name;
-    bool activations, gradients;
-} scores[ESPL_SCORE_COUNT] = {
-#define X(name, text, activations, gradients) {text, activations, gradients},
-    ESPL_SCORE_LIST(X)
-#undef X
-};
-
-const char *espl_score_name(espl_score s) { return scores[s].name; }
-
-bool espl_score_parse(const char *name, espl_score *out) {
-    for (int i = 0; i < ESPL_SCORE_COUNT; i++)
-        if (strcmp(scores[i].name, name) == 0) return *out = (espl_score)i, true;
-    return false;
-}
-
-bool espl_score_needs_activations(espl_score s) { return scores[s].activations; }
-
-bool espl_score_needs_gradients(espl_score s) { return scores[s].gradients; }
-
 /* ---------------------------------------------------------------- RIA's sums */
 
 /* Columns handled at a time: they stay in L1. HALF bits of a mask word at a time: the loop over them vectorises. */
@@ -40,7 +19,7 @@ static void surviving_magnitudes(const scorer *s, int64_t r, int64_t c0, int64_t
     espl_prune_widen(s->l, r, c0, n, w);
     for (int64_t c = 0; c < n; c++) w[c] = fabsf(w[c]);
     for (int64_t c = 0; c < n; c += HALF) {
-        uint32_t bits = (uint32_t)(row[(c0 + c) / ESPL_MASK_BITS] >> ((c0 + c) % ESPL_MASK_BITS));
+        uint32_t bits = (uint32_t)espl_mask_row_bits(row, c0 + c, HALF);
         for (int64_t i = 0; i < espl_min_i64(HALF, n - c); i++) w[c + i] = bits >> i & 1 ? w[c + i] : 0;
     }
 }
@@ -87,10 +66,10 @@ espl_status espl_scorer_create(const espl_linear *l, const espl_scoring *by, con
         return ESPL_FAIL(ESPL_UNSUPPORTED,
                          "cannot score a linear of %" PRId64 " input features; the maximum is %" PRId64, l->in,
                          keys_max);
-    if (scores[by->score].activations && !by->norm)
-        return ESPL_FAIL(ESPL_USAGE, "score %s needs the norms of the activations", scores[by->score].name);
-    if (scores[by->score].gradients && !by->gradient)
-        return ESPL_FAIL(ESPL_USAGE, "score %s needs the gradient of each weight", scores[by->score].name);
+    if (espl_score_needs_activations(by->score) && !by->norm)
+        return ESPL_FAIL(ESPL_USAGE, "score %s needs the norms of the activations", espl_score_name(by->score));
+    if (espl_score_needs_gradients(by->score) && !by->gradient)
+        return ESPL_FAIL(ESPL_USAGE, "score %s needs the gradient of each weight", espl_score_name(by->score));
     if (by->score != ESPL_SCORE_RIA) return ESPL_OK;
     ESPL_CHECK(st, failed, espl_mem_alloc(&out->column_sums, l->in, sizeof *out->column_sums, "column sums"));
     ESPL_CHECK(st, failed, espl_mem_alloc(&out->row_sums, l->out, sizeof *out->row_sums, "row sums"));
@@ -131,7 +110,7 @@ void espl_scorer_keys(const scorer *s, int64_t r, int32_t *keys) {
             const float *columns = s->column_sums + c0, *scale = s->scale + c0;
             for (int64_t c = 0; c < n; c++)
                 w[c] = (ria_fraction(w[c], columns[c]) + ria_fraction(w[c], s->row_sums[r])) * scale[c];
-        } else if (scores[s->by->score].gradients) {
+        } else if (espl_score_needs_gradients(s->by->score)) {
             const float *gradient = s->by->gradient + r * in + c0;
             for (int64_t c = 0; c < n; c++) w[c] *= norm[c] + gradient[c];
         }

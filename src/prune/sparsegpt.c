@@ -26,12 +26,12 @@ typedef struct surgeon {
 } surgeon;
 
 /* Columns first .. last - 1. */
-typedef struct columns {
+typedef struct column_range {
     int64_t first, last;
-} columns;
+} column_range;
 
 /* w^2 / U_jj^2 of columns c of row r as keys. */
-static void surgeon_keys(const surgeon *s, int64_t r, columns c, int32_t *keys) {
+static void surgeon_keys(const surgeon *s, int64_t r, column_range c, int32_t *keys) {
     const float *w = s->w + r * s->l->in, *factor = s->o->factor;
     for (int64_t i = c.first; i < c.last; i++) {
         float d = factor[i * s->l->in + i], e = w[i] * w[i] / (d * d);
@@ -39,53 +39,35 @@ static void surgeon_keys(const surgeon *s, int64_t r, columns c, int32_t *keys) 
     }
 }
 
-/* Of `count` weights to prune in `in` columns, those that columns c lose: differences of a rounded cumulative share, so
- * that all blocks together lose exactly `count`. */
-static int64_t surgeon_share(int64_t count, columns c, int64_t in) {
+/* Of `count` weights to prune in `in` columns, those that columns c lose: differences of a rounded cumulative share,
+ * so that all blocks together lose exactly `count`. */
+static int64_t surgeon_share(int64_t count, column_range c, int64_t in) {
     int64_t before = (int64_t)((double)count * (double)c.first / (double)in);
     return (int64_t)((double)count * (double)c.last / (double)in) - before;
 }
 
 /* Clears the mask of columns c of row r where the bit of `kept`, whose bit 0 is column c.first, is clear. */
-static void surgeon_clear(const surgeon *s, int64_t r, columns c, const uint64_t *kept) {
+static void surgeon_clear(const surgeon *s, int64_t r, column_range c, const uint64_t *kept) {
     uint64_t *row = s->mask + r * s->words;
     for (int64_t i = c.first; i < c.last; i++)
         if (!espl_mask_row_get(kept, i - c.first)) espl_mask_row_clear(row, i);
 }
 
+/* The keys of a block, for espl_select_rank. */
 typedef struct block_keys {
     const int32_t *keys; /* [out, n] */
     int64_t n;
 } block_keys;
 
-static const int32_t *block_row(const void *context, int64_t r, int32_t *scratch) {
+static const int32_t *surgeon_block_row(const void *context, int64_t r, int32_t *scratch) {
     const block_keys *b = context;
     (void)scratch;
     return b->keys + r * b->n;
 }
 
-/* Layer: the lowest keys among all rows of the block; among equals the lower row, then the lower column. */
-static void surgeon_select_layer(surgeon *s, columns c) {
-    int64_t n = c.last - c.first, k = surgeon_share(s->o->count, c, s->l->in);
-    if (k == 0) return;
-    block_keys b = {s->keys, n};
-    espl_select_matrix m = {.rows = s->l->out, .columns = n, .row = block_row, .context = &b};
-    int64_t below;
-    int32_t highest = espl_select_rank(&m, k - 1, &below, s->ws);
-    int64_t ties = k - below;
-    for (int64_t r = 0; r < s->l->out; r++) {
-        const int32_t *keys = s->keys + r * n;
-        for (int64_t i = 0; i < n; i++) {
-            if (keys[i] > highest || (keys[i] == highest && ties <= 0)) continue;
-            ties -= keys[i] == highest;
-            espl_mask_row_clear(s->mask + r * s->words, c.first + i);
-        }
-    }
-}
-
-/* Selects the mask of a block of columns. N:M selects group by group in surgeon_row, from updated weights. */
-static void surgeon_select(surgeon *s, columns c) {
-    int64_t n = c.last - c.first, out = s->l->out, in = s->l->in, count = s->o->count;
+/* Selects the mask of a block of columns. N:M selects group by group in surgeon_row instead, from updated weights. */
+static void surgeon_select(surgeon *s, column_range c) {
+    int64_t n = c.last - c.first, out = s->l->out, in = s->l->in, count = s->o->count, below;
     if (espl_pattern_is_n_m(s->o->pattern)) return;
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < out; r++) {
@@ -97,12 +79,26 @@ static void surgeon_select(surgeon *s, columns c) {
         espl_select_smallest(keys, n, surgeon_share(count / out + (r < count % out), c, in), kept);
         surgeon_clear(s, r, c, kept);
     }
-    if (s->o->pattern.group == ESPL_GROUP_LAYER) surgeon_select_layer(s, c);
+    int64_t k = surgeon_share(count, c, in);
+    if (s->o->pattern.group != ESPL_GROUP_LAYER || k == 0) return;
+    /* The lowest keys among all rows of the block; among equals the lower row, then the lower column. */
+    block_keys b = {s->keys, n};
+    espl_select_matrix m = {.rows = out, .columns = n, .row = surgeon_block_row, .context = &b};
+    int32_t highest = espl_select_rank(&m, k - 1, &below, s->ws);
+    int64_t ties = k - below;
+    for (int64_t r = 0; r < out; r++) {
+        const int32_t *keys = s->keys + r * n;
+        for (int64_t i = 0; i < n; i++) {
+            if (keys[i] > highest || (keys[i] == highest && ties <= 0)) continue;
+            ties -= keys[i] == highest;
+            espl_mask_row_clear(s->mask + r * s->words, c.first + i);
+        }
+    }
 }
 
 /* Takes one row through a block of columns. err [columns of the block]: w / U_jj of the pruned weights, else 0; this is
  * what the columns after the block have to compensate for. */
-static void surgeon_row(surgeon *s, int64_t r, columns c, float *err) {
+static void surgeon_row(surgeon *s, int64_t r, column_range c, float *err) {
     int64_t in = s->l->in;
     espl_pattern p = s->o->pattern;
     float *w = s->w + r * in;
@@ -112,7 +108,7 @@ static void surgeon_row(surgeon *s, int64_t r, columns c, float *err) {
         if (espl_pattern_is_n_m(p) && i % p.m == 0) {
             int32_t keys[ESPL_PATTERN_M_MAX];
             uint64_t kept = ~UINT64_C(0);
-            columns group = {i, espl_min_i64(i + p.m, in)};
+            column_range group = {i, espl_min_i64(i + p.m, in)};
             surgeon_keys(s, r, group, keys);
             espl_select_n_m(keys, group.last - group.first, p.n, p.m, &kept);
             surgeon_clear(s, r, group, &kept);
@@ -158,7 +154,7 @@ espl_status espl_prune_sparsegpt(const espl_linear *l, const espl_sparsegpt_opti
         for (int64_t c = 0; c < in; c++) w[c] = o->dead[c] ? 0 : w[c];
     }
     for (int64_t first = 0; first < in; first += o->block) {
-        columns c = {first, espl_min_i64(first + o->block, in)};
+        column_range c = {first, espl_min_i64(first + o->block, in)};
         int64_t n = c.last - c.first;
         surgeon_select(&s, c);
 #pragma omp parallel for schedule(dynamic, 1)

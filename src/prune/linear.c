@@ -1,40 +1,65 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Pruning one linear by a score, under any pattern.
+ * Pruning one linear by a score: within rows, within the linear, or within groups of N:M.
  */
 #include "internal.h"
 
 #include <inttypes.h>
-#include <string.h>
 
-static const char *const update_names[ESPL_UPDATE_COUNT] = {
-#define X(name, text) text,
-    ESPL_UPDATE_LIST(X)
-#undef X
-};
+/* -------------------------------------------------------------------- row */
 
-const char *espl_update_name(espl_update u) { return update_names[u]; }
-
-bool espl_update_parse(const char *name, espl_update *out) {
-    for (int i = 0; i < ESPL_UPDATE_COUNT; i++)
-        if (strcmp(update_names[i], name) == 0) return *out = (espl_update)i, true;
-    return false;
+/* Weights that bring all rows up to `level` pruned weights, given what each has. */
+static int64_t rows_missing(const int64_t *pruned, int64_t rows, int64_t level) {
+    int64_t sum = 0;
+    for (int64_t r = 0; r < rows; r++) sum += pruned[r] < level ? level - pruned[r] : 0;
+    return sum;
 }
 
-bool espl_prune_pattern_parse(const char *text, espl_score score, espl_update update, espl_pattern *out) {
-    bool layer = update == ESPL_UPDATE_SPARSEGPT || score == ESPL_SCORE_MAGNITUDE || score == ESPL_SCORE_RIA;
-    *out = (espl_pattern){.group = ESPL_GROUP_ROW};
-    if (strcmp(text, "row") == 0) return true;
-    if (strcmp(text, "unstructured") == 0 && !layer) return true;
-    out->group = ESPL_GROUP_LAYER;
-    if (strcmp(text, "layer") == 0 || strcmp(text, "unstructured") == 0) return true;
-    return espl_pattern_parse(text, out);
+/* Group row: exactly `count` more weights, with all rows kept level. Rows are filled like connected vessels: up to the
+ * highest level that `count` reaches, and the remainder goes one by one to the first rows that are not above it. A row
+ * above the level keeps what it has. */
+static espl_status prune_rows(const scorer *s, int64_t count, uint64_t *mask, espl_workspace *ws) {
+    int64_t rows = s->l->out, in = s->l->in, survivors = 0, *pruned;
+    int64_t level = 0, above = in + 1; /* bisection: `level` is reached, `above` is not */
+    espl_status st = ESPL_OK;
+    ESPL_TRY(espl_mem_alloc(&pruned, rows, sizeof *pruned, "row counts"));
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t n = espl_mask_row_count(mask + r * s->words, in);
+        survivors += n;
+        pruned[r] = in - n;
+    }
+    if (count < 0 || count > survivors) {
+        st = ESPL_FAIL(ESPL_USAGE, "cannot prune %" PRId64 " of %" PRId64 " surviving weights", count, survivors);
+        goto done;
+    }
+    while (level + 1 < above) {
+        int64_t middle = level + (above - level) / 2;
+        if (rows_missing(pruned, rows, middle) <= count)
+            level = middle;
+        else
+            above = middle;
+    }
+    int64_t *more = pruned, remainder = count - rows_missing(pruned, rows, level);
+    for (int64_t r = 0; r < rows; r++) {
+        bool extra = pruned[r] <= level && remainder > 0;
+        remainder -= extra;
+        more[r] = pruned[r] <= level ? level - pruned[r] + extra : 0;
+    }
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < rows; r++) {
+        int32_t *keys = espl_workspace_scratch(ws);
+        if (more[r] == 0) continue;
+        espl_scorer_keys(s, r, keys);
+        espl_select_smallest(keys, in, more[r], mask + r * s->words);
+    }
+done:
+    espl_mem_free(&pruned);
+    return st;
 }
 
-int64_t espl_prune_pattern_count(const espl_pattern *p, int64_t out, int64_t in) {
-    return out * (in / p->m * espl_mask_n_m_pruned(p->n, p->m, p->m) + espl_mask_n_m_pruned(p->n, p->m, in % p->m));
-}
+/* ------------------------------------------------------- layer, and all */
 
+/* espl_select_matrix.row. */
 static const int32_t *scorer_row(const void *context, int64_t r, int32_t *keys) {
     espl_scorer_keys(context, r, keys);
     return keys;
@@ -78,7 +103,7 @@ espl_status espl_prune_linear(const espl_linear *l, const espl_scoring *by, cons
     espl_status st = ESPL_OK;
     ESPL_TRY(espl_scorer_create(l, by, mask, &s));
     if (p->group == ESPL_GROUP_ROW) {
-        st = espl_prune_rows(&s, count, mask, ws);
+        st = prune_rows(&s, count, mask, ws);
     } else if (p->group == ESPL_GROUP_LAYER) {
         st = prune_layer(&s, count, mask, ws);
     } else {
@@ -96,4 +121,8 @@ espl_status espl_prune_linear(const espl_linear *l, const espl_scoring *by, cons
 int64_t espl_prune_linear_bytes(espl_score score, const espl_pattern *p, int64_t out, int64_t in) {
     int64_t bytes = espl_scorer_bytes(score, out, in), row = out * (int64_t)sizeof(int64_t);
     return espl_pattern_is_n_m(*p) ? bytes : bytes + row;
+}
+
+int64_t espl_prune_pattern_count(const espl_pattern *p, int64_t out, int64_t in) {
+    return out * (in / p->m * espl_mask_n_m_pruned(p->n, p->m, p->m) + espl_mask_n_m_pruned(p->n, p->m, in % p->m));
 }
