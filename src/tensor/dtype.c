@@ -1,3 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Element types, and conversion between them and f32. Conversions from 16 bits are branch-free, so that they vectorise:
+ * widening weights takes as long as reading them.
+ */
 #include "espalier/tensor/dtype.h"
 
 #include <string.h>
@@ -35,8 +40,8 @@ static uint32_t bits_of_f32(float f) {
     return u;
 }
 
-/* IEEE binary16 without a special case per class: the exponent is shifted by a multiplication, which also normalises
- * subnormals; infinities and NaNs get the f32 exponent put back. Branch-free so that loops vectorise. */
+/* IEEE binary16 without a case per class: a multiplication shifts the exponent, which also normalises subnormals;
+ * infinities and NaNs get the f32 exponent put back. */
 static inline float f16_to_f32(uint16_t h) {
     uint32_t magnitude = (uint32_t)(h & 0x7FFF) << 13;
     uint32_t bits = bits_of_f32(f32_of_bits(magnitude) * 0x1p112f);
@@ -48,11 +53,11 @@ static uint16_t f32_to_f16(float f) {
     uint32_t u = bits_of_f32(f), sign = (u >> 16) & 0x8000, a = u & 0x7FFFFFFF;
     if (a > 0x7F800000) return (uint16_t)(sign | 0x7E00);  /* NaN */
     if (a >= 0x477FF000) return (uint16_t)(sign | 0x7C00); /* rounds past 65504 */
-    if (a < 0x38800000) {                                  /* subnormal: let the FPU round */
+    if (a < 0x38800000) {                                  /* subnormal: the addition makes the FPU round */
         uint32_t r = bits_of_f32(f32_of_bits(a) + 0.5f) - bits_of_f32(0.5f);
         return (uint16_t)(sign | r);
     }
-    uint32_t r = a - 0x38000000 + 0xFFF + ((a >> 13) & 1);
+    uint32_t r = a - 0x38000000 + 0xFFF + ((a >> 13) & 1); /* ties to even */
     return (uint16_t)(sign | r >> 13);
 }
 

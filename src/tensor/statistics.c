@@ -1,19 +1,23 @@
-/* Statistics of activations and of scored weights. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Statistics of activations, and a quantile of scored weights. Sums run over the tokens in order, in tiles of columns
+ * that the shape alone decides.
+ */
 #include "espalier/tensor/statistics.h"
-#include "espalier/tensor/select.h"
-#include "internal.h"
-#include "tiles.h"
 
 #include <cblas.h>
 #include <inttypes.h>
 #include <math.h>
 
-enum { COLUMNS = 64 };
+#include "espalier/tensor/select.h"
+#include "tiles.h"
+#include "widen.h"
 
 void espl_tensor_square_sums(const float *x, int64_t T, int64_t C, double *sums) {
+    enum { COLUMNS = 64 }; /* of one thread at a time: 512 bytes of sums stay in L1 */
 #pragma omp parallel for schedule(static)
     for (int64_t c0 = 0; c0 < C; c0 += COLUMNS) {
-        int64_t n = tile_min(COLUMNS, C - c0);
+        int64_t n = espl_min_i64(COLUMNS, C - c0);
         for (int64_t t = 0; t < T; t++) {
             const float *row = x + t * C + c0;
             for (int64_t c = 0; c < n; c++) sums[c0 + c] += (double)row[c] * (double)row[c];
@@ -22,23 +26,23 @@ void espl_tensor_square_sums(const float *x, int64_t T, int64_t C, double *sums)
 }
 
 void espl_tensor_gram(const float *x, int64_t T, int64_t C, float *gram) {
-    enum { MOST = 384, LEAST = 96, ENOUGH = 8 };
-    tile_grid g = tile_cut(C, C, MOST, LEAST, ENOUGH);
+    enum { TILE_MAX = 384, TILE_MIN = 96, TILES_ENOUGH = 8 };
+    tile_grid g = tile_cut(C, C, TILE_MAX, TILE_MIN, TILES_ENOUGH);
 #pragma omp parallel for schedule(dynamic, 1)
     for (int64_t index = 0; index < g.count; index++) {
-        int64_t r0 = index % g.r_tiles * g.rn, c0 = index / g.r_tiles * g.cn;
-        int64_t rn = tile_min(g.rn, C - r0), cn = tile_min(g.cn, C - c0);
-        if (c0 >= r0 + rn) continue; /* above the diagonal */
-        if (r0 == c0 && rn == cn)
-            cblas_ssyrk(CblasRowMajor, CblasLower, CblasTrans, (int)rn, (int)T, 1.0f, x + r0, (int)C, 1.0f,
-                        gram + r0 * C + c0, (int)C);
+        tile at = tile_at(&g, index);
+        float *to = gram + at.r0 * C + at.c0;
+        if (at.c0 >= at.r0 + at.rn) continue; /* above the diagonal */
+        if (at.r0 == at.c0 && at.rn == at.cn)
+            cblas_ssyrk(CblasRowMajor, CblasLower, CblasTrans, (int)at.rn, (int)T, 1.0f, x + at.r0, (int)C, 1.0f, to,
+                        (int)C);
         else
-            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)rn, (int)cn, (int)T, 1.0f, x + r0, (int)C, x + c0,
-                        (int)C, 1.0f, gram + r0 * C + c0, (int)C);
+            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)at.rn, (int)at.cn, (int)T, 1.0f, x + at.r0,
+                        (int)C, x + at.c0, (int)C, 1.0f, to, (int)C);
     }
 }
 
-/* ------------------------------------------------------------ quantile */
+/* ---------------------------------------------------------------- quantile */
 
 typedef struct score_rows {
     espl_linear dense; /* the linear without its mask, which the keys take from `mask` */
@@ -46,6 +50,7 @@ typedef struct score_rows {
     const float *norm;
 } score_rows;
 
+/* Keys of |W| * norm of row r. */
 static const int32_t *score_row(const void *context, int64_t r, int32_t *keys) {
     enum { PIECE = 512 }; /* columns that stay in L1 */
     const score_rows *s = context;

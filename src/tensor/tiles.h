@@ -1,37 +1,69 @@
-/* Private to the tensor room: how the backward kernels cut their work. By shape alone. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Private to the tensor room: how kernels cut a matrix into tiles.
+ *
+ * Only the shape decides, never the number of threads or ranks. A tile is computed by one thread in a fixed order, so
+ * the result has the same bits whoever computes it.
+ */
 #ifndef ESPL_TENSOR_TILES_H
 #define ESPL_TENSOR_TILES_H
 
-#include <stdint.h>
-
-static inline int64_t tile_min(int64_t a, int64_t b) { return a < b ? a : b; }
+#include "espalier/base/integer.h"
 
 static inline int64_t tile_ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/* Equal tiles of at most `most` (a multiple of 16), each a multiple of 16 but the last. */
-static inline int64_t tile_even(int64_t n, int64_t most) {
-    int64_t tile = tile_ceil(n, tile_ceil(n, most));
-    return tile_ceil(tile, 16) * 16;
+enum { TILE_STEP = 16 }; /* tile sizes are multiples of it: the width of sgemm's micro-kernels */
+
+/* The size of equal tiles of at most `max` (a multiple of TILE_STEP) over n rows or columns. */
+static inline int64_t tile_even(int64_t n, int64_t max) {
+    return tile_ceil(tile_ceil(n, tile_ceil(n, max)), TILE_STEP) * TILE_STEP;
 }
 
-/* Tiles of at most `most` each way over a matrix [rows, columns], smaller ones (down to `least`) if there would be
- * fewer than `enough`. */
+/* A matrix [rows, columns] in tiles [rn, cn]; tiles are counted down the rows first. */
 typedef struct tile_grid {
-    int64_t rn, cn;         /* tile size */
-    int64_t r_tiles, count; /* down; all */
+    int64_t rows, columns, rn, cn;
+    int64_t r_tiles, count; /* tiles down, and in all */
 } tile_grid;
 
-static inline tile_grid tile_cut(int64_t rows, int64_t columns, int64_t most, int64_t least, int64_t enough) {
-    tile_grid g = {.rn = tile_even(rows, most), .cn = tile_even(columns, most)};
-    while (tile_ceil(rows, g.rn) * tile_ceil(columns, g.cn) < enough && (g.rn > least || g.cn > least)) {
-        if (g.cn >= g.rn)
-            g.cn = tile_ceil(g.cn / 2, 16) * 16;
+static inline tile_grid tile_grid_of(int64_t rows, int64_t columns, int64_t rn, int64_t cn) {
+    int64_t r_tiles = tile_ceil(rows, rn);
+    return (tile_grid){rows, columns, rn, cn, r_tiles, r_tiles * tile_ceil(columns, cn)};
+}
+
+/* Tiles of at most `max` each way; smaller ones, down to `min`, while there are fewer than `enough` for the threads. */
+static inline tile_grid tile_cut(int64_t rows, int64_t columns, int64_t max, int64_t min, int64_t enough) {
+    int64_t rn = tile_even(rows, max), cn = tile_even(columns, max);
+    while (tile_ceil(rows, rn) * tile_ceil(columns, cn) < enough && (rn > min || cn > min)) {
+        if (cn >= rn)
+            cn = tile_ceil(cn / 2, TILE_STEP) * TILE_STEP;
         else
-            g.rn = tile_ceil(g.rn / 2, 16) * 16;
+            rn = tile_ceil(rn / 2, TILE_STEP) * TILE_STEP;
     }
-    g.r_tiles = tile_ceil(rows, g.rn);
-    g.count = g.r_tiles * tile_ceil(columns, g.cn);
-    return g;
+    return tile_grid_of(rows, columns, rn, cn);
+}
+
+/* Rows r0 .. r0 + rn - 1 of columns c0 .. c0 + cn - 1. */
+typedef struct tile {
+    int64_t r0, c0, rn, cn;
+} tile;
+
+static inline tile tile_at(const tile_grid *g, int64_t index) {
+    int64_t r0 = index % g->r_tiles * g->rn, c0 = index / g->r_tiles * g->cn;
+    return (tile){r0, c0, espl_min_i64(g->rn, g->rows - r0), espl_min_i64(g->cn, g->columns - c0)};
+}
+
+/* The tiles of several matrices as one list, so that small matrices share a parallel loop. */
+enum { TILE_LIST_MAX = 8 };
+typedef struct tile_list {
+    tile_grid grids[TILE_LIST_MAX];
+    int64_t count;
+} tile_list;
+
+/* The matrix of tile *index of the list; *index becomes the tile's number in that matrix. */
+static inline int tile_list_find(const tile_list *l, int64_t *index) {
+    int i = 0;
+    while (*index >= l->grids[i].count) *index -= l->grids[i++].count;
+    return i;
 }
 
 #endif
