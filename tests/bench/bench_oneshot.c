@@ -1,15 +1,18 @@
-/* One-shot pruning of a model, timed; the pruned weights, for comparison.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Times one-shot pruning of a model, and writes the pruned weights for a comparison.
  *
  * usage: [mpirun -n N] bench_oneshot MODEL_DIR IDS.safetensors METHOD PATTERN SPARSITY [OUT.safetensors]
  * IDS: tensor "ids" I32 [samples, window]. METHOD: a score, or sparsegpt. OUT: weight.<linear> in the model's dtype, 0
- * where pruned. Prints one JSON line; seconds are those of espl_method_run, reading the weights included (they are
- * mapped), on the clock and of rank 0's CPU time. tests/bench/oneshot_llmcompressor.py makes the samples and does the
- * same with llmcompressor. */
+ * where pruned. Prints one JSON line; the times are those of espl_method_run, reading the (mapped) weights included:
+ * elapsed, and rank 0's CPU time. tests/bench/oneshot_llmcompressor.py makes the samples and does the same with
+ * llmcompressor. */
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
 
+#include "espalier/base/json_writer.h"
 #include "espalier/methods/oneshot.h"
 #include "espalier/model/shape.h"
 
@@ -19,7 +22,6 @@ typedef struct bench {
     espl_weights *samples;
     espl_method_options o;
     int32_t *ids;
-    int64_t first, mine, linears; /* linears: of this rank, of the model */
     espl_masks masks;
     double seconds, cpu;
 } bench;
@@ -30,10 +32,22 @@ static double now(clockid_t clock) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static espl_status take_ids(bench *b, const char *path) {
+/* Options and samples from the arguments after the model's. Local. */
+static espl_status read_arguments(bench *b, char **argv) {
+    const char *path = argv[0], *method = argv[1], *pattern = argv[2];
+    b->o = espl_method_defaults();
+    b->o.target = strtod(argv[3], NULL);
+    b->o.cap = 1;
+    if (strcmp(method, "sparsegpt") == 0)
+        b->o.update = ESPL_UPDATE_SPARSEGPT;
+    else if (!espl_score_parse(method, &b->o.score))
+        return ESPL_FAIL(ESPL_USAGE, "METHOD %s is not a score or sparsegpt", method);
+    if (!espl_prune_pattern_parse(pattern, b->o.score, b->o.update, &b->o.pattern))
+        return ESPL_FAIL(ESPL_USAGE, "PATTERN %s is not unstructured, row, layer or N:M", pattern);
     ESPL_TRY(espl_weights_open_file(path, &b->samples));
     const espl_tensor_info *t = espl_weights_find(b->samples, "ids");
-    if (!t || t->n_dims != 2 || t->bytes != t->count * 4) return ESPL_FAIL(ESPL_FORMAT, "%s: no ids I32 [n, T]", path);
+    if (!t || t->n_dims != 2 || t->bytes != t->count * (int64_t)sizeof *b->ids)
+        return ESPL_FAIL(ESPL_FORMAT, "%s has no tensor \"ids\" I32 [samples, window]", path);
     b->o.samples = t->dims[0];
     b->o.window = t->dims[1];
     ESPL_TRY(espl_mem_alloc(&b->ids, t->count, sizeof *b->ids, "ids"));
@@ -41,29 +55,11 @@ static espl_status take_ids(bench *b, const char *path) {
     return ESPL_OK;
 }
 
-static espl_status take_method(bench *b, char **argv) {
-    bool surgeon = strcmp(argv[0], "sparsegpt") == 0;
-    if (surgeon) b->o.update = ESPL_UPDATE_SPARSEGPT;
-    if (!surgeon && !espl_score_parse(argv[0], &b->o.score)) return ESPL_FAIL(ESPL_USAGE, "method %s", argv[0]);
-    if (!espl_prune_pattern_parse(argv[1], b->o.score, b->o.update, &b->o.pattern))
-        return ESPL_FAIL(ESPL_USAGE, "pattern %s", argv[1]);
-    b->o.target = strtod(argv[2], NULL);
-    return ESPL_OK;
-}
-
-static espl_status make_room(bench *b) {
-    ESPL_TRY(espl_masks_create(&b->masks, b->m, true));
-    b->first = b->masks.linears.first;
-    b->mine = espl_range_count(b->masks.linears);
-    b->linears = espl_model_config_of(b->m)->layers * ESPL_LINEAR_KINDS;
-    return ESPL_OK;
-}
-
-/* The linear as pruned into its update. */
-static const void *pruned(bench *b, int64_t i) {
-    const espl_linear *l = espl_model_linear(b->m, b->first + i);
+/* The weights of a linear as pruned. Without an update its buffer is free to hold them. */
+static const void *pruned_weights(bench *b, int64_t index) {
+    const espl_linear *l = espl_model_linear(b->m, index);
     size_t size = espl_dtype_size(l->dtype);
-    char *to = b->masks.updates[i];
+    char *to = espl_masks_update_of(&b->masks, index);
     if (b->o.update == ESPL_UPDATE_SPARSEGPT) return to;
     memcpy(to, l->weight, (size_t)(l->out * l->in) * size);
     for (int64_t r = 0; r < l->out; r++)
@@ -73,75 +69,83 @@ static const void *pruned(bench *b, int64_t i) {
     return to;
 }
 
+/* Local. A writer for the weights of all linears. */
 static espl_status plan_file(bench *b, const char *path, espl_weights_writer **w) {
-    espl_tensor_spec *specs;
-    char(*names)[32];
-    espl_dtype dtype = espl_model_linear(b->m, b->first)->dtype;
-    ESPL_TRY(espl_mem_alloc(&specs, b->linears, sizeof *specs, "tensors"));
-    espl_status st = espl_mem_alloc(&names, b->linears, sizeof *names, "names");
-    for (int64_t i = 0; st == ESPL_OK && i < b->linears; i++) {
-        snprintf(names[i], sizeof names[i], "weight.%lld", (long long)i);
+    const espl_model_config *config = espl_model_config_of(b->m);
+    int64_t linears = config->layers * ESPL_LINEAR_KINDS;
+    espl_dtype dtype = espl_model_linear(b->m, b->masks.linears.first)->dtype;
+    espl_tensor_spec *specs = NULL;
+    char(*names)[32] = NULL;
+    espl_status st;
+    ESPL_CHECK(st, done, espl_mem_alloc(&specs, linears, sizeof *specs, "tensors"));
+    ESPL_CHECK(st, done, espl_mem_alloc(&names, linears, sizeof *names, "names"));
+    for (int64_t i = 0; i < linears; i++) {
+        snprintf(names[i], sizeof names[i], "weight.%" PRId64, i);
         specs[i] = (espl_tensor_spec){.name = names[i], .dtype = dtype, .n_dims = 2};
-        espl_model_linear_shape(espl_model_config_of(b->m), espl_linear_kind_of(i), &specs[i].dims[0],
-                                &specs[i].dims[1]);
+        espl_model_linear_shape(config, espl_linear_kind_of(i), &specs[i].dims[0], &specs[i].dims[1]);
     }
-    if (st == ESPL_OK) st = espl_weights_writer_create(path, specs, b->linears, w);
+    st = espl_weights_writer_create(path, specs, linears, w);
+done:
     espl_mem_free(&names);
     espl_mem_free(&specs);
     return st;
 }
 
-static espl_status put_all(bench *b, espl_weights_writer *w) {
-    for (int64_t i = 0; i < b->mine; i++)
-        ESPL_TRY(espl_weights_writer_put(w, b->first + i, 0, pruned(b, i),
-                                         espl_weights_writer_tensor_bytes(w, b->first + i)));
+/* Local. The linears of this rank. */
+static espl_status put_linears(bench *b, espl_weights_writer *w) {
+    for (int64_t i = b->masks.linears.first; i < b->masks.linears.last; i++)
+        ESPL_TRY(espl_weights_writer_put(w, i, 0, pruned_weights(b, i), espl_weights_writer_tensor_bytes(w, i)));
     return espl_weights_writer_flush(w);
 }
 
+/* Collective. Rank 0 starts and finishes the file; each rank writes its linears. */
 static espl_status write_file(bench *b, const char *path) {
     espl_weights_writer *w = NULL;
-    bool first = espl_comm_rank(b->c) == 0;
-    espl_status st = espl_comm_agree(b->c, plan_file(b, path, &w));
-    if (st == ESPL_OK) st = espl_comm_agree(b->c, first ? espl_weights_writer_start(w) : ESPL_OK);
-    if (st == ESPL_OK) st = espl_comm_agree(b->c, put_all(b, w));
-    if (st == ESPL_OK) st = espl_comm_agree(b->c, first ? espl_weights_writer_finish(w) : ESPL_OK);
+    bool root = espl_comm_rank(b->c) == 0;
+    espl_status st;
+    ESPL_CHECK(st, done, espl_comm_agree(b->c, plan_file(b, path, &w)));
+    ESPL_CHECK(st, done, espl_comm_agree(b->c, root ? espl_weights_writer_start(w) : ESPL_OK));
+    ESPL_CHECK(st, done, espl_comm_agree(b->c, put_linears(b, w)));
+    st = espl_comm_agree(b->c, root ? espl_weights_writer_finish(w) : ESPL_OK);
+done:
     espl_weights_writer_destroy(&w);
     return st;
 }
 
-static void report(const bench *b, char **argv) {
+static espl_status report(const bench *b, const char *method, const char *pattern) {
     struct rusage usage;
+    espl_str line = {0};
+    espl_json_writer w = espl_json_writer_on(&line);
     getrusage(RUSAGE_SELF, &usage);
-    printf("{\"method\": \"%s\", \"pattern\": \"%s\", \"samples\": %lld, \"window\": %lld, \"ranks\": %d, "
-           "\"threads\": %d, \"seconds\": %.2f, \"cpu_seconds\": %.2f, \"peak_mib\": %.0f}\n",
-           argv[0], argv[1], (long long)b->o.samples, (long long)b->o.window, espl_comm_size(b->c),
-           espl_tensor_threads(), b->seconds, b->cpu, (double)usage.ru_maxrss / 1024);
+    espl_json_open_object(&w, NULL, ESPL_JSON_SPACED);
+    espl_json_put_text(&w, "method", method);
+    espl_json_put_text(&w, "pattern", pattern);
+    espl_json_put_i64(&w, "samples", b->o.samples);
+    espl_json_put_i64(&w, "window", b->o.window);
+    espl_json_put_i64(&w, "ranks", espl_comm_size(b->c));
+    espl_json_put_i64(&w, "threads", espl_tensor_threads());
+    espl_json_put_fixed(&w, "seconds", b->seconds, 2);
+    espl_json_put_fixed(&w, "cpu_seconds", b->cpu, 2);
+    espl_json_put_fixed(&w, "peak_mib", (double)usage.ru_maxrss / 1024, 0);
+    espl_json_close(&w);
+    espl_status st = espl_str_status(&line);
+    if (st == ESPL_OK) puts(line.data);
+    espl_str_free(&line);
+    return st;
 }
 
-static espl_status prepare(bench *b, char **argv) {
-    b->o = espl_method_defaults();
-    ESPL_TRY(take_method(b, argv + 3));
-    return take_ids(b, argv[2]);
-}
-
+/* Collective. */
 static espl_status run(bench *b, int argc, char **argv) {
-    ESPL_TRY(espl_comm_agree(b->c, prepare(b, argv)));
+    ESPL_TRY(espl_comm_agree(b->c, read_arguments(b, argv + 2)));
     espl_model_options o = {.context = b->o.window, .batch_tokens = 16, .slots = 1};
     ESPL_TRY(espl_model_open(b->c, argv[1], &o, &b->m));
-    ESPL_TRY(espl_comm_agree(b->c, make_room(b)));
+    ESPL_TRY(espl_comm_agree(b->c, espl_masks_create(&b->masks, b->m, true)));
     double start = now(CLOCK_MONOTONIC), cpu = now(CLOCK_PROCESS_CPUTIME_ID);
     ESPL_TRY(espl_method_run(b->c, &b->o, b->ids, &b->masks, NULL));
     b->seconds = now(CLOCK_MONOTONIC) - start;
     b->cpu = now(CLOCK_PROCESS_CPUTIME_ID) - cpu;
-    if (espl_comm_rank(b->c) == 0) report(b, argv + 3);
+    ESPL_TRY(espl_comm_agree(b->c, espl_comm_rank(b->c) == 0 ? report(b, argv[3], argv[4]) : ESPL_OK));
     return argc > 6 ? write_file(b, argv[6]) : ESPL_OK;
-}
-
-static void release(bench *b) {
-    espl_masks_free(&b->masks);
-    espl_mem_free(&b->ids);
-    espl_weights_close(&b->samples);
-    espl_model_close(&b->m);
 }
 
 int main(int argc, char **argv) {
@@ -155,7 +159,10 @@ int main(int argc, char **argv) {
     espl_tensor_blas_init();
     espl_status st = run(&b, argc, argv);
     if (st != ESPL_OK && espl_comm_rank(b.c) == 0) fprintf(stderr, "%s\n", espl_base_error_text());
-    release(&b);
+    espl_masks_free(&b.masks);
+    espl_mem_free(&b.ids);
+    espl_weights_close(&b.samples);
+    espl_model_close(&b.m);
     espl_comm_destroy(&b.c);
     return espl_status_exit_code(st);
 }

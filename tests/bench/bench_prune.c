@@ -1,7 +1,9 @@
-/* usage: bench_prune [--rounds N]
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Times espl_prune_linear by row, from dense to 45 %, against reading the weights once, on one linear of each size.
  *
- * espl_prune_linear by row, dense to 45 %, against the time to read the weights once, on one linear of each size.
- * Alternates them; prints medians of CPU time: run it with OMP_NUM_THREADS=1, other processes may then be there. */
+ * usage: bench_prune [--rounds N]
+ * Rounds alternate between them; medians of the CPU time are printed. With OMP_NUM_THREADS=1 the result does not depend
+ * on other processes. */
 #include "../normal.h"
 #include "espalier/prune/linear.h"
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """One-shot pruning on transformers models, transcribed from the published formulas: what <model>.safetensors hold
 (README.md). ../requirements.txt is enough.
 

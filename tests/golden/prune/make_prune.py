@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Masks by plain NumPy: what scores.safetensors holds (README.md). ../requirements.txt is enough.
 
 usage: make_prune.py [--check]

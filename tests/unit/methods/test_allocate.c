@@ -52,7 +52,7 @@ static void budgets_are_exact(void **state) {
     }
 }
 
-static void wishes_within_the_budget_are_met(void **state) {
+static void reachable_sparsities_are_kept(void **state) {
     const double s[] = {0.25, 0.75, 0.5};
     const int64_t weights[] = {400, 400, 1000};
     int64_t counts[3];
@@ -122,7 +122,7 @@ static double greedy_row(const float *w, const float *h) {
     return error;
 }
 
-static void lsa_error_is_the_greedy_one(void **state) {
+static void lsa_error_matches_the_definition(void **state) {
     static float w[OUT * IN], h[IN * IN], x[IN];
     double want = 0, got;
     (void)state;
@@ -180,7 +180,7 @@ static espl_status search(problem *p, const espl_search_options *o, int64_t eval
     return espl_allocate_search(o, evaluations, weights, p->most, N, distance, p, counts, best);
 }
 
-static void the_search_finds_what_is_best(void **state) {
+static void search_finds_the_optimum(void **state) {
     problem p = {.wish = {900, 600, 300, 1200, 700, 1300}}; /* reached in levels of 100 */
     espl_search_options o = options();
     int64_t counts[N], again[N];
@@ -197,7 +197,7 @@ static void the_search_finds_what_is_best(void **state) {
     assert_memory_not_equal(counts, again, sizeof counts);
 }
 
-static void what_is_not_a_number_never_wins(void **state) {
+static void nan_fitness_never_wins(void **state) {
     problem p = {.wish = {900, 600, 300, 1200, 700, 1300}, .nan = true};
     espl_search_options o = options();
     int64_t counts[N];
@@ -207,7 +207,7 @@ static void what_is_not_a_number_never_wins(void **state) {
     assert_true(isfinite(best) && counts[0] <= 500);
 }
 
-static void searches_that_fail(void **state) {
+static void search_passes_failures_on(void **state) {
     problem p = {.fail = true};
     espl_search_options o = options();
     int64_t counts[N];
@@ -228,7 +228,7 @@ static void searches_that_fail(void **state) {
     assert_int_equal(search(&p, &o, 600, counts, &best), ESPL_CONFIG);
 }
 
-static void names(void **state) {
+static void names_are_parsed(void **state) {
     espl_allocation a;
     espl_update u;
     (void)state;
@@ -256,15 +256,15 @@ static int teardown(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(budgets_are_exact),
-        cmocka_unit_test(wishes_within_the_budget_are_met),
+        cmocka_unit_test(reachable_sparsities_are_kept),
         cmocka_unit_test(impossible_budgets_are_refused),
         cmocka_unit_test(owl_by_hand),
         cmocka_unit_test(lsa_by_hand),
-        cmocka_unit_test(lsa_error_is_the_greedy_one),
-        cmocka_unit_test(the_search_finds_what_is_best),
-        cmocka_unit_test(what_is_not_a_number_never_wins),
-        cmocka_unit_test(searches_that_fail),
-        cmocka_unit_test(names),
+        cmocka_unit_test(lsa_error_matches_the_definition),
+        cmocka_unit_test(search_finds_the_optimum),
+        cmocka_unit_test(nan_fitness_never_wins),
+        cmocka_unit_test(search_passes_failures_on),
+        cmocka_unit_test(names_are_parsed),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -18,11 +18,11 @@
 static espl_workspace *ws;
 static espl_rng rng;
 
-enum { MOST = 64 * 300 }; /* weights of a test's linear */
+enum { WEIGHTS_MAX = 64 * 300 }; /* weights of a test's linear */
 
 typedef struct made {
     espl_linear l;
-    float weight[MOST], norm[300];
+    float weight[WEIGHTS_MAX], norm[300];
     uint64_t mask[64 * 5], want[64 * 5];
 } made;
 
@@ -51,8 +51,9 @@ static float score(int64_t r, int64_t c) {
     return (w < 0 ? -w : w) * m.norm[c];
 }
 
-/* The survivor of least score among rows r0 .. r1 and columns c0 .. c1, the first among equals, goes from `want`. */
-static void drop_least(int64_t r0, int64_t r1, int64_t c0, int64_t c1) {
+/* Clears in `want` the survivor with the lowest score among rows r0 .. r1 - 1 and columns c0 .. c1 - 1, the first among
+ * equals. */
+static void drop_lowest(int64_t r0, int64_t r1, int64_t c0, int64_t c1) {
     int64_t row = -1, column = -1;
     for (int64_t r = r0; r < r1; r++)
         for (int64_t c = c0; c < c1; c++)
@@ -75,12 +76,12 @@ static void prune(const char *pattern, int64_t count) {
     assert_memory_equal(m.mask, m.want, (size_t)(m.l.out * words()) * 8);
 }
 
-static void the_least_of_a_layer_go(void **state) {
+static void layer_prunes_the_lowest_scores(void **state) {
     (void)state;
     for (int trial = 0; trial < 40; trial++) {
         make(1 + espl_rng_below(&rng, 16), 1 + espl_rng_below(&rng, 140), trial % 2 ? 0.3 : 0);
         int64_t count = espl_rng_below(&rng, m.l.out * m.l.in - lost(m.mask) + 1);
-        for (int64_t i = 0; i < count; i++) drop_least(0, m.l.out, 0, m.l.in);
+        for (int64_t i = 0; i < count; i++) drop_lowest(0, m.l.out, 0, m.l.in);
         prune("layer", count);
     }
 }
@@ -95,7 +96,7 @@ static void every_group_keeps_n_of_m(void **state) {
         for (int64_t r = 0; r < m.l.out; r++)
             for (int64_t c = 0; c < m.l.in; c += group) {
                 int64_t width = group < m.l.in - c ? group : m.l.in - c;
-                for (int64_t i = 0; i < width * (group - keep) / group; i++) drop_least(r, r + 1, c, c + width);
+                for (int64_t i = 0; i < width * (group - keep) / group; i++) drop_lowest(r, r + 1, c, c + width);
             }
         espl_pattern p = {.group = ESPL_GROUP_N_M, .n = keep, .m = group};
         snprintf(name, sizeof name, "%lld:%lld", (long long)keep, (long long)group);
@@ -104,8 +105,9 @@ static void every_group_keeps_n_of_m(void **state) {
     }
 }
 
-/* A mask that a pattern made is of it; one bit more or less anywhere, a rest included, and it is not. */
-static void masks_are_told_apart(void **state) {
+/* A mask that an N:M pattern made passes the check; with any bit flipped, those of a remainder included, it does not.
+ */
+static void n_m_check_sees_a_single_bit(void **state) {
     (void)state;
     static const int64_t shapes[][2] = {{2, 4}, {4, 8}, {3, 7}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
@@ -124,25 +126,25 @@ static void masks_are_told_apart(void **state) {
     }
 }
 
-/* What is gone stays gone, and counts. */
-static void a_pattern_after_pruning_takes_no_more_than_it_must(void **state) {
+/* Weights that are already pruned stay pruned and count as pruned. */
+static void n_m_counts_weights_that_are_already_pruned(void **state) {
     (void)state;
     make(8, 256, 0.6);
     for (int64_t r = 0; r < m.l.out; r++)
         for (int64_t c = 0; c < m.l.in; c += 4) {
             int64_t alive = 0;
             for (int i = 0; i < 4; i++) alive += kept(m.want, r, c + i);
-            for (; alive > 2; alive--) drop_least(r, r + 1, c, c + 4);
+            for (; alive > 2; alive--) drop_lowest(r, r + 1, c, c + 4);
         }
     prune("2:4", 0);
 }
 
-static void threads_do_not_matter(void **state) {
+static void masks_do_not_depend_on_threads(void **state) {
     (void)state;
 #ifdef _OPENMP
     make(30, 150, 0);
     int threads = omp_get_max_threads();
-    for (int i = 0; i < 1777; i++) drop_least(0, 30, 0, 150);
+    for (int i = 0; i < 1777; i++) drop_lowest(0, 30, 0, 150);
     omp_set_num_threads(1);
     prune("layer", 1777);
     omp_set_num_threads(4);
@@ -154,7 +156,7 @@ static void threads_do_not_matter(void **state) {
 #endif
 }
 
-static void names_of_patterns(void **state) {
+static void pattern_names_are_parsed(void **state) {
     static const char *const bad[] = {"", "4:2", "4:4", "0:4", "2:", ":4", "2:65", "-1:4", "2:4x", "rows", "2:4:8"};
     espl_pattern p;
     (void)state;
@@ -172,7 +174,7 @@ static void names_of_patterns(void **state) {
     }
 }
 
-static void refusals(void **state) {
+static void invalid_requests_are_refused(void **state) {
     espl_pattern layer = {.group = ESPL_GROUP_LAYER};
     espl_scoring s = {.score = ESPL_SCORE_GBLM, .norm = m.norm};
     (void)state;
@@ -210,14 +212,10 @@ static int teardown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_least_of_a_layer_go),
-        cmocka_unit_test(every_group_keeps_n_of_m),
-        cmocka_unit_test(masks_are_told_apart),
-        cmocka_unit_test(a_pattern_after_pruning_takes_no_more_than_it_must),
-        cmocka_unit_test(threads_do_not_matter),
-        cmocka_unit_test(names_of_patterns),
-        cmocka_unit_test(refusals),
-        cmocka_unit_test(gradients_are_added_to_the_norm),
+        cmocka_unit_test(layer_prunes_the_lowest_scores), cmocka_unit_test(every_group_keeps_n_of_m),
+        cmocka_unit_test(n_m_check_sees_a_single_bit),    cmocka_unit_test(n_m_counts_weights_that_are_already_pruned),
+        cmocka_unit_test(masks_do_not_depend_on_threads), cmocka_unit_test(pattern_names_are_parsed),
+        cmocka_unit_test(invalid_requests_are_refused),   cmocka_unit_test(gradients_are_added_to_the_norm),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

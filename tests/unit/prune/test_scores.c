@@ -158,7 +158,7 @@ static void equal_scores_go_by_column(void **state) {
     unmake(&m);
 }
 
-static void not_a_number_goes_last(void **state) {
+static void nan_goes_last(void **state) {
     (void)state;
     made m = make(1, 100, 0);
     m.weight[7] = -__builtin_nanf("");
@@ -170,7 +170,7 @@ static void not_a_number_goes_last(void **state) {
     unmake(&m);
 }
 
-static void rows_that_are_fuller_keep_theirs(void **state) {
+static void rows_above_the_level_lose_nothing(void **state) {
     (void)state;
     made m = make(4, 64, 0);
     m.mask[1] = 0xFF; /* 56 pruned */
@@ -182,7 +182,7 @@ static void rows_that_are_fuller_keep_theirs(void **state) {
     unmake(&m);
 }
 
-static void impossible_wishes_are_refused(void **state) {
+static void impossible_counts_are_refused(void **state) {
     (void)state;
     made m = make(3, 70, 0);
     assert_int_equal(prune_rows(&m.l, ESPL_SCORE_WANDA, m.norm, 211, m.mask), ESPL_USAGE);
@@ -194,7 +194,7 @@ static void impossible_wishes_are_refused(void **state) {
     unmake(&m);
 }
 
-static void threads_change_nothing(void **state) {
+static void masks_do_not_depend_on_threads(void **state) {
     (void)state;
 #ifdef _OPENMP
     for (int s = 0; s < PLAIN; s++) {
@@ -246,10 +246,10 @@ int main(void) {
         cmocka_unit_test(masks_of_a_trained_model_are_numpys),
         cmocka_unit_test(counts_are_exact_and_rows_level),
         cmocka_unit_test(equal_scores_go_by_column),
-        cmocka_unit_test(not_a_number_goes_last),
-        cmocka_unit_test(rows_that_are_fuller_keep_theirs),
-        cmocka_unit_test(impossible_wishes_are_refused),
-        cmocka_unit_test(threads_change_nothing),
+        cmocka_unit_test(nan_goes_last),
+        cmocka_unit_test(rows_above_the_level_lose_nothing),
+        cmocka_unit_test(impossible_counts_are_refused),
+        cmocka_unit_test(masks_do_not_depend_on_threads),
         cmocka_unit_test(names_are_read_back),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

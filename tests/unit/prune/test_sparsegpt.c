@@ -73,7 +73,7 @@ static void check_factor(int64_t n, int64_t dead_feature) {
     free(dead);
 }
 
-static void the_factor_inverts(void **state) {
+static void factor_inverts_the_hessian(void **state) {
     (void)state;
     check_factor(1, -1);
     check_factor(6, 2);
@@ -81,7 +81,7 @@ static void the_factor_inverts(void **state) {
     check_factor(131, 130);
 }
 
-static void no_factor_of_what_is_not_positive_definite(void **state) {
+static void indefinite_hessian_is_refused(void **state) {
     double gram[4] = {1, 0, 2, 1};
     float u[4];
     bool dead[2];
@@ -209,7 +209,7 @@ static void check(espl_sparsegpt_options o, int64_t dead_feature) {
             o.pattern.group == ESPL_GROUP_N_M ? espl_prune_pattern_count(&o.pattern, OUT, IN) : o.count);
 }
 
-static void weights_are_the_brain_surgeons(void **state) {
+static void masks_and_weights_match_the_definition(void **state) {
     espl_pattern layer = {.group = ESPL_GROUP_LAYER}, row = {.group = ESPL_GROUP_ROW};
     espl_pattern two = {.group = ESPL_GROUP_N_M, .n = 2, .m = 4}, odd = {.group = ESPL_GROUP_N_M, .n = 2, .m = 7};
     (void)state;
@@ -250,7 +250,7 @@ static void prune_large(const double *gram, const float *w, int threads, result 
     espl_workspace_destroy(&own);
 }
 
-static void threads_do_not_matter(void **state) {
+static void results_do_not_depend_on_threads(void **state) {
     static double gram[LARGE * LARGE];
     static float w[LARGE * LARGE];
     static result one, three;
@@ -263,7 +263,7 @@ static void threads_do_not_matter(void **state) {
     assert_memory_equal(&one, &three, sizeof one);
 }
 
-static void refusals(void **state) {
+static void invalid_requests_are_refused(void **state) {
     float w[8] = {0}, weight[8];
     uint64_t mask = 0;
     double loss;
@@ -294,11 +294,11 @@ static int teardown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_factor_inverts),
-        cmocka_unit_test(no_factor_of_what_is_not_positive_definite),
-        cmocka_unit_test(weights_are_the_brain_surgeons),
-        cmocka_unit_test(refusals),
-        cmocka_unit_test(threads_do_not_matter),
+        cmocka_unit_test(factor_inverts_the_hessian),
+        cmocka_unit_test(indefinite_hessian_is_refused),
+        cmocka_unit_test(masks_and_weights_match_the_definition),
+        cmocka_unit_test(invalid_requests_are_refused),
+        cmocka_unit_test(results_do_not_depend_on_threads),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
