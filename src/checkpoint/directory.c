@@ -87,7 +87,7 @@ static bool checkpoint_is_usable(const char *dir, int64_t iteration) {
         st = ESPL_FAIL(ESPL_FORMAT, "%s: holds iteration %" PRId64, path.data, root.iteration);
 done:
     espl_h5_close(&f);
-    if (st != ESPL_OK) ESPL_INFO("checkpoint passed over: %s", espl_base_error_text());
+    if (st != ESPL_OK) ESPL_INFO("skipping a damaged checkpoint: %s", espl_base_error_text());
     espl_str_free(&path);
     return st == ESPL_OK;
 }
@@ -112,7 +112,7 @@ static espl_status checkpoint_find_newest(const char *dir, int64_t *before, espl
     if (passed > 0) /* a run that started over here would overwrite what may be hours of work */
         st =
             ESPL_FAIL(ESPL_FORMAT,
-                      "%s: no checkpoint there can be read; to start over, delete them or choose another run.dir", dir);
+                      "%s: no checkpoint can be read; to start over, delete them or choose another run.dir", dir);
 done:
     espl_mem_free(&l.iterations);
     return st;
