@@ -1,23 +1,25 @@
 #!/usr/bin/env bash
-# Submits a chain of jobs to Slurm:
+# SPDX-License-Identifier: Apache-2.0
+# Submits a chain of jobs to Slurm and prints the number of each, one per line:
 #   jobs/chain.sh CONFIG.json [--set section.key=value]...          prune, then eval, then report
-#   jobs/chain.sh --sweep SWEEP.json [--set section.key=value]...   what is still to be done of a sweep, then report
-# and prints their numbers, one line each. eval waits for the run to succeed; the report comes in any case.
-# NOTE: in the environment, besides jobs/slurm.sh's and sbatch's own (SBATCH_PARTITION, SBATCH_TIMELIMIT, ...):
+#   jobs/chain.sh --sweep SWEEP.json [--set section.key=value]...   the unfinished runs of a sweep, then report
+# eval runs only if prune succeeds; report runs in any case.
+# NOTE: environment variables, besides those of jobs/slurm.sh and sbatch (SBATCH_PARTITION, SBATCH_TIMELIMIT, ...):
 #   ESPL_SBATCH_PRUNE   sbatch options of the pruning job or array, "--nodes=2 --ntasks=8" (none)
 #   ESPL_SBATCH_EVAL    sbatch options of the evaluation (none)
 #   ESPL_SBATCH_REPORT  sbatch options of the report (none)
-#   ESPL_EVAL           options of espalier eval (--text, the configuration's report.text or validation.text)
+#   ESPL_EVAL           options of espalier eval (--text with the configuration's report.text, else validation.text)
 set -euo pipefail
 ESPL_ROOT=${ESPL_ROOT:-$(cd "$(dirname "$0")/.." && pwd)}
 export ESPL_ROOT
 . "$ESPL_ROOT/jobs/slurm.sh"
 
-submit() { # NAME SBATCH_OPTIONS DEPENDENCY JOB ARG...: the job's number
+# submit NAME SBATCH_OPTIONS DEPENDENCY JOB ARG...: prints the number of the job.
+submit() {
   local name=$1 options dependency=() id
-  # shellcheck disable=SC2206 # options, split on purpose
+  # shellcheck disable=SC2206 # several options in one variable: split on purpose
   options=($2)
-  # without kill-on-invalid-dep a job whose forerunner failed would wait for ever
+  # kill-on-invalid-dep: otherwise a job whose predecessor failed would stay in the queue forever
   [ -z "$3" ] || dependency=("--dependency=$3" --kill-on-invalid-dep=yes)
   shift 3
   id=$(sbatch --parsable "${dependency[@]}" "${options[@]}" "$@") || exit 1
@@ -29,7 +31,7 @@ chain_sweep() {
   local numbers run id
   run=$(espl_config run dir sweep "$@" --only 1)
   numbers=$("$ESPL_PROGRAM" sweep "$@" --slurm | sed -n 's/^sbatch --array=\([0-9,-]*\) .*/\1/p')
-  [ -n "$numbers" ] || espl_refuse "$1: nothing to submit"
+  [ -n "$numbers" ] || espl_refuse "$1: nothing to submit: no run is left to do"
   id=$(submit sweep "--array=$numbers ${ESPL_SBATCH_PRUNE:-}" "" "$ESPL_ROOT/jobs/sweep.sbatch" "$@")
   submit report "${ESPL_SBATCH_REPORT:-}" "afterany:$id" "$ESPL_ROOT/jobs/report.sbatch" "$(dirname "$run")" >/dev/null
 }
@@ -40,7 +42,7 @@ chain_run() {
   text=$(espl_config report text prune "$@")
   [ -n "$text" ] || text=$(espl_config validation text prune "$@")
   options=(--text "$text")
-  # shellcheck disable=SC2206 # options, split on purpose
+  # shellcheck disable=SC2206 # several options in one variable: split on purpose
   [ -z "${ESPL_EVAL:-}" ] || options=($ESPL_EVAL)
   id=$(submit prune "${ESPL_SBATCH_PRUNE:-}" "" "$ESPL_ROOT/jobs/prune.sbatch" "$@")
   id=$(submit eval "${ESPL_SBATCH_EVAL:-}" "afterok:$id" "$ESPL_ROOT/jobs/eval.sbatch" "$run" "${options[@]}")

@@ -1,24 +1,26 @@
 #!/usr/bin/env bash
-# Downloads data: MMLU (original CSVs), FreebaseQA v1.0, multiple-choice sets as --choices files, WikiText-2 and some C4.
-# usage: jobs/fetch-data.sh DIR [mmlu] [freebaseqa] [choices] [text]      (all four unless named)
+# SPDX-License-Identifier: Apache-2.0
+# Downloads data: MMLU (original CSVs), FreebaseQA v1.0, multiple-choice sets as --choices files, WikiText-2, some C4.
+# usage: jobs/fetch-data.sh DIR [mmlu] [freebaseqa] [choices] [text]      (default: all four)
 #
 # DIR/wikitext2/wiki.{valid,test}.raw   DIR/c4/c4.jsonl (2000 documents)
 # DIR/mmlu/{dev,val,test}/<subject>_*.csv   DIR/freebaseqa/FreebaseQA-{train,dev,eval}.json   DIR/choices/<task>.jsonl
-# Nothing is downloaded twice. Checksums: MMLU's and FreebaseQA's are in this script. The other sets come row by row from
-# the hub: the numbers of questions are checked, and the checksum seen first is kept in DIR/SHA256SUMS and checked from then on.
+# Files that exist are not downloaded again. Checksums: those of MMLU and FreebaseQA are in this script. The other sets
+# come row by row from the hub: the number of questions is checked, and the checksum of the first download is kept in
+# DIR/SHA256SUMS and checked on later calls.
 # Environment: MMLU_URL, FREEBASEQA_URL, HUB_ROWS (mirrors), proxies.
-# Exit status: 0 done, 1 refused or other content than expected, 2 usage, 69 a host cannot be reached (and what to copy
-# where), 74 disk.
+# Exit status: 0 done, 1 refused by the host or unexpected content, 2 usage, 69 host unreachable (the message says which
+# files to copy where), 74 disk.
 set -uo pipefail
 
 readonly EXIT_FAILED=1 EXIT_USAGE=2 EXIT_UNREACHABLE=69 EXIT_IO=74
 readonly MMLU_URLS=("${MMLU_URL:-https://people.eecs.berkeley.edu/~hendrycks/data.tar}"
   https://huggingface.co/datasets/cais/mmlu/resolve/c30699e8356da336a370243923dbaf21066bb9fe/data.tar)
 readonly MMLU_TAR_SHA256=bec563ba4bac1d6aaf04141cd7d1605d7a5ca833e38f994051e818489592989b
-# Of the files inside, sorted by name: `cat dev/* val/* test/* | sha256sum` with LC_ALL=C.
+# Checksum of the unpacked files: `cat dev/* val/* test/* | sha256sum` with LC_ALL=C.
 readonly MMLU_SHA256=f18226f7e2a136c29fb346133266ddc4bc304f5cf682cd1c301e0f4eb711d85b
 readonly FREEBASEQA=${FREEBASEQA_URL:-https://raw.githubusercontent.com/kelvin-jiang/FreebaseQA/d16aae5149aaa25e43ff2a7bd00a06f280ca19b9}
-# Git's names of the files' contents (`git hash-object FILE`), in that commit.
+# The files' Git blob hashes (`git hash-object FILE`) in that commit.
 readonly FREEBASEQA_BLOBS="\
 eval d7d06ae721aedca26a0838d0113cddc1aa6774a8
 dev 2e16ac381efb7b9e362cbf9bd0cee90006244ea8
@@ -31,28 +33,28 @@ die() {
   exit "$1"
 }
 usage() {
-  sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "$0" >&2
+  sed -n '3,/^set /{/^set /d;s/^# \{0,1\}//p}' "$0" >&2 # the comment above, without the SPDX line
   exit $EXIT_USAGE
 }
 
 no_network() {
   say "cannot reach $1"
   cat >&2 <<EOF
-This machine has no way to that host. On one that has, run the same command, then copy the folder here:
+This machine cannot reach that host. On one that has access, run the same command, then copy the folder here:
     jobs/fetch-data.sh DATA && rsync -a DATA/ thismachine:$dir/
-By hand, these are the files that espalier wants:
+To copy files by hand, espalier needs these:
     MMLU         ${MMLU_URLS[0]}
                  unpacked as $dir/mmlu/dev, val and test
     FreebaseQA   $FREEBASEQA/FreebaseQA-eval.json (and -dev.json for the examples)
                  as $dir/freebaseqa/
-    WikiText-2   the raw version's wiki.valid.raw and wiki.test.raw, in $dir/wikitext2/
-    C4           any JSON Lines file with a "text" a line, as $dir/c4/c4.jsonl
-    ARC, HellaSwag, PIQA, WinoGrande, BoolQ: any JSON Lines file as docs/evaluation.md describes
+    WikiText-2   wiki.valid.raw and wiki.test.raw of the raw version, in $dir/wikitext2/
+    C4           any JSON Lines file with a member "text" in each line, as $dir/c4/c4.jsonl
+    ARC, HellaSwag, PIQA, WinoGrande, BoolQ: any JSON Lines file as described in docs/evaluation.md
 EOF
   exit $EXIT_UNREACHABLE
 }
 
-# download URL FILE: 0 done, 1 cannot be reached, 2 refused
+# download URL FILE: returns 0 when done, 1 if the host cannot be reached, 2 if it refuses.
 download() {
   local status
   say "$1"
@@ -62,12 +64,12 @@ download() {
   case $status in
     0) mv "$2.part" "$2" || exit $EXIT_IO ;;
     22) return 2 ;;
-    23) die $EXIT_IO "$2.part: cannot be written" ;;
+    23) die $EXIT_IO "cannot write $2.part" ;;
     *) return 1 ;;
   esac
 }
 
-# remember FILE: its checksum must be the recorded one, if there is one
+# remember FILE: records its checksum, or checks it against the recorded one.
 remember() {
   local name=${1#"$dir"/} seen known
   seen=$(sha256sum "$1" | cut -d' ' -f1)
@@ -75,7 +77,8 @@ remember() {
   if [ -z "$known" ]; then
     printf '%s  %s\n' "$seen" "$name" >>"$dir/SHA256SUMS"
   elif [ "$known" != "$seen" ]; then
-    die $EXIT_FAILED "$1: checksum $seen, but $known was recorded in $dir/SHA256SUMS: delete the file and its line to accept it"
+    die $EXIT_FAILED \
+      "$1: checksum $seen, expected $known (to accept it, delete the file and its line in $dir/SHA256SUMS)"
   fi
 }
 
@@ -89,7 +92,7 @@ fetch_mmlu_tar() {
   case $status in
     0) ;;
     1) no_network "${MMLU_URLS[0]}" ;;
-    *) die $EXIT_FAILED "MMLU: the hosts refuse data.tar" ;;
+    *) die $EXIT_FAILED "MMLU: all hosts refuse data.tar" ;;
   esac
   echo "$MMLU_TAR_SHA256  $1" | sha256sum --check --status || {
     rm -f "$1"
@@ -102,17 +105,18 @@ fetch_mmlu() {
   if [ ! -d "$dir/mmlu/test" ]; then
     fetch_mmlu_tar "$tar"
     rm -rf "$dir/mmlu.part" && mkdir -p "$dir/mmlu.part" || exit $EXIT_IO
-    tar -xf "$tar" -C "$dir/mmlu.part" --strip-components=1 || die $EXIT_IO "$tar: cannot be unpacked"
+    tar -xf "$tar" -C "$dir/mmlu.part" --strip-components=1 || die $EXIT_IO "cannot unpack $tar"
     mv "$dir/mmlu.part" "$dir/mmlu" && rm -f "$tar" || exit $EXIT_IO
   fi
   seen=$(cd "$dir/mmlu" && LC_ALL=C && cat dev/*.csv val/*.csv test/*.csv | sha256sum | cut -d' ' -f1)
   if [ "$seen" = "$MMLU_SHA256" ]; then
-    say "MMLU: the files that espalier was checked with"
+    say "MMLU: checksum correct"
   else
-    say "warning: $dir/mmlu: checksum $seen, but $MMLU_SHA256 is that of the files espalier was checked with"
+    say "warning: $dir/mmlu: checksum $seen, expected $MMLU_SHA256: not the files that espalier was tested with"
   fi
 }
 
+# git_blob FILE: prints its Git blob hash.
 git_blob() { { printf 'blob %d\0' "$(stat -c %s "$1")" && cat "$1"; } | sha1sum | cut -d' ' -f1; }
 
 fetch_freebaseqa() {
@@ -128,7 +132,8 @@ fetch_freebaseqa() {
         *) die $EXIT_FAILED "FreebaseQA: $FREEBASEQA refuses FreebaseQA-$split.json" ;;
       esac
     fi
-    [ "$(git_blob "$file")" = "$blob" ] || die $EXIT_FAILED "$file is not version 1.0's (git blob $blob): delete it to fetch it anew"
+    [ "$(git_blob "$file")" = "$blob" ] || die $EXIT_FAILED \
+      "$file is not version 1.0's (git blob $blob): delete it to fetch it again"
   done <<<"$FREEBASEQA_BLOBS"
 }
 

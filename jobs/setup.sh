@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Sourced by tests/run.sh and jobs/*.sh: installs what is missing on Debian, builds, sets the environment.
-#   espl_install PACKAGE...   installs the Debian packages that are not there yet (needs root or sudo)
+# SPDX-License-Identifier: Apache-2.0
+# Sourced by tests/run.sh and jobs/demo.sh: installs missing packages on Debian, builds, sets the environment.
+#   espl_install PACKAGE...   installs the Debian packages that are missing (needs root or sudo)
 #   espl_build PRESET         configures and builds build/PRESET
-#   espl_mpi_environment      settings that every mpirun of ours wants
+#   espl_mpi_environment      sets what mpirun needs on a workstation or in a container
 
 ESPL_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
-# shellcheck disable=SC2034 # used by those who source this
+# shellcheck disable=SC2034 # used by the scripts that source this file
 ESPL_BUILD_PACKAGES=(build-essential cmake ninja-build git pkg-config openmpi-bin libopenmpi-dev libopenblas-openmp-dev
   liblapacke-dev libhdf5-openmpi-dev libcjson-dev libpcre2-dev libutf8proc-dev libxxhash-dev libcurl4-openssl-dev libcmocka-dev)
 
@@ -19,7 +20,8 @@ espl_missing() {
   done
 }
 
-# dpkg only: elsewhere the user's own modules or packages must do, and CMake names what it lacks.
+# Does nothing without dpkg: on other systems, modules or packages must provide the libraries, and CMake names the
+# missing ones.
 espl_install() {
   command -v dpkg-query >/dev/null || return 0
   local missing sudo=()
@@ -43,7 +45,7 @@ espl_build() {
 }
 
 espl_mpi_environment() {
-  export OMPI_MCA_rmaps_base_oversubscribe=1     # more ranks than cores are fine here
-  export OMPI_MCA_hwloc_base_binding_policy=none # one rank may use all its threads
+  export OMPI_MCA_rmaps_base_oversubscribe=1     # allow more ranks than cores
+  export OMPI_MCA_hwloc_base_binding_policy=none # do not bind a rank to one core: its threads need several
   if [ "$(id -u)" -eq 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
 }

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Sourced by jobs/*.sbatch: modules, ranks and threads, launcher, signals, deadline, requeue. docs/slurm.md explains.
+# SPDX-License-Identifier: Apache-2.0
+# Sourced by jobs/*.sbatch: modules, ranks and threads, launcher, signals, deadline, requeue. See docs/slurm.md.
 #
-# NOTE: what a site or a user sets, here or in the environment that sbatch takes along:
+# NOTE: settings of a site or a user, here or in the environment, which sbatch passes on to the job:
 #   ESPL_MODULES        modules to load, "gcc/13 openmpi/4.1 hdf5/1.14-parallel openblas" (none)
 #   ESPL_PROGRAM        the program (build/release/espalier)
 #   ESPL_LAUNCHER       srun (with PMIx) or mpirun (srun)
-#   ESPL_LAUNCH_OPTIONS more options for the launcher (none)
-#   ESPL_BIND           cores: each rank has its own; none: where cores cannot be bound, or nodes share them (cores)
-#   ESPL_MARGIN         seconds before the time limit that nothing may run into (120)
-#   ESPL_MAX_RESTARTS   a job that was restarted more often does not requeue itself (100)
+#   ESPL_LAUNCH_OPTIONS additional options of the launcher (none)
+#   ESPL_BIND           cores: bind each rank to its own; none: if binding is impossible or nodes share cores (cores)
+#   ESPL_MARGIN         seconds before the time limit at which a run must have stopped (120)
+#   ESPL_MAX_RESTARTS   a job that was restarted this often does not requeue itself (100)
 #   ESPL_PYTHON         a Python with h5py, jinja2, matplotlib, pandas and scipy, for reports (python3)
 ESPL_MODULES=${ESPL_MODULES:-}
 ESPL_LAUNCHER=${ESPL_LAUNCHER:-srun}
@@ -18,7 +19,8 @@ ESPL_MARGIN=${ESPL_MARGIN:-120}
 ESPL_MAX_RESTARTS=${ESPL_MAX_RESTARTS:-100}
 ESPL_PYTHON=${ESPL_PYTHON:-python3}
 
-# Slurm runs a copy of the job script, so the repository is where the job was submitted, unless ESPL_ROOT says otherwise.
+# Slurm runs a copy of the job script, so its own path does not lead to the repository: ESPL_ROOT does, or else the
+# directory in which the job was submitted.
 ESPL_ROOT=${ESPL_ROOT:-${SLURM_SUBMIT_DIR:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)}}
 ESPL_PROGRAM=${ESPL_PROGRAM:-$ESPL_ROOT/build/release/espalier}
 
@@ -37,7 +39,7 @@ espl_environment() {
   export OMP_NUM_THREADS=$espl_threads
   trap 'espl_on_signal USR1' USR1
   trap 'espl_on_signal TERM' TERM
-  # only in containers and tests; Open MPI asks for it twice
+  # root only in containers and tests; Open MPI wants both variables
   if [ "$(id -u)" -eq 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
   espl_note "job ${SLURM_JOB_ID:-none}, restart ${SLURM_RESTART_COUNT:-0}, on ${SLURM_JOB_NODELIST:-$(hostname)}:" \
     "$espl_ranks ranks x $espl_threads threads, $ESPL_LAUNCHER"
@@ -45,8 +47,8 @@ espl_environment() {
 
 # ---------------------------------------------------------------- signals
 #
-# Slurm signals this shell (--signal=B:USR1@300), which tells the launcher, which tells the ranks: that way holds for srun
-# and mpirun alike. TERM (scancel, preemption) does the same, but then nobody wants the job back in the queue.
+# Slurm signals this shell (--signal=B:USR1@300), which signals the launcher, which signals the ranks: this works for
+# both srun and mpirun. TERM (scancel, preemption) also stops the run at a checkpoint, but the job is not requeued.
 
 espl_child='' espl_signalled='' espl_cancelled=''
 espl_on_signal() {
@@ -56,7 +58,8 @@ espl_on_signal() {
   if [ -n "$espl_child" ]; then kill -USR1 "$espl_child" 2>/dev/null; fi
 }
 
-# Runs a command in the background, so that signals are handled while it runs, and returns its exit code.
+# espl_await COMMAND ARG...: runs a command and returns its exit code. It runs in the background, because bash handles
+# signals only between foreground commands.
 espl_await() {
   local rc
   "$@" &
@@ -65,19 +68,20 @@ espl_await() {
     espl_signalled=''
     wait "$espl_child"
     rc=$?
-    [ -n "$espl_signalled" ] || break # a signal ended the wait: wait on
+    [ -n "$espl_signalled" ] || break # a signal ends `wait`, but not the command: wait again
   done
   espl_child=''
   return $rc
 }
 
-# espl_launch RANKS ARG...: the program on that many ranks.
+# espl_launch RANKS ARG...: runs the program on that many ranks.
 espl_launch() {
   local ranks=$1 command
   shift
   case $ESPL_LAUNCHER in
     srun)
-      # --cpus-per-task: srun no longer takes it from the job (since Slurm 22.05). --wait: a rank that is lost ends the rest.
+      # --cpus-per-task: since Slurm 22.05, srun no longer inherits it from the job. --wait: 60 s after one rank has
+      # ended, the others are ended too: a lost rank must not leave them waiting.
       command=(srun --mpi=pmix "--ntasks=$ranks" "--cpus-per-task=$espl_threads" "--cpu-bind=$ESPL_BIND" --wait=60)
       ;;
     mpirun)
@@ -86,22 +90,23 @@ espl_launch() {
       ;;
     *) espl_refuse "ESPL_LAUNCHER is \"$ESPL_LAUNCHER\", expected srun or mpirun" ;;
   esac
-  # shellcheck disable=SC2206 # options, split on purpose
+  # shellcheck disable=SC2206 # several options in one variable: split on purpose
   command+=($ESPL_LAUNCH_OPTIONS)
   espl_await "${command[@]}" "$ESPL_PROGRAM" "$@"
 }
 
 # --------------------------------------------------------------- deadline
 
-# Minutes until the job's end, less the margin; nothing if there is no limit. Slurm 22.05 has no variable for it.
+# Prints the minutes until the job's end, less the margin; nothing if there is no limit. Asks squeue, since Slurm 22.05
+# has no environment variable for the end time.
 espl_minutes_left() {
   local end
   end=$(squeue -h -j "$SLURM_JOB_ID" -o %e 2>/dev/null) || return 0
-  end=$(date -d "$end" +%s 2>/dev/null) || return 0 # "N/A"
+  end=$(date -d "$end" +%s 2>/dev/null) || return 0 # no limit: "N/A"
   awk -v s=$((end - $(date +%s) - ESPL_MARGIN)) 'BEGIN { printf "%.3f\n", (s > 1 ? s : 1) / 60 }'
 }
 
-# Fills espl_limit with the option that tells the program.
+# espl_deadline: sets espl_limit to the option that passes the deadline to the program.
 espl_limit=()
 espl_deadline() {
   local minutes
@@ -111,7 +116,7 @@ espl_deadline() {
 
 # ---------------------------------------------------------- configuration
 
-# espl_config SECTION KEY ARG...: a text of the configuration that `espalier ARG...` would use.
+# espl_config SECTION KEY ARG...: prints a string of the configuration that `espalier ARG...` would use.
 espl_config() {
   local section=$1 key=$2
   shift 2
@@ -119,6 +124,7 @@ espl_config() {
     sed -n "/^  \"$section\": {\$/,/^  }/s/^    \"$key\": \"\\(.*\\)\",\\{0,1\\}\$/\\1/p"
 }
 
+# espl_newest_checkpoint RUN_DIR: prints the path of the newest checkpoint, nothing if there is none.
 espl_newest_checkpoint() {
   local files
   shopt -s nullglob
@@ -129,26 +135,27 @@ espl_newest_checkpoint() {
 
 # ---------------------------------------------------------------- requeue
 
-# espl_requeue RUN_DIR NEWEST: back into the queue, unless that would be for nothing. NEWEST was the newest checkpoint when
-# this job started.
+# espl_requeue RUN_DIR NEWEST: requeues this job, unless it was cancelled or another start would get no further. NEWEST
+# is the newest checkpoint at the start of this job: if it still is, no progress was made.
 espl_requeue() {
   if [ -n "$espl_cancelled" ]; then
-    espl_note "cancelled: submit again to go on"
+    espl_note "cancelled; submit it again to continue"
   elif [ -e "$1/stopped" ]; then
-    espl_note "$1/stop was there: submit again to go on"
+    espl_note "stopped by $1/stop; submit it again to continue"
   elif [ "$(espl_newest_checkpoint "$1")" = "$2" ]; then
-    espl_note "no checkpoint was reached in this job's time: not requeued; raise --time (and ESPL_MARGIN, if it is short)"
+    espl_note "not requeued: no checkpoint was reached before the time limit; raise --time (ESPL_MARGIN, if it is short)"
   elif [ "${SLURM_RESTART_COUNT:-0}" -ge "$ESPL_MAX_RESTARTS" ]; then
-    espl_note "restarted ${SLURM_RESTART_COUNT:-0} times already (ESPL_MAX_RESTARTS): submit again to go on"
+    espl_note "not requeued: restarted ${SLURM_RESTART_COUNT:-0} times (ESPL_MAX_RESTARTS); submit it again to continue"
   elif scontrol requeue "$SLURM_JOB_ID"; then
     espl_note "requeued"
   else
-    espl_note "Slurm does not requeue this job: submit again to go on"
+    espl_note "Slurm refuses to requeue this job; submit it again to continue"
   fi
 }
 
-# espl_resumable RUN_DIR VERB ARG...: runs what continues by itself, and ends this job. A run.max_minutes among the
-# arguments comes later, and so counts more than the deadline.
+# espl_resumable RUN_DIR VERB ARG...: runs a command that continues from its checkpoints, requeues the job if it has to
+# be continued, and ends this shell with the exit code. A run.max_minutes among the arguments overrides the deadline, as
+# it comes later.
 espl_resumable() {
   local run=$1 verb=$2 newest rc=0
   shift 2

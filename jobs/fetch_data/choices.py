@@ -1,7 +1,8 @@
-"""Multiple-choice sets from the Hugging Face hub's rows service, as the JSON Lines of `espalier eval --choices`.
+# SPDX-License-Identifier: Apache-2.0
+"""Downloads multiple-choice sets row by row from the Hugging Face hub, as JSON Lines for `espalier eval --choices`.
 
-usage: choices.py DIR [task...]       HUB_ROWS: address of the service
-The contexts are those of lm-evaluation-harness's tasks of these names. Exit 69: the service cannot be reached.
+usage: choices.py DIR [task...]       HUB_ROWS: address of the hub's rows service
+The contexts are those of the tasks of the same names in lm-evaluation-harness. Exit 69: the service is unreachable.
 """
 import json
 import os
@@ -11,7 +12,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-PAGE = 100
+PAGE = 100  # rows per request, the most that the service allows
 
 
 def arc(row):
@@ -46,7 +47,7 @@ def boolq(row):
                 answer=int(row["label"]))
 
 
-# data set, configuration, split, questions in it, conversion
+# task: data set, configuration, split, number of questions, conversion
 TASKS = {
     "arc_easy": ("allenai/ai2_arc", "ARC-Easy", "test", 2376, arc),
     "arc_challenge": ("allenai/ai2_arc", "ARC-Challenge", "test", 1172, arc),
@@ -64,12 +65,13 @@ def page(service, dataset, config, split, offset):
 
 
 def rows(service, dataset, config, split):
+    """Yields all rows of a split, requesting them in pages."""
     offset, total = 0, 1
     while offset < total:
         answer = page(service, dataset, config, split, offset)
         total = answer["num_rows_total"]
         if not answer["rows"]:
-            raise ValueError(f"{dataset}: {offset} of {total} rows, and no more")
+            raise ValueError(f"{dataset}: the service ends after {offset} of {total} rows")
         if any(item.get("truncated_cells") for item in answer["rows"]):
             raise ValueError(f"{dataset}: the service cuts long rows off")
         yield from (item["row"] for item in answer["rows"])
@@ -77,6 +79,7 @@ def rows(service, dataset, config, split):
 
 
 def fetch(service, folder, task):
+    """Writes folder/TASK.jsonl, unless it exists. The file gets its name only when it is complete."""
     dataset, config, split, expected, convert = TASKS[task]
     path = os.path.join(folder, task + ".jsonl")
     if os.path.exists(path):

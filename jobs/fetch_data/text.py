@@ -1,7 +1,8 @@
-"""WikiText-2 (raw) and a piece of C4 from the Hugging Face hub's rows service.
+# SPDX-License-Identifier: Apache-2.0
+"""Downloads WikiText-2 (raw) and a part of C4 row by row from the Hugging Face hub.
 
-usage: text.py DIR       HUB_ROWS: address of the service
-DIR/wikitext2/wiki.{valid,test}.raw   DIR/c4/c4.jsonl       Exit 69: the service cannot be reached.
+usage: text.py DIR       HUB_ROWS: address of the hub's rows service
+DIR/wikitext2/wiki.{valid,test}.raw   DIR/c4/c4.jsonl       Exit 69: the service is unreachable.
 """
 import itertools
 import json
@@ -15,7 +16,7 @@ C4_DOCUMENTS = 2000  # about a million tokens, four times the largest calibratio
 
 
 def wikitext(service, split):
-    """Lines as in the published file; the hub's rows leave blank ones empty."""
+    """Yields the lines of the published file. In the hub's rows, blank lines are empty strings."""
     for row in rows(service, "Salesforce/wikitext", "wikitext-2-raw-v1", split):
         yield row["text"] or " \n"
 
@@ -26,6 +27,7 @@ def c4(service):
 
 
 def write(path, lines):
+    """Writes the file, unless it exists. It gets its name only when it is complete."""
     if os.path.exists(path):
         return
     os.makedirs(os.path.dirname(path), exist_ok=True)

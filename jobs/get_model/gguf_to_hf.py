@@ -1,4 +1,5 @@
-"""Turns the GGUF of SmolLM2-135M-Instruct into a Hugging Face directory: bf16 safetensors, config, tokenizer.
+# SPDX-License-Identifier: Apache-2.0
+"""Converts the GGUF file of SmolLM2-135M-Instruct to a Hugging Face directory: bf16 safetensors, config, tokenizer.
 
 usage: gguf_to_hf.py FILE.gguf OUTPUT_DIRECTORY
 """
@@ -23,7 +24,7 @@ IN_LAYER = {
 
 
 def metadata(reader, key):
-    """The value of one GGUF field; a missing field is an error that names it."""
+    """The value of a GGUF field. Raises ValueError if it is missing."""
     field = reader.get_field(key)
     if field is None:
         raise ValueError(f"the GGUF has no field {key}")
@@ -31,12 +32,12 @@ def metadata(reader, key):
 
 
 def shortest_decimal(value):
-    """A float32 field as the shortest decimal that means the same float32 (9.99999975e-06 -> 1e-05)."""
+    """The shortest decimal that rounds to the same float32: 9.99999975e-06 becomes 1e-05."""
     return float(str(np.float32(value)))
 
 
 def model_config(reader):
-    """config.json in the classic hub style, from the GGUF's metadata."""
+    """config.json in the classic style of the hub, from the GGUF's metadata."""
     if metadata(reader, "general.architecture") != "llama":
         raise ValueError("the GGUF is not of the llama architecture")
     hidden, heads = metadata(reader, "llama.embedding_length"), metadata(reader, "llama.attention.head_count")
@@ -71,11 +72,13 @@ def model_config(reader):
 
 
 def generation_config(config):
-    return {"_from_model_config": True, **{key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}}
+    """generation_config.json: only the special ids."""
+    keys = ("bos_token_id", "eos_token_id", "pad_token_id")
+    return {"_from_model_config": True, **{key: config[key] for key in keys}}
 
 
 def hf_name(name):
-    """llama.cpp's tensor name -> Hugging Face's; an unknown one is an error."""
+    """The Hugging Face name of a llama.cpp tensor. Raises ValueError or KeyError if it is unknown."""
     if name in TOP_LEVEL:
         return TOP_LEVEL[name]
     block, layer, part, suffix = name.split(".")
@@ -85,7 +88,7 @@ def hf_name(name):
 
 
 def undo_rope_permutation(weight, heads):
-    """[heads*d, in] with llama.cpp's interleaved rotary pairs (0, d/2, 1, d/2+1, …) -> Hugging Face's split halves."""
+    """Reorders rows [heads * d, in] from llama.cpp's rotary pairs (0, d/2, 1, d/2+1, …) to Hugging Face's halves."""
     rows, columns = weight.shape
     return weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
@@ -101,7 +104,7 @@ def hf_tensor(tensor, config):
 
 
 def write_weights(reader, config, path):
-    """model.safetensors, tensors in the order of their names."""
+    """Writes model.safetensors, with the tensors in the order of their names."""
     tensors = {hf_name(t.name): t for t in reader.tensors}
     expected = len(TOP_LEVEL) + len(IN_LAYER) * config["num_hidden_layers"]
     if len(tensors) != expected:
@@ -129,6 +132,7 @@ def write_json(path, value):
 
 
 def convert(source, output):
+    """Writes all files. An unexpected configuration or tokenizer fails before the first one is written."""
     reader = gguf.GGUFReader(source)
     config = model_config(reader)
     tokenizer, settings = tokenizer_files(reader)

@@ -1,11 +1,12 @@
-"""Reads what a Hugging Face hub says about a repository, and checks downloaded files. Standard library only.
+# SPDX-License-Identifier: Apache-2.0
+"""Parses the answers of a Hugging Face hub about a repository and checks downloaded files. Standard library only.
 
 usage: hub_files.py revision < api/models/REPO/revision/REV      prints the commit
-       hub_files.py plan     < api/models/REPO/tree/COMMIT       prints "SIZE ALGORITHM HASH PATH" per wanted file
+       hub_files.py plan     < api/models/REPO/tree/COMMIT       prints "SIZE ALGORITHM HASH PATH" per file to download
        hub_files.py shards DIR                                   prints the weight files that DIR's index names
-       hub_files.py verify FILE SIZE ALGORITHM HASH              "-" in place of a value: not known, not checked
-       hub_files.py check DIR                                    every safetensors file complete, every shard there
-Exit status: 0 good, 65 the data is not what it should be, 2 usage.
+       hub_files.py verify FILE SIZE ALGORITHM HASH              "-" instead of a value: not checked
+       hub_files.py check DIR                                    all shards present, all safetensors files complete
+Exit status: 0 valid, 65 invalid data, 2 usage.
 """
 
 import hashlib
@@ -22,12 +23,12 @@ WANTED = re.compile(
     r"|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
 )
 INDEX = "model.safetensors.index.json"
-MAX_HEADER = 100 << 20
-BLOCK = 1 << 20
+MAX_HEADER = 100 << 20  # bytes, far more than any real header
+BLOCK = 1 << 20  # bytes read at a time
 
 
 class BadData(Exception):
-    """The hub's answer or a file is not what it should be."""
+    """The hub's answer or a file is invalid."""
 
 
 def read_json(text, what):
@@ -38,6 +39,7 @@ def read_json(text, what):
 
 
 def commit_of(text):
+    """The commit hash in the hub's description of a revision."""
     sha = read_json(text, "the hub's answer").get("sha", "")
     if not re.fullmatch(r"[0-9a-f]{40}", sha):
         raise BadData("the hub's answer names no commit")
@@ -45,7 +47,7 @@ def commit_of(text):
 
 
 def plan_line(entry):
-    """Large files carry a SHA-256; small ones only git's blob hash."""
+    """SIZE ALGORITHM HASH PATH. The hub knows the SHA-256 of large files, and only the Git blob hash of small ones."""
     lfs = entry.get("lfs")
     if lfs:
         return f"{lfs['size']} sha256 {lfs['oid']} {entry['path']}"
@@ -53,6 +55,7 @@ def plan_line(entry):
 
 
 def plan(text):
+    """The plan lines of the files to download: small files first, so that a wrong repository is noticed early."""
     entries = read_json(text, "the hub's answer")
     if not isinstance(entries, list):
         raise BadData("the hub's answer is not a list of files")
@@ -63,7 +66,7 @@ def plan(text):
 
 
 def shards(directory):
-    """Weight files of a directory: those of its index, or the one file."""
+    """Weight files of a directory: those that its index names; model.safetensors if it has no index."""
     index = directory / INDEX
     if not index.exists():
         return ["model.safetensors"]
@@ -75,7 +78,7 @@ def shards(directory):
 
 
 def digest(path, algorithm):
-    """sha256: of the contents; gitblob: git's own hash of a file."""
+    """Checksum of a file: sha256 of its contents, or gitblob, the hash by which Git names it."""
     size = path.stat().st_size
     state = hashlib.sha256() if algorithm == "sha256" else hashlib.sha1(b"blob %d\0" % size)
     with open(path, "rb") as file:
@@ -85,6 +88,7 @@ def digest(path, algorithm):
 
 
 def verify(path, size, algorithm, expected):
+    """Raises BadData unless the file has the size and the checksum; "-" is not checked."""
     actual = path.stat().st_size
     if size != "-" and actual != int(size):
         raise BadData(f"{path.name} has {actual} bytes, expected {size}")
@@ -93,7 +97,7 @@ def verify(path, size, algorithm, expected):
 
 
 def check_safetensors(path):
-    """The header parses and the file ends where its last tensor does."""
+    """Raises BadData unless the header can be parsed and the file ends where its last tensor ends."""
     size = path.stat().st_size
     with open(path, "rb") as file:
         word = file.read(8)
@@ -107,6 +111,7 @@ def check_safetensors(path):
 
 
 def check(directory):
+    """Raises BadData unless the directory holds a complete model."""
     for name in ("config.json", "tokenizer.json"):
         if not (directory / name).exists():
             raise BadData(f"{name} is missing")
@@ -118,7 +123,7 @@ def check(directory):
 
 
 def run(arguments):
-    """One subcommand; returns the lines to print."""
+    """Runs a subcommand. Returns the lines to print; None for wrong arguments."""
     verb, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     if verb == "revision" and not rest:
         return [commit_of(sys.stdin.read())]

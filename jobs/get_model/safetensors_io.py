@@ -1,4 +1,5 @@
-"""Writes bf16 safetensors with NumPy alone (NumPy has no bfloat16, so the bits are made here)."""
+# SPDX-License-Identifier: Apache-2.0
+"""Writes bf16 safetensors files with NumPy alone. NumPy has no bfloat16, so the bits are computed here."""
 
 import json
 import struct
@@ -6,11 +7,11 @@ import struct
 import numpy as np
 
 BF16_BYTES = 2
-HEADER_ALIGNMENT = 8
+HEADER_ALIGNMENT = 8  # bytes; tensors then start aligned
 
 
 def bf16_bits(values):
-    """float32 array of any shape -> uint16 array of bfloat16 bits, rounded to nearest even; NaN stays NaN."""
+    """A float32 array as a uint16 array of bfloat16 bits, rounded to nearest even; NaN stays NaN."""
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
     half = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
     rounded = ((bits + half) >> np.uint32(16)).astype(np.uint16)
@@ -19,7 +20,7 @@ def bf16_bits(values):
 
 
 def header_bytes(shapes):
-    """shapes: {name: shape} in file order -> length word and padded JSON header of a bf16 safetensors file."""
+    """Length word and padded JSON header of a bf16 safetensors file. shapes: {name: shape} in the order of the file."""
     header, offset = {"__metadata__": {"format": "pt"}}, 0
     for name, shape in shapes.items():
         end = offset + BF16_BYTES * int(np.prod(shape))
@@ -31,7 +32,7 @@ def header_bytes(shapes):
 
 
 def write_bf16(path, shapes, load):
-    """Writes the tensors named in `shapes` to `path`, one at a time; load(name) gives the float32 array of a name."""
+    """Writes the tensors named in `shapes`, one at a time; load(name) returns the float32 array of a tensor."""
     with open(path, "wb") as file:
         file.write(header_bytes(shapes))
         for name, shape in shapes.items():

@@ -1,10 +1,11 @@
-"""Rebuilds SmolLM2's tokenizer.json and tokenizer_config.json from the tokenizer fields of its GGUF."""
+# SPDX-License-Identifier: Apache-2.0
+"""Reconstructs SmolLM2's tokenizer.json and tokenizer_config.json from the tokenizer fields of its GGUF file."""
 
 CONTROL_TOKEN = 3  # gguf.TokenType.CONTROL
 
 
 def added_token(content):
-    """The flags that every special token of SmolLM2 carries."""
+    """A special token with the flags that all special tokens of SmolLM2 have."""
     return {"content": content, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
             "special": True}
 
@@ -19,7 +20,7 @@ def byte_level(add_prefix_space):
 
 
 def tokenizer_json(tokens, token_types, merges):
-    """Byte-level BPE: every digit its own piece, GPT-2's split, no normaliser, no post-processor."""
+    """Byte-level BPE: every digit is a piece of its own, then GPT-2's split; no normaliser, no post-processor."""
     if len(set(tokens)) != len(tokens):
         raise ValueError("the GGUF lists a token twice")
     model = {
@@ -43,7 +44,10 @@ def tokenizer_json(tokens, token_types, merges):
 
 
 def tokenizer_config(tokens, token_types, fields):
-    """fields: the GGUF's ids and chat template. The generic class makes transformers take tokenizer.json as it is."""
+    """fields: the GGUF's special ids, chat template and context length.
+
+    The generic tokenizer class makes transformers use tokenizer.json unchanged.
+    """
     bos, eos = tokens[fields["bos_token_id"]], tokens[fields["eos_token_id"]]
     return {
         "add_prefix_space": False,

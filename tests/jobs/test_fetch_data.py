@@ -105,7 +105,7 @@ def main():
         offline = dict(os.environ, ESPL_FETCH_RETRIES="0", https_proxy="http://127.0.0.1:9", HTTPS_PROXY="http://127.0.0.1:9", no_proxy="", NO_PROXY="")
         for what in ("mmlu", "freebaseqa", "choices", "text"):
             p = subprocess.run([SCRIPT, d, what], capture_output=True, text=True, env=offline)
-            check(p.returncode == 69 and "On one that has, run the same command" in p.stderr, f"{what} offline: {p}")
+            check(p.returncode == 69 and "On one that has access, run the same command" in p.stderr, f"{what} offline: {p}")
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         check_checksums(f"http://127.0.0.1:{server.server_port}", d, offline)
