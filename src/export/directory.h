@@ -2,7 +2,7 @@
 #ifndef ESPL_EXPORT_DIRECTORY_H
 #define ESPL_EXPORT_DIRECTORY_H
 
-#include "espalier/weights.h"
+#include "espalier/weights/reader.h"
 
 /* Zero-initialise; espl_export_free frees it. */
 typedef struct export_place {

@@ -4,6 +4,7 @@
 #include "directory.h"
 #include "espalier/loop/loop.h"
 #include "espalier/model/model.h"
+#include "espalier/weights/writer.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

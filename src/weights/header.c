@@ -4,12 +4,19 @@
  * shape whose bytes lie inside the file and cover its data exactly once, so that later code may use `data` and `bytes`
  * without checks. Nothing behind the header is read here: opening a model must not load its weights.
  */
+#include "shards.h"
+
+#include "espalier/base/integer.h"
+#include "espalier/base/json.h"
+#include "espalier/base/memory.h"
+#include "espalier/base/status.h"
+#include "espalier/base/str.h"
+
 #include <cjson/cJSON.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "reader.h"
 
 /* The limit of the reference implementation; without one a hostile size would ask for any amount of memory. */
 #define MAX_HEADER_BYTES 100000000

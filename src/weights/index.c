@@ -4,10 +4,16 @@
  * its file names must stay inside the model's directory, and it must agree with the shards, because a reader that
  * trusts the index and one that trusts the shards would otherwise load different models.
  */
+#include "shards.h"
+
+#include "espalier/base/hash.h"
+#include "espalier/base/json.h"
+#include "espalier/base/memory.h"
+#include "espalier/base/status.h"
+#include "espalier/base/str.h"
+
 #include <cjson/cJSON.h>
 #include <string.h>
-
-#include "reader.h"
 
 /* An entry takes about 100 bytes: room for a million tensors, ten times as many as the largest published models have.
  */

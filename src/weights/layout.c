@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Where each tensor of a new safetensors file goes, and the header that says so. No file is touched here. */
+#include "layout.h"
+
+#include "espalier/base/hash.h"
+#include "espalier/base/integer.h"
+#include "espalier/base/memory.h"
+#include "espalier/base/status.h"
+#include "espalier/base/str.h"
+#include "shards.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "reader.h"
-#include "writer.h"
 
 /* The header fills up to a multiple of this, so that a mapped tensor is aligned for its elements. */
 enum { HEADER_ALIGNMENT = 8 };
@@ -17,13 +23,6 @@ static int spec_by_place(const void *a, const void *b) {
                                                [ESPL_DTYPE_BF16] = 3, [ESPL_DTYPE_F16] = 4, [ESPL_DTYPE_U8] = 5};
     const espl_tensor_spec *x = *(const espl_tensor_spec *const *)a, *y = *(const espl_tensor_spec *const *)b;
     return rank[x->dtype] != rank[y->dtype] ? rank[x->dtype] - rank[y->dtype] : strcmp(x->name, y->name);
-}
-
-static espl_status place_set_name(espl_weights_place *p, const char *name) {
-    espl_str copy = {0};
-    espl_str_puts(&copy, name);
-    p->name = copy.data;
-    return espl_str_status(&copy);
 }
 
 /* Checks a spec, and sets the name and size of its place. */
@@ -39,7 +38,7 @@ static espl_status spec_check(const espl_tensor_spec *spec, int64_t number, cons
     p->bytes = (int64_t)espl_dtype_size(spec->dtype);
     for (int d = 0; possible && d < spec->n_dims; d++) possible = espl_mul_i64(p->bytes, spec->dims[d], &p->bytes);
     if (!possible) return ESPL_FAIL(ESPL_INTERNAL, "%s: tensor \"%s\" has an impossible shape", path, spec->name);
-    return place_set_name(p, spec->name);
+    return espl_str_dup(&p->name, spec->name, "tensor layout");
 }
 
 /* Writes the header for the specs in file order, and sets the offset of each place. */
@@ -102,7 +101,7 @@ espl_status espl_weights_lay_out_like(espl_weights_writer *w, const espl_weights
         const espl_tensor_info *t = &like->tensors[w->n];
         espl_weights_place *p = &w->tensors[w->n];
         if (t->shard == shard) *p = (espl_weights_place){.bytes = t->bytes, .offset = t->offset - s->data_start};
-        ESPL_TRY(place_set_name(p, t->name));
+        ESPL_TRY(espl_str_dup(&p->name, t->name, "tensor layout"));
     }
     espl_str_put(&w->header, s->map.data, s->data_start);
     w->file_bytes = s->map.len;

@@ -1,12 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The tensors of a model as one set: opening, looking up, closing. */
+#include "shards.h"
+
+#include "espalier/base/file.h"
+#include "espalier/base/hash.h"
+#include "espalier/base/json.h"
+#include "espalier/base/memory.h"
+#include "espalier/base/status.h"
+#include "espalier/base/str.h"
+
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-
-#include "reader.h"
 
 static espl_status weights_create(espl_weights **w) {
     *w = NULL;

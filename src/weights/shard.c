@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One safetensors file, or its bytes in memory, as a shard of a model. */
+#include "shards.h"
+
+#include "espalier/base/file.h"
+#include "espalier/base/hash.h"
+#include "espalier/base/status.h"
+#include "espalier/base/str.h"
+
 #include <string.h>
 
-#include "reader.h"
-
 espl_status espl_weights_add_shard(espl_weights *w, const char *name, const espl_mapping *memory) {
-    espl_str path = {0};
     int64_t number = w->n_shards++, first = w->count;
     espl_weights_shard *s = &w->shards[number];
-    espl_str_puts(&path, name);
-    *s = (espl_weights_shard){.path = path.data, .mapped = !memory};
-    ESPL_TRY(espl_str_status(&path));
+    *s = (espl_weights_shard){.mapped = !memory};
+    ESPL_TRY(espl_str_dup(&s->path, name, "path of a shard"));
     if (memory)
         s->map = *memory;
     else

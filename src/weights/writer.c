@@ -4,28 +4,32 @@
  * disjoint byte ranges by any number of processes, flushed, and renamed. A process opens PATH.part at its first _put,
  * so that one without tensors in the file needs no descriptor.
  */
+#include "layout.h"
+
+#include "espalier/base/fault.h"
+#include "espalier/base/file.h"
+#include "espalier/base/memory.h"
+#include "espalier/base/status.h"
+#include "espalier/base/str.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "writer.h"
-
 static espl_status writer_fail(const espl_weights_writer *w, const char *verb) {
     return ESPL_FAIL(ESPL_IO, "%s: cannot be %s: %s", w->part, verb, strerror(errno));
 }
 
 static espl_status writer_allocate(const char *path, espl_weights_writer **w) {
-    espl_str name = {0}, part = {0};
+    espl_str part = {0};
     *w = NULL;
     ESPL_TRY(espl_mem_alloc(w, 1, sizeof **w, "weights writer"));
-    espl_str_puts(&name, path);
-    espl_str_printf(&part, "%s.part", path);
-    (*w)->path = name.data;
-    (*w)->part = part.data;
     (*w)->fd = -1;
-    ESPL_TRY(espl_str_status(&name));
+    ESPL_TRY(espl_str_dup(&(*w)->path, path, "weights writer"));
+    espl_str_printf(&part, "%s.part", path);
+    (*w)->part = part.data;
     return espl_str_status(&part);
 }
 

@@ -15,6 +15,7 @@
 #include "espalier/base/json_writer.h"
 #include "espalier/methods/oneshot.h"
 #include "espalier/model/shape.h"
+#include "espalier/weights/writer.h"
 
 typedef struct bench {
     espl_comm *c;

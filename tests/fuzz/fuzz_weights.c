@@ -7,7 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "espalier/weights.h"
+#include "espalier/base.h"
+#include "espalier/weights/reader.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

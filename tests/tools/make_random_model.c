@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 
 #include "../normal.h"
-#include "espalier/weights.h"
+#include "espalier/weights/writer.h"
 
 enum { CHUNK = 1 << 18, TABLE = 1 << 16, NAME_MAX_BYTES = 80 };
 

@@ -12,7 +12,7 @@
 #include "espalier/model/config.h"
 #include "espalier/tensor/linear.h"
 #include "espalier/tensor/workspace.h"
-#include "espalier/weights.h"
+#include "espalier/weights/reader.h"
 
 typedef struct espl_model espl_model;
 

@@ -16,7 +16,7 @@
 #include "../../normal.h"
 #include "espalier/prune/linear.h"
 #include "espalier/tensor/statistics.h"
-#include "espalier/weights.h"
+#include "espalier/weights/reader.h"
 
 enum { PLAIN = ESPL_SCORE_GBLM }; /* scores without gradients come first */
 

@@ -11,7 +11,8 @@
 
 #include <cmocka.h>
 
-#include "espalier/weights.h"
+#include "espalier/base.h"
+#include "espalier/weights/reader.h"
 
 enum { BUFFER = 1 << 16 };
 

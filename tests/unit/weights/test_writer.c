@@ -14,7 +14,8 @@
 
 #include <cmocka.h>
 
-#include "espalier/weights.h"
+#include "espalier/base.h"
+#include "espalier/weights/writer.h"
 
 static char dir[] = "/tmp/espl-writer-XXXXXX";
 static char path[128], part[128];

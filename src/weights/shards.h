@@ -10,7 +10,10 @@
 #ifndef ESPL_WEIGHTS_READER_H
 #define ESPL_WEIGHTS_READER_H
 
-#include "espalier/weights.h"
+#include "espalier/base/file.h"
+#include "espalier/base/hash.h"
+#include "espalier/base/status.h"
+#include "espalier/weights/reader.h"
 
 struct cJSON;
 

@@ -3,7 +3,9 @@
 #ifndef ESPL_WEIGHTS_WRITER_H
 #define ESPL_WEIGHTS_WRITER_H
 
-#include "espalier/weights.h"
+#include "espalier/base/status.h"
+#include "espalier/base/str.h"
+#include "espalier/weights/writer.h"
 
 typedef struct espl_weights_place {
     char *name;     /* owned; for messages */
