@@ -5,7 +5,7 @@
  */
 #include "prompt_builder.h"
 
-#include "ids.h"
+#include "espalier/tokenizer.h"
 
 /* All ids are copied to one array: prompts are many and short. */
 espl_status espl_prompt_builder_add(espl_prompt_builder *b, const int32_t *ids, int64_t n, int64_t scored,
@@ -16,7 +16,7 @@ espl_status espl_prompt_builder_add(espl_prompt_builder *b, const int32_t *ids, 
         b->cap = cap;
     }
     b->prompts[b->n] = (espl_full_prompt){.at = b->ids.len, .n = n, .scored = scored, .group = group};
-    ESPL_TRY(espl_eval_ids_append(&b->ids, ids, n));
+    ESPL_TRY(espl_ids_append(&b->ids, ids, n));
     b->n++;
     return ESPL_OK;
 }
@@ -54,11 +54,11 @@ espl_status espl_prompt_builder_finish(const espl_prompt_builder *b, espl_prompt
         int64_t shared = builder_common_prefix(b, first, last);
         out->families[out->n_families++] =
             (espl_prompt_family){.at = ids.len, .n = shared, .first = first, .count = last - first};
-        ESPL_CHECK(st, done, espl_eval_ids_append(&ids, b->ids.data + b->prompts[first].at, shared));
+        ESPL_CHECK(st, done, espl_ids_append(&ids, b->ids.data + b->prompts[first].at, shared));
         for (int64_t i = first; i < last; i++) {
             const espl_full_prompt *p = &b->prompts[i];
             out->prompts[i] = (espl_prompt){.at = ids.len, .n = p->n - shared};
-            ESPL_CHECK(st, done, espl_eval_ids_append(&ids, b->ids.data + p->at + shared, p->n - shared));
+            ESPL_CHECK(st, done, espl_ids_append(&ids, b->ids.data + p->at + shared, p->n - shared));
         }
     }
 done:

@@ -1,132 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Added tokens: searched in the text before anything else happens to it, those marked "normalized" in normalised text.
- * The search is leftmost-longest: at each byte that begins a token, walk down the sorted token list.
+ * Added tokens. The search is leftmost-longest: at each byte that begins a token, walk down the sorted token list. A
+ * model may have thousands of them, and most bytes of a text begin none.
  */
-#include "internal.h"
+#include "added.h"
+
+#include "espalier/base/hash.h"
+#include "espalier/base/integer.h"
+#include "espalier/base/json.h"
+#include "espalier/base/memory.h"
+#include "espalier/base/status.h"
+#include "espalier/base/str.h"
 
 #include <cjson/cJSON.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* ------------------------------------------------------------ the search */
+/* Bytes of one added token: bounds the search at each byte of a text. */
+enum { MAX_TOKEN_BYTES = 4096 };
 
-static int compare_bytes(const espl_bytes *a, const espl_bytes *b) {
-    int64_t n = a->n < b->n ? a->n : b->n;
-    int order = memcmp(a->p, b->p, (size_t)n);
-    return order ? order : (a->n > b->n) - (a->n < b->n);
+/* ------------------------------------------------------------ splitting */
+
+/* The longest token that p[0..n) starts with, NULL if none. n >= 1. */
+static const espl_added_token *added_longest_at(const espl_added_index *x, const char *p, int64_t n) {
+    const espl_added_token *best = NULL;
+    /* sorted[lo..hi) are the tokens that share their first `depth` bytes with p. */
+    int64_t lo = x->first[(uint8_t)p[0]], hi = x->first[(uint8_t)p[0] + 1];
+    for (int64_t depth = 1; lo < hi; depth++) {
+        if (x->sorted[lo]->form.n == depth) best = x->sorted[lo++];
+        if (depth == n) break;
+        /* Narrow to those whose next byte is that of p: two binary searches, for byte and byte + 1. */
+        int64_t bound[2];
+        for (int side = 0; side < 2; side++) {
+            int64_t from = lo, to = hi;
+            while (from < to) {
+                int64_t mid = (from + to) / 2;
+                if ((uint8_t)x->sorted[mid]->form.p[depth] < (uint8_t)p[depth] + side)
+                    from = mid + 1;
+                else
+                    to = mid;
+            }
+            bound[side] = from;
+        }
+        lo = bound[0];
+        hi = bound[1];
+    }
+    return best;
 }
 
-static const espl_bytes *form(const espl_added_token *a) { return a->normalized ? &a->normal : &a->content; }
-
-static int compare_tokens(const void *a, const void *b) {
-    return compare_bytes(form(*(const espl_added_token *const *)a), form(*(const espl_added_token *const *)b));
+/* Is the character before (at), or behind (at), of the class? False at the end of the text. *step: its length. */
+static bool char_before_is(const espl_piece *t, int64_t at, espl_char_class c, int64_t *step) {
+    int n;
+    if (at == 0) return false;
+    *step = at - espl_tok_last_char(t->p, at);
+    return espl_tok_char_is(c, espl_tok_decode_char(t->p + at - *step, &n));
 }
 
-static espl_status build_index(espl_added_index *x, const espl_added *added, bool normalized, const espl_where *where) {
-    ESPL_TRY(espl_mem_alloc(&x->sorted, added->n, sizeof *x->sorted, "added tokens"));
-    for (int64_t i = 0; i < added->n; i++)
-        if (added->tokens[i].normalized == normalized) x->sorted[x->n++] = &added->tokens[i];
-    qsort(x->sorted, (size_t)x->n, sizeof *x->sorted, compare_tokens);
+static bool char_behind_is(const espl_piece *t, int64_t at, espl_char_class c, int64_t *step) {
+    int n;
+    if (at == t->n) return false;
+    int32_t cp = espl_tok_decode_char(t->p + at, &n);
+    *step = n;
+    return espl_tok_char_is(c, cp);
+}
+
+espl_status espl_added_split(const espl_added_index *x, const espl_piece *t, espl_ids *ids, espl_added_text_fn text,
+                             void *ctx) {
+    int64_t done = 0, step;
+    for (int64_t at = 0; at < t->n && x->n > 0;) {
+        const espl_added_token *a = added_longest_at(x, t->p + at, t->n - at);
+        if (!a) {
+            at++;
+            continue;
+        }
+        int64_t start = at, stop = at + a->form.n;
+        at = stop; /* the search goes on behind the token itself, even when rstrip takes more: so does the library */
+        if (a->single_word &&
+            (char_before_is(t, start, ESPL_CHAR_WORD, &step) || char_behind_is(t, stop, ESPL_CHAR_WORD, &step)))
+            continue;
+        while (a->lstrip && start > done && char_before_is(t, start, ESPL_CHAR_SPACE, &step)) start -= step;
+        while (a->rstrip && char_behind_is(t, stop, ESPL_CHAR_SPACE, &step)) stop += step;
+        espl_piece before = {.p = t->p + done, .n = start - done, .first = t->first && done == 0};
+        if (before.n > 0) ESPL_TRY(text(ctx, &before));
+        ESPL_TRY(espl_ids_append(ids, &a->id, 1));
+        done = stop;
+    }
+    espl_piece rest = {.p = t->p + done, .n = t->n - done, .first = t->first && done == 0};
+    return rest.n > 0 ? text(ctx, &rest) : ESPL_OK;
+}
+
+const espl_added_token *espl_added_find(const espl_added_tokens *a, int32_t id) {
+    int64_t i;
+    return espl_map_get(a->by_id, (const char *)&id, sizeof id, &i) ? &a->tokens[i] : NULL;
+}
+
+/* ------------------------------------------------------------ parsing */
+
+/* By the bytes of the form, a prefix first. */
+static int added_compare(const void *a, const void *b) {
+    const espl_bytes *x = &(*(const espl_added_token *const *)a)->form;
+    const espl_bytes *y = &(*(const espl_added_token *const *)b)->form;
+    int order = memcmp(x->p, y->p, (size_t)espl_min_i64(x->n, y->n));
+    return order ? order : (x->n > y->n) - (x->n < y->n);
+}
+
+static espl_status added_build_index(espl_added_index *x, const espl_added_tokens *a, bool normalized,
+                                     const espl_where *where) {
+    ESPL_TRY(espl_mem_alloc(&x->sorted, a->n, sizeof *x->sorted, "added tokens"));
+    for (int64_t i = 0; i < a->n; i++)
+        if (a->tokens[i].normalized == normalized) x->sorted[x->n++] = &a->tokens[i];
+    qsort(x->sorted, (size_t)x->n, sizeof *x->sorted, added_compare);
     for (int64_t i = 0; i < x->n; i++) {
-        const espl_bytes *f = form(x->sorted[i]);
-        if (f->n == 0) return ESPL_FAIL(ESPL_FORMAT, "%s: a token is empty once normalised", where->text);
-        if (i > 0 && compare_bytes(f, form(x->sorted[i - 1])) == 0)
-            return ESPL_FAIL(ESPL_FORMAT, "%s: two tokens are \"%.64s\" once normalised", where->text, f->p);
-        x->first[(uint8_t)f->p[0] + 1]++;
+        const espl_bytes *form = &x->sorted[i]->form;
+        if (form->n == 0) return ESPL_FAIL(ESPL_FORMAT, "%s: a token is empty once normalised", where->text);
+        if (i > 0 && added_compare(&x->sorted[i], &x->sorted[i - 1]) == 0)
+            return ESPL_FAIL(ESPL_FORMAT, "%s: two tokens are \"%.64s\" once normalised", where->text, form->p);
+        x->first[(uint8_t)form->p[0] + 1]++;
     }
     for (int b = 0; b < 256; b++) x->first[b + 1] += x->first[b];
     return ESPL_OK;
 }
 
-/* First of sorted[lo..hi), which share their first `depth` bytes and are longer, whose next byte is >= byte. */
-static int64_t lower_bound(const espl_added_index *x, int64_t lo, int64_t hi, int64_t depth, int byte) {
-    while (lo < hi) {
-        int64_t mid = (lo + hi) / 2;
-        if ((uint8_t)form(x->sorted[mid])->p[depth] < byte)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo;
-}
-
-/* The longest token that p[0..n) starts with, NULL if none. n >= 1. */
-static const espl_added_token *longest_at(const espl_added_index *x, const char *p, int64_t n) {
-    const espl_added_token *best = NULL;
-    int64_t lo = x->first[(uint8_t)p[0]], hi = x->first[(uint8_t)p[0] + 1];
-    for (int64_t depth = 1; lo < hi; depth++) {
-        if (form(x->sorted[lo])->n == depth) best = x->sorted[lo++];
-        if (depth == n) break;
-        lo = lower_bound(x, lo, hi, depth, (uint8_t)p[depth]);
-        hi = lower_bound(x, lo, hi, depth, (uint8_t)p[depth] + 1);
-    }
-    return best;
-}
-
-/* ------------------------------------------------------------ splitting */
-
-static bool word_before(const espl_piece *t, int64_t at) {
-    int n;
-    return at > 0 && espl_tok_char_is(ESPL_CHAR_WORD, espl_tok_decode_char(t->p + espl_tok_last_char(t->p, at), &n));
-}
-
-static bool word_after(const espl_piece *t, int64_t at) {
-    int n;
-    return at < t->n && espl_tok_char_is(ESPL_CHAR_WORD, espl_tok_decode_char(t->p + at, &n));
-}
-
-static int64_t skip_spaces_back(const espl_piece *t, int64_t at, int64_t stop) {
-    int n;
-    while (at > stop) {
-        int64_t before = espl_tok_last_char(t->p, at);
-        if (!espl_tok_char_is(ESPL_CHAR_SPACE, espl_tok_decode_char(t->p + before, &n))) break;
-        at = before;
-    }
-    return at;
-}
-
-static int64_t skip_spaces(const espl_piece *t, int64_t at) {
-    int n;
-    while (at < t->n && espl_tok_char_is(ESPL_CHAR_SPACE, espl_tok_decode_char(t->p + at, &n))) at += n;
-    return at;
-}
-
-static espl_status emit_text(espl_work *w, const espl_piece *t, int64_t from, int64_t to, espl_text_fn text) {
-    espl_piece part = {.p = t->p + from, .n = to - from, .first = t->first && from == 0};
-    return to > from ? text(w, &part) : ESPL_OK;
-}
-
-/* The search goes on behind the token itself, even when rstrip has swallowed more: so does the library. */
-espl_status espl_tok_added_split(espl_work *w, const espl_added_index *x, const espl_piece *t, espl_text_fn text) {
-    int64_t done = 0;
-    for (int64_t at = 0; at < t->n && x->n > 0;) {
-        const espl_added_token *a = longest_at(x, t->p + at, t->n - at);
-        if (!a) {
-            at++;
-            continue;
-        }
-        int64_t start = at, stop = at + form(a)->n;
-        at = stop;
-        if (a->single_word && (word_before(t, start) || word_after(t, stop))) continue;
-        if (a->lstrip && start > done) start = skip_spaces_back(t, start, done);
-        if (a->rstrip) stop = skip_spaces(t, stop);
-        ESPL_TRY(emit_text(w, t, done, start, text));
-        ESPL_TRY(espl_tok_push(w->ids, a->id));
-        done = stop;
-    }
-    return emit_text(w, t, done, t->n, text);
-}
-
-const espl_added_token *espl_tok_added_by_id(const espl_tokenizer *t, int32_t id) {
-    int64_t i;
-    return espl_map_get(t->added.by_id, (const char *)&id, sizeof id, &i) ? &t->added.tokens[i] : NULL;
-}
-
-/* ------------------------------------------------------------ parsing */
-
-static espl_status parse_token(const cJSON *node, const espl_where *where, espl_added_token *a) {
-    int64_t id = 0; /* what the file says counts for nothing in the library, see assign_id */
-    a->normalized = true;
+static espl_status added_parse_token(const cJSON *node, const espl_where *where, espl_added_token *a) {
+    int64_t id = 0;
     ESPL_TRY(espl_tok_check_keys(node, where, "id|content|single_word|lstrip|rstrip|normalized|special"));
     ESPL_TRY(espl_json_get_i64(node, "id", where->text, true, 0, ESPL_TOK_MAX_ID, &id));
     ESPL_TRY(espl_json_get_bool(node, "single_word", where->text, true, &a->single_word));
@@ -136,93 +133,80 @@ static espl_status parse_token(const cJSON *node, const espl_where *where, espl_
     ESPL_TRY(espl_json_get_bool(node, "special", where->text, true, &a->special));
     ESPL_TRY(espl_tok_get_text(node, "content", where, &a->content));
     a->id = (int32_t)id;
-    if (a->content.n > ESPL_TOK_MAX_ADDED_BYTES)
-        return ESPL_FAIL(ESPL_UNSUPPORTED, "%s.content: more than %d bytes", where->text, ESPL_TOK_MAX_ADDED_BYTES);
+    if (a->content.n > MAX_TOKEN_BYTES)
+        return ESPL_FAIL(ESPL_UNSUPPORTED, "%s.content: more than %d bytes", where->text, MAX_TOKEN_BYTES);
     return ESPL_OK;
 }
 
 /* The library ignores the id in the file: a token that the vocabulary has keeps that id, others are numbered on from
- * the number of entries (not from the highest id). A file where that comes out differently has been edited by hand, or
- * its model counts on ids that the library would not give: refused, since either reading may be wrong. */
-static espl_status assign_id(const espl_tokenizer *t, const espl_where *where, int64_t *next, espl_added_token *a) {
-    int64_t id;
-    if (espl_map_get(t->added.by_content, a->content.p, a->content.n, NULL))
+ * the number of entries (not from the highest id); *next is the next such number. A file where that comes out
+ * differently has been edited by hand, or its model counts on ids that the library would not give: refused, since
+ * either reading may be wrong. */
+static espl_status added_check_id(const espl_added_tokens *d, const espl_added_token *a, const espl_bpe_model *model,
+                                  const espl_where *where, int64_t *next) {
+    if (espl_map_get(d->by_content, a->content.p, a->content.n, NULL))
         return ESPL_FAIL(ESPL_FORMAT, "%s: \"%.64s\" is added twice", where->text, a->content.p);
-    if (!espl_map_get(t->model.vocab, a->content.p, a->content.n, &id)) id = (*next)++;
+    int64_t id = espl_bpe_model_find(model, a->content.p, a->content.n);
+    if (id < 0) id = (*next)++;
     if (id == a->id) return ESPL_OK;
-    return ESPL_FAIL(ESPL_FORMAT, "%s: \"%.64s\" has id %d in the file, but the tokenizers library gives it %lld",
-                     where->text, a->content.p, a->id, (long long)id);
+    return ESPL_FAIL(ESPL_FORMAT, "%s: \"%.64s\" has id %d in the file, but the tokenizers library gives it %" PRId64,
+                     where->text, a->content.p, a->id, id);
 }
 
-static espl_status normalize_content(espl_work *w, espl_added_token *a) {
-    espl_piece p = {.p = a->content.p, .n = a->content.n, .first = true};
-    if (!a->normalized) return ESPL_OK;
-    ESPL_TRY(espl_tok_normalize(w, &p));
-    if (p.n > ESPL_TOK_MAX_ADDED_BYTES) p.n = 0; /* reported as empty */
-    ESPL_TRY(espl_mem_alloc(&a->normal.p, p.n + 1, 1, "added token"));
-    memcpy(a->normal.p, p.p, (size_t)p.n);
-    a->normal.n = p.n;
-    return ESPL_OK;
-}
-
-static espl_status register_token(espl_added *d, int64_t i) {
-    espl_added_token *a = &d->tokens[i];
-    d->ids[i] = a->id;
-    ESPL_TRY(espl_map_put(d->by_content, a->content.p, a->content.n, i));
-    ESPL_TRY(espl_map_put(d->by_id, (const char *)&d->ids[i], sizeof d->ids[i], i));
-    return a->special ? espl_map_put(d->special, a->content.p, a->content.n, i) : ESPL_OK;
-}
-
-static espl_status create_tables(espl_added *d, const cJSON *list) {
-    int64_t n = 0;
-    for (const cJSON *i = list ? list->child : NULL; i; i = i->next) n++;
-    ESPL_TRY(espl_mem_alloc(&d->tokens, n, sizeof *d->tokens, "added tokens"));
-    ESPL_TRY(espl_mem_alloc(&d->ids, n, sizeof *d->ids, "added tokens"));
-    ESPL_TRY(espl_map_create(&d->by_content, n));
-    ESPL_TRY(espl_map_create(&d->by_id, n));
-    return espl_map_create(&d->special, n);
-}
-
-static espl_status parse_tokens(espl_tokenizer *t, const cJSON *list, const espl_where *where, espl_work *w) {
-    espl_added *d = &t->added;
-    int64_t next = t->model.count, index = 0;
-    for (const cJSON *i = list ? list->child : NULL; i; i = i->next) {
-        espl_where item = espl_tok_where_item(where, index++);
-        espl_added_token *a = &d->tokens[d->n];
-        d->n++;
-        ESPL_TRY(parse_token(i, &item, a));
+espl_status espl_added_parse(espl_added_tokens *d, const struct cJSON *node, const char *file,
+                             const espl_bpe_model *model, const espl_normalizer *normalizer) {
+    espl_where where = espl_tok_where(file, ": ", "added_tokens");
+    espl_match_state match = {0};
+    espl_str buffers[2] = {{0}, {0}};
+    int64_t count = 0, index = 0, next = model->count;
+    espl_status st;
+    if (node && !cJSON_IsArray(node)) return ESPL_FAIL(ESPL_FORMAT, "%s must be an array", where.text);
+    for (const cJSON *i = node ? node->child : NULL; i; i = i->next) count++;
+    ESPL_CHECK(st, done, espl_mem_alloc(&d->tokens, count, sizeof *d->tokens, "added tokens"));
+    ESPL_CHECK(st, done, espl_map_create(&d->by_content, count));
+    ESPL_CHECK(st, done, espl_map_create(&d->by_id, count));
+    ESPL_CHECK(st, done, espl_map_create(&d->special, count));
+    ESPL_CHECK(st, done, espl_match_state_open(&match));
+    for (const cJSON *i = node ? node->child : NULL; i; i = i->next) {
+        espl_where item = espl_tok_where_item(&where, index++);
+        espl_added_token *a = &d->tokens[d->n++];
+        ESPL_CHECK(st, done, added_parse_token(i, &item, a));
         if (a->content.n == 0) { /* ignored, as the library does */
             espl_tok_bytes_free(&a->content);
             d->n--;
             continue;
         }
-        ESPL_TRY(assign_id(t, &item, &next, a));
-        ESPL_TRY(normalize_content(w, a));
-        ESPL_TRY(register_token(d, d->n - 1));
+        ESPL_CHECK(st, done, added_check_id(d, a, model, &item, &next));
+        if (a->normalized) {
+            espl_piece form = {.p = a->content.p, .n = a->content.n, .first = true};
+            ESPL_CHECK(st, done, espl_normalizer_apply(normalizer, &match, buffers, &form));
+            if (form.n > MAX_TOKEN_BYTES) form.n = 0; /* reported as empty below */
+            ESPL_CHECK(st, done, espl_mem_alloc(&a->form.p, form.n + 1, 1, "added token"));
+            memcpy(a->form.p, form.p, (size_t)form.n);
+            a->form.n = form.n;
+        } else {
+            a->form = a->content;
+        }
+        ESPL_CHECK(st, done, espl_map_put(d->by_content, a->content.p, a->content.n, d->n - 1));
+        ESPL_CHECK(st, done, espl_map_put(d->by_id, (const char *)&a->id, sizeof a->id, d->n - 1));
+        if (a->special) ESPL_CHECK(st, done, espl_map_put(d->special, a->content.p, a->content.n, d->n - 1));
     }
-    return ESPL_OK;
+    ESPL_CHECK(st, done, added_build_index(&d->raw, d, false, &where));
+    ESPL_CHECK(st, done, added_build_index(&d->normal, d, true, &where));
+done:
+    espl_match_state_close(&match);
+    espl_str_free(&buffers[0]);
+    espl_str_free(&buffers[1]);
+    return st;
 }
 
-espl_status espl_tok_added_parse(espl_tokenizer *t, const struct cJSON *node, const char *file) {
-    espl_where where = espl_tok_where(file, "added_tokens");
-    espl_work w;
-    if (node && !cJSON_IsArray(node)) return ESPL_FAIL(ESPL_FORMAT, "%s must be an array", where.text);
-    ESPL_TRY(create_tables(&t->added, node));
-    espl_status st = espl_tok_work_open(&w, t, NULL);
-    if (st == ESPL_OK) st = parse_tokens(t, node, &where, &w);
-    espl_tok_work_close(&w);
-    ESPL_TRY(st);
-    ESPL_TRY(build_index(&t->added.raw, &t->added, false, &where));
-    return build_index(&t->added.normal, &t->added, true, &where);
-}
-
-void espl_tok_added_free(espl_added *d) {
+void espl_added_free(espl_added_tokens *d) {
     for (int64_t i = 0; i < d->n; i++) {
-        espl_tok_bytes_free(&d->tokens[i].content);
-        espl_tok_bytes_free(&d->tokens[i].normal);
+        espl_added_token *a = &d->tokens[i];
+        if (a->normalized) espl_tok_bytes_free(&a->form); /* else a view of content */
+        espl_tok_bytes_free(&a->content);
     }
     espl_mem_free(&d->tokens);
-    espl_mem_free(&d->ids);
     espl_mem_free(&d->raw.sorted);
     espl_mem_free(&d->normal.sorted);
     espl_map_destroy(&d->by_content);

@@ -1,68 +1,66 @@
-#include "internal.h"
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Text to ids: the stages of the pipeline, each handing its pieces to the next. No list of pieces is ever stored. */
+#include "tokenizer.h"
 
-#include <string.h>
+#include "espalier/base/status.h"
+#include "espalier/base/str.h"
 
-espl_status espl_tok_work_open(espl_work *w, const espl_tokenizer *t, espl_ids *ids) {
-    *w = (espl_work){.t = t, .ids = ids};
-    return espl_tok_match_open(&w->match);
+/* One call of encode; never shared between threads. */
+typedef struct tok_encoder {
+    const espl_tokenizer *t;
+    espl_ids *ids;
+    espl_match_state match;
+    espl_str normalized[2];
+    espl_pretokenizing words;
+    espl_bpe_scratch bpe;
+} tok_encoder;
+
+static espl_status encode_word(void *ctx, const espl_piece *word) {
+    tok_encoder *e = ctx;
+    return espl_bpe_encode(&e->t->model, &e->bpe, word->p, word->n, e->ids);
 }
 
-void espl_tok_work_close(espl_work *w) {
-    espl_tok_match_close(&w->match);
-    for (int i = 0; i < 2; i++) espl_str_free(&w->norm[i]);
-    for (int i = 0; i < ESPL_TOK_MAX_STEPS; i++) espl_str_free(&w->pre[i]);
-    espl_mem_free(&w->sym);
-    espl_mem_free(&w->rank);
-    espl_mem_free(&w->next);
-    espl_mem_free(&w->prev);
-    espl_mem_free(&w->heap);
+static espl_status encode_normalized(void *ctx, const espl_piece *piece) {
+    tok_encoder *e = ctx;
+    return espl_pretokenizer_run(&e->words, piece);
 }
 
-static espl_status encode_normalized(espl_work *w, const espl_piece *piece) {
+static espl_status encode_text(void *ctx, const espl_piece *piece) {
+    tok_encoder *e = ctx;
     espl_piece normal = *piece;
-    ESPL_TRY(espl_tok_normalize(w, &normal));
-    return espl_tok_added_split(w, &w->t->added.normal, &normal, espl_tok_pretokenize);
-}
-
-static espl_status encode_text(espl_work *w, const char *text, int64_t len) {
-    espl_piece whole = {.p = text, .n = len, .first = true};
-    return espl_tok_added_split(w, &w->t->added.raw, &whole, encode_normalized);
-}
-
-static espl_status encode_template(espl_work *w, const char *text, int64_t len) {
-    for (int64_t i = 0; i < w->t->n_items; i++) {
-        int32_t id = w->t->items[i].id;
-        ESPL_TRY(id >= 0 ? espl_tok_push(w->ids, id) : encode_text(w, text, len));
-    }
-    return ESPL_OK;
-}
-
-/* Without add_special a template still says how often the text appears (once, in every known one). */
-static espl_status encode_valid(espl_work *w, const char *text, int64_t len, bool add_special) {
-    if (w->t->n_items == 0) return encode_text(w, text, len);
-    if (add_special) return encode_template(w, text, len);
-    for (int64_t i = 0; i < w->t->n_items; i++)
-        if (w->t->items[i].id < 0) ESPL_TRY(encode_text(w, text, len));
-    return ESPL_OK;
-}
-
-static espl_status encode_repaired(espl_work *w, const char *text, int64_t len, bool add_special) {
-    if (espl_tok_valid_prefix(text, len) == len) return encode_valid(w, text, len, add_special);
-    espl_str repaired = {0};
-    espl_tok_put_repaired(&repaired, text, len);
-    espl_status st = espl_str_status(&repaired);
-    if (st == ESPL_OK) st = encode_valid(w, repaired.data, repaired.len, add_special);
-    espl_str_free(&repaired);
-    return st;
+    ESPL_TRY(espl_normalizer_apply(&e->t->normalizer, &e->match, e->normalized, &normal));
+    return espl_added_split(&e->t->added.normal, &normal, e->ids, encode_normalized, e);
 }
 
 espl_status espl_tokenizer_encode(const espl_tokenizer *t, const char *text, int64_t len, bool add_special,
                                   espl_ids *ids) {
-    espl_work w;
+    tok_encoder e = {.t = t, .ids = ids};
     int64_t before = ids->len;
-    espl_status st = espl_tok_work_open(&w, t, ids);
-    if (st == ESPL_OK) st = encode_repaired(&w, text, len, add_special);
-    espl_tok_work_close(&w);
+    espl_str repaired = {0};
+    espl_status st;
+    e.words = (espl_pretokenizing){.z = &t->pretokenizer, .match = &e.match, .word = encode_word, .ctx = &e};
+    ESPL_CHECK(st, done, espl_match_state_open(&e.match));
+    if (espl_tok_valid_prefix(text, len) < len) {
+        espl_tok_put_repaired(&repaired, text, len);
+        ESPL_CHECK(st, done, espl_str_status(&repaired));
+        text = repaired.data;
+        len = repaired.len;
+    }
+    for (int64_t i = 0; i < t->template.n; i++) {
+        int32_t id = t->template.items[i];
+        espl_piece whole = {.p = text, .n = len, .first = true};
+        if (id == ESPL_TEMPLATE_TEXT)
+            ESPL_CHECK(st, done, espl_added_split(&t->added.raw, &whole, ids, encode_text, &e));
+        else if (add_special)
+            ESPL_CHECK(st, done, espl_ids_append(ids, &id, 1));
+    }
+done:
     if (st != ESPL_OK) ids->len = before;
+    espl_match_state_close(&e.match);
+    espl_pretokenizing_free(&e.words);
+    espl_bpe_scratch_free(&e.bpe);
+    espl_str_free(&e.normalized[0]);
+    espl_str_free(&e.normalized[1]);
+    espl_str_free(&repaired);
     return st;
 }

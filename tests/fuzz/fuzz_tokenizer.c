@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* rooms: tokenizer */
 /*
  * Input starting with '{': a tokenizer.json, and behind a NUL byte a text. Anything else: a text for one of three fixed
@@ -7,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "espalier/base.h"
 #include "espalier/tokenizer.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -10,7 +10,7 @@
 
 #include "broadcast.h"
 #include "choices/source.h"
-#include "ids.h"
+#include "espalier/tokenizer.h"
 #include "prompt_builder.h"
 #include "sample.h"
 #include "text.h"
@@ -47,8 +47,8 @@ static espl_status choices_encode_choice(choices_encoder *e, const espl_choice_p
                          "%s: line %" PRId64 ": a choice of %" PRId64 " tokens does not fit a context of %" PRId64,
                          e->o->path, q->line, scored, context);
     q->cut = (int32_t)espl_max_i64(q->cut, cut);
-    ESPL_TRY(espl_eval_ids_append(&e->last, &e->ids.data[n], 1));
-    ESPL_TRY(espl_eval_ids_append(&e->scored, &(int32_t){(int32_t)scored}, 1));
+    ESPL_TRY(espl_ids_append(&e->last, &e->ids.data[n], 1));
+    ESPL_TRY(espl_ids_append(&e->scored, &(int32_t){(int32_t)scored}, 1));
     return espl_prompt_builder_add(&e->prompts, e->ids.data + cut, n - cut, scored, family);
 }
 

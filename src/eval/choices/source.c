@@ -9,7 +9,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "ids.h"
+#include "espalier/tokenizer.h"
 #include "text.h"
 
 enum {
@@ -129,11 +129,11 @@ espl_status espl_choices_source_encode(const espl_choices_source *s, const espl_
     ESPL_CHECK(st, done, espl_tokenizer_encode(t, text.data, text.len, kept > 0, &whole));
     int64_t before = out->len;
     if (before == 0 && whole.len > 0) {
-        ESPL_CHECK(st, done, espl_eval_ids_append(out, &start, 1));
+        ESPL_CHECK(st, done, espl_ids_append(out, &start, 1));
         before = whole.data[0] == start;
     }
     *scored = espl_max_i64(whole.len - before, 0);
-    if (*scored > 0) st = espl_eval_ids_append(out, whole.data + before, *scored);
+    if (*scored > 0) st = espl_ids_append(out, whole.data + before, *scored);
 done:
     espl_ids_free(&whole);
     espl_str_free(&text);

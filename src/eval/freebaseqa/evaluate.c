@@ -9,7 +9,7 @@
 
 #include "espalier/base/json_writer.h"
 #include "espalier/eval/decode.h"
-#include "ids.h"
+#include "espalier/tokenizer.h"
 #include "text.h"
 
 void espl_freebaseqa_result_free(espl_freebaseqa_result *r) {
@@ -87,9 +87,9 @@ static espl_status freebaseqa_decode_output(freebaseqa_scorer *s, int64_t i, con
     const espl_prompts *p = &s->f->prompts;
     espl_ids all = {0};
     espl_status st;
-    ESPL_CHECK(st, done, espl_eval_ids_append(&all, p->ids + p->families[0].at, p->families[0].n));
-    ESPL_CHECK(st, done, espl_eval_ids_append(&all, p->ids + p->prompts[i].at, p->prompts[i].n));
-    ESPL_CHECK(st, done, espl_eval_ids_append(&all, ids, n));
+    ESPL_CHECK(st, done, espl_ids_append(&all, p->ids + p->families[0].at, p->families[0].n));
+    ESPL_CHECK(st, done, espl_ids_append(&all, p->ids + p->prompts[i].at, p->prompts[i].n));
+    ESPL_CHECK(st, done, espl_ids_append(&all, ids, n));
     st = freebaseqa_decode_ids(s, all.data, all.len);
 done:
     espl_ids_free(&all);

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "broadcast.h"
-#include "ids.h"
+#include "espalier/tokenizer.h"
 #include "mmlu/source.h"
 #include "prompt_builder.h"
 #include "sample.h"
@@ -88,7 +88,7 @@ static espl_status mmlu_encode_in_order(mmlu_encoder *e, espl_mmlu *out, espl_pr
         q->shots = (int32_t)shots;
         q->dropped = (int32_t)(wanted - shots);
         q->cut = (int32_t)espl_max_i64(e->ids.len - room, 0);
-        ESPL_TRY(espl_eval_ids_append(&e->ids, e->lead.data, e->lead.len));
+        ESPL_TRY(espl_ids_append(&e->ids, e->lead.data, e->lead.len));
         int64_t family = q->subject * (e->o->shots + 1) + shots;
         ESPL_TRY(espl_prompt_builder_add(b, e->ids.data + q->cut, e->ids.len - q->cut, 1, family));
         *sorted = *sorted && (i == 0 || mmlu_compare_families(q - 1, q) <= 0);

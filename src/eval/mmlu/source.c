@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ids.h"
+#include "espalier/tokenizer.h"
 #include "text.h"
 
 enum { MMLU_PATH_BYTES = 4096 };
@@ -160,7 +160,7 @@ espl_status espl_mmlu_letters(const espl_tokenizer *t, int32_t letters[ESPL_MMLU
         st = ESPL_FAIL(ESPL_UNSUPPORTED, "the tokenizer does not end \" A\" to \" D\" in one distinct token each");
         goto done;
     }
-    st = espl_eval_ids_append(lead, ids[0].data + start, ids[0].len - 1 - start);
+    st = espl_ids_append(lead, ids[0].data + start, ids[0].len - 1 - start);
 done:
     for (int k = 0; k < ESPL_MMLU_CHOICES; k++) espl_ids_free(&ids[k]);
     return st;

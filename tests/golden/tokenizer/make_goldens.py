@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Makes the tokenizer goldens: small BPE models in the exact pipelines of the families espalier reads, and what the
 Hugging Face `tokenizers` library makes of texts.json with them. Run by developers:
 

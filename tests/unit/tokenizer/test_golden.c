@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Ids and decoded text equal to the Hugging Face tokenizers library's, for every golden of tests/golden/tokenizer. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,6 +10,7 @@
 
 #include <cjson/cJSON.h>
 
+#include "espalier/base.h"
 #include "espalier/tokenizer.h"
 
 static const char *const names[] = {

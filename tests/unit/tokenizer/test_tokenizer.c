@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the goldens do not show: refusals and their messages, hostile input, invalid UTF-8, long words, threads. */
 #include <pthread.h>
 #include <setjmp.h>
@@ -8,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "espalier/base.h"
 #include "espalier/tokenizer.h"
 
 /* A byte-level file: model of a, b, ab, the space, U+FFFD's three bytes; `more` is put before the model. */
@@ -215,6 +217,22 @@ static void decoding_repairs_and_reports(void **state) {
     espl_tokenizer_close(&t);
 }
 
+/* The engine of patterns trusts its text to be UTF-8: a step behind ByteFallback must not see half a character. */
+static void a_part_of_a_character_takes_no_more_decoder_steps(void **state) {
+    (void)state;
+    espl_tokenizer *t = parse("{\"model\":{\"byte_fallback\":true,\"vocab\":{\"<0xE3>\":0,\"<0x41>\":1},\"merges\":[]},"
+                              "\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"ByteFallback\"},{\"type\":"
+                              "\"Replace\",\"pattern\":{\"Regex\":\"\\\\p{Lu}\"},\"content\":\"x\"}]}}");
+    espl_str s = {0};
+    assert_int_equal(espl_tokenizer_token_bytes(t, 0, &s), ESPL_OK);
+    assert_string_equal(s.data, "\xE3");
+    s.len = 0;
+    assert_int_equal(espl_tokenizer_token_bytes(t, 1, &s), ESPL_OK);
+    assert_string_equal(s.data, "x");
+    espl_str_free(&s);
+    espl_tokenizer_close(&t);
+}
+
 #define ADDED(content, id)                                                                                             \
     "{\"id\":" id ",\"content\":\"" content "\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,"              \
     "\"normalized\":false,\"special\":true}"
@@ -386,6 +404,7 @@ int main(void) {
         cmocka_unit_test(ids_of_a_template_surround_the_text),
         cmocka_unit_test(invalid_utf8_becomes_one_replacement_per_maximal_part),
         cmocka_unit_test(decoding_repairs_and_reports),
+        cmocka_unit_test(a_part_of_a_character_takes_no_more_decoder_steps),
         cmocka_unit_test(nul_characters_survive_the_json_reader),
         cmocka_unit_test(added_tokens_keep_the_library_s_ids),
         cmocka_unit_test(long_words_take_linear_time),
