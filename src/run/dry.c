@@ -59,19 +59,21 @@ static double forecast_forward_flops(const forecast *f, int64_t context) {
     return sum;
 }
 
-/* An agent's iteration, without probe questions: forward windows once; of a gradient sample forward, forward again
- * (recomputed) and backward, which is twice as much, with the head; validation forward with the head. */
-static double forecast_profile_flops(const forecast *f) {
+/* A step without probe questions. An agent's: forward windows once; of a gradient sample forward, forward again
+ * (recomputed) and backward, which is twice as much, with the head. A method counts its own. Then validation, forward
+ * with the head. */
+static double forecast_step_flops(const forecast *f) {
     const espl_config *o = f->o;
-    double window = (double)o->calibration_window, layers = forecast_forward_flops(f, o->calibration_window);
-    int64_t only_forward = espl_max_i64(o->calibration_forward - o->calibration_backward, 0);
-    return (double)only_forward * window * layers +
-           (double)o->calibration_backward * window * (4 * layers + 4 * espl_model_head_flops(f->config));
-}
-
-static double forecast_validation_flops(const forecast *f) {
-    return (double)f->validation_tokens *
-           (forecast_forward_flops(f, f->o->validation_window) + espl_model_head_flops(f->config));
+    double head = espl_model_head_flops(f->config), pruning;
+    if (f->oneshot) {
+        pruning = espl_method_flops(f->config, &f->method);
+    } else {
+        double window = (double)o->calibration_window, layers = forecast_forward_flops(f, o->calibration_window);
+        int64_t only_forward = espl_max_i64(o->calibration_forward - o->calibration_backward, 0);
+        pruning =
+            (double)only_forward * window * layers + (double)o->calibration_backward * window * (4 * layers + 4 * head);
+    }
+    return pruning + (double)f->validation_tokens * (forecast_forward_flops(f, o->validation_window) + head);
 }
 
 /* ----------------------------------------------------------------- print */
@@ -111,46 +113,39 @@ static void forecast_print_memory(const forecast *f) {
     }
 }
 
-/* The weights that the job prunes. An N:M pattern fixes them, whatever the target. */
-static void forecast_print_goal(const forecast *f, int64_t prunable) {
-    char name[ESPL_PATTERN_NAME_MAX];
-    if (!espl_pattern_is_n_m(f->method.pattern)) {
-        printf("target %.4g: %.0f weights pruned\n", f->o->prune_target, f->o->prune_target * (double)prunable);
-        return;
-    }
+/* Weights that the job prunes. An N:M pattern fixes them, whatever the target. */
+static double forecast_pruned_weights(const forecast *f, int64_t prunable) {
     int64_t layer = 0, out, in;
+    if (!espl_pattern_is_n_m(f->method.pattern)) return f->o->prune_target * (double)prunable;
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
         espl_model_linear_shape(f->config, (espl_linear_kind)k, &out, &in);
         layer += espl_prune_pattern_count(&f->method.pattern, out, in);
     }
-    int64_t pruned = layer * f->config->layers;
-    printf("pattern %s: %" PRId64 " weights pruned, %.4g of the linears (prune.target is ignored)\n",
-           espl_pattern_name(f->method.pattern, name), pruned, (double)pruned / (double)prunable);
-}
-
-static void forecast_print_time(const forecast *f) {
-    double pruning = f->oneshot ? espl_method_flops(f->config, &f->method) : forecast_profile_flops(f);
-    double flops = pruning + forecast_validation_flops(f);
-    printf("\n%s without knowledge probes: %.3g FLOP; at %.1f GFLOP/s a rank (measured here): about %.1f s\n",
-           f->oneshot ? "pruning in one shot" : "one iteration", flops, f->rate * 1e-9,
-           flops / f->rate / (double)f->ranks);
+    return (double)(layer * f->config->layers);
 }
 
 static void forecast_print(const forecast *f, const espl_checkpoint_shape *shape) {
     const espl_config *o = f->o;
-    char b[32];
+    char b[32], name[ESPL_PATTERN_NAME_MAX];
     int64_t prunable = f->config->layers * espl_model_layer_linear_weights(f->config);
+    double pruned = forecast_pruned_weights(f, prunable), flops = forecast_step_flops(f);
     printf("%s: %s, %" PRId64 " layers, %" PRId64 " prunable weights of %" PRId64 " parameters\n", o->model_path,
            espl_family_name(f->config->family), f->config->layers, prunable, espl_model_parameters(f->config));
     if (f->oneshot)
         printf("one shot: score %s, allocation %s, pattern %s, update %s\n", espl_score_name(o->prune_score),
                espl_allocation_name(o->prune_allocation), o->prune_pattern, espl_update_name(o->prune_update));
-    forecast_print_goal(f, prunable);
+    if (espl_pattern_is_n_m(f->method.pattern))
+        printf("pattern %s: %.0f weights pruned, %.4g of the linears (prune.target is ignored)\n",
+               espl_pattern_name(f->method.pattern, name), pruned, pruned / (double)prunable);
+    else
+        printf("target %.4g: %.0f weights pruned\n", o->prune_target, pruned);
     printf("\n");
     forecast_print_memory(f);
     printf("\na checkpoint: %s MiB, %" PRId64 " of them kept\n", format_megabytes(espl_checkpoint_bytes(shape), b),
            o->run_keep);
-    forecast_print_time(f);
+    printf("\n%s without knowledge probes: %.3g FLOP; at %.1f GFLOP/s a rank (measured here): about %.1f s\n",
+           f->oneshot ? "pruning in one shot" : "one iteration", flops, f->rate * 1e-9,
+           flops / f->rate / (double)f->ranks);
 }
 
 /* ------------------------------------------------------------------- run */

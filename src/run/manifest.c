@@ -19,34 +19,6 @@ typedef struct espl_rank_place {
     espl_model_memory memory;
 } espl_rank_place;
 
-static void manifest_put_versions(espl_json_writer *w) {
-    char started[64];
-    time_t now = time(NULL);
-    struct tm utc;
-    gmtime_r(&now, &utc);
-    strftime(started, sizeof started, "%Y-%m-%dT%H:%M:%SZ", &utc);
-    espl_json_put_text(w, "started", started);
-    espl_json_put_text(w, "espalier", ESPL_VERSION);
-    espl_json_put_text(w, "revision", ESPL_REVISION);
-    espl_json_put_text(w, "compiler", __VERSION__);
-    espl_json_put_text(w, "flags", ESPL_COMPILE_FLAGS);
-    espl_json_put_text(w, "mpi", espl_comm_library());
-    espl_json_put_text(w, "hdf5", espl_checkpoint_library());
-    espl_json_put_text(w, "openblas", espl_tensor_blas_init());
-}
-
-static void manifest_put_slurm(espl_json_writer *w) {
-    static const char *const names[] = {
-        "SLURM_JOB_ID", "SLURM_JOB_NAME", "SLURM_ARRAY_JOB_ID",  "SLURM_ARRAY_TASK_ID", "SLURM_JOB_NODELIST",
-        "SLURM_NNODES", "SLURM_NTASKS",   "SLURM_CPUS_PER_TASK", "SLURM_JOB_PARTITION", "SLURM_RESTART_COUNT"};
-    espl_json_open_object(w, "slurm", ESPL_JSON_SPACED);
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        const char *value = getenv(names[i]);
-        if (value) espl_json_put_text(w, names[i], value);
-    }
-    espl_json_close(w);
-}
-
 static void manifest_put_places(espl_json_writer *w, const espl_rank_place *places, int n) {
     espl_json_open_array(w, "ranks", ESPL_JSON_LINES);
     for (int r = 0; r < n; r++) {
@@ -66,20 +38,42 @@ static void manifest_put_places(espl_json_writer *w, const espl_rank_place *plac
 }
 
 static espl_status manifest_write_file(const espl_job *j, const espl_rank_place *places) {
+    static const char *const slurm_names[] = {
+        "SLURM_JOB_ID", "SLURM_JOB_NAME", "SLURM_ARRAY_JOB_ID",  "SLURM_ARRAY_TASK_ID", "SLURM_JOB_NODELIST",
+        "SLURM_NNODES", "SLURM_NTASKS",   "SLURM_CPUS_PER_TASK", "SLURM_JOB_PARTITION", "SLURM_RESTART_COUNT"};
     espl_str text = {0}, config = {0}, path = {0};
     espl_json_writer w = espl_json_writer_on(&text);
+    char started[64];
+    time_t now = time(NULL);
+    struct tm utc;
     espl_status st;
+    gmtime_r(&now, &utc);
+    strftime(started, sizeof started, "%Y-%m-%dT%H:%M:%SZ", &utc);
     ESPL_CHECK(st, done, espl_config_print(j->o, ESPL_CONFIG_PLAIN, &config));
     ESPL_CHECK(st, done, espl_job_path(j, "manifest.json", &path));
+
     espl_json_open_object(&w, NULL, ESPL_JSON_LINES);
-    manifest_put_versions(&w);
-    manifest_put_slurm(&w);
+    espl_json_put_text(&w, "started", started);
+    espl_json_put_text(&w, "espalier", ESPL_VERSION);
+    espl_json_put_text(&w, "revision", ESPL_REVISION);
+    espl_json_put_text(&w, "compiler", __VERSION__);
+    espl_json_put_text(&w, "flags", ESPL_COMPILE_FLAGS);
+    espl_json_put_text(&w, "mpi", espl_comm_library());
+    espl_json_put_text(&w, "hdf5", espl_checkpoint_library());
+    espl_json_put_text(&w, "openblas", espl_tensor_blas_init());
+    espl_json_open_object(&w, "slurm", ESPL_JSON_SPACED);
+    for (size_t i = 0; i < sizeof slurm_names / sizeof *slurm_names; i++) {
+        const char *value = getenv(slurm_names[i]);
+        if (value) espl_json_put_text(&w, slurm_names[i], value);
+    }
+    espl_json_close(&w);
     manifest_put_places(&w, places, espl_comm_size(j->comm));
     espl_json_put_i64(&w, "resumed_after", j->iteration);
     espl_json_put_raw(&w, "identity", j->identity.data, j->identity.len);
     espl_json_put_raw(&w, "config", config.data, config.len);
     espl_json_close(&w);
     espl_str_puts(&text, "\n");
+
     ESPL_CHECK(st, done, espl_str_status(&text));
     st = espl_file_replace(path.data, text.data, text.len);
 done:
