@@ -81,6 +81,7 @@ static espl_status prune_linear(pruning *p, int64_t index) {
         if (job->gradients) by.gradient = job->gradients[index - job->masks->linears.first];
         ESPL_TRY(espl_prune_linear(l, &by, &o->pattern, job->counts[index], p->masks[kind], ws));
     }
+    /* Every count is exact by construction: anything else is a bug, found here rather than in a result. */
     lost = n - espl_mask_count(p->masks[kind], l->out, l->in);
     if (lost != job->counts[index])
         return ESPL_FAIL(ESPL_INTERNAL, "%s lost %" PRId64 " weights; expected %" PRId64, espl_linear_name(index, name),
@@ -190,6 +191,7 @@ static espl_status check_options(const oneshot *job) {
 /* Buffers of the job. GBLM: a float for every weight of the slice. */
 static void oneshot_take(oneshot *job, const method_plan *plan, espl_range slice, pool *buffers) {
     int64_t out, in, n = espl_range_count(slice) * ESPL_LINEAR_KINDS;
+    job->slices = espl_pool_take(buffers, plan->ranks, sizeof *job->slices, "slices");
     job->counts = espl_pool_take(buffers, plan->linears, sizeof *job->counts, "counts");
     job->weights = espl_pool_take(buffers, plan->linears, sizeof *job->weights, "counts");
     if (!plan->model_gradients) return;
@@ -208,8 +210,7 @@ int64_t espl_oneshot_bytes(const method_plan *plan, espl_range slice) {
     oneshot job;
     pool buffers = {.counting = true};
     oneshot_take(&job, plan, slice, &buffers);
-    return buffers.bytes + plan->ranks * (int64_t)sizeof(espl_range) +
-           espl_block_bytes(plan->config, plan->o->window, plan->prune.gradients);
+    return buffers.bytes + espl_block_bytes(plan->config, plan->o->window, plan->prune.gradients);
 }
 
 /* Collective. GBLM: 100 sqrt(sum over the samples of g^2) of each weight of the slice, g of the dense model's loss. */
@@ -228,14 +229,13 @@ static espl_status model_gradients(oneshot *job) {
     return ESPL_OK;
 }
 
-/* Local. */
+/* Local. Everything that the job holds through all phases. */
 static espl_status oneshot_prepare(oneshot *job, pool *buffers) {
-    const espl_model_config *config = espl_model_config_of(job->m);
-    ESPL_TRY(espl_mem_alloc(&job->slices, job->plan.ranks, sizeof *job->slices, "slices"));
-    ESPL_TRY(espl_model_partition(config, espl_model_options_of(job->m)->context, job->plan.ranks, job->slices));
-    ESPL_TRY(espl_block_create(job->m, job->plan.o->window, job->plan.prune.gradients, &job->block));
+    const espl_model_config *config = job->plan.config;
     oneshot_take(job, &job->plan, espl_model_slice(job->m), buffers);
     ESPL_TRY(buffers->st);
+    ESPL_TRY(espl_model_partition(config, espl_model_options_of(job->m)->context, job->plan.ranks, job->slices));
+    ESPL_TRY(espl_block_create(job->m, job->plan.o->window, job->plan.prune.gradients, &job->block));
     for (int64_t i = 0; i < job->plan.linears; i++) {
         int64_t out, in;
         espl_model_linear_shape(config, espl_linear_kind_of(i), &out, &in);
@@ -254,9 +254,10 @@ espl_status espl_method_run(espl_comm *comm, const espl_method_options *o, const
     st = check_options(&job);
     if (st == ESPL_OK) st = oneshot_prepare(&job, &buffers);
     job.plan.slices = job.slices;
+    /* Every method starts from the dense model: its gradients, and what the survey and the search measure. */
     masks->updated = false;
     espl_masks_apply_dense(masks);
-    ESPL_CHECK(st, done, espl_comm_agree(comm, st));
+    ESPL_CHECK(st, done, espl_comm_agree(comm, st)); /* Local so far; each phase below agrees by itself */
     if (job.plan.model_gradients) ESPL_CHECK(st, done, model_gradients(&job));
     ESPL_CHECK(st, done, espl_oneshot_allocate(&job));
     pruning_take(&pass, &job.plan, comm, job.block, &pass_buffers);
@@ -271,6 +272,5 @@ done:
     espl_pool_free(&pass_buffers);
     espl_pool_free(&buffers);
     espl_block_destroy(&job.block);
-    espl_mem_free(&job.slices);
     return st;
 }

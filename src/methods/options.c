@@ -21,22 +21,20 @@ bool espl_allocation_parse(const char *name, espl_allocation *out) {
 }
 
 espl_method_options espl_method_defaults(void) {
-    return (espl_method_options){.score = ESPL_SCORE_WANDA,
-                                 .pattern = {.group = ESPL_GROUP_ROW},
-                                 .samples =
-                                     128, /* windows and tokens of the calibration set of SparseGPT, Wanda and OWL */
-                                 .window = 2048,
-                                 .block = 128, /* SparseGPT's */
-#define X(type, key, value, lowest, highest, meaning) .key = value,
-                                 ESPL_METHOD_OPTION_LIST(X)
+    espl_method_options o = {.score = ESPL_SCORE_WANDA, .pattern = {.group = ESPL_GROUP_ROW}};
+#define X(type, key, value, lowest, highest, meaning) o.key = value;
+    ESPL_METHOD_OPTION_LIST(X)
 #undef X
-                                     /* EvoPress with a smaller budget (docs/methods.md). A level of a quarter of the
-                                      * smallest linear crosses the range of sparsities within a few generations. */
-                                     .search = {.offspring = 16, .stages = 2, .survivors = {4, 1, 1}, .step = 0.25}};
+    o.block = 128; /* as in the released SparseGPT */
+    /* EvoPress with a smaller budget (docs/methods.md). Levels of a quarter of the smallest linear cross the range of
+     * sparsities within a few generations. */
+    o.search = (espl_search_options){.offspring = 16, .stages = 2, .survivors = {4, 1, 1}, .step = 0.25};
+    return o;
 }
 
 int64_t espl_method_search_windows(const espl_method_options *o, int64_t stage) {
+    enum { STAGE_FACTOR = 4 }; /* windows from stage to stage */
     int64_t windows = o->samples;
-    for (int64_t s = stage + 1; s < o->search.stages && windows >= 4; s++) windows /= 4;
+    for (int64_t s = stage + 1; s < o->search.stages && windows >= STAGE_FACTOR; s++) windows /= STAGE_FACTOR;
     return windows;
 }

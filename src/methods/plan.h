@@ -56,7 +56,8 @@ int espl_plan_owner(const method_plan *p, const pass_plan *pass, int64_t layer, 
 /* Local. False if this rank never owns this input, so that it needs no memory for its sums. */
 bool espl_plan_may_own(const method_plan *p, const pass_plan *pass, int input);
 
-/* Local. The linears that see an input are espl_input_first(input) .. espl_input_first(input + 1) - 1. */
+/* Local. The linears that see an input are espl_input_first(input) .. espl_input_first(input + 1) - 1, as int for loops
+ * over them. */
 int espl_input_first(int input);
 int espl_input_of(espl_linear_kind kind);
 /* Local. Features of an input. */

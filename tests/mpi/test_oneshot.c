@@ -39,7 +39,7 @@ typedef struct run {
 
 static const espl_tensor_info *golden(const run *r, const char *part, const char *method, int64_t linear) {
     char name[96];
-    snprintf(name, sizeof name, "%s.%s.%lld", part, method, (long long)linear);
+    snprintf(name, sizeof name, "%s.%s.%" PRId64, part, method, linear);
     return r->golden ? espl_weights_find(r->golden, name) : NULL;
 }
 
@@ -91,7 +91,7 @@ static void print_linear(run *r, const char *method, int64_t i, bool updated) {
     uint64_t hash = espl_hash64(r->masks.bits[i], mask_bytes(l), 0);
     int64_t weight_bytes = l->out * l->in * (int64_t)espl_dtype_size(l->dtype), index = r->first + i;
     if (updated) hash = espl_hash64(r->masks.updates[i], weight_bytes, hash);
-    espl_str_printf(&r->h->lines, "%s %s %lld %016llx\n", r->name, method, (long long)index, (unsigned long long)hash);
+    espl_str_printf(&r->h->lines, "%s %s %" PRId64 " %016" PRIx64 "\n", r->name, method, index, hash);
 }
 
 /* The masks in effect, the counts, and zeros where an updated weight is masked. */

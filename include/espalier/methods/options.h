@@ -77,7 +77,8 @@ typedef struct espl_method_options {
     void *context;                /* argument of fitness and progress */
 } espl_method_options;
 
-/* The defaults: Wanda, row, uniform, 128 samples of 2048 tokens, and those of ESPL_METHOD_OPTION_LIST. */
+/* The defaults: Wanda, row, uniform, and those of ESPL_METHOD_OPTION_LIST. samples and window are 0: the caller sets
+ * them. */
 espl_method_options espl_method_defaults(void);
 
 /* Calibration windows that the fitness of a search stage is computed on: all of them in the last stage, a quarter in

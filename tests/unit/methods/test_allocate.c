@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Allocations: exact budgets, OWL and LSA by hand, LSA's greedy error by the letter, the search on problems whose
+/* Allocations: exact budgets, OWL and LSA by hand, LSA's error against its definition, the search on problems whose
  * answer is known. */
 #include <math.h>
 #include <setjmp.h>
@@ -25,7 +25,7 @@ static int64_t sum_of(const int64_t *x, int64_t n) {
 
 /* ------------------------------------------------------------ exact budget */
 
-/* All shifted by the same, but for those at a bound. */
+/* One shift explains all counts, except those at a bound. */
 static void check_shift(const double *s, const int64_t *weights, const int64_t *counts, int64_t n, double cap) {
     double low = -INFINITY, high = INFINITY;
     for (int64_t i = 0; i < n; i++) {
@@ -103,7 +103,8 @@ static void lsa_by_hand(void **state) {
 
 enum { OUT = 5, IN = 150, GROUP = 128 };
 
-/* One row. score [IN] = w^2 H_jj; half of each group goes, the least first; each that goes adds 2 w_j w_i H_ij. */
+/* One row. score [IN] = w^2 H_jj; half of each group is pruned, the lowest score first; each pruned weight adds 2 w_j
+ * w_i H_ij to the others. */
 static double greedy_row(const float *w, const float *h) {
     double score[IN], error = 0;
     bool gone[IN] = {false};

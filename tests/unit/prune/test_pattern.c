@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Patterns against sorting, on scores of which many tie. */
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -91,7 +92,7 @@ static void every_group_keeps_n_of_m(void **state) {
     (void)state;
     for (size_t k = 0; k < sizeof of / sizeof *of; k++) {
         int64_t keep = of[k][0], group = of[k][1];
-        char name[16];
+        char name[ESPL_PATTERN_NAME_MAX];
         make(1 + espl_rng_below(&rng, 40), 1 + espl_rng_below(&rng, 299), 0);
         for (int64_t r = 0; r < m.l.out; r++)
             for (int64_t c = 0; c < m.l.in; c += group) {
@@ -99,7 +100,7 @@ static void every_group_keeps_n_of_m(void **state) {
                 for (int64_t i = 0; i < width * (group - keep) / group; i++) drop_lowest(r, r + 1, c, c + width);
             }
         espl_pattern p = {.group = ESPL_GROUP_N_M, .n = keep, .m = group};
-        snprintf(name, sizeof name, "%lld:%lld", (long long)keep, (long long)group);
+        snprintf(name, sizeof name, "%" PRId64 ":%" PRId64, keep, group);
         assert_int_equal(espl_prune_pattern_count(&p, m.l.out, m.l.in), lost(m.want));
         prune(name, 0);
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* SparseGPT against the optimal brain surgeon as it is defined: with the inverse of what is left of the Hessian, formed
- * anew for every column. */
+/* SparseGPT against the definition of the optimal brain surgeon, which inverts the remaining Hessian again for every
+ * column. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -37,7 +37,7 @@ static void make_gram(int64_t n, int64_t dead, double *gram) {
     free(x);
 }
 
-/* What espl_prune_factor inverts. */
+/* h [n, n]: the matrix that espl_prune_factor inverts. */
 static void condition(const double *gram, int64_t n, double *h) {
     double mean = 0;
     for (int64_t i = 0; i < n * n; i++) h[i] = SCALE * gram[i];
@@ -128,7 +128,7 @@ static void prepare(reference *f, const double *gram, const float *w) {
     f->loss = 0;
 }
 
-/* The k cheapest of rows r0 .. r1, columns c0 .. c1 go. */
+/* Prunes the k cheapest weights of rows r0 .. r1 - 1, columns c0 .. c1 - 1. */
 static void choose(reference *f, int64_t r0, int64_t r1, int64_t c0, int64_t c1, int64_t k) {
     for (; k > 0; k--) {
         int64_t best = -1;
