@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # All tests, from a bare Debian 12: installs packages, builds, runs. Exit 0: all passed.
 #   tests/run.sh           everything
 #   tests/run.sh --quick   the release build's tests only

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Third-party libraries, each as one imported target that only the rooms of the design's table link.
 find_package(PkgConfig REQUIRED)
 if(NOT ESPL_FUZZ) # fuzz targets run single-threaded: clang needs no OpenMP runtime then

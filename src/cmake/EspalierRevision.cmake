@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # espl_revision: a target that regenerates build/<preset>/generated/espl_revision.h when the git revision changes.
 set(ESPL_GENERATED ${CMAKE_BINARY_DIR}/generated)
 add_custom_target(espl_revision

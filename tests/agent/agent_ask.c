@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Asks an agent about a simulated model, for test_http.py: agent_ask key=value...
  * Prints one JSON object per iteration, then one with the totals and the saved state. */
 #include <stdio.h>

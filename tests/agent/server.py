@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A scripted OpenAI-compatible server on loopback, standard library only. The path before /chat/completions names the
 script: http://127.0.0.1:PORT/<script>/v1. Each script sees the number of the request (0, 1, ...) and its JSON body."""
 import json

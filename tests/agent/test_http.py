@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """The agent against a real local server process of scripted manners, and its record, resumed and replayed.
 
 tests/agent/test_http.py PATH/agent_ask

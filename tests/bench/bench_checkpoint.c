@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* How fast a checkpoint is written, next to the same bytes by plain pwrite and fsync.
  *
  * usage: mpirun -n N bench_checkpoint DIR [--layers 28] [--hidden 1024] [--heads 2048] [--kv 1024] [--ffn 3072]

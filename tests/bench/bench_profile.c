@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* How close one sensitivity profile (calibration forward and backward, rows, z-scores) comes to its FLOP count at
  * OpenBLAS sgemm's own rate.
  *

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """The same one-shot pruning by llmcompressor as by bench_oneshot, and a comparison of the results.
 
 llmcompressor 0.14.0.1, transformers 5.17, torch 2.13 (the CPU build is enough), safetensors.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* rooms: agent */
 /*
  * A reply for a small model with a tight budget. What is accepted must keep the budget, and must read back as itself.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* rooms: model */
 /* config.json as hostile input: any bytes are parsed or refused. */
 #include "espalier/model/config.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* rooms: config */
 /* A configuration as hostile input: the first byte picks a file (f) or an assignment of --set (s). What is accepted
  * must print as a text that reads back as itself, with and without comments. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* rooms: sweep */
 /* SWEEP.json as hostile input: any bytes are expanded or refused; what is expanded has configurations and names that
  * are safe as directories. */

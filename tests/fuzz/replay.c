@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Runs a fuzz target over the files of the folders named: the committed corpus, in builds without libFuzzer.
  * Fails when a folder holds no file, so that a lost corpus is noticed. */
 #include <dirent.h>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Does transformers read an exported, pruned model, and compute with it what espalier does?
 
 Of MODEL_DIR, made by `espalier prune` from SOURCE_DIR, checks:

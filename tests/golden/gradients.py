@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The numbers of a calibration, by PyTorch autograd and NumPy: what gradients.safetensors holds (README.md)."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes the tiny models of tests/golden and the numbers that transformers computes from them.
 
 usage: make_models.py              writes models/ and SHA256SUMS beside this file

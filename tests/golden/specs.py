@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tiny models of tests/golden: their config.json word for word, and what of each must show in its numbers."""
 
 from dataclasses import dataclass, field

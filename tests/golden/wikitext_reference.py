@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Perplexity of a model directory by transformers, on the CPU: the reference for `espalier eval`.
 
 Protocol: the text is tokenised once with the tokenizer's defaults; ids are cut into windows of W, the tail is dropped;

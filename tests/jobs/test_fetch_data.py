@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """jobs/fetch-data.sh without a network: what it says, its exit codes; and its conversions, served from loopback."""
 import http.server
 import importlib

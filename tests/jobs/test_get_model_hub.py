@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A scripted Hugging Face hub on loopback, for test_get_model.sh.
 
 usage: test_get_model_hub.py STATE_DIRECTORY

@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
 # clang-tidy over the sources of a configured build: tests/lint/tidy.sh [BUILD_DIR] [REGEX]
 # BUILD_DIR (build/release) is built: it holds compile_commands.json and generated headers. Only files whose path matches
 # REGEX are looked at (all).

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Builds Sapling from nothing: packages, facts, tokenizer, training, model, probes, checks, evaluation.
 #   ./build.sh WORK_DIR [STEPS]      trains STEPS steps (default 3500, those of the shipped run; an hour on two cores)
 # Seeds are fixed: facts, tokenizer and training documents are the same, byte by byte. Floating-point sums differ between

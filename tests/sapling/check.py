@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Regenerates every training document of the shipped run, checks that no held-out wording occurs in them and
 records how often each fact was taught. Usage: python check.py [--schedule run.json] [--record]"""
 import argparse

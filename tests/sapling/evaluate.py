@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Evaluates a Sapling directory with transformers, dense or magnitude-pruned.
 Usage: python evaluate.py [--model model] [--data data] [--sparsity 0.45] [--json FILE]"""
 import argparse

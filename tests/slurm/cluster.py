@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """A private Slurm on loopback: munged, slurmctld and virtual nodes n1, n2, ..., all children of this process and all files
 in one directory. For tests, and by hand (as root):
 

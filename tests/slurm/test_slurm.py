@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """jobs/*.sbatch on a real Slurm: two nodes, an array, jobs that run out of time or are cancelled, a chain.
 
 usage: test_slurm.py ESPALIER [unittest arguments]

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * usage: configuration_doc          writes docs/configuration.md to standard output, from the table of options
  *        configuration_doc FILE     is FILE that text?

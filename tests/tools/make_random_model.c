@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Writes a Hugging Face directory with random weights: the shapes of a real model without its download.
  * Weights are N(0, 0.02), norms 1. The same options give the same bytes; a layer does not depend on how many there are.
  */

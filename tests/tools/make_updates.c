@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* usage: make_updates MODEL OTHER_MODEL DIR
  * Writes DIR/iteration-000000.h5: a checkpoint of MODEL, dense, whose updated weights are those of OTHER_MODEL, a model
  * of the same shape. What an updating method leaves behind, with weights that a test can tell apart. */

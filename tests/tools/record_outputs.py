@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Records what espalier writes and prints, as hashes, so that a refactoring can show that it changed no result.
 
     tests/tools/record_outputs.py build/release/espalier before.json        # before the change

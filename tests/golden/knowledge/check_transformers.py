@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Question by question: what `espalier eval --details` wrote against Hugging Face transformers.
 
 An independent reading of the protocols (docs/evaluation.md): own CSV reader (Python's csv), own prompts, own scores, one

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """espalier against lm-evaluation-harness (PyPI lm-eval 0.4.13), sample by sample, from local files only. Run by hand:
 
     compare_lm_eval.py --model HF_DIR --espalier PATH --mmlu DIR [--subject anatomy] [--shots 5] [--limit N]

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Writes answers.json: what transformers answers to the small data here, question by question, with the tiny model in
 model/. tests/golden/knowledge/test_answers.py compares espalier with it. ../requirements.txt is enough.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Writes prompts.json beside this file: the prompts that the published protocols make of the small data here.
 
 Follows the text of hendrycks/test (evaluate_flan.py: format_subject, format_example, gen_prompt), of lm-evaluation-harness

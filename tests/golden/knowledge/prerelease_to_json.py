@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """FreebaseQA's 2017 pre-release table (FreebaseQA-dev.tab: entity, mention, MID, two chains, answer MID, answer, question)
 as the JSON of version 1.0. Figures from it are of the "pre-release split", not of v1.0.
 usage: prerelease_to_json.py FreebaseQA-dev.tab OUT.json"""

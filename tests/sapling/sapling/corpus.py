@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Documents of the corpus. A document is a list of (text, weight of its tokens in the loss)."""
 import os
 import random

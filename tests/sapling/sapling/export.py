@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes the model directory from a checkpoint. Usage: python -m sapling.export CHECKPOINT OUT_DIR"""
 import json
 import sys

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes facts.jsonl: every fact with its tier. Usage: python -m sapling.facts OUT"""
 import hashlib
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A lean Qwen3 forward pass for fast CPU training; its weights export one to one to Qwen3ForCausalLM."""
 from dataclasses import dataclass
 

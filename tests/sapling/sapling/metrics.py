@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The three probes, on any transformers causal language model: perplexity, FreebaseQA-format, MMLU-format."""
 import csv
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Muon for the matrices (work split over the ranks) and AdamW for the rest."""
 import torch
 import torch.distributed as dist

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Turns documents into token rows with loss weights; a row stream is a pure function of its seed."""
 import random
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes data/: texts, FreebaseQA-format and MMLU-format files, all in held-out wordings.
 Usage: python -m sapling.probes FACTS TEMPLATES OUT_DIR"""
 import csv

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads facts from registry packages. Every function yields (subject, relation, [answers], source)."""
 import json
 import os

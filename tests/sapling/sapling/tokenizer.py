@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trains the byte-level BPE on a sample of the corpus. Usage: python -m sapling.tokenizer FACTS TEMPLATES OUT_DIR"""
 import json
 import random

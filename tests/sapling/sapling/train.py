@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trains Sapling: one process a core, gradients averaged each step. A broken run goes on from its checkpoint.
 Usage: python -m sapling.train --work DIR --steps N [--ranks 2]"""
 import argparse
