@@ -15,6 +15,7 @@ static espl_status config_require(const char *value, const char *key, const char
     return *value ? ESPL_OK : ESPL_FAIL(ESPL_CONFIG, "%s is missing: %s", key, why);
 }
 
+/* A method that is given no windows would divide by zero tokens, or order weights by zeros. */
 static espl_status config_check_calibration(const espl_config *o) {
     if (o->calibration_forward > 0 || o->calibration_backward > 0)
         ESPL_TRY(config_require(o->calibration_text, "calibration.text", "profiles are measured on this text"));
@@ -78,6 +79,8 @@ espl_status espl_config_check(const espl_config *o) {
 
 /* ----------------------------------------------------------------- files */
 
+/* Readable now does not mean readable later, but it finds the usual mistakes: a wrong directory, a missing download.
+ * Files of a backend that is not in use are not asked for. */
 espl_status espl_config_check_files(const espl_config *o) {
     const struct {
         const char *key, *path;

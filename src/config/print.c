@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A configuration as a file that reads back as itself, and the JSON Schema of such files. */
+/*
+ * A configuration as a file that reads back as itself, and the JSON Schema of such files.
+ *
+ * The text is also how rank 0's configuration reaches the other ranks, and what manifests and checkpoints store, so
+ * numbers are printed to read back as the same bits. Comments are not JSON: the writer of base cannot place them, and
+ * this file is laid out by hand.
+ */
 #include "espalier/config/table.h"
 
 #include <string.h>
@@ -39,6 +45,7 @@ espl_status espl_config_print(const espl_config *o, espl_config_form form, espl_
     return espl_str_status(out);
 }
 
+/* Ranges and choices of the schema are those of the reader, since both come from the row. */
 static void schema_put_option(espl_json_writer *w, const espl_option *row) {
     static const char *const types[] = {[ESPL_OPTION_TEXT] = "string",
                                         [ESPL_OPTION_CHOICE] = "string",

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads configurations: whole files, and the single assignments of --set. */
+/*
+ * Reads configurations: whole files, and the single assignments of --set. Later values replace earlier ones across
+ * sources (defaults, file, --set), but within one file a name may stand only once.
+ */
 #include <cjson/cJSON.h>
 #include <math.h>
 #include <string.h>
@@ -54,7 +57,8 @@ static espl_status option_store_text(const espl_option *row, const char *text, e
     return ESPL_OK;
 }
 
-/* Stores v if it has the row's type and lies in its range; *fits tells whether it does. */
+/* cJSON numbers are doubles: an integer option must be whole, and its range lies below 2^53, where doubles are exact.
+ * Stores v if it has the row's type and lies in its range; *fits tells whether it does. */
 static espl_status option_store(const espl_option *row, const cJSON *v, espl_config *o, bool *fits) {
     void *field = (char *)o + row->offset;
     bool in_range = cJSON_IsNumber(v) && v->valuedouble >= row->lo && v->valuedouble <= row->hi;

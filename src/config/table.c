@@ -37,7 +37,8 @@ static const espl_choice choices_of_score[] = {
     ESPL_SCORE_LIST(X)
 #undef X
         LIST_END};
-/* All but "given", which takes sparsities from a caller. */
+/* Written out rather than generated: "given" takes sparsities from a caller, and "agent" stands first in messages and
+ * documents because it is the default. */
 static const espl_choice choices_of_allocation[] = {{"agent", ESPL_ALLOCATION_AGENT},
                                                     {"uniform", ESPL_ALLOCATION_UNIFORM},
                                                     {"owl", ESPL_ALLOCATION_OWL},
@@ -165,6 +166,7 @@ void espl_option_put_value(espl_str *s, const espl_option *row, const espl_confi
     espl_str_free(&plain);
 }
 
+/* From the row, not from a fresh espl_config, so that it cannot fail. */
 void espl_option_put_default(espl_str *s, const espl_option *row) {
     switch (row->type) {
     case ESPL_OPTION_TEXT:
@@ -223,6 +225,7 @@ bool espl_option_equal(const espl_option *row, const espl_config *a, const espl_
     return false;
 }
 
+/* A text is resized in place: the field is NULL before the first call. */
 espl_status espl_option_reset(const espl_option *row, espl_config *o) {
     void *field = (char *)o + row->offset;
     switch (row->type) {

@@ -57,7 +57,8 @@ static espl_status agent_profile(espl_job *j) {
 
 /* --------------------------------------------------------------- propose */
 
-/* Rank 0 only. */
+/* Rank 0 only. The view is all that the agent sees. It holds no clock and no rank, so that the same state gives the
+ * same decision everywhere. */
 static espl_status agent_ask(espl_job *j, espl_decision *out) {
     const espl_config *o = j->o;
     espl_agent_view v = {.iteration = j->iteration + 1,
@@ -110,11 +111,12 @@ static espl_status agent_propose(espl_job *j, espl_outcome *o) {
 
 /* ----------------------------------------------------------------- apply */
 
-/* Weights that an item prunes. */
+/* Weights that an item prunes. The agent's validation rounds the same way, so that the target is met to the weight. */
 static int64_t agent_item_weights(const espl_job *j, const espl_decision_item *item) {
     return llround(item->step * (double)j->rows[item->linear].weights);
 }
 
+/* Statistics of this rank's linears are local, so no communication is needed. Masks are kept first, for a rollback. */
 static espl_status agent_apply(espl_job *j, espl_outcome *o, int64_t *expected) {
     const espl_decision *d = &o->decision;
     for (int64_t i = 0; expected && i < j->linears; i++) expected[i] = j->rows[i].pruned;

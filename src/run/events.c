@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* events.jsonl: what happened in a run, for programs that analyse it. */
+/*
+ * events.jsonl: what happened in a run, for programs that analyse it. A line is written when its phase is over and
+ * before the checkpoint of its step; on resume the journal cuts off what the checkpoint does not cover, so no step
+ * appears twice.
+ */
 #include "events.h"
 
 #include <string.h>
 
 #include "espalier/agent/reply.h"
 
+/* Questions appear only where some were asked: a missing member is not a score of 0. */
 static void event_put_quality(espl_json_writer *w, const char *key, const espl_probe *q) {
     const struct {
         const char *key;

@@ -50,6 +50,7 @@ static void identity_put_differences(const cJSON *now, const cJSON *then, espl_s
     }
 }
 
+/* The calibration and validation hashes are of token ids: another tokenizer or window length differs too. */
 static espl_status identity_check_content(const espl_job *j, const char *path, const espl_str *stored) {
     cJSON *now = NULL, *then = NULL;
     espl_str names = {0};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reads texts and questions. Only rank 0 reads files; encoded ids go to all ranks, which then hold the same data.
+ * Reads texts and questions. Only rank 0 reads files, because a file may differ between nodes, or be missing on some;
+ * encoded ids go to all ranks, which then hold the same data.
  */
 #include "inputs.h"
 
@@ -63,7 +64,8 @@ static espl_status inputs_check_length(const char *key, const char *path, const 
                      key, path, corpus->n, tokens);
 }
 
-/* Local. Copies the calibration windows out of the corpus: at random places drawn by run.seed, or consecutive ones. */
+/* Local. The stream of random numbers is seeded by run.seed alone, never by a rank: all ranks cut the same windows.
+ * Copies the calibration windows out of the corpus: at random places drawn by run.seed, or consecutive ones. */
 static espl_status inputs_cut_calibration(espl_job *j, const espl_corpus *corpus) {
     const espl_config *o = j->o;
     espl_inputs *in = &j->inputs;
@@ -95,7 +97,7 @@ static espl_status inputs_read_texts(espl_job *j) {
     int64_t needed = espl_max_i64(o->validation_windows, 1) * o->validation_window;
     ESPL_TRY(inputs_read_text(j, o->validation_text, &in->validation));
     ESPL_TRY(inputs_check_length("validation.text", o->validation_text, &in->validation, needed));
-    if (o->validation_windows > 0) in->validation.n = needed;
+    if (o->validation_windows > 0) in->validation.n = needed; /* the rest of the text is never measured */
 
     if (!*o->report_text) return ESPL_OK;
     ESPL_TRY(inputs_read_text(j, o->report_text, &in->test));

@@ -81,7 +81,8 @@ static espl_status job_check_export(const espl_job *j) {
 
 /* ----------------------------------------------------------------- model */
 
-/* Collective. Opens the model, dense, with masks for its slice. */
+/* Collective. Opens the model, dense, with masks for its slice. Options of the model come from the inputs, which must
+ * be read before: they decide how long the context is and how many sequences the KV cache holds. */
 static espl_status job_open_model(espl_job *j) {
     espl_model_options mo = espl_inputs_model_options(j, espl_comm_size(j->comm));
     ESPL_TRY(espl_model_open(j->comm, j->o->model_path, &mo, &j->model));
@@ -97,6 +98,7 @@ agree:
     return espl_comm_agree(j->comm, st);
 }
 
+/* Every later judgement compares with this state, so a dense model that is broken ends the run here. */
 static espl_status job_measure_dense(espl_job *j) {
     ESPL_TRY(espl_quality_perplexity(j, &j->dense));
     if (!isfinite(j->dense.perplexity))

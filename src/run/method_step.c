@@ -12,6 +12,7 @@
 
 static const char *method_reason_to_end(const espl_job *j) { return j->iteration > 0 ? "one shot" : NULL; }
 
+/* The items are not known before the method has run; every rank needs the decision, but only rank 0 fills it in. */
 static espl_status method_propose(espl_job *j, espl_outcome *o) {
     espl_str reason = {0};
     int64_t items = j->root ? j->linears : 0;
@@ -52,7 +53,7 @@ static espl_status method_apply(espl_job *j, espl_outcome *o, int64_t *expected)
     options.progress = method_show_blocks;
     options.context = j;
     ESPL_TRY(espl_method_run(j->comm, &options, j->inputs.calibration, &j->masks, expected));
-    espl_decision *d = &o->decision;
+    espl_decision *d = &o->decision; /* from what each linear lost */
     for (int64_t i = 0; expected && i < j->linears; i++) {
         int kind = (int)espl_linear_kind_of(i);
         double weights = (double)(j->shape.out[kind] * j->shape.in[kind]);

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Progress for people: a line per step, with a bar and the estimated time to the target. */
+/*
+ * Progress for people: a line per step, with a bar and the estimated time to the target. Clocks enter here and in the
+ * time limit, and nowhere else.
+ */
 #include "progress.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
-enum { BAR_CELLS = 24, REASON_BYTES_MAX = 160 };
+enum { BAR_CELLS = 24, REASON_BYTES_MAX = 160 }; /* so that a line fits a terminal, and a reason two of its lines */
 
 void espl_progress_start(const espl_job *j, bool resumed) {
     const espl_config *o = j->o;
@@ -30,6 +33,7 @@ static void progress_draw_bar(double before, double after, double target, char *
     bar[BAR_CELLS] = '\0';
 }
 
+/* Two significant digits are enough: an estimate that moves with every step should not look exact. */
 static void progress_format_time(double seconds, char *buf, size_t size) {
     if (seconds < 90)
         snprintf(buf, size, "%.0f s", seconds);

@@ -6,7 +6,7 @@
 
 static espl_status quality_of_corpus(espl_job *j, const espl_corpus *corpus, int64_t window, int64_t limit,
                                      espl_perplexity *out) {
-    double *window_nll = NULL;
+    double *window_nll = NULL; /* the caller of the evaluation owns it; only the means are of interest here */
     espl_status st = espl_mem_alloc(&window_nll, corpus->n / window + 1, sizeof *window_nll, "window results");
     st = espl_comm_agree(j->comm, st);
     if (st == ESPL_OK) st = espl_eval_perplexity(j->comm, j->model, corpus, window, limit, window_nll, out);

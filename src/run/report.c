@@ -33,6 +33,8 @@ typedef struct report {
 
 /* --------------------------------------------------------------- collect */
 
+/* The pruned model first: it is the state that the masks are in, and a failure shows before the dense model costs time.
+ * Afterwards the masks are applied again, for the export. */
 static espl_status report_measure(espl_job *j, report *r) {
     ESPL_REGION_SCOPE(ESPL_REGION_REPORT);
     ESPL_INFO("measuring the pruned and the dense model for the report");
@@ -55,6 +57,7 @@ static espl_status report_export(espl_job *j) {
     return st;
 }
 
+/* Counts from the masks, not from the decisions: the summary says what the model is, not what was meant. */
 static espl_status report_count_patterns(espl_job *j, report *r) {
     int64_t *pruned = NULL, total;
     espl_status st = j->root ? espl_mem_alloc(&pruned, j->linears, sizeof *pruned, "counts") : ESPL_OK;
@@ -250,7 +253,8 @@ static void report_print(const espl_job *j, const report *r) {
                k + 1 < ESPL_REGION_COUNT ? "," : "\n");
 }
 
-/* Rank 0 only. */
+/* Rank 0 only. summary.json comes last: a run that is killed before it has no result, and --resume repeats the report.
+ */
 static espl_status report_publish(espl_job *j, const report *r) {
     ESPL_TRY(report_write_file(j, "timing.json", r, report_put_timing));
     ESPL_TRY(espl_event_text(j, "end", j->end));

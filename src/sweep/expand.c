@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From axes to runs: which combinations there are, and what their directories are called. */
+/*
+ * From axes to runs: which combinations there are, and what their directories are called. Names must not change between
+ * versions of the program: a directory's name is the only link between a sweep and the runs that it has done.
+ */
 #include <inttypes.h>
 #include <string.h>
 

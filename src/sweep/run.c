@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Runs a sweep: its runs one after another, on the ranks that there are. */
+/*
+ * Runs a sweep: its runs one after another, on the ranks that there are. Each run is a resume, so that the same command
+ * continues an interrupted sweep. A failing run is recorded and the next one begins, but a stop request ends all.
+ */
 #include <inttypes.h>
 
 #include "espalier/run/job.h"

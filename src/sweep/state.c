@@ -87,7 +87,8 @@ done:
     return st;
 }
 
-/* Is this the mark in sweep.json? Its message is appended then. A file that cannot be read counts as no mark. */
+/* A damaged sweep.json must not stop the sweep: the checkpoints of the run tell more than it does.
+ * Is this the mark in sweep.json? Its message is appended then. A file that cannot be read counts as no mark. */
 static bool sweep_has_mark(const char *path, sweep_mark mark, espl_str *message) {
     cJSON *doc;
     const char *state = "", *text = "";
@@ -140,6 +141,7 @@ done:
 
 /* ----------------------------------------------------------------- state */
 
+/* Whether the checkpoint can be read is decided on resume; here its existence means that the run has begun. */
 static bool sweep_has_checkpoint(const char *dir) {
     DIR *d = opendir(dir);
     bool found = false;
@@ -209,6 +211,7 @@ espl_status espl_sweep_list(const espl_sweep *s, espl_str *out) {
     return espl_str_status(out);
 }
 
+/* Runs whose directory holds another configuration are left out: the array task would only fail. */
 espl_status espl_sweep_unfinished(const espl_sweep *s, espl_str *out) {
     int64_t first = -1; /* of the current range */
     for (int64_t i = 0; i <= s->n_runs; i++) {
