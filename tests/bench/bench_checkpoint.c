@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How fast a checkpoint is written, next to the same bytes by plain pwrite and fsync.
+/* The time to write a checkpoint, compared with the same bytes by plain pwrite and fsync.
  *
  * usage: mpirun -n N bench_checkpoint DIR [--layers 28] [--hidden 1024] [--heads 2048] [--kv 1024] [--ffn 3072]
  *                                     [--rounds 9]
- * The shape is Qwen3-0.6B's unless told otherwise; heads and kv are features. DIR is the directory to write in. Each
- * round times, in turns, a checkpoint (checksums, skeleton, hyperslabs, fsync, verification, rename, fsync) and plain
- * files of as many bytes (every rank writes its own masks at its offset, then fsync, rename, fsync of the directory),
- * first the one, then the other, and reads the checkpoint back. Prints one JSON line: medians, the median of the
- * rounds' ratios plain / checkpoint, bytes of file, masks and of the linears in bf16. */
+ * The default shape is Qwen3-0.6B's; heads and kv are features. Files are written to DIR. Each round times a checkpoint
+ * (checksums, skeleton, hyperslabs, fsync, verification, rename, fsync), a plain file of as many bytes (every rank
+ * writes its masks at its offset, then fsync, rename, fsync of the directory), and reading the checkpoint. The order of
+ * the first two alternates. Prints one JSON line: medians, the median of the rounds' ratios plain / checkpoint, bytes
+ * of the file, of the masks, and of the linears in bf16. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +16,7 @@
 #include "espalier/checkpoint.h"
 #include "espalier/tensor/mask.h"
 
-enum { MOST_ROUNDS = 99 };
+enum { MAX_ROUNDS = 99 };
 
 typedef struct bench {
     espl_comm *c;
@@ -27,7 +27,7 @@ typedef struct bench {
     espl_checkpoint content;
     uint64_t **masks, **back;
     int64_t n, total; /* linears of this rank; bytes of all masks */
-    double checkpoint[MOST_ROUNDS], pwrite[MOST_ROUNDS], ratio[MOST_ROUNDS], read[MOST_ROUNDS];
+    double checkpoint[MAX_ROUNDS], pwrite[MAX_ROUNDS], ratio[MAX_ROUNDS], read[MAX_ROUNDS];
 } bench;
 
 static int64_t mask_bytes(const bench *b, int k) { return b->shape.out[k] * espl_mask_words(b->shape.in[k]) * 8; }
@@ -76,14 +76,14 @@ static espl_status make_content(bench *b) {
     return espl_str_status(&b->content.config);
 }
 
-/* A new file, like a checkpoint's: neither method profits from the blocks of the last round. */
-static espl_status begin(bench *b) {
+/* A new file, as a checkpoint is: neither method reuses the blocks of the previous round. */
+static espl_status begin_plain(bench *b) {
     if (espl_comm_rank(b->c) != 0) return ESPL_OK;
     int fd = open(b->part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     return fd < 0 || close(fd) != 0 ? ESPL_FAIL(ESPL_IO, "%s: cannot be created", b->part) : ESPL_OK;
 }
 
-static espl_status write_slice(bench *b) {
+static espl_status write_plain_slice(bench *b) {
     int fd = open(b->part, O_WRONLY | O_CLOEXEC);
     bool ok = fd >= 0;
     int64_t start = 0; /* of this kind in the file */
@@ -98,7 +98,7 @@ static espl_status write_slice(bench *b) {
     return ok ? ESPL_OK : ESPL_FAIL(ESPL_IO, "%s: cannot be written", b->part);
 }
 
-static espl_status end(bench *b) {
+static espl_status end_plain(bench *b) {
     if (espl_comm_rank(b->c) != 0) return ESPL_OK;
     if (rename(b->part, b->plain) != 0) return ESPL_FAIL(ESPL_IO, "%s: cannot be renamed", b->part);
     espl_file_sync_directory(b->plain);
@@ -107,9 +107,9 @@ static espl_status end(bench *b) {
 
 static espl_status time_plain(bench *b, double *seconds) {
     double start = espl_clock_now();
-    ESPL_TRY(espl_comm_agree(b->c, begin(b)));
-    ESPL_TRY(espl_comm_agree(b->c, write_slice(b)));
-    ESPL_TRY(espl_comm_agree(b->c, end(b)));
+    ESPL_TRY(espl_comm_agree(b->c, begin_plain(b)));
+    ESPL_TRY(espl_comm_agree(b->c, write_plain_slice(b)));
+    ESPL_TRY(espl_comm_agree(b->c, end_plain(b)));
     *seconds = espl_clock_now() - start;
     return ESPL_OK;
 }
@@ -131,7 +131,7 @@ static espl_status time_read(bench *b, double *seconds) {
 }
 
 static espl_status remove_files(bench *b) {
-    espl_status st = espl_comm_agree(b->c, ESPL_OK); /* nobody reads any more */
+    espl_status st = espl_comm_agree(b->c, ESPL_OK); /* no rank reads any more */
     if (espl_comm_rank(b->c) == 0) {
         unlink(b->plain);
         unlink(b->file);
@@ -140,7 +140,7 @@ static espl_status remove_files(bench *b) {
 }
 
 static espl_status one_round(bench *b, int64_t i) {
-    bool first = i % 2 == 0; /* who writes first takes turns, too */
+    bool first = i % 2 == 0; /* the order alternates: the second writer may find a busier disk */
     if (first) ESPL_TRY(time_checkpoint(b, &b->checkpoint[i]));
     ESPL_TRY(time_plain(b, &b->pwrite[i]));
     if (!first) ESPL_TRY(time_checkpoint(b, &b->checkpoint[i]));
@@ -168,14 +168,28 @@ static int64_t file_bytes(const bench *b) {
 static void report(bench *b, int64_t bytes) {
     double mib = (double)b->total / 1048576, ratio = median(b->ratio, b->rounds);
     double ours = median(b->checkpoint, b->rounds), plain = median(b->pwrite, b->rounds);
-    long long weights = 0;
+    int64_t weights = 0;
+    espl_str text = {0};
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) weights += b->layers * b->shape.out[k] * b->shape.in[k];
-    printf("{\"ranks\":%d,\"file_bytes\":%lld,\"planned_bytes\":%lld,\"mask_bytes\":%lld,\"bf16_bytes\":%lld,"
-           "\"checkpoint_s\":%.3f,\"plain_s\":%.3f,\"checkpoint_mib_s\":%.0f,\"plain_mib_s\":%.0f,"
-           "\"ratio\":%.3f,\"ratio_lowest\":%.3f,\"ratio_highest\":%.3f,\"read_s\":%.3f,\"rounds\":%lld}\n",
-           espl_comm_size(b->c), (long long)bytes, (long long)espl_checkpoint_bytes(&b->shape), (long long)b->total,
-           2 * weights, ours, plain, mib / ours, mib / plain, ratio, b->ratio[0], b->ratio[b->rounds - 1],
-           median(b->read, b->rounds), (long long)b->rounds);
+    espl_json_writer w = espl_json_writer_on(&text);
+    espl_json_open_object(&w, NULL, ESPL_JSON_COMPACT);
+    espl_json_put_i64(&w, "ranks", espl_comm_size(b->c));
+    espl_json_put_i64(&w, "file_bytes", bytes);
+    espl_json_put_i64(&w, "planned_bytes", espl_checkpoint_bytes(&b->shape));
+    espl_json_put_i64(&w, "mask_bytes", b->total);
+    espl_json_put_i64(&w, "bf16_bytes", 2 * weights);
+    espl_json_put_fixed(&w, "checkpoint_s", ours, 3);
+    espl_json_put_fixed(&w, "plain_s", plain, 3);
+    espl_json_put_fixed(&w, "checkpoint_mib_s", mib / ours, 0);
+    espl_json_put_fixed(&w, "plain_mib_s", mib / plain, 0);
+    espl_json_put_fixed(&w, "ratio", ratio, 3);
+    espl_json_put_fixed(&w, "ratio_lowest", b->ratio[0], 3); /* median() has sorted them */
+    espl_json_put_fixed(&w, "ratio_highest", b->ratio[b->rounds - 1], 3);
+    espl_json_put_fixed(&w, "read_s", median(b->read, b->rounds), 3);
+    espl_json_put_i64(&w, "rounds", b->rounds);
+    espl_json_close(&w);
+    if (espl_str_status(&text) == ESPL_OK) puts(text.data);
+    espl_str_free(&text);
 }
 
 static espl_status measure(bench *b) {
@@ -203,7 +217,7 @@ static bool parse(int argc, char **argv, bench *b) {
             if (strcmp(argv[i], options[k].name) == 0) *options[k].value = strtoll(argv[i + 1], NULL, 10);
     for (size_t k = 0; k < sizeof options / sizeof *options; k++)
         if (*options[k].value < 1) return false;
-    return argc >= 2 && argc % 2 == 0 && b->rounds <= MOST_ROUNDS;
+    return argc >= 2 && argc % 2 == 0 && b->rounds <= MAX_ROUNDS;
 }
 
 int main(int argc, char **argv) {

@@ -4,8 +4,8 @@
  * rooms agent, sensitivity, prune and checkpoint do not know each other; they share these types. All functions are
  * Local.
  */
-#ifndef ESPALIER_LOOP_LOOP_H
-#define ESPALIER_LOOP_LOOP_H
+#ifndef ESPALIER_LOOP_H
+#define ESPALIER_LOOP_H
 
 #include "espalier/base.h"
 #include "espalier/loop/linear.h"

@@ -108,11 +108,10 @@ done:
 }
 
 espl_status espl_choices_read(espl_comm *c, const espl_tokenizer *t, const espl_choices_options *o, espl_choices *out) {
-    double start = espl_clock_now();
+    ESPL_REGION_SCOPE(ESPL_REGION_TOKENIZE);
     espl_status st;
     *out = (espl_choices){0};
     ESPL_CHECK(st, done, espl_comm_agree(c, espl_comm_rank(c) == 0 ? choices_read_and_encode(t, o, out) : ESPL_OK));
-    espl_region_add(ESPL_REGION_TOKENIZE, espl_clock_now() - start);
     espl_comm_broadcast(c, &out->n, sizeof out->n, 0);
     ESPL_CHECK(st, done, espl_eval_broadcast_array(c, &out->questions, out->n, sizeof *out->questions, "questions"));
     ESPL_CHECK(st, done, espl_prompts_broadcast(c, &out->prompts));

@@ -161,11 +161,10 @@ done:
 
 espl_status espl_freebaseqa_read(espl_comm *c, const espl_tokenizer *t, const espl_freebaseqa_options *o,
                                  espl_freebaseqa *out) {
-    double start = espl_clock_now();
+    ESPL_REGION_SCOPE(ESPL_REGION_TOKENIZE);
     espl_status st;
     *out = (espl_freebaseqa){.mode = o->mode, .tokenizer = t};
     ESPL_CHECK(st, done, espl_comm_agree(c, espl_comm_rank(c) == 0 ? freebaseqa_read_and_encode(t, o, out) : ESPL_OK));
-    espl_region_add(ESPL_REGION_TOKENIZE, espl_clock_now() - start);
     int64_t counts[3] = {out->n, out->n_stops, out->shots};
     espl_comm_broadcast(c, counts, sizeof counts, 0);
     out->n = counts[0];

@@ -127,11 +127,10 @@ done:
 }
 
 espl_status espl_mmlu_read(espl_comm *c, const espl_tokenizer *t, const espl_mmlu_options *o, espl_mmlu *out) {
-    double start = espl_clock_now();
+    ESPL_REGION_SCOPE(ESPL_REGION_TOKENIZE);
     espl_status st;
     *out = (espl_mmlu){0};
     ESPL_CHECK(st, done, espl_comm_agree(c, espl_comm_rank(c) == 0 ? mmlu_read_and_encode(t, o, out) : ESPL_OK));
-    espl_region_add(ESPL_REGION_TOKENIZE, espl_clock_now() - start);
     int64_t counts[2] = {out->n_subjects, out->n};
     espl_comm_broadcast(c, counts, sizeof counts, 0);
     espl_comm_broadcast(c, out->letters, sizeof out->letters, 0);
