@@ -17,6 +17,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* Reads in blocks instead of asking for the size, because a pipe or a file in /proc has none. max_bytes bounds what a
+ * wrong path, such as a model file given as a text, can make this allocate. */
 espl_status espl_file_read(const char *path, int64_t max_bytes, char **out, int64_t *len) {
     enum { BLOCK = 65536 };
     char block[BLOCK];
@@ -29,7 +31,7 @@ espl_status espl_file_read(const char *path, int64_t max_bytes, char **out, int6
     FILE *f = from_stdin ? stdin : fopen(path, "rb");
     const char *name = from_stdin ? "standard input" : path;
     if (!f) return ESPL_FAIL(ESPL_IO, "%s: cannot be opened: %s", path, strerror(errno));
-    while ((n = fread(block, 1, sizeof block, f)) > 0) { /* the size of a pipe is not known in advance */
+    while ((n = fread(block, 1, sizeof block, f)) > 0) {
         if (s.len + (int64_t)n > max_bytes) {
             st = ESPL_FAIL(ESPL_IO, "%s: larger than the %" PRId64 " bytes allowed here", name, max_bytes);
             goto done;
@@ -51,6 +53,7 @@ done:
     return st;
 }
 
+/* Read-only and shared: ranks on one node share the pages of a model. */
 espl_status espl_file_map(const char *path, espl_mapping *out) {
     *out = (espl_mapping){0};
     espl_status st = ESPL_OK;

@@ -36,6 +36,7 @@ static map_slot *map_find(map_slot *slots, int64_t size, const char *key, int64_
     }
 }
 
+/* Moves all keys to a larger table. Pointers to slots are invalid afterwards. */
 static espl_status map_grow(espl_map *m, int64_t size) {
     map_slot *slots;
     ESPL_TRY(espl_mem_alloc(&slots, size, sizeof *slots, "hash map"));
@@ -51,7 +52,7 @@ static espl_status map_grow(espl_map *m, int64_t size) {
 
 espl_status espl_map_create(espl_map **out, int64_t expected) {
     *out = NULL;
-    int64_t size = 16;
+    int64_t size = 16; /* doubled until `expected` keys fill at most 2/3 */
     while (size < INT64_MAX / 4 && size * 2 / 3 <= expected) size *= 2;
     espl_map *m;
     ESPL_TRY(espl_mem_alloc(&m, 1, sizeof *m, "hash map"));

@@ -20,8 +20,8 @@
 #include <unistd.h>
 
 struct espl_journal {
-    int fd;
-    char *path;
+    int fd;     /* opened with O_APPEND */
+    char *path; /* for messages */
 };
 
 espl_status espl_journal_read(const char *path, espl_line_reader reader, void *ctx, int64_t *end) {
@@ -66,7 +66,7 @@ espl_status espl_journal_open(espl_journal **out, const char *path, int64_t keep
     espl_journal *j = NULL;
     espl_status st;
     *out = NULL;
-    if (espl_file_exists(path)) {
+    if (espl_file_exists(path)) { /* before it is opened for writing: a file of another kind is refused unchanged */
         journal_cut cut = {keep, -1};
         int64_t end = 0;
         ESPL_TRY(espl_journal_read(path, journal_find_cut, &cut, &end));

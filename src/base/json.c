@@ -18,6 +18,7 @@ espl_status espl_json_parse(const char *text, int64_t len, const char *name, str
     cJSON *doc = cJSON_ParseWithLengthOpts(text, (size_t)len, &end, 0);
     if (!doc)
         return ESPL_FAIL(ESPL_FORMAT, "%s: not valid JSON at byte %" PRId64, name, end ? (int64_t)(end - text) : 0);
+    /* cJSON stops after the first value; JSON's white space is these four. */
     while (end < text + len && (*end == ' ' || *end == '\t' || *end == '\n' || *end == '\r')) end++;
     if (end < text + len) {
         cJSON_Delete(doc);
@@ -44,6 +45,7 @@ void espl_json_free(struct cJSON **doc) {
     *doc = NULL;
 }
 
+/* null counts as missing: writers of config.json use both for "not set". */
 const struct cJSON *espl_json_member(const struct cJSON *obj, const char *key) {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(obj, key);
     return item && !cJSON_IsNull(item) ? item : NULL;

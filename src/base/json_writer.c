@@ -14,6 +14,7 @@
 
 espl_json_writer espl_json_writer_on(espl_str *out) { return (espl_json_writer){.out = out}; }
 
+/* The object counts as open at depth 1, so that espl_json_close writes its brace. */
 espl_json_writer espl_json_writer_inside(espl_str *out, espl_json_layout layout, bool empty) {
     espl_json_writer w = {.out = out, .depth = 1};
     w.levels[0] = (struct espl_json_level){.layout = layout, .empty = empty};
@@ -58,6 +59,7 @@ void espl_json_open_array(espl_json_writer *w, const char *key, espl_json_layout
     json_writer_open(w, key, layout, true);
 }
 
+/* An empty object is {} in every layout: no line break without members. */
 void espl_json_close(espl_json_writer *w) {
     if (w->depth == 0) return;
     const struct espl_json_level *level = &w->levels[--w->depth];
@@ -82,6 +84,7 @@ void espl_json_put_i64(espl_json_writer *w, const char *key, int64_t value) {
     espl_str_printf(w->out, "%" PRId64, value);
 }
 
+/* 17 significant digits identify every double (IEEE 754, 5.12.2). */
 void espl_json_put_f64(espl_json_writer *w, const char *key, double value) { espl_json_put_rounded(w, key, value, 17); }
 
 void espl_json_put_rounded(espl_json_writer *w, const char *key, double value, int digits) {
@@ -128,6 +131,8 @@ void espl_json_put_printf(espl_json_writer *w, const char *key, const char *fmt,
     espl_json_put_text(w, key, text);
 }
 
+/* Every decimal of 15 digits survives the way through a double, and 17 digits identify every double: the loop ends with
+ * the first number of digits that reads back. */
 void espl_str_put_shortest(espl_str *s, double value) {
     char text[40];
     for (int digits = 15; digits <= 17; digits++) {

@@ -37,6 +37,7 @@ espl_status espl_dataset_create(const h5_file *f, const dataset_spec *s, hid_t *
 
 /* ------------------------------------------------------ checks of a dataset */
 
+/* s->path + 1: users know paths without the leading '/'. */
 static espl_status dataset_mismatch(const h5_file *f, const dataset_spec *s, const char *found, const char *expected) {
     return ESPL_FAIL(ESPL_FORMAT, "%s: dataset \"%s\" is %s, expected %s", f->path, s->path + 1, found, expected);
 }
@@ -90,6 +91,7 @@ static const char *dataset_describe_dims(int rank, const hsize_t *dims, char *bu
     return buf;
 }
 
+/* Fills in the dimensions that may be anything. Fewer or more dimensions than expected never pass, so s->dims holds. */
 static espl_status dataset_check_dims(const h5_file *f, dataset_spec *s, hid_t space) {
     char found[256], expected[256];
     hsize_t dims[H5S_MAX_RANK] = {0};
@@ -154,7 +156,7 @@ done:
 
 espl_status espl_dataset_write(const h5_file *f, const dataset_spec *s, const void *data, int64_t bytes) {
     hid_t dataset;
-    uint64_t checksum = espl_hash64(data, bytes, 0);
+    uint64_t checksum = espl_hash64(data, bytes, 0); /* from memory: what was meant, not what reached the file */
     espl_status st;
     ESPL_CHECK(st, done, espl_dataset_create(f, s, &dataset));
     ESPL_CHECK(st, done, espl_h5_put_number(f, dataset, DATASET_CHECKSUM, H5T_STD_U64LE, &checksum));

@@ -41,6 +41,7 @@ static int64_t checkpoint_parse_name(const char *name, const char *ending) {
     return errno == 0 && strcmp(checkpoint_format_name(n, ending, again), name) == 0 ? n : -1;
 }
 
+/* The checkpoints of a directory. */
 typedef struct checkpoint_list {
     int64_t *iterations; /* [n], newest first; owned */
     int64_t n;
@@ -51,10 +52,12 @@ static int checkpoint_newest_first(const void *a, const void *b) {
     return (x < y) - (x > y);
 }
 
-/* The iterations of the files in `dir` with that ending. A missing directory has none. */
+/* The iterations of the files in `dir` with that ending, none if the directory is missing. *l is owned by the caller,
+ * also after a failure. */
 static espl_status checkpoint_list_files(const char *dir, const char *ending, checkpoint_list *l) {
     espl_status st = ESPL_OK;
     *l = (checkpoint_list){0};
+    /* A run that has not written a checkpoint yet has no directory. */
     DIR *d = opendir(dir);
     if (!d && errno == ENOENT) return ESPL_OK;
     if (!d) return ESPL_FAIL(ESPL_IO, "%s: cannot be opened: %s", dir, strerror(errno));
@@ -70,7 +73,8 @@ done:
     return st;
 }
 
-/* Whether a run could resume from this file, judged by its attributes alone; the log says why not. */
+/* Whether a run could resume from this file, judged by its attributes alone: reading all of it would take long for
+ * every file of a directory. The log says why not. */
 static bool checkpoint_is_usable(const char *dir, int64_t iteration) {
     espl_str path = {0};
     h5_file f = {.id = -1};
@@ -155,6 +159,7 @@ agree:
     return espl_comm_agree(c, st);
 }
 
+/* A file that is gone already is no failure. */
 static espl_status checkpoint_delete(const char *dir, int64_t iteration, const char *ending) {
     espl_str path = {0};
     espl_checkpoint_put_path(&path, dir, iteration, ending);

@@ -15,7 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Superblock 2 and version-2 object headers: all metadata carries checksums of its own, and h5py 2 reads it. */
+/* Superblock 2 and version-2 object headers: all metadata
+ * carries checksums of its own, and h5py 2 reads it. */
 static const H5F_libver_t VERSION_LOW = H5F_LIBVER_V18, VERSION_HIGH = H5F_LIBVER_V18;
 
 const char *espl_checkpoint_library(void) {
@@ -118,6 +119,7 @@ hid_t espl_h5_text_type(int64_t bytes) {
     return -1;
 }
 
+/* Serves texts too: a fixed string is a scalar of a string type. */
 espl_status espl_h5_put_number(const h5_file *f, hid_t object, const char *key, hid_t type, const void *value) {
     hid_t space = H5Screate(H5S_SCALAR), attribute = -1;
     if (space >= 0) attribute = H5Acreate2(object, key, type, space, H5P_DEFAULT, H5P_DEFAULT);
@@ -135,6 +137,8 @@ espl_status espl_h5_put_text(const h5_file *f, hid_t object, const char *key, co
     return st;
 }
 
+/* The attribute must have exactly the expected type: HDF5 would silently convert others, and clip what overflows.
+ */
 static hid_t h5_open_attribute(hid_t object, const char *key) {
     return H5Aexists(object, key) > 0 ? H5Aopen(object, key, H5P_DEFAULT) : -1;
 }

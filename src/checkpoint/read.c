@@ -7,7 +7,8 @@
 
 #include <inttypes.h>
 
-/* Opens a complete checkpoint of a model of this depth. */
+/* Opens a complete checkpoint of a model of this depth. Widths are checked where they matter: in the dimensions of the
+ * masks and the profile. *f is to be closed also after a failure. */
 static espl_status checkpoint_open(const char *path, const espl_checkpoint_shape *shape, h5_file *f,
                                    skeleton_root *root) {
     *f = (h5_file){.path = path};
@@ -26,7 +27,7 @@ espl_status espl_checkpoint_read(espl_comm *c, const char *path, const espl_chec
     skeleton_root root;
     checkpoint_records r = {0};
     espl_status st;
-    *out = (espl_checkpoint){.masks = out->masks};
+    *out = (espl_checkpoint){.masks = out->masks}; /* the only input */
     ESPL_CHECK(st, done, checkpoint_open(path, shape, &f, &root));
     out->iteration = root.iteration;
     out->revision = root.revision;
@@ -39,7 +40,7 @@ espl_status espl_checkpoint_read(espl_comm *c, const char *path, const espl_chec
 done:
     espl_records_free(&r);
     espl_h5_close(&f);
-    st = espl_comm_agree(c, st);
+    st = espl_comm_agree(c, st); /* damage to the layers of one rank is a failure of all */
     if (st != ESPL_OK) espl_checkpoint_free(out);
     return st;
 }

@@ -10,10 +10,11 @@
 
 #include <string.h>
 
+/* A column: a member of a record type, under its own name in the file. */
 typedef struct record_field {
     const char *name;
     size_t offset;
-    char kind;
+    char kind; /* 'I', 'F' or 'N', see records.h */
 } record_field;
 
 #define FIELD_OF(record, member, letter) {#member, offsetof(record, member), #letter[0]},
@@ -26,6 +27,7 @@ static const record_field probe_fields[] = {PROBE_FIELDS(PROBE_FIELD){0}};
 static const record_field item_fields[] = {ITEM_FIELDS(ITEM_FIELD){0}};
 static const record_field outcome_fields[] = {OUTCOME_FIELDS(OUTCOME_FIELD){0}};
 
+/* The HDF5 compound of a record, little-endian on every machine. < 0 on failure. */
 static hid_t records_make_type(const record_field *f, size_t bytes) {
     hid_t type = H5Tcreate(H5T_COMPOUND, bytes), name = espl_h5_text_type(RECORD_NAME_BYTES);
     bool ok = type >= 0 && name >= 0;
@@ -95,11 +97,13 @@ void espl_records_free(checkpoint_records *r) {
 
 /* -------------------------------------------------------------- packing */
 
+/* NaN, for measures that are switched off, is stored as it is. */
 static probe_record records_pack_probe(const espl_probe *p) {
     return (probe_record){p->perplexity,       p->nll,        p->nll_stderr, p->freebaseqa_right,
                           p->freebaseqa_total, p->mmlu_right, p->mmlu_total};
 }
 
+/* Texts of any length do not fit into fixed rows: they are appended to `texts`, and the row holds their place. */
 static outcome_record records_pack_outcome(const espl_outcome *o, espl_str *texts) {
     const espl_decision *d = &o->decision;
     outcome_record x = {.iteration = o->iteration,
@@ -123,6 +127,7 @@ static outcome_record records_pack_outcome(const espl_outcome *o, espl_str *text
 
 espl_status espl_records_pack(const espl_checkpoint *k, const espl_checkpoint_shape *shape, checkpoint_records *r) {
     *r = (checkpoint_records){.dense = records_pack_probe(&k->dense), .last = records_pack_probe(&k->last)};
+    /* One-shot methods and the dense model have no profile; the table then has no rows. */
     r->n_profile = k->rows ? shape->layers * ESPL_LINEAR_KINDS : 0;
     ESPL_TRY(espl_mem_alloc(&r->profile, r->n_profile, sizeof *r->profile, "profile of a checkpoint"));
     for (int64_t i = 0; i < r->n_profile; i++) {
@@ -140,7 +145,7 @@ espl_status espl_records_pack(const espl_checkpoint *k, const espl_checkpoint_sh
     for (int64_t i = 0; i < k->n_history; i++) r->n_items += k->history[i].decision.n;
     ESPL_TRY(espl_mem_alloc(&r->history, r->n_history, sizeof *r->history, "history of a checkpoint"));
     ESPL_TRY(espl_mem_alloc(&r->items, r->n_items, sizeof *r->items, "history of a checkpoint"));
-    item_record *to = r->items;
+    item_record *to = r->items; /* of all decisions, end to end; each row of the history says how many are its own */
     for (int64_t i = 0; i < k->n_history; i++) {
         const espl_outcome *o = &k->history[i];
         r->history[i] = records_pack_outcome(o, &r->history_text);

@@ -15,6 +15,7 @@ static espl_status skeleton_put_integer(const h5_file *f, hid_t object, const ch
     return espl_h5_put_number(f, object, key, H5T_STD_I64LE, &value);
 }
 
+/* Groups are created one by one, not on the way to a dataset, so that none records times. */
 static espl_status skeleton_make_group(const h5_file *f, const char *path, const char *description) {
     hid_t gcpl = H5Pcreate(H5P_GROUP_CREATE), group = -1;
     if (gcpl >= 0 && H5Pset_obj_track_times(gcpl, 0) >= 0)
@@ -26,6 +27,7 @@ static espl_status skeleton_make_group(const h5_file *f, const char *path, const
     return st;
 }
 
+/* The dataset of a table: as it is to be written, or, with the number of rows replaced, as it must be found. */
 static dataset_spec skeleton_table_spec(const record_table *t) {
     dataset_spec s = {
         .path = t->path, .type = t->type, .rank = t->rank, .description = t->description, .axes = t->axes};
@@ -35,6 +37,8 @@ static dataset_spec skeleton_table_spec(const record_table *t) {
 
 /* -------------------------------------------------------------- writing */
 
+/* `complete` is 0 until espl_skeleton_seal: a file that was cut short by a crash says so. `espalier` is for people;
+ * only `schema` decides whether a file is read. */
 static espl_status skeleton_write_root(const h5_file *f, const skeleton_root *root) {
     const char *updates = root->has_updates ? espl_dtype_name(root->update_dtype) : "none";
     ESPL_TRY(espl_h5_put_text(f, f->id, "description", "espalier checkpoint: a pruned model as masks over its source"));
@@ -114,7 +118,7 @@ espl_status espl_skeleton_write(const char *part, int image, const espl_checkpoi
     char name[32];
     record_text texts[RECORD_TEXTS];
     espl_status st, closed;
-    snprintf(name, sizeof name, "/proc/self/fd/%d", image);
+    snprintf(name, sizeof name, "/proc/self/fd/%d", image); /* HDF5 takes names only, and a memfd has no other */
     h5_file f = {.path = part, .opened = name};
     espl_records_texts(r, texts);
     ESPL_TRY(espl_h5_open(&f, H5_CREATE, NULL));
@@ -147,6 +151,7 @@ espl_status espl_skeleton_seal(const char *part) {
 
 /* -------------------------------------------------------------- reading */
 
+/* An integer of the root, within a range that keeps later arithmetic from overflowing. */
 static espl_status skeleton_get_integer(const h5_file *f, const char *key, int64_t lo, int64_t hi, int64_t *out) {
     ESPL_TRY(espl_h5_get_number(f, f->id, "/", key, H5T_STD_I64LE, out));
     if (*out >= lo && *out <= hi) return ESPL_OK;
@@ -155,7 +160,7 @@ static espl_status skeleton_get_integer(const h5_file *f, const char *key, int64
 }
 
 espl_status espl_skeleton_read_root(const h5_file *f, skeleton_root *out) {
-    char updates[8];
+    char updates[8]; /* fits the name of any dtype */
     int64_t schema = 0, complete = 0;
     *out = (skeleton_root){.update_dtype = ESPL_DTYPE_F32};
     ESPL_TRY(espl_h5_get_number(f, f->id, "/", "schema", H5T_STD_I64LE, &schema));
@@ -175,6 +180,8 @@ espl_status espl_skeleton_read_root(const h5_file *f, skeleton_root *out) {
                      updates);
 }
 
+/* The number of rows is the file's: espl_dataset_read has compared it with the size of the file, and
+ * espl_records_unpack compares it with the model. */
 static espl_status skeleton_read_table(const h5_file *f, const record_table *t) {
     dataset_spec s = skeleton_table_spec(t);
     if (t->rank == 1) {
@@ -190,30 +197,25 @@ static espl_status skeleton_read_table(const h5_file *f, const record_table *t) 
     return ESPL_OK;
 }
 
-/* The length of a text is the size of the dataset's type. */
-static espl_status skeleton_text_bytes(const h5_file *f, const char *path, int64_t *out) {
-    dataset_spec any = {.path = path, .type = H5T_C_S1};
+/* The length of a text is the size of its dataset's type, so the type is read before the text. */
+static espl_status skeleton_read_text(const h5_file *f, const record_text *t) {
+    dataset_spec s = {.path = t->path, .type = H5T_C_S1};
     hid_t dataset;
-    ESPL_TRY(espl_dataset_open(f, &any, &dataset));
+    void *bytes;
+    ESPL_TRY(espl_dataset_open(f, &s, &dataset)); /* any length: see dataset_check_type */
     hid_t type = H5Dget_type(dataset);
-    *out = type >= 0 ? (int64_t)H5Tget_size(type) : 0;
+    int64_t n = type >= 0 ? (int64_t)H5Tget_size(type) : 0;
     H5_CLOSE(T, type);
     H5Dclose(dataset);
-    if (*out > 0 && *out <= TEXT_BYTES_MAX) return ESPL_OK;
-    return ESPL_FAIL(ESPL_FORMAT, "%s: dataset \"%s\" is a string of %" PRId64 " bytes, expected at most %d", f->path,
-                     path + 1, *out, TEXT_BYTES_MAX);
-}
-
-static espl_status skeleton_read_text(const h5_file *f, const record_text *t) {
-    void *bytes = NULL;
-    int64_t n = 0;
-    ESPL_TRY(skeleton_text_bytes(f, t->path, &n));
-    dataset_spec s = {.path = t->path, .type = espl_h5_text_type(n)};
+    if (n < 1 || n > TEXT_BYTES_MAX)
+        return ESPL_FAIL(ESPL_FORMAT, "%s: dataset \"%s\" is a string of %" PRId64 " bytes, expected at most %d",
+                         f->path, t->path + 1, n, TEXT_BYTES_MAX);
+    s.type = espl_h5_text_type(n);
     if (s.type < 0) return espl_h5_fail(ESPL_INTERNAL, f->path, t->path);
     espl_status st = espl_dataset_read(f, &s, n, &bytes);
     H5_CLOSE(T, s.type);
     ESPL_TRY(st);
-    bool empty = n == 1 && ((char *)bytes)[0] == '\0';
+    bool empty = n == 1 && ((char *)bytes)[0] == '\0'; /* see skeleton_write_text */
     espl_str_put(t->s, bytes, empty ? 0 : n);
     espl_mem_free(&bytes);
     return espl_str_status(t->s);

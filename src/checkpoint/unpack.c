@@ -49,6 +49,8 @@ static espl_status record_check_fraction(const record_place *p, const char *colu
 
 /* -------------------------------------------------------------- tables */
 
+/* The rows must be those of this model's linears, in their order. The widths are known here for the first time: a file
+ * of another model is told from a damaged one. */
 static espl_status unpack_profile(const checkpoint_records *r, const espl_checkpoint_shape *shape, const char *path,
                                   espl_checkpoint *k) {
     record_place p = {path, "profile", -1};
@@ -77,6 +79,7 @@ static espl_status unpack_profile(const checkpoint_records *r, const espl_checkp
     return ESPL_OK;
 }
 
+/* Counts are limited by their totals, so that fractions computed from them stay in 0 to 1. */
 static espl_status unpack_probe(const record_place *p, const probe_record *x, espl_probe *out) {
     ESPL_TRY(record_check_measure(p, "perplexity", x->perplexity));
     ESPL_TRY(record_check_measure(p, "nll", x->nll));
@@ -152,6 +155,7 @@ static espl_status unpack_outcome(const record_place *p, const checkpoint_record
     memcpy(&after, &x->after_perplexity, sizeof after);
     ESPL_TRY(unpack_probe(p, &before, &o->before));
     ESPL_TRY(unpack_probe(p, &after, &o->after));
+    /* A decision names each linear at most once, and its items must exist: `first` rows are taken already. */
     ESPL_TRY(record_check_range(p, "items", x->items, 0, espl_min_i64(linears, r->n_items - first)));
     ESPL_TRY(espl_decision_init(d, x->items));
     d->stop = x->stop != 0;
@@ -160,6 +164,7 @@ static espl_status unpack_outcome(const record_place *p, const checkpoint_record
     return unpack_text(p, &r->history_text, x->reflection_at, x->reflection_bytes, "reflection", &d->reflection);
 }
 
+/* Iterations ascend and end with the checkpoint's own, and all items belong to a row. */
 static espl_status unpack_history(const checkpoint_records *r, int64_t linears, int64_t iteration, const char *path,
                                   espl_checkpoint *k) {
     record_place p = {path, "history", 0};

@@ -33,7 +33,7 @@ espl_status espl_comm_create(int *argc, char ***argv, espl_comm **out) {
     c->world = MPI_COMM_WORLD;
     MPI_Comm_rank(c->world, &c->rank);
     MPI_Comm_size(c->world, &c->size);
-    espl_fault_rank(c->rank);
+    espl_fault_rank(c->rank); /* fault injection names ranks */
     for (int i = 0; i < REQUESTS; i++) c->requests[i] = MPI_REQUEST_NULL;
     *out = c;
     if (provided >= MPI_THREAD_FUNNELED) return ESPL_OK;
@@ -80,13 +80,15 @@ static void comm_wait_request(MPI_Request *r) {
 
 /* --------------------------------------------------------- collectives */
 
+/* Ranks that succeeded contribute `size`, the others their own number: the minimum is the lowest rank that failed. One
+ * small reduction in the good case; the text travels only after a failure. */
 espl_status espl_comm_agree(espl_comm *c, espl_status mine) {
     struct {
         int status;
         char place[128];
         char text[ESPL_ERROR_TEXT_MAX];
     } failure = {.status = mine};
-    int first, me = mine == ESPL_OK ? c->size : c->rank; /* first: the lowest rank that failed */
+    int first, me = mine == ESPL_OK ? c->size : c->rank;
     MPI_Request r;
     MPI_Iallreduce(&me, &first, 1, MPI_INT, MPI_MIN, c->world, &r);
     comm_wait_request(&r);
@@ -180,7 +182,7 @@ void espl_comm_progress(espl_comm *c) {
     if (c->size > 1) MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, c->world, &flag, MPI_STATUS_IGNORE);
 }
 
-/* Rank 0 receives from one rank after the other, straight into place. */
+/* Rank 0 receives from one rank after the other, straight into place. MPI_Gatherv would need int offsets. */
 static espl_status comm_move_records(espl_comm *c, const void *mine, const double *counts, size_t size, char *all) {
     espl_transfer t;
     if (c->rank != 0) {
