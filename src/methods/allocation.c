@@ -65,6 +65,7 @@ static espl_status allocate_by_search(oneshot *job) {
     ESPL_CHECK(st, done, espl_comm_agree(job->comm, buffers.st));
     ESPL_CHECK(st, done, espl_survey_run(job, NULL, c.norms));
     for (int64_t i = 0; i < plan->linears; i++) c.max[i] = (int64_t)floor(plan->o->cap * (double)job->weights[i]);
+    /* The candidates' masks are in effect in the model while its fitness is computed, also those of the other ranks. */
     espl_masks_clear(job->masks);
     espl_masks_apply(job->masks);
     st = espl_comm_agree(job->comm,

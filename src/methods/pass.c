@@ -31,9 +31,11 @@ espl_status espl_pass_run(block_pass *p, const int32_t *ids) {
     int64_t layers = p->plan->config->layers, floats = o->window * p->plan->config->hidden;
     ESPL_TRY(espl_comm_agree(comm, embed_samples(p, ids)));
     for (int64_t layer = 0; layer < layers; layer++) {
+        /* Loading and work are local: agree before the next collective, which a failed rank would not reach. */
         ESPL_TRY(espl_comm_agree(comm, espl_block_load(block, layer)));
         ESPL_TRY(espl_statistics_collect(&p->s, layer, p->states));
         ESPL_TRY(espl_comm_agree(comm, p->work(p->context, layer)));
+        /* From here on the block is pruned: the next block's inputs are those of the pruned model. */
         if (p->publish) p->publish(p->context, layer);
         for (int64_t i = 0; i < p->plan->local && layer + 1 < layers; i++) {
             espl_block_forward(block, p->states + i * floats);

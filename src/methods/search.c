@@ -27,7 +27,8 @@ static bool evolution_may(const evolution *e, const int64_t *counts, int64_t i, 
     return sign > 0 ? counts[i] + e->level <= e->max[i] : counts[i] >= e->level;
 }
 
-/* A random linear other than `other` that can; -1 if no linear can. */
+/* A random linear other than `other` that can; -1 if no linear can. One random number per draw, whatever the
+ * allocation. */
 static int64_t evolution_draw(evolution *e, const int64_t *counts, int sign, int64_t other) {
     int64_t left = 0;
     for (int64_t i = 0; i < e->n; i++) left += i != other && evolution_may(e, counts, i, sign);
@@ -94,6 +95,8 @@ espl_status espl_allocate_search(const espl_search_options *o, int64_t evaluatio
     ESPL_CHECK(st, done, espl_mem_alloc(&e.candidates, slots * n, sizeof *e.candidates, "candidates"));
     ESPL_CHECK(st, done, espl_mem_alloc(&e.order, slots, sizeof *e.order, "candidates"));
     ESPL_CHECK(st, done, espl_mem_alloc(&e.fitness, slots, sizeof *e.fitness, "candidates"));
+    /* A stage ranks candidates on more data than the one before, so it sees fewer of them. The parent is added in the
+     * last stage only: there its fitness is comparable, and a generation cannot make things worse. */
     while (spent < evaluations) {
         int64_t alive = o->offspring;
         evolution_breed(&e, counts);

@@ -12,6 +12,7 @@
 
 #include "espalier/tensor/statistics.h"
 
+/* Every rank has a part, since every rank may have samples; a total only where the rank can be its owner. */
 static void take_sum(block_statistics *s, block_sum *sum, int input, int64_t rows, int64_t columns, bool wide,
                      pool *buffers, const char *what) {
     *sum = (block_sum){.n = rows * columns, .input = input, .wide = wide};

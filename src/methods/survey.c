@@ -8,6 +8,7 @@
 
 #include "espalier/prune/lsa.h"
 
+/* The state of a survey pass. Only the buffers of the configured allocation are taken. */
 typedef struct survey {
     oneshot *job;
     block_pass pass;

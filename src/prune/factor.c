@@ -83,6 +83,8 @@ double espl_prune_factor_flops(int64_t n) { return 2 * (double)n * (double)n * (
 
 espl_status espl_prune_factor(double *hessian, int64_t n, double scale, double damping, float *factor, bool *dead) {
     double *a = hessian, *scratch, mean = 0;
+    /* Scaling and damping as published. A dead feature's row and column are 0; with 1 on the diagonal it is factored
+     * without touching the others. */
     for (int64_t i = 0; i < n; i++) {
         dead[i] = a[i * n + i] == 0;
         for (int64_t j = 0; j <= i; j++) a[i * n + j] *= scale;

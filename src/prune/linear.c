@@ -72,6 +72,8 @@ static espl_status prune_layer(const scorer *s, int64_t count, uint64_t *mask, e
         return ESPL_FAIL(ESPL_USAGE, "cannot prune %" PRId64 " of %" PRId64 " surviving weights", count, survivors);
     if (count == 0) return ESPL_OK;
     ESPL_TRY(espl_mem_alloc(&equal, out, sizeof *equal, "ties"));
+    /* All keys below the count-th lowest one go, and as many of its equals as are missing. Which equals go must not
+     * depend on the threads: each row counts its own, then the rows are given their shares in order. */
     espl_select_matrix keys_of_all = {.rows = out, .columns = in, .row = scorer_row, .context = s};
     int32_t key = espl_select_rank(&keys_of_all, count - 1, &below, ws);
 #pragma omp parallel for schedule(static)

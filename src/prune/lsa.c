@@ -74,6 +74,7 @@ espl_status espl_prune_lsa_error(const espl_linear *l, const float *hessian, dou
     espl_status st;
     ESPL_CHECK(st, done, espl_mem_alloc(&score, out, (size_t)in * sizeof *score, "greedy scores"));
     ESPL_CHECK(st, done, espl_mem_alloc(&row_errors, out, sizeof *row_errors, "greedy errors"));
+    /* Rows are independent. A tile of rows goes through all groups at once, so that the products have enough rows. */
 #pragma omp parallel for schedule(dynamic, 1)
     for (int64_t r0 = 0; r0 < out; r0 += ROWS) {
         int64_t rows = espl_min_i64(ROWS, out - r0);

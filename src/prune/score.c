@@ -95,6 +95,8 @@ int64_t espl_scorer_bytes(espl_score score, int64_t out, int64_t in) {
 /* |w| / sum; a sum of 0 has only zeros to divide. */
 static float ria_fraction(float w, float sum) { return sum > 0 ? w / sum : 0; }
 
+/* Piece by piece: a piece's scores are computed, and become keys, while they are in L1. The mask is applied to the keys
+ * at the end rather than to the weights, since a pruned weight must rank above every score, NaN included. */
 void espl_scorer_keys(const scorer *s, int64_t r, int32_t *keys) {
     const uint64_t *row = s->mask + r * s->words;
     int64_t in = s->l->in;

@@ -30,7 +30,7 @@ typedef struct column_range {
     int64_t first, last;
 } column_range;
 
-/* w^2 / U_jj^2 of columns c of row r as keys. */
+/* w^2 / U_jj^2 of columns c of row r as keys: twice the loss of pruning the weight and compensating for it. */
 static void surgeon_keys(const surgeon *s, int64_t r, column_range c, int32_t *keys) {
     const float *w = s->w + r * s->l->in, *factor = s->o->factor;
     for (int64_t i = c.first; i < c.last; i++) {
@@ -147,12 +147,15 @@ espl_status espl_prune_sparsegpt(const espl_linear *l, const espl_sparsegpt_opti
     ESPL_CHECK(st, done,
                espl_mem_alloc(&s.keys, out, (size_t)espl_min_i64(o->block, in) * sizeof *s.keys, "mask keys"));
     ESPL_CHECK(st, done, espl_mem_alloc(&s.loss, out, sizeof *s.loss, "losses"));
+    /* A dead feature says nothing about its weights; they are 0 from the start and compensate for nothing. */
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < out; r++) {
         float *w = weight + r * in;
         espl_prune_widen(l, r, 0, in, w);
         for (int64_t c = 0; c < in; c++) w[c] = o->dead[c] ? 0 : w[c];
     }
+    /* A block of columns is finished in all rows before the next one: its mask compares rows (layer), and its errors
+     * reach the columns to its right as one product per tile of rows. */
     for (int64_t first = 0; first < in; first += o->block) {
         column_range c = {first, espl_min_i64(first + o->block, in)};
         int64_t n = c.last - c.first;
