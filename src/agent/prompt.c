@@ -1,59 +1,64 @@
-/* What the endpoint's model reads: the rules once, and in each iteration the state, all profiles and the past. */
-#include "internal.h"
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the endpoint's model reads: the rules once, and in each iteration the state, all profiles and the history. The
+ * texts are part of the method: recorded dialogues hold them, and another wording is another agent.
+ */
+#include "prompt.h"
 
+#include "clean.h"
+#include "view.h"
+
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
-static const double PRICED = 0.05; /* sparsity */
+/* The price of a linear is that of so much more sparsity; the system message names the number as well. */
+static const double PRICED_STEP = 0.05;
 
-/* ------------------------------------------------------------------- system */
+enum {
+    MODEL_NAME_MAX = 128, /* bytes */
+    ITEMS_SHOWN = 48,     /* linears of an outcome that is shown whole */
+    SAID_MAX = 600,       /* bytes of the agent's own reasoning and reflection, each: the gist of it */
+    FRAME_BYTES = 256     /* kept free for the headings around the history */
+};
 
-static void put_pattern_rule(espl_str *s, const espl_agent_view *v) {
-    char name[ESPL_PATTERN_NAME_MAX];
-    if (!v->mixed) return;
-    espl_str_printf(
-        s,
-        "- Instead of a step, a linear that is still dense (sparsity 0) may be given \"2:4\" or \"4:8\", in "
-        "quotes: of every 4 (8) consecutive inputs of a row exactly 2 (4) stay. It is %.6g %% sparse at "
-        "once, whatever the largest step, and finished: it must not be named again.\n",
-        100 * ESPL_PATTERN_CHOICE_SPARSITY);
-    for (int k = 0; k < ESPL_LINEAR_KINDS; k++)
-        for (int p = 0; p < ESPL_PATTERN_CHOICES; p++)
-            if (!espl_view_fits(v, k, espl_pattern_choices[p]))
-                espl_str_printf(s, "- \"%s\" does not fit the inputs of %s.\n",
-                                espl_pattern_name(espl_pattern_choices[p], name),
-                                espl_linear_path((espl_linear_kind)k));
-}
+/* ---------------------------------------------------------------- system */
 
-static void put_rules(espl_str *s, const espl_agent_view *v) {
+static void prompt_put_rules(espl_str *s, const espl_agent_view *v) {
     const espl_budget *b = &v->budget;
+    char name[ESPL_PATTERN_NAME_MAX];
     espl_str_puts(s, "Rules:\n- Use only names from the table of profiles.\n");
     espl_str_printf(s,
                     "- A step is the sparsity to add to a linear now, as a fraction of its weights: above 0, at most "
-                    "%.6g. Name at most %lld linears.\n",
-                    b->max_step, (long long)b->max_linears);
-    put_pattern_rule(s, v);
+                    "%.6g. Name at most %" PRId64 " linears.\n",
+                    b->max_step, b->max_linears);
+    if (v->mixed) {
+        espl_str_printf(
+            s,
+            "- Instead of a step, a linear that is still dense (sparsity 0) may be given \"2:4\" or \"4:8\", in "
+            "quotes: of every 4 (8) consecutive inputs of a row exactly 2 (4) stay. It is %.6g %% sparse at "
+            "once, whatever the largest step, and finished: it must not be named again.\n",
+            100 * ESPL_PATTERN_CHOICE_SPARSITY);
+        for (int k = 0; k < ESPL_LINEAR_KINDS; k++)
+            for (int p = 0; p < ESPL_PATTERN_CHOICES; p++)
+                if (!espl_view_fits(v, k, espl_pattern_choices[p])) /* linear k: of layer 0, like all of its kind */
+                    espl_str_printf(s, "- \"%s\" does not fit the inputs of %s.\n",
+                                    espl_pattern_name(espl_pattern_choices[p], name),
+                                    espl_linear_path((espl_linear_kind)k));
+    }
     espl_str_printf(s, "- No linear may end above sparsity %.6g; pruned weights do not come back.\n", b->cap);
     espl_str_printf(s,
                     "- If perplexity rises by more than %.6g %% over the last accepted state, the step is rolled back "
                     "and you are told.\n",
                     100 * b->threshold);
-    espl_str_printf(s, "- There are at most %lld iterations; rolled back ones count.\n", (long long)b->max_iterations);
+    espl_str_printf(s, "- There are at most %" PRId64 " iterations; rolled back ones count.\n", b->max_iterations);
 }
 
-static void put_pattern_advice(espl_str *s, const espl_agent_view *v) {
-    if (v->mixed)
-        espl_str_puts(s, "Hardware computes \"2:4\" faster, some also \"4:8\", nothing else. It costs more perplexity "
-                         "than the same sparsity without a pattern: \"4:8\" perhaps half more, \"2:4\" more than "
-                         "twice. Make robust linears that should end near 50 % so, \"2:4\" where it does little "
-                         "harm, before you prune them otherwise; leave the others unstructured.\n");
-}
-
-void espl_agent_put_system(espl_str *out, const espl_agent_view *view, const char *model_name) {
+void espl_prompt_put_system(espl_str *out, const espl_agent_view *view, const char *model_name) {
     espl_str_puts(out, "You are a gardener who prunes a large language model");
     if (model_name) {
         espl_str_puts(out, " (");
-        espl_put_clean(out, model_name, (int64_t)strlen(model_name), 128);
+        espl_agent_put_clean(out, model_name, (int64_t)strlen(model_name), MODEL_NAME_MAX);
         espl_str_puts(out, ")");
     }
     espl_str_printf(out,
@@ -62,7 +67,7 @@ void espl_agent_put_system(espl_str *out, const espl_agent_view *view, const cha
                     "linears to prune further and by how much; within a linear, the least important weights go "
                     "first.\n\n",
                     100 * view->budget.target);
-    put_rules(out, view);
+    prompt_put_rules(out, view);
     espl_str_puts(
         out, "\nProfiles: z_s is the z-score of how much even the weakest surviving weights of a linear matter "
              "(weight times activation), z_g that of the loss gradient. High means sensitive: prune less. Low "
@@ -70,7 +75,12 @@ void espl_agent_put_system(espl_str *out, const espl_agent_view *view, const cha
              "of a linear is expected to cause; trust its proportions more than its size. Learn from the outcomes: "
              "what preceded a rollback is dear, what was pruned "
              "at no cost is cheap. Damage grows faster than sparsity, so spread the pruning.\n");
-    put_pattern_advice(out, view);
+    if (view->mixed)
+        espl_str_puts(out,
+                      "Hardware computes \"2:4\" faster, some also \"4:8\", nothing else. It costs more perplexity "
+                      "than the same sparsity without a pattern: \"4:8\" perhaps half more, \"2:4\" more than "
+                      "twice. Make robust linears that should end near 50 % so, \"2:4\" where it does little "
+                      "harm, before you prune them otherwise; leave the others unstructured.\n");
     espl_str_printf(out,
                     "\nAnswer with one JSON object and nothing else:\n"
                     "{\"reasoning\": \"why these linears\", \"reflection\": \"what the last outcome taught you\", "
@@ -80,54 +90,46 @@ void espl_agent_put_system(espl_str *out, const espl_agent_view *view, const cha
                   "\"stop\": true ends the work for good; use it only if going on would do more harm than good.\n");
 }
 
-/* -------------------------------------------------------------------- state */
+/* ----------------------------------------------------------------- state */
 
-static void put_perplexity(espl_str *s, const espl_agent_view *v) {
-    if (!isfinite(v->last.perplexity)) return;
-    espl_str_printf(s, "Perplexity: %.6g", v->last.perplexity);
-    if (isfinite(v->dense.perplexity) && v->dense.perplexity > 0)
-        espl_str_printf(s, " (dense %.6g, %+.2f %%)", v->dense.perplexity,
-                        100 * (v->last.perplexity / v->dense.perplexity - 1));
+static void prompt_put_knowledge(espl_str *s, const char *name, int64_t right, int64_t total, int64_t dense_right,
+                                 int64_t dense_total) {
+    if (total <= 0) return; /* the probe is switched off */
+    espl_str_printf(s, "%s: %" PRId64 " of %" PRId64 " right", name, right, total);
+    if (dense_total > 0) espl_str_printf(s, " (dense %" PRId64 " of %" PRId64 ")", dense_right, dense_total);
     espl_str_puts(s, ".\n");
 }
 
-static void put_knowledge(espl_str *s, const char *name, int64_t right, int64_t total, int64_t dense_right,
-                          int64_t dense_total) {
-    if (total <= 0) return;
-    espl_str_printf(s, "%s: %lld of %lld right", name, (long long)right, (long long)total);
-    if (dense_total > 0) espl_str_printf(s, " (dense %lld of %lld)", (long long)dense_right, (long long)dense_total);
-    espl_str_puts(s, ".\n");
-}
-
-static void put_state(espl_str *s, const espl_agent_view *v) {
+static void prompt_put_state(espl_str *s, const espl_agent_view *v) {
     const espl_budget *b = &v->budget;
     int64_t remaining = b->max_iterations - v->iteration + 1;
-    espl_str_printf(s, "Iteration %lld of at most %lld.\n", (long long)v->iteration, (long long)b->max_iterations);
+    espl_str_printf(s, "Iteration %" PRId64 " of at most %" PRId64 ".\n", v->iteration, b->max_iterations);
     espl_str_printf(s, "Overall sparsity of the linears: %.3f %%; target %.3f %%.", 100 * v->sparsity, 100 * b->target);
     if (isfinite(v->sparsity_model)) espl_str_printf(s, " With embeddings: %.3f %%.", 100 * v->sparsity_model);
     if (remaining > 0)
-        espl_str_printf(s, " An even pace adds %.3f %% per iteration.", 100 * (b->target - v->sparsity) / remaining);
+        espl_str_printf(s, " An even pace adds %.3f %% per iteration.",
+                        100 * (b->target - v->sparsity) / (double)remaining);
     espl_str_puts(s, "\n");
-    put_perplexity(s, v);
-    put_knowledge(s, "FreebaseQA", v->last.freebaseqa_right, v->last.freebaseqa_total, v->dense.freebaseqa_right,
-                  v->dense.freebaseqa_total);
-    put_knowledge(s, "MMLU", v->last.mmlu_right, v->last.mmlu_total, v->dense.mmlu_right, v->dense.mmlu_total);
+    if (isfinite(v->last.perplexity)) {
+        espl_str_printf(s, "Perplexity: %.6g", v->last.perplexity);
+        if (isfinite(v->dense.perplexity) && v->dense.perplexity > 0)
+            espl_str_printf(s, " (dense %.6g, %+.2f %%)", v->dense.perplexity,
+                            100 * (v->last.perplexity / v->dense.perplexity - 1));
+        espl_str_puts(s, ".\n");
+    }
+    prompt_put_knowledge(s, "FreebaseQA", v->last.freebaseqa_right, v->last.freebaseqa_total, v->dense.freebaseqa_right,
+                         v->dense.freebaseqa_total);
+    prompt_put_knowledge(s, "MMLU", v->last.mmlu_right, v->last.mmlu_total, v->dense.mmlu_right, v->dense.mmlu_total);
 }
 
-static void put_z(espl_str *s, double z) {
+static void prompt_put_z(espl_str *s, double z) {
     if (isfinite(z))
         espl_str_printf(s, " %.2f", z);
     else
         espl_str_puts(s, " ?");
 }
 
-/* What a further PRICED of the linear is expected to do to perplexity. */
-static void put_price(espl_str *s, const espl_profile_row *r) {
-    double now = espl_row_sparsity(r);
-    espl_str_printf(s, " %.3g", 100 * expm1(espl_row_damage(r, now + PRICED) - espl_row_damage(r, now)));
-}
-
-static void put_table(espl_str *s, const espl_agent_view *v) {
+static void prompt_put_table(espl_str *s, const espl_agent_view *v) {
     char name[64], pattern[ESPL_PATTERN_NAME_MAX];
     bool prices = espl_view_has_damage(v);
     double total = fmax(1, (double)espl_view_weights(v));
@@ -135,37 +137,48 @@ static void put_table(espl_str *s, const espl_agent_view *v) {
                     prices ? ", price" : "", v->mixed ? ", pattern if it has one" : "");
     for (int64_t i = 0; i < espl_view_linears(v); i++) {
         const espl_profile_row *r = &v->rows[i];
+        double now = espl_row_sparsity(r);
         espl_str_printf(s, "%s %.3g", espl_linear_name(i, name), 100 * (double)r->weights / total);
-        put_z(s, r->z_s);
-        put_z(s, r->z_g);
-        espl_str_printf(s, " %.4g", espl_row_sparsity(r));
-        if (prices) put_price(s, r);
+        prompt_put_z(s, r->z_s);
+        prompt_put_z(s, r->z_g);
+        espl_str_printf(s, " %.4g", now);
+        if (prices) /* nats to per cent of perplexity */
+            espl_str_printf(s, " %.3g", 100 * expm1(espl_row_damage(r, now + PRICED_STEP) - espl_row_damage(r, now)));
         if (espl_pattern_is_n_m(espl_view_pattern(v, i)))
             espl_str_printf(s, " %s", espl_pattern_name(espl_view_pattern(v, i), pattern));
         espl_str_puts(s, "\n");
     }
 }
 
-/* ------------------------------------------------------------------ history */
+/* --------------------------------------------------------------- history */
 
-static void put_outcome_line(espl_str *s, const espl_outcome *o) {
+/* How much of an outcome is shown. */
+typedef enum prompt_detail { DETAIL_LINE, DETAIL_WHOLE } prompt_detail;
+
+static void prompt_put_said(espl_str *s, const char *what, const char *text) {
+    if (!text || !*text) return;
+    espl_str_printf(s, "  %s: ", what);
+    espl_agent_put_clean(s, text, (int64_t)strlen(text), SAID_MAX);
+    espl_str_puts(s, "\n");
+}
+
+/* Returns the number of bytes appended. */
+static int64_t prompt_put_outcome(espl_str *s, const espl_outcome *o, prompt_detail detail) {
+    char name[64], pattern[ESPL_PATTERN_NAME_MAX];
+    int64_t before = s->len, n = o->decision.n;
     double rise = espl_outcome_rise(o);
-    espl_str_printf(s, "iteration %lld: %s, %lld linears, sparsity %.3f %% -> %.3f %%", (long long)o->iteration,
-                    o->accepted ? "accepted" : "ROLLED BACK", (long long)o->decision.n, 100 * o->sparsity_before,
-                    100 * o->sparsity_after);
+    espl_str_printf(s, "iteration %" PRId64 ": %s, %" PRId64 " linears, sparsity %.3f %% -> %.3f %%", o->iteration,
+                    o->accepted ? "accepted" : "ROLLED BACK", n, 100 * o->sparsity_before, 100 * o->sparsity_after);
     if (isfinite(rise))
         espl_str_printf(s, ", perplexity %.6g -> %.6g (%+.2f %%)", o->before.perplexity, o->after.perplexity,
                         100 * rise);
     else if (isinf(rise))
         espl_str_printf(s, ", perplexity %.6g -> not a number", o->before.perplexity);
     espl_str_puts(s, "\n");
-}
+    if (detail == DETAIL_LINE) return s->len - before;
 
-static void put_items(espl_str *s, const espl_outcome *o) {
-    enum { SHOWN = 48 };
-    char name[64], pattern[ESPL_PATTERN_NAME_MAX];
     espl_str_puts(s, "  pruned:");
-    for (int64_t k = 0; k < o->decision.n && k < SHOWN; k++) {
+    for (int64_t k = 0; k < n && k < ITEMS_SHOWN; k++) {
         const espl_decision_item *item = &o->decision.items[k];
         espl_str_printf(s, " %s ", espl_linear_name(item->linear, name));
         if (espl_pattern_is_n_m(item->pattern))
@@ -173,76 +186,51 @@ static void put_items(espl_str *s, const espl_outcome *o) {
         else
             espl_str_printf(s, "%.4g", item->step);
     }
-    if (o->decision.n > SHOWN) espl_str_printf(s, " and %lld more", (long long)(o->decision.n - SHOWN));
+    if (n > ITEMS_SHOWN) espl_str_printf(s, " and %" PRId64 " more", n - ITEMS_SHOWN);
     espl_str_puts(s, "\n");
-}
-
-static void put_said(espl_str *s, const char *what, const char *text) {
-    if (!text || !*text) return;
-    espl_str_printf(s, "  %s: ", what);
-    espl_put_clean(s, text, (int64_t)strlen(text), 600);
-    espl_str_puts(s, "\n");
-}
-
-/* An outcome at level 2: all of it; 1: one line; 0: nothing. Returns its length at that level. */
-static int64_t put_outcome(espl_str *s, const espl_outcome *o, int level) {
-    int64_t before = s->len;
-    if (level >= 1) put_outcome_line(s, o);
-    if (level >= 2) {
-        put_items(s, o);
-        put_said(s, "reasoning", o->decision.reason);
-        put_said(s, "reflection", o->decision.reflection);
-    }
+    prompt_put_said(s, "reasoning", o->decision.reason);
+    prompt_put_said(s, "reflection", o->decision.reflection);
     return s->len - before;
 }
 
-/* Levels from the newest back: all of it in half the room, then lines. *lines and *whole: first outcome shown so. */
-static void fit_history(const espl_agent_view *v, int64_t bytes, espl_str *scratch, int64_t *lines, int64_t *whole) {
-    int64_t used = 0;
-    *lines = *whole = v->n_history;
-    for (int64_t k = v->n_history - 1; k >= 0; k--) {
-        scratch->len = 0;
-        int64_t full = put_outcome(scratch, &v->history[k], 2);
-        scratch->len = 0;
-        int64_t line = put_outcome(scratch, &v->history[k], 1);
-        bool in_full = *whole == k + 1 && used + full <= bytes / 2;
-        used += in_full ? full : line;
-        if (used > bytes) break;
-        if (in_full) *whole = k;
-        *lines = k;
-    }
-}
-
-static void put_summary(espl_str *s, const espl_agent_view *v, int64_t n) {
-    int64_t back = 0;
-    for (int64_t k = 0; k < n; k++) back += !v->history[k].accepted;
-    if (n > 0)
-        espl_str_printf(s, "%lld older iterations: %lld accepted, %lld rolled back.\n", (long long)n,
-                        (long long)(n - back), (long long)back);
-}
-
-static void put_history(espl_str *s, const espl_agent_view *v, int64_t bytes) {
+/* Appends the history in at most about `bytes`: the newest outcomes whole in half of them, those before in one line
+ * each, the oldest as a count. */
+static void prompt_put_history(espl_str *s, const espl_agent_view *v, int64_t bytes) {
     espl_str scratch = {0};
-    int64_t lines, whole;
-    if (v->n_history == 0) {
+    int64_t n = v->n_history, first_line = n, first_whole = n, used = 0, rolled_back = 0;
+    if (n == 0) {
         espl_str_puts(s, "\nNo step was taken yet.\n");
         return;
     }
     espl_str_puts(s, "\nHistory, oldest first:\n");
-    fit_history(v, bytes, &scratch, &lines, &whole);
-    put_summary(s, v, lines);
-    for (int64_t k = lines; k < v->n_history; k++) put_outcome(s, &v->history[k], k >= whole ? 2 : 1);
+    for (int64_t k = n - 1; k >= 0; k--) { /* newest first: how far back does each level of detail fit? */
+        scratch.len = 0;
+        int64_t whole = prompt_put_outcome(&scratch, &v->history[k], DETAIL_WHOLE);
+        scratch.len = 0;
+        int64_t line = prompt_put_outcome(&scratch, &v->history[k], DETAIL_LINE);
+        bool is_whole = first_whole == k + 1 && used + whole <= bytes / 2;
+        used += is_whole ? whole : line;
+        if (used > bytes) break;
+        if (is_whole) first_whole = k;
+        first_line = k;
+    }
+    for (int64_t k = 0; k < first_line; k++) rolled_back += !v->history[k].accepted;
+    if (first_line > 0)
+        espl_str_printf(s, "%" PRId64 " older iterations: %" PRId64 " accepted, %" PRId64 " rolled back.\n", first_line,
+                        first_line - rolled_back, rolled_back);
+    for (int64_t k = first_line; k < n; k++)
+        prompt_put_outcome(s, &v->history[k], k >= first_whole ? DETAIL_WHOLE : DETAIL_LINE);
     s->failed = s->failed || scratch.failed;
     espl_str_free(&scratch);
 }
 
-espl_status espl_agent_put_user(espl_str *out, const espl_agent_view *view, int64_t max_bytes) {
+espl_status espl_prompt_put_user(espl_str *out, const espl_agent_view *view, int64_t max_bytes) {
     ESPL_TRY(espl_view_check(view));
     int64_t start = out->len;
-    put_state(out, view);
+    prompt_put_state(out, view);
     int64_t head = out->len - start;
-    put_table(out, view);
-    put_history(out, view, max_bytes - head - 256);
+    prompt_put_table(out, view); /* always whole, and not counted: the agent may name any linear */
+    prompt_put_history(out, view, max_bytes - head - FRAME_BYTES);
     espl_str_puts(out, "\nYour decision, as one JSON object:");
     return espl_str_status(out);
 }

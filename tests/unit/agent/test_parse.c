@@ -5,7 +5,8 @@
 
 #include <cmocka.h>
 
-#include "internal.h"
+#include "policy/policy.h"
+#include "prompt.h"
 #include "simulation.h"
 
 typedef struct parsed {
@@ -291,8 +292,8 @@ static void prompt_tells_of_patterns(void **state) {
         espl_str text = {0};
         s->mixed = on;
         espl_agent_view v = sim_view(s);
-        espl_agent_put_system(&text, &v, "m");
-        assert_int_equal(espl_agent_put_user(&text, &v, 8192), ESPL_OK);
+        espl_prompt_put_system(&text, &v, "m");
+        assert_int_equal(espl_prompt_put_user(&text, &v, 8192), ESPL_OK);
         assert_int_equal(strstr(text.data, "2:4") != NULL, on);
         assert_int_equal(strstr(text.data, "does not fit the inputs of mlp.down_proj") != NULL, on);
         assert_null(strstr(text.data, "does not fit the inputs of mlp.up_proj"));
@@ -306,7 +307,7 @@ static void prompt_tells_of_patterns(void **state) {
     s->budget.threshold = 100;
     sim_apply(s, &d);
     espl_agent_view v = sim_view(s);
-    assert_int_equal(espl_agent_put_user(&text, &v, 8192), ESPL_OK);
+    assert_int_equal(espl_prompt_put_user(&text, &v, 8192), ESPL_OK);
     assert_non_null(strstr(text.data, " 0.5 4:8\n"));                       /* the table */
     assert_non_null(strstr(text.data, "pruned: layers.3.mlp.up_proj 4:8")); /* the history */
     espl_str_free(&text);
@@ -321,7 +322,7 @@ static void prompt_tells_prices(void **state) {
     for (int on = 0; on < 2; on++) {
         espl_str text = {0};
         espl_agent_view v = sim_view(&s);
-        assert_int_equal(espl_agent_put_user(&text, &v, 8192), ESPL_OK);
+        assert_int_equal(espl_prompt_put_user(&text, &v, 8192), ESPL_OK);
         assert_int_equal(strstr(text.data, "sparsity, price)") != NULL, on);
         assert_int_equal(strstr(text.data, " 0 10.5\n") != NULL, on); /* e^0.1 - 1, in % */
         espl_str_free(&text);
@@ -351,8 +352,8 @@ static void prompt_is_bounded(void **state) {
     for (int k = 0; k < 40; k++) {
         espl_agent_view v = sim_view(&s);
         espl_str user = {0}, again = {0}, json = {0}, problems = {0}, notes = {0};
-        assert_int_equal(espl_agent_put_user(&user, &v, 8192), ESPL_OK);
-        assert_int_equal(espl_agent_put_user(&again, &v, 8192), ESPL_OK);
+        assert_int_equal(espl_prompt_put_user(&user, &v, 8192), ESPL_OK);
+        assert_int_equal(espl_prompt_put_user(&again, &v, 8192), ESPL_OK);
         assert_string_equal(user.data, again.data);
         assert_non_null(strstr(user.data, "layers.11.mlp.down_proj "));
         longest = user.len > longest ? user.len : longest;

@@ -5,7 +5,6 @@
 
 #include <cmocka.h>
 
-#include "internal.h"
 #include "simulation.h"
 
 static espl_agent *policy_agent(void) {

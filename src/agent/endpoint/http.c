@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One POST at a time over libcurl. The server may be slow, broken or hostile, and the key must go nowhere but to the
+ * configured URL: hence limits on time and size, http and https only, no redirects, and no key in any text.
+ */
+#include "endpoint/http.h"
+
+#include <ctype.h>
+#include <curl/curl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+/* Longest nap while waiting: `cancelled` is polled this often. */
+static const double POLL_SECONDS = 0.1;
+/* A Retry-After beyond this many seconds counts as this: no overflow of milliseconds. */
+static const curl_off_t RETRY_AFTER_MAX = 1000000;
+/* Keys shorter than this occur in harmless text as well; nobody has such a key. */
+enum { KEY_HIDDEN_MIN = 4 };
+
+struct espl_http {
+    CURL *curl;
+    struct curl_slist *headers;
+    char *url, *key, *ca_file; /* key and ca_file may be NULL */
+    int64_t connect_ms, total_ms, max_bytes;
+    bool loopback;
+    bool (*cancelled)(void *);
+    void *cancelled_arg;
+};
+
+/* ------------------------------------------------------------------ open */
+
+static bool http_url_has(CURLU *url, CURLUPart part) {
+    char *text = NULL;
+    bool there = curl_url_get(url, part, &text, 0) == CURLUE_OK;
+    curl_free(text);
+    return there;
+}
+
+/* Checks the URL and learns whether its host is this machine. A user or password in it would end in the record. */
+static espl_status http_check_url(espl_http *h, CURLU *url, const char *text) {
+    bool scheme = strncasecmp(text, "http://", 7) == 0 || strncasecmp(text, "https://", 8) == 0;
+    if (!scheme || curl_url_set(url, CURLUPART_URL, text, 0) != CURLUE_OK)
+        return ESPL_FAIL(ESPL_CONFIG, "agent: \"%.200s\" is not an http or https URL", text);
+    if (http_url_has(url, CURLUPART_USER) || http_url_has(url, CURLUPART_PASSWORD))
+        return ESPL_FAIL(ESPL_CONFIG, "agent: the URL must not hold a user or password: name a key variable instead");
+    char *host = NULL;
+    if (curl_url_get(url, CURLUPART_HOST, &host, 0) == CURLUE_OK)
+        h->loopback = strcasecmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 || strcmp(host, "[::1]") == 0;
+    curl_free(host);
+    return ESPL_OK;
+}
+
+static espl_status http_add_header(espl_http *h, const char *line) {
+    struct curl_slist *longer = curl_slist_append(h->headers, line);
+    if (!longer) return ESPL_FAIL(ESPL_NOMEM, "no memory for HTTP headers");
+    h->headers = longer;
+    return ESPL_OK;
+}
+
+espl_status espl_http_open(espl_http **out, const char *url, const char *key, const espl_agent_options *o) {
+    CURLU *parsed = NULL;
+    espl_str line = {0};
+    espl_status st;
+    *out = NULL;
+    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+        return ESPL_FAIL(ESPL_INTERNAL, "libcurl cannot be initialised");
+    ESPL_CHECK(st, done, espl_mem_alloc(out, 1, sizeof **out, "HTTP client"));
+    espl_http *h = *out;
+    h->connect_ms = o->connect_ms;
+    h->total_ms = o->total_ms;
+    h->max_bytes = o->max_reply_bytes;
+    h->cancelled = o->cancelled;
+    h->cancelled_arg = o->cancelled_arg;
+    h->curl = curl_easy_init();
+    parsed = curl_url();
+    if (!h->curl || !parsed) {
+        st = ESPL_FAIL(ESPL_NOMEM, "no memory for libcurl");
+        goto done;
+    }
+    ESPL_CHECK(st, done, http_check_url(h, parsed, url));
+    ESPL_CHECK(st, done, espl_str_dup(&h->url, url, "HTTP client"));
+    if (o->ca_file && *o->ca_file) ESPL_CHECK(st, done, espl_str_dup(&h->ca_file, o->ca_file, "HTTP client"));
+    ESPL_CHECK(st, done, http_add_header(h, "Content-Type: application/json"));
+    ESPL_CHECK(st, done, http_add_header(h, "Accept: application/json"));
+    ESPL_CHECK(st, done, http_add_header(h, "Expect:")); /* "100-continue" costs small servers a second */
+    if (key && *key) {
+        ESPL_CHECK(st, done, espl_str_dup(&h->key, key, "HTTP client"));
+        for (const char *p = key; *p; p++) /* a line break would add headers */
+            if (!isgraph((unsigned char)*p)) {
+                st = ESPL_FAIL(ESPL_CONFIG, "agent: the API key holds a space, control or non-ASCII character");
+                goto done;
+            }
+        espl_str_printf(&line, "Authorization: Bearer %s", key);
+        ESPL_CHECK(st, done, espl_str_status(&line));
+        ESPL_CHECK(st, done, http_add_header(h, line.data));
+    }
+done:
+    curl_url_cleanup(parsed);
+    if (line.data) explicit_bzero(line.data, (size_t)line.len);
+    espl_str_free(&line);
+    if (st != ESPL_OK && *out)
+        espl_http_close(out);
+    else if (st != ESPL_OK)
+        curl_global_cleanup();
+    return st;
+}
+
+void espl_http_close(espl_http **h) {
+    if (!*h) return;
+    curl_easy_cleanup((*h)->curl);
+    curl_slist_free_all((*h)->headers);
+    espl_mem_free(&(*h)->url);
+    espl_mem_free(&(*h)->ca_file);
+    if ((*h)->key) explicit_bzero((*h)->key, strlen((*h)->key));
+    espl_mem_free(&(*h)->key);
+    espl_mem_free(h);
+    curl_global_cleanup();
+}
+
+/* ------------------------------------------------------------------ post */
+
+typedef struct http_transfer {
+    const espl_http *h;
+    espl_http_reply *reply;
+    bool too_big;
+} http_transfer;
+
+static bool http_is_cancelled(const espl_http *h) { return h->cancelled && h->cancelled(h->cancelled_arg); }
+
+static size_t http_on_bytes(char *bytes, size_t size, size_t n, void *ctx) {
+    http_transfer *t = ctx;
+    int64_t len = (int64_t)(size * n);
+    if (t->reply->body.len + len > t->h->max_bytes) {
+        t->too_big = true;
+        return 0; /* ends the transfer with CURLE_WRITE_ERROR */
+    }
+    espl_str_put(&t->reply->body, bytes, len);
+    return t->reply->body.failed ? 0 : size * n;
+}
+
+static int http_on_progress(void *ctx, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d) {
+    (void)a, (void)b, (void)c, (void)d;
+    return http_is_cancelled(ctx); /* true ends the transfer with CURLE_ABORTED_BY_CALLBACK */
+}
+
+static espl_http_result http_result_of(CURLcode code, const http_transfer *t) {
+    if (code == CURLE_OK) return ESPL_HTTP_DONE;
+    if (code == CURLE_ABORTED_BY_CALLBACK) return ESPL_HTTP_CANCELLED;
+    if (t->too_big) return ESPL_HTTP_BROKEN;
+    switch (code) {
+    case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_COULDNT_CONNECT:
+    case CURLE_OPERATION_TIMEDOUT:
+    case CURLE_PARTIAL_FILE:
+    case CURLE_GOT_NOTHING:
+    case CURLE_SEND_ERROR:
+    case CURLE_RECV_ERROR:
+    case CURLE_HTTP2:
+    case CURLE_HTTP2_STREAM:
+    case CURLE_WEIRD_SERVER_REPLY:
+        return ESPL_HTTP_TRANSIENT;
+    default:
+        return ESPL_HTTP_BROKEN;
+    }
+}
+
+void espl_http_post(espl_http *h, const char *body, int64_t len, espl_http_reply *reply) {
+    CURL *c = h->curl;
+    char error[CURL_ERROR_SIZE] = "";
+    *reply = (espl_http_reply){0};
+    http_transfer t = {h, reply, false};
+    double start = espl_clock_now();
+    espl_str_put(&reply->body, "", 0); /* data is never NULL */
+
+    curl_easy_reset(c); /* options only: connections stay open */
+    curl_easy_setopt(c, CURLOPT_URL, h->url);
+#if LIBCURL_VERSION_NUM >= 0x075500 /* 7.85.0 */
+    curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
+#else
+    curl_easy_setopt(c, CURLOPT_PROTOCOLS, CURLPROTO_HTTP | CURLPROTO_HTTPS);
+#endif
+    curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L); /* the key is meant for this host only */
+    curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);       /* MPI and the stop signals own the handlers */
+    curl_easy_setopt(c, CURLOPT_HTTPHEADER, h->headers);
+    curl_easy_setopt(c, CURLOPT_USERAGENT, "espalier");
+    curl_easy_setopt(c, CURLOPT_POST, 1L);
+    curl_easy_setopt(c, CURLOPT_POSTFIELDS, body);
+    curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)len);
+    curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, (long)h->connect_ms);
+    curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, (long)h->total_ms);
+    curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, http_on_bytes);
+    curl_easy_setopt(c, CURLOPT_WRITEDATA, &t);
+    curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, http_on_progress);
+    curl_easy_setopt(c, CURLOPT_XFERINFODATA, h);
+    curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
+    if (h->loopback) curl_easy_setopt(c, CURLOPT_NOPROXY, "*"); /* a cluster's proxy cannot reach this machine */
+    if (h->ca_file) curl_easy_setopt(c, CURLOPT_CAINFO, h->ca_file);
+    curl_easy_setopt(c, CURLOPT_ERRORBUFFER, error);
+    CURLcode code = curl_easy_perform(c);
+    curl_easy_setopt(c, CURLOPT_ERRORBUFFER, NULL); /* `error` ends with this function */
+
+    long status = 0;
+    curl_off_t after = 0;
+    curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(c, CURLINFO_RETRY_AFTER, &after); /* seconds, from either form of the header */
+    reply->status = status;
+    if (after > 0) reply->retry_after_ms = 1000 * (int64_t)(after < RETRY_AFTER_MAX ? after : RETRY_AFTER_MAX);
+    reply->seconds = espl_clock_now() - start;
+    reply->result = http_result_of(code, &t);
+    if (t.too_big)
+        snprintf(reply->error, sizeof reply->error, "the reply is longer than %" PRId64 " bytes", h->max_bytes);
+    else if (code != CURLE_OK)
+        snprintf(reply->error, sizeof reply->error, "%s", *error ? error : curl_easy_strerror(code));
+}
+
+void espl_http_reply_free(espl_http_reply *r) { espl_str_free(&r->body); }
+
+bool espl_http_wait(const espl_http *h, int64_t ms) {
+    double end = espl_clock_now() + (double)ms / 1000;
+    for (;;) {
+        double left = end - espl_clock_now();
+        if (http_is_cancelled(h)) return false;
+        if (left <= 0) return true;
+        struct timespec nap = {0, (long)((left < POLL_SECONDS ? left : POLL_SECONDS) * 1e9)};
+        nanosleep(&nap, NULL);
+    }
+}
+
+void espl_http_hide_key(const espl_http *h, espl_str *text) {
+    size_t n = h->key ? strlen(h->key) : 0;
+    if (n < KEY_HIDDEN_MIN || !text->data) return;
+    for (char *p = text->data; (p = memmem(p, (size_t)(text->data + text->len - p), h->key, n)); p += n)
+        memset(p, '*', n);
+}

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The protocol of /v1/chat/completions. Servers differ in what they accept (response_format), in how they fail (status
+ * codes, HTML pages of proxies, bodies that end early) and in what they return; openai_judge is the one place that
+ * decides whether a failure is worth another request. Everything sent and received is recorded in the dialogue.
+ */
+#include "endpoint/openai.h"
+
+#include "clean.h"
+#include "endpoint/http.h"
+
+#include "espalier/base/json_writer.h"
+
+#include <cjson/cJSON.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    REFUSAL_SHOWN_MAX = 180, /* bytes of an error body that are told: the first sentence of it */
+    HTTP_REQUEST_TIMEOUT = 408,
+    HTTP_TOO_EARLY = 425,
+    HTTP_TOO_MANY_REQUESTS = 429,
+    HTTP_BAD_REQUEST = 400,
+    HTTP_UNPROCESSABLE = 422
+};
+/* Token counts from a server: larger ones are nonsense, and must not overflow the totals. */
+static const double TOKENS_MAX = 1e12;
+
+struct espl_openai {
+    espl_http *http;
+    char *model;
+    double temperature;
+    int64_t max_tokens, seed, retries, retry_base_ms, retry_max_ms;
+};
+
+espl_status espl_openai_open(espl_openai **out, const espl_agent_options *o) {
+    const char *key = o->api_key_env && *o->api_key_env ? getenv(o->api_key_env) : NULL;
+    int64_t n = (int64_t)strlen(o->base_url);
+    espl_str url = {0};
+    espl_status st;
+    *out = NULL;
+    if (o->api_key_env && *o->api_key_env && (!key || !*key))
+        return ESPL_FAIL(ESPL_CONFIG,
+                         "agent: the environment variable %s holds no API key; name no variable for a server "
+                         "without keys",
+                         o->api_key_env);
+    ESPL_TRY(espl_mem_alloc(out, 1, sizeof **out, "agent"));
+    espl_openai *c = *out;
+    c->temperature = o->temperature;
+    c->max_tokens = o->max_tokens;
+    c->seed = o->seed;
+    c->retries = o->retries;
+    c->retry_base_ms = o->retry_base_ms;
+    c->retry_max_ms = o->retry_max_ms;
+    ESPL_CHECK(st, done, espl_str_dup(&c->model, o->model, "agent"));
+    while (n > 0 && o->base_url[n - 1] == '/') n--;
+    espl_str_put(&url, o->base_url, n);
+    espl_str_puts(&url, "/chat/completions");
+    ESPL_CHECK(st, done, espl_str_status(&url));
+    ESPL_CHECK(st, done, espl_http_open(&c->http, url.data, key, o));
+done:
+    espl_str_free(&url);
+    if (st != ESPL_OK) espl_openai_close(out);
+    return st;
+}
+
+void espl_openai_close(espl_openai **c) {
+    if (!*c) return;
+    espl_http_close(&(*c)->http);
+    espl_mem_free(&(*c)->model);
+    espl_mem_free(c);
+}
+
+/* --------------------------------------------------------------- request */
+
+/* Writes the request, and records it as it is sent. */
+static espl_status openai_write_request(const espl_openai *c, const espl_chat *chat, espl_str *body) {
+    espl_json_writer w = espl_json_writer_on(body);
+    espl_json_open_object(&w, NULL, ESPL_JSON_COMPACT);
+    espl_json_put_text(&w, "model", c->model);
+    if (c->temperature >= 0) espl_json_put_shortest(&w, "temperature", c->temperature);
+    if (c->max_tokens > 0) espl_json_put_i64(&w, "max_tokens", c->max_tokens);
+    if (c->seed >= 0) espl_json_put_i64(&w, "seed", c->seed);
+    if (chat->state->response_format) {
+        espl_json_open_object(&w, "response_format", ESPL_JSON_COMPACT);
+        espl_json_put_text(&w, "type", "json_object");
+        espl_json_close(&w);
+    }
+    espl_json_put_bool(&w, "stream", false);
+    espl_json_open_array(&w, "messages", ESPL_JSON_COMPACT);
+    for (int64_t k = 0; k < chat->n_messages; k++) {
+        const espl_message *m = &chat->messages[k];
+        espl_json_open_object(&w, NULL, ESPL_JSON_COMPACT);
+        espl_json_put_text(&w, "role", m->role);
+        espl_json_put_bytes(&w, "content", m->text.data ? m->text.data : "", m->text.len);
+        espl_json_close(&w);
+    }
+    espl_json_close(&w);
+    espl_json_close(&w);
+    ESPL_TRY(espl_str_status(body));
+
+    espl_str line = {0};
+    w = espl_journal_begin(&line, chat->iteration, "request");
+    espl_json_put_text(&w, "backend", "openai");
+    espl_json_put_i64(&w, "attempt", chat->attempt);
+    espl_json_put_raw(&w, "body", body->data, body->len);
+    return espl_journal_end(chat->dialogue, &w);
+}
+
+/* ---------------------------------------------------------------- answer */
+
+/* What one HTTP reply says. */
+typedef struct openai_answer {
+    bool good, cut_off;
+    char error[256];
+    int64_t prompt_tokens, completion_tokens;
+} openai_answer;
+
+static int64_t openai_token_count(const cJSON *doc, const char *key) {
+    const cJSON *usage = cJSON_GetObjectItemCaseSensitive(doc, "usage");
+    const cJSON *n = cJSON_GetObjectItemCaseSensitive(usage, key);
+    return cJSON_IsNumber(n) && n->valuedouble >= 0 && n->valuedouble < TOKENS_MAX ? (int64_t)n->valuedouble : 0;
+}
+
+/* Reads the answer, or tells in one clean line why there is none. */
+static void openai_read_answer(const espl_http_reply *r, openai_answer *a, espl_str *text) {
+    *a = (openai_answer){0};
+    if (r->result != ESPL_HTTP_DONE) {
+        snprintf(a->error, sizeof a->error, "%s", r->error);
+        return;
+    }
+    if (r->status >= 300 && r->status < 400) {
+        snprintf(a->error, sizeof a->error, "HTTP %" PRId64 ": redirects are not followed; name the final URL",
+                 r->status);
+        return;
+    }
+    if (r->status < 200 || r->status >= 300) {
+        espl_str s = {0};
+        espl_agent_put_clean(&s, r->body.data ? r->body.data : "", r->body.len, REFUSAL_SHOWN_MAX);
+        snprintf(a->error, sizeof a->error, "HTTP %" PRId64 ": %s", r->status, s.data ? s.data : "");
+        espl_str_free(&s);
+        return;
+    }
+    cJSON *doc = cJSON_ParseWithLength(r->body.data, (size_t)r->body.len);
+    if (!doc) {
+        snprintf(a->error, sizeof a->error, "the reply is not JSON");
+        return;
+    }
+    const cJSON *choice = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(doc, "choices"), 0);
+    const cJSON *message = cJSON_GetObjectItemCaseSensitive(choice, "message");
+    const cJSON *content = cJSON_GetObjectItemCaseSensitive(message, "content");
+    const cJSON *finish = cJSON_GetObjectItemCaseSensitive(choice, "finish_reason");
+    a->cut_off = cJSON_IsString(finish) && strcmp(finish->valuestring, "length") == 0;
+    a->prompt_tokens = openai_token_count(doc, "prompt_tokens");
+    a->completion_tokens = openai_token_count(doc, "completion_tokens");
+    /* null: a model that only called tools, or thought until max_tokens. That is an (empty) answer. */
+    a->good = cJSON_IsObject(message) && (cJSON_IsString(content) || cJSON_IsNull(content));
+    if (!a->good)
+        snprintf(a->error, sizeof a->error, "the reply has no choices[0].message.content");
+    else if (cJSON_IsString(content))
+        espl_str_puts(text, content->valuestring);
+    cJSON_Delete(doc);
+}
+
+typedef enum openai_verdict {
+    OPENAI_ANSWERED,
+    OPENAI_AGAIN,          /* may succeed later */
+    OPENAI_WITHOUT_FORMAT, /* may succeed without response_format */
+    OPENAI_REFUSED,
+    OPENAI_CANCELLED
+} openai_verdict;
+
+static openai_verdict openai_judge(const espl_http_reply *r, const openai_answer *a, bool format) {
+    if (r->result == ESPL_HTTP_CANCELLED) return OPENAI_CANCELLED;
+    if (a->good) return OPENAI_ANSWERED;
+    if (r->result == ESPL_HTTP_TRANSIENT) return OPENAI_AGAIN;
+    if (r->result == ESPL_HTTP_BROKEN) return OPENAI_REFUSED;
+    if (r->status >= 200 && r->status < 300) return OPENAI_AGAIN; /* a proxy's page, a body that ends early */
+    if (r->status == HTTP_REQUEST_TIMEOUT || r->status == HTTP_TOO_EARLY || r->status == HTTP_TOO_MANY_REQUESTS ||
+        r->status >= 500)
+        return OPENAI_AGAIN;
+    return format && (r->status == HTTP_BAD_REQUEST || r->status == HTTP_UNPROCESSABLE) ? OPENAI_WITHOUT_FORMAT
+                                                                                        : OPENAI_REFUSED;
+}
+
+/* ------------------------------------------------------------------- ask */
+
+/* Posts the body once and records what came back. */
+static espl_status openai_post(espl_openai *c, const espl_chat *chat, const espl_str *body, espl_str *text,
+                               openai_answer *a, openai_verdict *verdict, int64_t *retry_after_ms) {
+    espl_agent_stats *stats = &chat->state->stats;
+    espl_http_reply r;
+    espl_str line = {0};
+    stats->requests++;
+    espl_http_post(c->http, body->data, body->len, &r);
+    espl_http_hide_key(c->http, &r.body);
+    text->len = 0;
+    openai_read_answer(&r, a, text);
+    *verdict = openai_judge(&r, a, chat->state->response_format);
+    *retry_after_ms = r.retry_after_ms;
+    stats->prompt_tokens += a->prompt_tokens;
+    stats->completion_tokens += a->completion_tokens;
+
+    espl_json_writer w = espl_journal_begin(&line, chat->iteration, a->good ? "reply" : "error");
+    espl_json_put_text(&w, "backend", "openai");
+    espl_json_put_i64(&w, "attempt", chat->attempt);
+    espl_json_put_i64(&w, "http", r.status);
+    espl_json_put_fixed(&w, "seconds", r.seconds, 3);
+    if (a->good) {
+        espl_json_put_i64(&w, "prompt_tokens", a->prompt_tokens);
+        espl_json_put_i64(&w, "completion_tokens", a->completion_tokens);
+        if (a->cut_off) espl_json_put_bool(&w, "cut_off", true);
+        espl_json_put_bytes(&w, "text", text->data ? text->data : "", text->len);
+    } else {
+        espl_json_put_text(&w, "error", a->error);
+    }
+    espl_http_reply_free(&r);
+    return espl_journal_end(chat->dialogue, &w);
+}
+
+/* Posts until there is an answer or a repetition is no use. *verdict is never OPENAI_AGAIN. */
+static espl_status openai_post_patiently(espl_openai *c, const espl_chat *chat, espl_str *text, openai_answer *a,
+                                         openai_verdict *verdict) {
+    espl_str body = {0};
+    int64_t backoff_ms = c->retry_base_ms, retry_after_ms;
+    espl_status st;
+    ESPL_CHECK(st, done, openai_write_request(c, chat, &body));
+    for (int64_t repetition = 0;; repetition++) {
+        ESPL_CHECK(st, done, openai_post(c, chat, &body, text, a, verdict, &retry_after_ms));
+        if (*verdict != OPENAI_AGAIN) break;
+        if (repetition == c->retries) {
+            *verdict = OPENAI_REFUSED;
+            break;
+        }
+        int64_t ms = espl_min_i64(espl_max_i64(backoff_ms, retry_after_ms), c->retry_max_ms);
+        if (backoff_ms < c->retry_max_ms) backoff_ms *= 2; /* no jitter: a run repeats exactly */
+        ESPL_DEBUG("agent: %s; again in %" PRId64 " ms", a->error, ms);
+        chat->state->stats.retries++;
+        espl_str line = {0};
+        espl_json_writer w = espl_journal_begin(&line, chat->iteration, "retry");
+        espl_json_put_i64(&w, "attempt", chat->attempt);
+        espl_json_put_i64(&w, "wait_ms", ms);
+        ESPL_CHECK(st, done, espl_journal_end(chat->dialogue, &w));
+        if (!espl_http_wait(c->http, ms)) {
+            *verdict = OPENAI_CANCELLED;
+            break;
+        }
+    }
+done:
+    espl_str_free(&body);
+    return st;
+}
+
+espl_status espl_openai_ask(espl_openai *c, const espl_chat *chat, espl_str *text, bool *cut_off) {
+    openai_answer a = {0};
+    openai_verdict verdict;
+    ESPL_TRY(openai_post_patiently(c, chat, text, &a, &verdict));
+    if (verdict == OPENAI_WITHOUT_FORMAT) {
+        chat->state->response_format = false;
+        ESPL_TRY(openai_post_patiently(c, chat, text, &a, &verdict));
+        if (verdict != OPENAI_ANSWERED) chat->state->response_format = true; /* that was not the reason */
+    }
+    if (verdict == OPENAI_CANCELLED) return ESPL_FAIL(ESPL_STOPPED, "stopped while waiting for the agent");
+    if (verdict != OPENAI_ANSWERED) return ESPL_FAIL(ESPL_AGENT, "the agent's endpoint gives no answer: %s", a.error);
+    *cut_off = a.cut_off;
+    return espl_str_status(text);
+}

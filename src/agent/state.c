@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The saved state holds no times, so that equal runs have equal checkpoints. */
+#include "state.h"
+
+#include "espalier/base/json_writer.h"
+
+#include <cjson/cJSON.h>
+
+/* Raise it when members change: a state of another version is refused. */
+enum { STATE_VERSION = 1 };
+
+/* Members of espl_agent_stats that are saved, in the order of the file. X(member) */
+#define STATE_COUNTERS(X)                                                                                              \
+    X(requests)                                                                                                        \
+    X(retries)                                                                                                         \
+    X(invalid)                                                                                                         \
+    X(fallbacks)                                                                                                       \
+    X(prompt_tokens)                                                                                                   \
+    X(completion_tokens)
+
+void espl_agent_state_put(espl_str *s, const espl_agent_state *state) {
+    espl_json_writer w = espl_json_writer_on(s);
+    espl_json_open_object(&w, NULL, ESPL_JSON_COMPACT);
+    espl_json_put_i64(&w, "version", STATE_VERSION);
+    espl_json_put_bool(&w, "response_format", state->response_format);
+    espl_json_put_i64(&w, "failures", state->failures);
+#define X(name) espl_json_put_i64(&w, #name, state->stats.name);
+    STATE_COUNTERS(X)
+#undef X
+    espl_json_close(&w);
+}
+
+espl_status espl_agent_state_read(espl_agent_state *state, const char *bytes, int64_t len) {
+    static const char where[] = "agent state";
+    cJSON *doc;
+    espl_agent_state fresh = {0};
+    int64_t version;
+    espl_status st;
+    ESPL_TRY(espl_json_parse(bytes, len, where, &doc));
+    ESPL_CHECK(st, done, espl_json_get_i64(doc, "version", where, true, STATE_VERSION, STATE_VERSION, &version));
+    ESPL_CHECK(st, done, espl_json_get_bool(doc, "response_format", where, true, &fresh.response_format));
+    ESPL_CHECK(st, done, espl_json_get_i64(doc, "failures", where, true, 0, INT64_MAX, &fresh.failures));
+#define X(name) ESPL_CHECK(st, done, espl_json_get_i64(doc, #name, where, true, 0, INT64_MAX, &fresh.stats.name));
+    STATE_COUNTERS(X)
+#undef X
+    *state = fresh;
+done:
+    espl_json_free(&doc);
+    return st;
+}
