@@ -1,6 +1,7 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sensitivity: what calibration measured, as the profile the agent reads: one espl_profile_row per linear of the model
- * (arXiv 2601.09694: P = {z(s), z(g), rho}).
+ * The sensitivity profile that the agent reads: one espl_profile_row per linear of the model, from the statistics of
+ * calibration (arXiv 2601.09694: P = {z(s), z(g), rho}).
  */
 #ifndef ESPALIER_SENSITIVITY_H
 #define ESPALIER_SENSITIVITY_H
@@ -12,22 +13,19 @@
 /* s is this quantile of |W| * ||X||_2 over surviving weights (espl_tensor_score_quantile). */
 #define ESPL_SENSITIVITY_QUANTILE 0.10
 
-/* Local. The row of one linear of this rank's slice, without z-scores. s is NAN without forward windows, g without
- * samples, both where no weight survives; damage needs windows and samples.
+/* Collective. The profile of the model as it is masked now, from a calibration of it: rows [layers * ESPL_LINEAR_KINDS]
+ * on every rank, in the order of espl_linear_index. s is NAN without forward windows, g without samples, both where no
+ * weight survives; damage needs windows and samples. ESPL_NOMEM, ESPL_UNSUPPORTED.
  *
  * damage is the diagonal Gauss-Newton estimate of the loss (LeCun et al. 1989, Optimal Brain Damage, with the empirical
  * Fisher information of a linear's output and input taken as independent, as in K-FAC, Martens & Grosse 2015):
- *     1/2 sum over the removed weights of W_oj^2 E[x_j^2] E[(dl/dy_o)^2],  l the loss of a token;
- * so Wanda's score squared, each output row weighted by its gradient. Ours, not the paper's. */
-espl_status espl_sensitivity_row(const espl_model *m, const espl_calibration *c, int64_t index, espl_profile_row *row);
+ *     1/2 sum over the removed weights of W_oj^2 E[x_j^2] E[(dl/dy_o)^2],  l the loss of a token.
+ * This is Wanda's score squared, each output row weighted by its gradient. Ours, not the paper's. */
+espl_status espl_sensitivity_profile(espl_comm *comm, const espl_model *m, const espl_calibration *c,
+                                     espl_profile_row *rows);
 
 /* Local. z_s and z_g of n rows: z = (x - mean) / (std + 1e-12) over the rows whose x is finite, population standard
  * deviation, in double and row order; NAN where x is not finite. */
 void espl_sensitivity_standardise(espl_profile_row *rows, int64_t n);
-
-/* Collective. The profile of the current, masked model: rows [layers * ESPL_LINEAR_KINDS] on every rank, in the order
- * of espl_linear_index. Rows are gathered, z-scores computed once on rank 0, and the result is broadcast. */
-espl_status espl_sensitivity_profile(espl_comm *comm, const espl_model *m, const espl_calibration *c,
-                                     espl_profile_row *rows);
 
 #endif

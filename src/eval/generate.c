@@ -20,7 +20,7 @@ typedef struct generation {
 
 /* Runs ids[0..n) through the model in pieces of a micro-batch; g->logits then predicts the token after the last one. */
 static espl_status generation_feed(generation *g, const int32_t *ids, int64_t n) {
-    int64_t piece = espl_model_batch_tokens(g->m);
+    int64_t piece = espl_model_options_of(g->m)->batch_tokens;
     for (int64_t at = 0; at < n; at += piece) {
         espl_segment s = {.pos = g->pos + at, .n = espl_min_i64(piece, n - at), .ids = ids + at};
         if (at + s.n == n) s.logits = g->logits;

@@ -14,7 +14,7 @@
 
 espl_status espl_eval_logprobs(espl_comm *c, espl_model *m, const espl_corpus *corpus, int64_t window, const char *what,
                                double *out) {
-    int64_t piece = espl_model_batch_tokens(m), n = 0;
+    int64_t piece = espl_model_options_of(m)->batch_tokens, n = 0;
     int64_t windows = (corpus->n + window - 1) / window;
     int64_t pieces = windows * ((window + piece - 1) / piece); /* an upper bound: the last window may be shorter */
     espl_segment *segments = NULL;

@@ -1,66 +1,55 @@
-/* One decoder layer at a time on any rank: a model of a single layer, borrowed from the real one, under the calibration
- * pass's forward and backward. */
-#include "calibrate.h"
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One decoder layer at a time on any rank: a model of a single layer, copied from the real one, under the forward and
+ * backward functions of calibration. They see no difference, so a block computes the same bits as the pipeline.
+ */
+#include "espalier/model/block.h"
 
+#include <inttypes.h>
 #include <string.h>
 
+#include "calibrator.h"
+
 struct espl_block {
-    espl_model shadow; /* the real model's ends and workspace; slice and layers are this block's */
-    layer one;
+    espl_model shadow; /* the real model's config, RoPE tables and workspace; slice and layers are this block's */
+    model_layer one;
     calibrator c;
     espl_arena *buffers, *tables;
-    float *x; /* [T, hidden] scratch */
 };
 
-static calibration_dims dims_of(const espl_model_config *c, int64_t T, bool backward) {
+/* Nothing flows in or out, and there is no head: rank 0 of 2 without transfers. */
+static calibration_dims block_dims(const espl_model_config *c, int64_t T, bool backward) {
     espl_calibration_options o = {.window = T, .forward = 1, .backward = backward};
     calibration_dims d = espl_calibration_dims_of(c, &o, (espl_range){0, 1}, 0, 2);
-    d.several = d.last = false; /* nothing flows in or out, and there is no head */
+    d.several = d.last = false;
     d.in_flight = d.partial = 0;
     return d;
 }
 
 int64_t espl_block_bytes(const espl_model_config *c, int64_t T, bool backward) {
-    calibration_dims d = dims_of(c, T, backward);
-    return espl_calibration_arena_bytes(&d) + espl_model_layer_tables(c);
-}
-
-static espl_status check_block(const espl_model *m, int64_t T, bool backward) {
-    const espl_model_config *g = &m->config;
-    espl_attention_shape shape = {.heads = g->heads, .kv_heads = g->kv_heads, .head_dim = g->head_dim};
-    if (T < 2 || T > m->options.context)
-        return ESPL_FAIL(ESPL_USAGE, "windows of %lld tokens, not of 2 to %lld", (long long)T,
-                         (long long)m->options.context);
-    if (backward && !espl_attention_backward_fits(&shape))
-        return ESPL_FAIL(ESPL_UNSUPPORTED, "no backward pass for %lld query heads per key head of size %lld",
-                         (long long)(shape.heads / shape.kv_heads), (long long)shape.head_dim);
-    return ESPL_OK;
-}
-
-static espl_status prepare(espl_block *b, int64_t T, bool backward) {
-    const espl_model_config *g = &b->shadow.config;
-    b->c.d = dims_of(g, T, backward);
-    ESPL_TRY(espl_arena_create(&b->buffers, (size_t)espl_calibration_arena_bytes(&b->c.d), "block buffers"));
-    if (!espl_calibration_carve(b->buffers, &b->c.d, &b->c.b))
-        return ESPL_FAIL(ESPL_INTERNAL, "block buffers sized wrongly");
-    b->x = b->c.b.stream0;
-    for (int64_t t = 0; t < T; t++) b->c.b.positions[t] = t;
-    return ESPL_OK;
+    calibration_dims d = block_dims(c, T, backward);
+    return espl_calibration_arena_bytes(&d) + espl_bind_layer_bytes(c);
 }
 
 espl_status espl_block_create(const espl_model *m, int64_t T, bool backward, espl_block **out) {
     espl_block *b;
+    espl_status st;
     *out = NULL;
-    ESPL_TRY(check_block(m, T, backward));
+    if (T < 2 || T > m->options.context)
+        return ESPL_FAIL(ESPL_USAGE, "windows of %" PRId64 " tokens, expected 2 to %" PRId64, T, m->options.context);
+    if (backward) ESPL_TRY(espl_calibration_check_backward(m));
     ESPL_TRY(espl_mem_alloc(&b, 1, sizeof *b, "block"));
     b->shadow = *m;
     b->shadow.layers = &b->one;
     b->shadow.tap = b->shadow.gradient_tap = NULL;
     b->c.m = &b->shadow;
-    espl_status st = prepare(b, T, backward);
-    if (st == ESPL_OK) st = espl_block_load(b, 0);
-    if (st != ESPL_OK) espl_block_destroy(&b);
+    b->c.d = block_dims(&m->config, T, backward);
+    ESPL_CHECK(st, failed, espl_calibration_buffers_create(&b->c.d, &b->buffers, &b->c.b));
+    ESPL_CHECK(st, failed, espl_block_load(b, 0));
     *out = b;
+    return ESPL_OK;
+failed:
+    espl_block_destroy(&b);
     return st;
 }
 
@@ -74,11 +63,12 @@ void espl_block_destroy(espl_block **b) {
 espl_status espl_block_load(espl_block *b, int64_t index) {
     const espl_model_config *g = &b->shadow.config;
     if (index < 0 || index >= g->layers)
-        return ESPL_FAIL(ESPL_USAGE, "layer %lld of %lld", (long long)index, (long long)g->layers);
+        return ESPL_FAIL(ESPL_USAGE, "layer %" PRId64 " of %" PRId64, index, g->layers);
     espl_arena_destroy(&b->tables);
-    ESPL_TRY(espl_arena_create(&b->tables, (size_t)espl_model_layer_tables(g), "block tables"));
+    ESPL_TRY(espl_arena_create(&b->tables, (size_t)espl_bind_layer_bytes(g), "block tables"));
     b->shadow.slice = (espl_range){index, index + 1};
-    return espl_model_bind_layer(&b->shadow, index, b->tables, &b->one);
+    binder bind = {.config = g, .weights = b->shadow.weights, .tables = b->tables};
+    return espl_bind_layer(&bind, index, &b->one);
 }
 
 espl_linear *espl_block_linear(espl_block *b, espl_linear_kind kind) { return &b->one.linears[kind]; }
@@ -86,12 +76,9 @@ espl_linear *espl_block_linear(espl_block *b, espl_linear_kind kind) { return &b
 espl_status espl_block_embed(espl_block *b, const int32_t *ids, float *x) {
     const espl_model_config *g = &b->shadow.config;
     const int64_t dims[2] = {g->vocab, g->hidden};
-    const espl_tensor_info *table;
+    const espl_tensor_info *table; /* of the file: only the first rank has it bound */
     ESPL_TRY(espl_weights_require(b->shadow.weights, "model.embed_tokens.weight", 2, dims, &table));
-    for (int64_t t = 0; t < b->c.d.T; t++)
-        if (ids[t] < 0 || ids[t] >= g->vocab)
-            return ESPL_FAIL(ESPL_USAGE, "token id %d is outside the model's vocabulary of %lld", ids[t],
-                             (long long)g->vocab);
+    ESPL_TRY(espl_model_check_ids(&b->shadow, "token", ids, b->c.d.T, 0));
     espl_tensor_embed(table->data, table->dtype, g->hidden, ids, b->c.d.T, x);
     return ESPL_OK;
 }
@@ -100,8 +87,8 @@ void espl_block_forward(espl_block *b, float *x) { espl_calibrate_layer_forward(
 
 void espl_block_inputs(espl_block *b, const float *x, const float *inputs[ESPL_LINEAR_KINDS]) {
     const calibration_buffers *s = &b->c.b;
-    memcpy(b->x, x, (size_t)(b->c.d.T * b->c.d.C) * sizeof *x);
-    espl_calibrate_trace(&b->c, 0, b->x);
+    memcpy(s->stream0, x, (size_t)(b->c.d.T * b->c.d.C) * sizeof *x); /* tracing changes its input */
+    espl_calibrate_trace(&b->c, 0, s->stream0);
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) inputs[k] = s->normed;
     inputs[ESPL_O_PROJ] = s->attended;
     inputs[ESPL_GATE_PROJ] = inputs[ESPL_UP_PROJ] = s->middle_normed;

@@ -1,12 +1,25 @@
-/* config.json -> espl_model_config. Defaults and precedence are Hugging Face transformers' (5.23: configuration_*.py,
- * modeling_rope_utils.py); what we do not compute exactly as they do is refused by name. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * config.json -> espl_model_config. Defaults and precedence are those of Hugging Face transformers 5.23
+ * (configuration_*.py, modeling_rope_utils.py). What this program does not compute exactly as transformers does is
+ * refused by name.
+ */
 #include "espalier/model/config.h"
 
 #include <cjson/cJSON.h>
 #include <float.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
-enum { MAX_COUNT = 1 << 24, MAX_LAYERS = 4096, MAX_GROUP = 256, MAX_HEAD = 512, CONFIG_BYTES = 16 << 20 };
+#include "espalier/base/file.h"
+#include "espalier/base/json.h"
+#include "espalier/base/memory.h"
+
+/* Bounds that keep products of sizes within int64_t; far above any published model. */
+enum { COUNT_MAX = 1 << 24, LAYERS_MAX = 4096, HEADS_MAX = 65536, GROUP_MAX = 256 };
+enum { HEAD_DIM_MAX = 512 };          /* the attention kernels' scratch */
+enum { CONFIG_BYTES_MAX = 16 << 20 }; /* real files have a few KiB */
 
 static const struct {
     const char *type, *architecture;
@@ -18,7 +31,10 @@ static const struct {
 
 const char *espl_family_name(espl_family f) { return families[f].type; }
 
-/* Keys that are read below, or that change nothing in what this program computes. */
+/* ------------------------------------------------------------------- keys */
+
+/* Keys that are read below, or that change nothing in what this program computes. Any other key is refused by name: it
+ * may stand for a variant of the architecture, which would load and compute something else. */
 static const char *const known_keys[] = {
     "architectures", "model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
     "num_attention_heads", "num_key_value_heads", "head_dim", "rms_norm_eps", "hidden_act", "tie_word_embeddings",
@@ -38,38 +54,38 @@ static const char *const known_keys[] = {
     "suppress_tokens", "begin_suppress_tokens", "chunk_size_feed_forward", "auto_map", "attn_implementation",
     "unsloth_fixed", "unsloth_version", "max_sequence_length", "model_max_length"};
 
-/* Generic switches of PretrainedConfig that would change the model: absent, null, false, 0 or empty is fine. */
+/* Generic switches of PretrainedConfig that would change the model: absent, null, false, 0 or empty is accepted. */
 static const char *const must_be_off[] = {
     "quantization_config", "is_encoder_decoder",  "add_cross_attention", "cross_attention_hidden_size",
     "pruned_heads",        "tie_encoder_decoder", "is_decoder",          "rope_interleaved",
     "use_mrope",           "tf_legacy_loss"};
 
-static bool listed(const char *key, const char *const *list, size_t n) {
+static bool key_in(const char *key, const char *const *list, size_t n) {
     for (size_t i = 0; i < n; i++)
         if (strcmp(list[i], key) == 0) return true;
     return false;
 }
-
-#define LISTED(key, list) listed((key), (list), sizeof(list) / sizeof *(list))
+#define KEY_IN(key, list) key_in((key), (list), sizeof(list) / sizeof *(list))
 
 static bool is_off(const cJSON *v) {
     return cJSON_IsNull(v) || cJSON_IsFalse(v) || (cJSON_IsNumber(v) && v->valuedouble == 0) ||
            ((cJSON_IsObject(v) || cJSON_IsArray(v)) && !v->child);
 }
 
-/* A field given twice: cJSON would take the first, Python the last. v is a field of doc. */
+/* Refuses field v of doc if its key occurs before: cJSON would take the first value, Python the last. */
 static espl_status check_once(const cJSON *doc, const cJSON *v, const char *name) {
     if (cJSON_GetObjectItemCaseSensitive(doc, v->string) == v) return ESPL_OK;
-    return ESPL_FAIL(ESPL_FORMAT, "%s: field \"%s\" is there twice", name, v->string);
+    return ESPL_FAIL(ESPL_FORMAT, "%s: field \"%s\" occurs twice", name, v->string);
 }
 
-static espl_status check_keys(const cJSON *doc, const char *name) {
+/* Keys with a leading underscore are private to whoever wrote the file. */
+static espl_status config_check_keys(const cJSON *doc, const char *name) {
     const cJSON *v;
     cJSON_ArrayForEach(v, doc) {
         if (v->string[0] != '_') ESPL_TRY(check_once(doc, v, name));
-        if (LISTED(v->string, must_be_off)) {
+        if (KEY_IN(v->string, must_be_off)) {
             if (!is_off(v)) return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: \"%s\" is not supported", name, v->string);
-        } else if (v->string[0] != '_' && !LISTED(v->string, known_keys)) {
+        } else if (v->string[0] != '_' && !KEY_IN(v->string, known_keys)) {
             return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: field \"%s\" is unknown to espalier and may change the model", name,
                              v->string);
         }
@@ -77,276 +93,252 @@ static espl_status check_keys(const cJSON *doc, const char *name) {
     return ESPL_OK;
 }
 
-static espl_status check_architecture(const cJSON *doc, const char *name, espl_family f) {
-    const cJSON *list = espl_json_member(doc, "architectures"), *a;
+/* ---------------------------------------------------------------- members */
+
+static espl_status config_read_family(const cJSON *doc, const char *name, espl_model_config *c) {
+    const char *type = NULL;
+    int f = 0;
+    ESPL_TRY(espl_json_get_str(doc, "model_type", name, true, &type));
+    while (f < ESPL_FAMILY_COUNT && strcmp(families[f].type, type) != 0) f++;
+    if (f == ESPL_FAMILY_COUNT)
+        return ESPL_FAIL(ESPL_UNSUPPORTED,
+                         "%s: model_type \"%s\" is not supported, expected qwen3, qwen2, llama or mistral", name, type);
+    c->family = (espl_family)f;
+    const cJSON *list = espl_json_member(doc, "architectures");
     if (!list) return ESPL_OK;
     if (!cJSON_IsArray(list)) return ESPL_FAIL(ESPL_FORMAT, "%s: \"architectures\" must be a list of strings", name);
-    a = list->child;
-    if (!a || !cJSON_IsString(a) || strcmp(a->valuestring, families[f].architecture) != 0)
+    const char *found = cJSON_IsString(list->child) ? list->child->valuestring : "?";
+    if (strcmp(found, families[f].architecture) != 0)
         return ESPL_FAIL(ESPL_UNSUPPORTED,
-                         "%s: architecture \"%s\" is not supported for model_type \"%s\", expected %s", name,
-                         a && cJSON_IsString(a) ? a->valuestring : "?", families[f].type, families[f].architecture);
+                         "%s: architecture \"%s\" is not supported for model_type \"%s\", expected %s", name, found,
+                         type, families[f].architecture);
     return ESPL_OK;
 }
 
-static espl_status read_family(const cJSON *doc, const char *name, espl_model_config *c) {
-    const char *type = NULL;
-    ESPL_TRY(espl_json_get_str(doc, "model_type", name, true, &type));
-    for (int f = 0; f < ESPL_FAMILY_COUNT; f++) {
-        if (strcmp(families[f].type, type) != 0) continue;
-        c->family = (espl_family)f;
-        return check_architecture(doc, name, c->family);
-    }
-    return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: model_type \"%s\" is not supported (qwen3, qwen2, llama, mistral are)",
-                     name, type);
-}
-
-/* num_key_value_heads and head_dim have a class default in some families: there they must be given, since a wrong guess
- * would only show as a puzzling shape error. */
-static espl_status read_heads(const cJSON *doc, const char *name, espl_model_config *c) {
+/* num_key_value_heads and head_dim have a class default in some families. There they must be given: a wrong guess would
+ * only show as a puzzling error about shapes. */
+static espl_status config_read_heads(const cJSON *doc, const char *name, espl_model_config *c) {
     bool null_kv = cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(doc, "num_key_value_heads"));
+    bool required_kv = c->family != ESPL_FAMILY_LLAMA && !null_kv;
+    ESPL_TRY(espl_json_get_i64(doc, "num_attention_heads", name, true, 1, HEADS_MAX, &c->heads));
     c->kv_heads = c->heads;
-    ESPL_TRY(espl_json_get_i64(doc, "num_key_value_heads", name, c->family != ESPL_FAMILY_LLAMA && !null_kv, 1,
-                               c->heads, &c->kv_heads));
-    if (c->heads % c->kv_heads != 0 || c->heads / c->kv_heads > MAX_GROUP)
-        return ESPL_FAIL(ESPL_FORMAT, "%s: num_key_value_heads %lld does not fit num_attention_heads %lld", name,
-                         (long long)c->kv_heads, (long long)c->heads);
+    ESPL_TRY(espl_json_get_i64(doc, "num_key_value_heads", name, required_kv, 1, c->heads, &c->kv_heads));
+    if (c->heads % c->kv_heads != 0 || c->heads / c->kv_heads > GROUP_MAX)
+        return ESPL_FAIL(ESPL_FORMAT,
+                         "%s: num_key_value_heads %" PRId64 " does not fit num_attention_heads %" PRId64
+                         ", expected a divisor that leaves groups of at most %d",
+                         name, c->kv_heads, c->heads, GROUP_MAX);
     bool given = espl_json_member(doc, "head_dim") != NULL;
     c->head_dim = c->family == ESPL_FAMILY_QWEN3 ? 128 : c->hidden / c->heads;
-    ESPL_TRY(espl_json_get_i64(doc, "head_dim", name, false, 2, MAX_HEAD, &c->head_dim));
+    ESPL_TRY(espl_json_get_i64(doc, "head_dim", name, false, 2, HEAD_DIM_MAX, &c->head_dim));
     if (!given && c->family != ESPL_FAMILY_QWEN3 && c->hidden % c->heads != 0)
-        return ESPL_FAIL(ESPL_FORMAT, "%s: hidden_size %lld is no multiple of num_attention_heads %lld", name,
-                         (long long)c->hidden, (long long)c->heads);
-    if (c->head_dim < 2 || c->head_dim > MAX_HEAD || c->head_dim % 2 != 0)
-        return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: head_dim %lld, expected an even number from 2 to %d", name,
-                         (long long)c->head_dim, MAX_HEAD);
+        return ESPL_FAIL(ESPL_FORMAT, "%s: hidden_size %" PRId64 " is no multiple of num_attention_heads %" PRId64,
+                         name, c->hidden, c->heads);
+    if (c->head_dim < 2 || c->head_dim > HEAD_DIM_MAX || c->head_dim % 2 != 0)
+        return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: head_dim %" PRId64 ", expected an even number from 2 to %d", name,
+                         c->head_dim, HEAD_DIM_MAX);
     return ESPL_OK;
 }
 
-static espl_status read_sizes(const cJSON *doc, const char *name, espl_model_config *c) {
-    ESPL_TRY(espl_json_get_i64(doc, "vocab_size", name, true, 1, MAX_COUNT, &c->vocab));
-    ESPL_TRY(espl_json_get_i64(doc, "hidden_size", name, true, 1, MAX_COUNT, &c->hidden));
-    ESPL_TRY(espl_json_get_i64(doc, "intermediate_size", name, true, 1, MAX_COUNT, &c->ffn));
-    ESPL_TRY(espl_json_get_i64(doc, "num_hidden_layers", name, true, 1, MAX_LAYERS, &c->layers));
-    ESPL_TRY(espl_json_get_i64(doc, "num_attention_heads", name, true, 1, 65536, &c->heads));
-    ESPL_TRY(read_heads(doc, name, c));
+static espl_status config_read_sizes(const cJSON *doc, const char *name, espl_model_config *c) {
+    ESPL_TRY(espl_json_get_i64(doc, "vocab_size", name, true, 1, COUNT_MAX, &c->vocab));
+    ESPL_TRY(espl_json_get_i64(doc, "hidden_size", name, true, 1, COUNT_MAX, &c->hidden));
+    ESPL_TRY(espl_json_get_i64(doc, "intermediate_size", name, true, 1, COUNT_MAX, &c->ffn));
+    ESPL_TRY(espl_json_get_i64(doc, "num_hidden_layers", name, true, 1, LAYERS_MAX, &c->layers));
+    ESPL_TRY(config_read_heads(doc, name, c));
     c->max_positions = 0;
     ESPL_TRY(espl_json_get_i64(doc, "max_position_embeddings", name, false, 1, INT32_MAX, &c->max_positions));
     c->rms_eps = 1e-6;
-    ESPL_TRY(espl_json_get_f64(doc, "rms_norm_eps", name, false, 0, 1, &c->rms_eps));
-    return ESPL_OK;
+    return espl_json_get_f64(doc, "rms_norm_eps", name, false, 0, 1, &c->rms_eps);
 }
 
-static espl_status read_switches(const cJSON *doc, const char *name, espl_model_config *c) {
+/* RoPE over all of a head only. where: the file, or the dictionary in it. */
+static espl_status check_rotary_factor(const cJSON *object, const char *where) {
+    double factor = 1;
+    ESPL_TRY(espl_json_get_f64(object, "partial_rotary_factor", where, false, -DBL_MAX, DBL_MAX, &factor));
+    if (factor == 1) return ESPL_OK;
+    return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: partial_rotary_factor %g is not supported, expected 1", where, factor);
+}
+
+static espl_status config_read_switches(const cJSON *doc, const char *name, espl_model_config *c) {
     const char *act = "silu";
     bool attention_bias = false, mlp_bias = false;
-    double rotary = 1;
+    int64_t tp = 1; /* read for its type only: it describes how the model was trained */
     ESPL_TRY(espl_json_get_str(doc, "hidden_act", name, false, &act));
-    if (strcmp(act, "silu") != 0 && strcmp(act, "swish") != 0)
-        return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: hidden_act \"%s\" is not supported, only silu", name, act);
+    if (strcmp(act, "silu") != 0 && strcmp(act, "swish") != 0) /* two names of one function */
+        return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: hidden_act \"%s\" is not supported, expected silu", name, act);
     ESPL_TRY(espl_json_get_bool(doc, "tie_word_embeddings", name, false, &c->tied));
     ESPL_TRY(espl_json_get_bool(doc, "attention_bias", name, false, &attention_bias));
     ESPL_TRY(espl_json_get_bool(doc, "mlp_bias", name, false, &mlp_bias));
-    ESPL_TRY(espl_json_get_f64(doc, "partial_rotary_factor", name, false, -DBL_MAX, DBL_MAX, &rotary));
-    if (rotary != 1) return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: partial_rotary_factor %g is not supported", name, rotary);
-    bool own = c->family == ESPL_FAMILY_QWEN3 || c->family == ESPL_FAMILY_LLAMA; /* families that heed attention_bias */
-    c->qkv_bias = c->family == ESPL_FAMILY_QWEN2 || (own && attention_bias);
-    c->o_bias = own && attention_bias;
+    ESPL_TRY(check_rotary_factor(doc, name));
+    ESPL_TRY(espl_json_get_i64(doc, "pretraining_tp", name, false, 1, COUNT_MAX, &tp));
+    /* Qwen2 always has biases of q, k, v and never one of o; Mistral ignores attention_bias. */
+    bool heeds = c->family == ESPL_FAMILY_QWEN3 || c->family == ESPL_FAMILY_LLAMA;
+    c->qkv_bias = c->family == ESPL_FAMILY_QWEN2 || (heeds && attention_bias);
+    c->o_bias = heeds && attention_bias;
     c->mlp_bias = c->family == ESPL_FAMILY_LLAMA && mlp_bias;
     c->qk_norm = c->family == ESPL_FAMILY_QWEN3;
-    int64_t tp = 1;
-    ESPL_TRY(espl_json_get_i64(doc, "pretraining_tp", name, false, 1, MAX_COUNT, &tp));
     return ESPL_OK;
 }
 
-/* ------------------------------------------------------------------ RoPE */
+/* ------------------------------------------------------------------- RoPE */
 
-static const char *const rope_keys[] = {"rope_type",
-                                        "type",
-                                        "rope_theta",
-                                        "factor",
-                                        "low_freq_factor",
-                                        "high_freq_factor",
-                                        "original_max_position_embeddings",
-                                        "partial_rotary_factor"};
-
-static espl_status read_llama3(const cJSON *doc, const cJSON *rope, const char *where, espl_model_config *c) {
+static espl_status config_read_llama3(const cJSON *doc, const cJSON *rope, const char *where, espl_model_config *c) {
+    static const char original[] = "original_max_position_embeddings";
+    c->rope_type = ESPL_ROPE_LLAMA3;
     ESPL_TRY(espl_json_get_f64(rope, "factor", where, true, 1, 1e6, &c->rope_factor));
     ESPL_TRY(espl_json_get_f64(rope, "low_freq_factor", where, true, 1e-6, 1e6, &c->rope_low));
     ESPL_TRY(espl_json_get_f64(rope, "high_freq_factor", where, true, 1e-6, 1e6, &c->rope_high));
     c->rope_original = c->max_positions;
-    ESPL_TRY(
-        espl_json_get_i64(rope, "original_max_position_embeddings", where, false, 1, INT32_MAX, &c->rope_original));
-    ESPL_TRY(espl_json_get_i64(doc, "original_max_position_embeddings", where, false, 1, INT32_MAX, &c->rope_original));
-    if (c->rope_original < 1)
-        return ESPL_FAIL(ESPL_FORMAT, "%s: \"original_max_position_embeddings\" is missing", where);
+    ESPL_TRY(espl_json_get_i64(rope, original, where, false, 1, INT32_MAX, &c->rope_original));
+    ESPL_TRY(espl_json_get_i64(doc, original, where, false, 1, INT32_MAX, &c->rope_original));
+    if (c->rope_original < 1) return ESPL_FAIL(ESPL_FORMAT, "%s: \"%s\" is missing", where, original);
     if (c->rope_high <= c->rope_low)
         return ESPL_FAIL(ESPL_FORMAT, "%s: high_freq_factor %g must exceed low_freq_factor %g", where, c->rope_high,
                          c->rope_low);
     return ESPL_OK;
 }
 
-static espl_status read_rope_type(const cJSON *doc, const cJSON *rope, const char *where, espl_model_config *c) {
-    const char *type = "default";
-    ESPL_TRY(espl_json_get_str(rope, "type", where, false, &type));
-    ESPL_TRY(espl_json_get_str(rope, "rope_type", where, false, &type));
-    if (strcmp(type, "default") == 0) return ESPL_OK;
-    if (strcmp(type, "linear") == 0) {
-        c->rope_type = ESPL_ROPE_LINEAR;
-        return espl_json_get_f64(rope, "factor", where, true, 1e-6, 1e6, &c->rope_factor);
-    }
-    if (strcmp(type, "llama3") == 0) {
-        c->rope_type = ESPL_ROPE_LLAMA3;
-        return read_llama3(doc, rope, where, c);
-    }
-    return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: rope_type \"%s\" is not supported (default, linear, llama3 are)", where,
-                     type);
-}
-
-static espl_status check_rope_dict(const cJSON *rope, const char *where) {
-    const cJSON *v;
-    double rotary = 1;
-    if (!cJSON_IsObject(rope)) return ESPL_FAIL(ESPL_FORMAT, "%s: must be an object", where);
-    cJSON_ArrayForEach(v, rope) {
-        if (!LISTED(v->string, rope_keys))
-            return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: field \"%s\" is not supported", where, v->string);
-        ESPL_TRY(check_once(rope, v, where));
-    }
-    ESPL_TRY(espl_json_get_f64(rope, "partial_rotary_factor", where, false, -DBL_MAX, DBL_MAX, &rotary));
-    if (rotary != 1) return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: partial_rotary_factor %g is not supported", where, rotary);
-    return ESPL_OK;
-}
-
-/* The dictionary in force: classic "rope_scaling" if it says anything, else "rope_parameters" (transformers 5). */
-static espl_status read_rope(const cJSON *doc, const char *name, espl_model_config *c) {
-    const char *key = "rope_scaling";
-    const cJSON *rope = espl_json_member(doc, key);
+/* The dictionary in force is the classic "rope_scaling" unless it is empty or off, else "rope_parameters" of
+ * transformers 5. */
+static espl_status config_read_rope(const cJSON *doc, const char *name, espl_model_config *c) {
+    static const char *const keys[] = {"rope_type",
+                                       "type",
+                                       "rope_theta",
+                                       "factor",
+                                       "low_freq_factor",
+                                       "high_freq_factor",
+                                       "original_max_position_embeddings",
+                                       "partial_rotary_factor"};
+    const char *key = "rope_scaling", *type = "default";
+    const cJSON *rope = espl_json_member(doc, key), *v;
     if (!rope || is_off(rope)) rope = espl_json_member(doc, key = "rope_parameters");
     c->rope_theta = 10000;
     ESPL_TRY(espl_json_get_f64(doc, "rope_theta", name, false, 1e-3, 1e15, &c->rope_theta));
     if (!rope || is_off(rope)) return ESPL_OK;
+
     char where[512];
     snprintf(where, sizeof where, "%s: %s", name, key);
-    ESPL_TRY(check_rope_dict(rope, where));
+    if (!cJSON_IsObject(rope)) return ESPL_FAIL(ESPL_FORMAT, "%s: must be an object", where);
+    cJSON_ArrayForEach(v, rope) {
+        if (!KEY_IN(v->string, keys))
+            return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: field \"%s\" is not supported", where, v->string);
+        ESPL_TRY(check_once(rope, v, where));
+    }
+    ESPL_TRY(check_rotary_factor(rope, where));
     ESPL_TRY(espl_json_get_f64(rope, "rope_theta", where, false, 1e-3, 1e15, &c->rope_theta));
-    return read_rope_type(doc, rope, where, c);
+    ESPL_TRY(espl_json_get_str(rope, "type", where, false, &type)); /* the older name of rope_type */
+    ESPL_TRY(espl_json_get_str(rope, "rope_type", where, false, &type));
+    if (strcmp(type, "llama3") == 0) return config_read_llama3(doc, rope, where, c);
+    if (strcmp(type, "linear") == 0) {
+        c->rope_type = ESPL_ROPE_LINEAR;
+        return espl_json_get_f64(rope, "factor", where, true, 1e-6, 1e6, &c->rope_factor);
+    }
+    if (strcmp(type, "default") == 0) return ESPL_OK;
+    return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: rope_type \"%s\" is not supported, expected default, linear or llama3",
+                     where, type);
 }
 
-/* -------------------------------------------------------- sliding window */
+/* --------------------------------------------------------- sliding window */
 
-static espl_status read_layer_types(const cJSON *list, const char *name, espl_model_config *c) {
+/* layer_types must agree with whether there is a window: all layers slide in a Mistral with one, none in a model
+ * without one. */
+static espl_status config_read_layer_types(const cJSON *list, const char *name, espl_model_config *c) {
     if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != c->layers)
-        return ESPL_FAIL(ESPL_FORMAT, "%s: \"layer_types\" must be a list of %lld strings", name, (long long)c->layers);
+        return ESPL_FAIL(ESPL_FORMAT, "%s: \"layer_types\" must be a list of %" PRId64 " strings", name, c->layers);
     const cJSON *v;
     int64_t i = 0;
     cJSON_ArrayForEach(v, list) {
         const char *s = cJSON_IsString(v) ? v->valuestring : "?";
         c->slides[i] = strcmp(s, "sliding_attention") == 0;
         if (!c->slides[i] && strcmp(s, "full_attention") != 0 && strcmp(s, "attention") != 0)
-            return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: layer_types[%lld] \"%s\" is not supported", name, (long long)i, s);
+            return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: layer_types[%" PRId64 "] \"%s\" is not supported", name, i, s);
         i++;
     }
-    return ESPL_OK;
-}
-
-static espl_status contradicts(const char *name, int64_t layer) {
-    return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: layer_types[%lld] contradicts the sliding window settings", name,
-                     (long long)layer);
-}
-
-/* layer_types must agree with whether a window exists (all sliding for Mistral with one, none where there is none). */
-static espl_status check_layer_types(const char *name, const espl_model_config *c) {
-    for (int64_t i = 0; i < c->layers; i++) {
-        bool wrong =
-            c->family == ESPL_FAMILY_MISTRAL ? c->slides[i] != (c->window > 0) : c->slides[i] && c->window == 0;
-        if (wrong) return contradicts(name, i);
+    for (i = 0; i < c->layers; i++) {
+        bool window = c->window > 0;
+        if (c->family == ESPL_FAMILY_MISTRAL ? c->slides[i] != window : c->slides[i] && !window)
+            return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: layer_types[%" PRId64 "] contradicts the sliding window settings",
+                             name, i);
     }
     return ESPL_OK;
 }
 
-static espl_status read_window_size(const cJSON *doc, const char *name, espl_model_config *c) {
-    bool use = c->family == ESPL_FAMILY_MISTRAL;
-    bool qwen = c->family == ESPL_FAMILY_QWEN2 || c->family == ESPL_FAMILY_QWEN3;
-    if (qwen) ESPL_TRY(espl_json_get_bool(doc, "use_sliding_window", name, false, &use));
+static espl_status config_read_window(const cJSON *doc, const char *name, espl_model_config *c) {
+    bool use = c->family == ESPL_FAMILY_MISTRAL; /* Qwen has a switch, Llama no window */
+    if (c->family == ESPL_FAMILY_QWEN2 || c->family == ESPL_FAMILY_QWEN3)
+        ESPL_TRY(espl_json_get_bool(doc, "use_sliding_window", name, false, &use));
     const cJSON *raw = cJSON_GetObjectItemCaseSensitive(doc, "sliding_window");
-    int64_t window = raw ? 0 : 4096; /* null says none, absent means the class default */
+    int64_t window = raw ? 0 : 4096; /* null means none, a missing field the class default */
     ESPL_TRY(espl_json_get_i64(doc, "sliding_window", name, false, 1, INT32_MAX, &window));
     if (c->family == ESPL_FAMILY_LLAMA && raw && window > 0)
         return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: \"sliding_window\" is not supported for model_type \"llama\"", name);
     c->window = use ? window : 0;
-    return ESPL_OK;
-}
 
-static espl_status read_window(const cJSON *doc, const char *name, espl_model_config *c) {
-    int64_t from = 28;
-    ESPL_TRY(read_window_size(doc, name, c));
+    int64_t first = 28; /* the first layer of a Qwen that slides; the class default */
     ESPL_TRY(espl_mem_alloc(&c->slides, c->layers, sizeof *c->slides, "layer types"));
-    ESPL_TRY(espl_json_get_i64(doc, "max_window_layers", name, false, 0, INT32_MAX, &from));
+    ESPL_TRY(espl_json_get_i64(doc, "max_window_layers", name, false, 0, INT32_MAX, &first));
     for (int64_t i = 0; i < c->layers; i++)
-        c->slides[i] = c->window > 0 && (c->family == ESPL_FAMILY_MISTRAL || i >= from);
+        c->slides[i] = c->window > 0 && (c->family == ESPL_FAMILY_MISTRAL || i >= first);
     const cJSON *types = espl_json_member(doc, "layer_types");
-    if (!types) return ESPL_OK;
-    ESPL_TRY(read_layer_types(types, name, c));
-    return check_layer_types(name, c);
+    return types ? config_read_layer_types(types, name, c) : ESPL_OK;
 }
 
-/* -------------------------------------------------------- special tokens */
+/* --------------------------------------------------------- special tokens */
 
-static espl_status read_eos(const cJSON *doc, const char *name, espl_model_config *c) {
+/* eos_token_id is one id or a list of ids. */
+static espl_status config_read_tokens(const cJSON *doc, const char *name, espl_model_config *c) {
+    ESPL_TRY(espl_json_get_i64(doc, "bos_token_id", name, false, 0, c->vocab - 1, &c->bos));
     const cJSON *v = espl_json_member(doc, "eos_token_id"), *item;
     if (!v) return ESPL_OK;
     c->n_eos = 0;
-    if (cJSON_IsArray(v)) {
-        cJSON_ArrayForEach(item, v) {
-            if (!cJSON_IsNumber(item) || item->valuedouble < 0 || item->valuedouble >= (double)c->vocab ||
-                c->n_eos == ESPL_MAX_EOS)
-                return ESPL_FAIL(ESPL_FORMAT, "%s: \"eos_token_id\" must hold up to %d token ids", name, ESPL_MAX_EOS);
-            c->eos[c->n_eos++] = (int64_t)item->valuedouble;
-        }
+    if (!cJSON_IsArray(v)) {
+        ESPL_TRY(espl_json_get_i64(doc, "eos_token_id", name, true, 0, c->vocab - 1, &c->eos[0]));
+        c->n_eos = 1;
         return ESPL_OK;
     }
-    ESPL_TRY(espl_json_get_i64(doc, "eos_token_id", name, true, 0, c->vocab - 1, &c->eos[0]));
-    c->n_eos = 1;
+    cJSON_ArrayForEach(item, v) {
+        bool good = cJSON_IsNumber(item) && item->valuedouble >= 0 && item->valuedouble < (double)c->vocab;
+        if (!good || c->n_eos == ESPL_MAX_EOS)
+            return ESPL_FAIL(ESPL_FORMAT, "%s: \"eos_token_id\" must hold up to %d token ids", name, ESPL_MAX_EOS);
+        c->eos[c->n_eos++] = (int64_t)item->valuedouble;
+    }
     return ESPL_OK;
 }
 
-static espl_status read_tokens(const cJSON *doc, const char *name, espl_model_config *c) {
-    ESPL_TRY(espl_json_get_i64(doc, "bos_token_id", name, false, 0, c->vocab - 1, &c->bos));
-    return read_eos(doc, name, c);
-}
-
-/* -------------------------------------------------------------------- all */
-
-static espl_status read_all(const cJSON *doc, const char *name, espl_model_config *c) {
-    if (!cJSON_IsObject(doc)) return ESPL_FAIL(ESPL_FORMAT, "%s: expected a JSON object", name);
-    ESPL_TRY(read_family(doc, name, c));
-    ESPL_TRY(check_keys(doc, name));
-    ESPL_TRY(read_sizes(doc, name, c));
-    ESPL_TRY(read_switches(doc, name, c));
-    ESPL_TRY(read_rope(doc, name, c));
-    ESPL_TRY(read_window(doc, name, c));
-    return read_tokens(doc, name, c);
-}
+/* ------------------------------------------------------------------ files */
 
 espl_status espl_model_config_parse(const char *json, int64_t len, const char *name, espl_model_config *out) {
     cJSON *doc;
+    espl_status st;
     *out = (espl_model_config){.bos = -1};
     ESPL_TRY(espl_json_parse(json, len, name, &doc));
-    espl_status st = read_all(doc, name, out);
+    if (!cJSON_IsObject(doc)) {
+        st = ESPL_FAIL(ESPL_FORMAT, "%s: expected a JSON object", name);
+        goto done;
+    }
+    ESPL_CHECK(st, done, config_read_family(doc, name, out)); /* first: an unknown family has unknown keys too */
+    ESPL_CHECK(st, done, config_check_keys(doc, name));
+    ESPL_CHECK(st, done, config_read_sizes(doc, name, out));
+    ESPL_CHECK(st, done, config_read_switches(doc, name, out));
+    ESPL_CHECK(st, done, config_read_rope(doc, name, out));
+    ESPL_CHECK(st, done, config_read_window(doc, name, out));
+    ESPL_CHECK(st, done, config_read_tokens(doc, name, out));
+done:
     espl_json_free(&doc);
     if (st != ESPL_OK) espl_model_config_free(out);
     return st;
 }
 
 /* generation_config.json overrides the special tokens, as transformers' generate() does. */
-static espl_status read_generation_config(const char *dir, espl_model_config *c) {
+static espl_status config_read_generation(const char *dir, espl_model_config *c) {
     char path[4096];
     cJSON *doc;
     snprintf(path, sizeof path, "%s/generation_config.json", dir);
     if (!espl_file_exists(path)) return ESPL_OK;
-    ESPL_TRY(espl_json_read(path, CONFIG_BYTES, &doc));
-    espl_status st =
-        cJSON_IsObject(doc) ? read_tokens(doc, path, c) : ESPL_FAIL(ESPL_FORMAT, "%s: expected a JSON object", path);
+    ESPL_TRY(espl_json_read(path, CONFIG_BYTES_MAX, &doc));
+    espl_status st = cJSON_IsObject(doc) ? config_read_tokens(doc, path, c)
+                                         : ESPL_FAIL(ESPL_FORMAT, "%s: expected a JSON object", path);
     espl_json_free(&doc);
     return st;
 }
@@ -357,10 +349,10 @@ espl_status espl_model_config_read(const char *dir, espl_model_config *out) {
     *out = (espl_model_config){.bos = -1};
     if (snprintf(path, sizeof path, "%s/config.json", dir) >= (int)sizeof path)
         return ESPL_FAIL(ESPL_IO, "%s: path too long", dir);
-    ESPL_TRY(espl_file_read(path, CONFIG_BYTES, &text, &len));
+    ESPL_TRY(espl_file_read(path, CONFIG_BYTES_MAX, &text, &len));
     espl_status st = espl_model_config_parse(text, len, path, out);
     espl_mem_free(&text);
-    if (st == ESPL_OK) st = read_generation_config(dir, out);
+    if (st == ESPL_OK) st = config_read_generation(dir, out);
     if (st != ESPL_OK) espl_model_config_free(out);
     return st;
 }

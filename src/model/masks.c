@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "espalier/model/shape.h"
-#include "internal.h"
+#include "state.h"
 
 static int64_t mask_words(const espl_linear *l) { return l->out * espl_mask_words(l->in); }
 

@@ -1,6 +1,10 @@
-/* Sizes, costs and the cut: everything that follows from the config alone. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Shapes, counts and costs: what follows from a config alone.
+ */
 #include "espalier/model/shape.h"
-#include "espalier/model/config.h"
+
+#include "espalier/base/memory.h"
 
 void espl_model_linear_shape(const espl_model_config *c, espl_linear_kind kind, int64_t *out, int64_t *in) {
     int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
@@ -18,6 +22,8 @@ bool espl_model_linear_bias(const espl_model_config *c, espl_linear_kind kind) {
     return kind == ESPL_O_PROJ ? c->o_bias : c->mlp_bias;
 }
 
+/* ------------------------------------------------------------- parameters */
+
 int64_t espl_model_layer_linear_weights(const espl_model_config *c) {
     int64_t sum = 0, out, in;
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
@@ -27,30 +33,29 @@ int64_t espl_model_layer_linear_weights(const espl_model_config *c) {
     return sum;
 }
 
-/* Biases and norms of a layer: kept as f32. */
-static int64_t layer_vectors(const espl_model_config *c) {
-    int64_t sum = 2 * c->hidden + (c->qk_norm ? 2 * c->head_dim : 0), out, in;
+int64_t espl_model_layer_parameters(const espl_model_config *c) {
+    int64_t norms = 2 * c->hidden + (c->qk_norm ? 2 * c->head_dim : 0), biases = 0, out, in;
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
         espl_model_linear_shape(c, (espl_linear_kind)k, &out, &in);
-        if (espl_model_linear_bias(c, (espl_linear_kind)k)) sum += out;
+        if (espl_model_linear_bias(c, (espl_linear_kind)k)) biases += out;
     }
-    return sum;
-}
-
-int64_t espl_model_layer_parameters(const espl_model_config *c) {
-    return espl_model_layer_linear_weights(c) + layer_vectors(c);
+    return espl_model_layer_linear_weights(c) + norms + biases;
 }
 
 int64_t espl_model_embedding_parameters(const espl_model_config *c) { return c->vocab * c->hidden; }
 
 int64_t espl_model_parameters(const espl_model_config *c) {
-    return espl_model_embedding_parameters(c) * (c->tied ? 1 : 2) + c->hidden +
-           c->layers * espl_model_layer_parameters(c);
+    int64_t tables = espl_model_embedding_parameters(c) * (c->tied ? 1 : 2), final_norm = c->hidden;
+    return tables + final_norm + c->layers * espl_model_layer_parameters(c);
 }
 
+/* ---------------------------------------------------------------- the cut */
+
 double espl_model_layer_flops(const espl_model_config *c, int64_t layer, int64_t context) {
+    /* Keys that a query sees, on average over a causal window; a sliding window cuts off the long rows. */
     double keys = ((double)context + 1) / 2, window = (double)c->window;
     if (c->slides[layer] && window < (double)context) keys = window - window * (window - 1) / (2 * (double)context);
+    /* 2 FLOPs per weight; 2 per key and feature for the scores and again for the values. */
     return 2 * (double)espl_model_layer_linear_weights(c) + 4 * (double)(c->heads * c->head_dim) * keys;
 }
 

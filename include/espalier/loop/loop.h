@@ -22,7 +22,7 @@ typedef struct espl_profile_row {
     double z_s, z_g;                   /* (x - mean) / (std + 1e-12) over all linears with a finite x; NAN otherwise */
     double damage[ESPL_DAMAGE_LEVELS]; /* nats: expected rise of the loss if only this linear goes from dense to
                                         * sparsity (k + 1) / ESPL_DAMAGE_LEVELS, from the same weights, activations and
-                                        * gradients (espl_sensitivity_row); NAN where not computed */
+                                        * gradients (espalier/sensitivity.h); NAN where not computed */
 } espl_profile_row;
 
 /* Measures of a whole model. NAN or 0 where a measure is switched off. */

@@ -20,7 +20,7 @@ typedef struct espl_calibration_options {
 
 /* What calibration measured of the linears of this rank's slice. */
 typedef struct espl_calibration {
-    espl_range slice;
+    espl_range linears; /* of this rank, by espl_linear_index */
     int64_t window, forward_tokens, samples;
     double *loss;     /* [samples] mean cross entropy of each window (window - 1 predictions), on every rank; owned */
     double *gradient; /* [slice linears]; owned, see espl_calibration_gradient */

@@ -4,8 +4,8 @@
  * embeds, the last rank also holds the head. Weights stay in the mapped file, in their source dtype; a linear may be
  * given a mask, or other weights, for the passes that follow.
  */
-#ifndef ESPALIER_MODEL_MODEL_H
-#define ESPALIER_MODEL_MODEL_H
+#ifndef ESPALIER_MODEL_H
+#define ESPALIER_MODEL_H
 
 #include "espalier/comm.h"
 #include "espalier/loop/slices.h"
@@ -54,8 +54,6 @@ const espl_model_config *espl_model_config_of(const espl_model *m);
 const espl_model_options *espl_model_options_of(const espl_model *m);
 /* Local. The source's tensors, those of the whole model. Borrowed. */
 const espl_weights *espl_model_weights(const espl_model *m);
-/* Local. Maximum number of tokens in one micro-batch. */
-int64_t espl_model_batch_tokens(const espl_model *m);
 /* Local. This rank's layers and memory. */
 espl_range espl_model_slice(const espl_model *m);
 espl_model_memory espl_model_memory_used(const espl_model *m);

@@ -140,9 +140,9 @@ static void malformed_values_name_the_key(void **state) {
     espl_model_config c;
     assert_int_equal(espl_model_config_parse("[]", 2, "config.json", &c), ESPL_FORMAT);
     assert_int_equal(espl_model_config_parse("", 0, "config.json", &c), ESPL_FORMAT);
-    refused(LLAMA ", \"hidden_size\": 32", ESPL_FORMAT, "\"hidden_size\" is there twice");
+    refused(LLAMA ", \"hidden_size\": 32", ESPL_FORMAT, "\"hidden_size\" occurs twice");
     refused(LLAMA ", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2, \"factor\": 4}", ESPL_FORMAT,
-            "rope_scaling: field \"factor\" is there twice");
+            "rope_scaling: field \"factor\" occurs twice");
 }
 
 static void eos_may_be_a_list(void **state) {

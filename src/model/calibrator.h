@@ -1,17 +1,15 @@
-/* Private to the model room: the calibration pass. */
-#ifndef ESPL_MODEL_CALIBRATE_H
-#define ESPL_MODEL_CALIBRATE_H
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Private to the model room: a calibration under way, its buffers, and one decoder layer forward and backward. */
+#ifndef ESPL_MODEL_CALIBRATOR_H
+#define ESPL_MODEL_CALIBRATOR_H
 
 #include "espalier/model/calibration.h"
-#include "espalier/model/config.h"
-#include "espalier/model/model.h"
-#include "internal.h"
+#include "state.h"
 
-/* The size table of a calibration on one rank, as ACTIVATION_LIST: X(name, element type, elements). T tokens of a
- * window, C hidden, Q query and KV key/value features, F ffn, H heads; `back`: there is a backward pass, `several`
- * ranks. What flows in: stream (forward), grad (backward), up to STREAMS of each on their way. saved: inputs of this
- * slice's layers, for each sample between its forward and its backward pass. The rest is one layer's forward and
- * backward. */
+/* The size table of a calibration on one rank, like ACTIVATION_LIST: X(name, element type, elements). d.T tokens of a
+ * window, d.C hidden, d.Q query and d.KV key/value features, d.F ffn, d.H heads. stream and grad: the residual stream
+ * and its gradient, on their way from and to other ranks. saved: inputs of this slice's layers, for each sample between
+ * its forward and its backward pass. The others serve one layer at a time. */
 #define CALIBRATION_LIST(X)                                                                                            \
     X(stream0, float, d.T *d.C)                                                                                        \
     X(stream1, float, d.several ? d.T *d.C : 0)                                                                        \
@@ -49,7 +47,8 @@ typedef struct calibration_dims {
     int64_t T, C, Q, KV, F, H;
     int64_t layers, in_flight; /* of the slice; samples between forward and backward */
     int64_t partial, head;     /* scratch of the gradient sums and of the head */
-    bool back, several, last, qk_norm;
+    bool back, several, last;  /* there is a backward pass; several ranks; this rank holds the head */
+    bool qk_norm;
 } calibration_dims;
 
 typedef struct calibration_buffers {
@@ -58,7 +57,6 @@ typedef struct calibration_buffers {
 #undef X
 } calibration_buffers;
 
-/* A calibration under way. */
 typedef struct calibrator {
     espl_model *m;
     const espl_calibration_options *o;
@@ -71,19 +69,27 @@ typedef struct calibrator {
     espl_transfer sends[2][STREAMS], receives[2][STREAMS]; /* [0] forward, [1] backward */
 } calibrator;
 
+/* ---------------------------------------------------------------- buffers */
+
+/* Local. */
 calibration_dims espl_calibration_dims_of(const espl_model_config *c, const espl_calibration_options *o,
                                           espl_range slice, int rank, int ranks);
 int64_t espl_calibration_arena_bytes(const calibration_dims *d);
-/* Carves `b` out of the arena; false if it does not fit. */
-bool espl_calibration_carve(espl_arena *a, const calibration_dims *d, calibration_buffers *b);
+/* Local. Creates the arena of these dims and carves `b` out of it; positions are 0, 1, ... ESPL_NOMEM. Free the arena.
+ */
+espl_status espl_calibration_buffers_create(const calibration_dims *d, espl_arena **arena, calibration_buffers *b);
+/* Local. ESPL_UNSUPPORTED if the kernels have no backward pass for the model's heads. */
+espl_status espl_calibration_check_backward(const espl_model *m);
 
-/* One layer forward on x [T, hidden], in place; `count`: adds the squares of every linear's input to the result. */
+/* ------------------------------------------------- one layer, all of them Local */
+
+/* Runs x [T, hidden] through a layer, in place; `count`: adds the squares of every linear's input to the result. */
 void espl_calibrate_layer_forward(calibrator *c, int64_t local_layer, float *x, bool count);
-/* The same up to down_proj: x becomes the residual stream between attention and mlp, and every linear's input but
- * down_proj's output is in the buffers afterwards. */
+/* The same up to the input of down_proj: x becomes the residual stream between attention and MLP, and the inputs of all
+ * linears are in the buffers normed, attended, middle_normed and product. */
 void espl_calibrate_trace(calibrator *c, int64_t local_layer, float *x);
-/* One layer backward: x its input; dy [T, hidden], the gradient of its output, becomes that of its input. Adds to the
- * sums of |dL/dW|, or of its squares. */
+/* x: the layer's input. dy [T, hidden], the gradient of its output, becomes that of its input. Adds to the sums of
+ * |dL/dW|, or of its squares. */
 void espl_calibrate_layer_backward(calibrator *c, int64_t local_layer, const float *x, float *dy);
 /* Final norm, head and loss of sample i: dx [T, hidden] = gradient of the last layer's output x. */
 void espl_calibrate_head(calibrator *c, int64_t i, const float *x, float *dx);

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Binding of tensors. Every rank checks the names and shapes of the whole model, which reads headers only, so that all
+ * ranks refuse a wrong file alike. Matrices stay in the mapped file; norms and biases, which are small and used as f32,
+ * are widened into tables.
+ */
+#include "bind.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "espalier/model/shape.h"
+
+enum { TENSOR_NAME_MAX = 256 };
+
+/* The norms of a layer; the last two only with qk_norm. */
+enum { NORMS = 4, NORMS_WITHOUT_QK = 2 };
+static const char *const norm_names[NORMS] = {"input_layernorm.weight", "post_attention_layernorm.weight",
+                                              "self_attn.q_norm.weight", "self_attn.k_norm.weight"};
+
+static int norm_count(const espl_model_config *c) { return c->qk_norm ? NORMS : NORMS_WITHOUT_QK; }
+
+/* Widens vector `name` [n] into the tables; out NULL: only checks it. */
+static espl_status bind_vector(binder *b, const char *name, int64_t n, float **out) {
+    const espl_tensor_info *t;
+    ESPL_TRY(espl_weights_require(b->weights, name, 1, &n, &t));
+    if (!out) return ESPL_OK;
+    *out = espl_arena_take(b->tables, (size_t)n * sizeof(float));
+    if (!*out) return ESPL_FAIL(ESPL_INTERNAL, "model tables sized wrongly");
+    espl_tensor_widen(t->data, t->dtype, n, *out);
+    b->bytes += t->bytes;
+    return ESPL_OK;
+}
+
+espl_status espl_bind_layer(binder *b, int64_t i, model_layer *l) {
+    const espl_model_config *c = b->config;
+    char name[TENSOR_NAME_MAX];
+    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
+        const char *path = espl_linear_path((espl_linear_kind)k);
+        const espl_tensor_info *t;
+        float *bias = NULL;
+        int64_t dims[2];
+        espl_model_linear_shape(c, (espl_linear_kind)k, &dims[0], &dims[1]);
+        snprintf(name, sizeof name, "model.layers.%" PRId64 ".%s.weight", i, path);
+        ESPL_TRY(espl_weights_require(b->weights, name, 2, dims, &t));
+        if (espl_model_linear_bias(c, (espl_linear_kind)k)) {
+            snprintf(name, sizeof name, "model.layers.%" PRId64 ".%s.bias", i, path);
+            ESPL_TRY(bind_vector(b, name, dims[0], l ? &bias : NULL));
+        }
+        if (!l) continue;
+        l->linears[k] =
+            (espl_linear){.weight = t->data, .dtype = t->dtype, .out = dims[0], .in = dims[1], .bias = bias};
+        l->source[k] = t->data;
+        b->bytes += t->bytes;
+    }
+    for (int k = 0; k < norm_count(c); k++) {
+        float **const norms[NORMS] = {l ? &l->input_norm : NULL, l ? &l->post_norm : NULL, l ? &l->q_norm : NULL,
+                                      l ? &l->k_norm : NULL};
+        snprintf(name, sizeof name, "model.layers.%" PRId64 ".%s", i, norm_names[k]);
+        ESPL_TRY(bind_vector(b, name, k < NORMS_WITHOUT_QK ? c->hidden : c->head_dim, norms[k]));
+    }
+    return ESPL_OK;
+}
+
+/* The head is lm_head.weight if the file has it, else, if tied, the embedding table. transformers ties only if the two
+ * are equal: with tie_word_embeddings and an lm_head.weight in the file it computes with that tensor. */
+espl_status espl_bind_ends(binder *b, bool first, bool last, model_ends *e) {
+    const int64_t dims[2] = {b->config->vocab, b->config->hidden};
+    const espl_tensor_info *embed, *head;
+    ESPL_TRY(espl_weights_require(b->weights, "model.embed_tokens.weight", 2, dims, &embed));
+    head = embed;
+    if (!b->config->tied || espl_weights_find(b->weights, "lm_head.weight"))
+        ESPL_TRY(espl_weights_require(b->weights, "lm_head.weight", 2, dims, &head));
+    if (first) {
+        e->embed = embed;
+        b->bytes += embed->bytes;
+    }
+    if (last) {
+        e->head = (espl_linear){.weight = head->data, .dtype = head->dtype, .out = dims[0], .in = dims[1]};
+        b->bytes += first && head == embed ? 0 : head->bytes;
+    }
+    return bind_vector(b, "model.norm.weight", b->config->hidden, last ? &e->final_norm : NULL);
+}
+
+/* rest: what follows "model.layers.N." */
+static bool layer_name_known(const espl_model_config *c, const char *rest) {
+    char name[TENSOR_NAME_MAX];
+    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
+        const char *path = espl_linear_path((espl_linear_kind)k);
+        snprintf(name, sizeof name, "%s.weight", path);
+        if (strcmp(rest, name) == 0) return true;
+        snprintf(name, sizeof name, "%s.bias", path);
+        if (strcmp(rest, name) == 0) return espl_model_linear_bias(c, (espl_linear_kind)k);
+    }
+    for (int k = 0; k < norm_count(c); k++)
+        if (strcmp(rest, norm_names[k]) == 0) return true;
+    return false;
+}
+
+static bool name_known(const espl_model_config *c, const char *name) {
+    static const char prefix[] = "model.layers.", buffer[] = ".rotary_emb.inv_freq";
+    size_t n = strlen(name), suffix = sizeof buffer - 1;
+    /* Old exporters stored this table beside the weights; it is computed from the config. */
+    if (n > suffix && strcmp(name + n - suffix, buffer) == 0) return true;
+    if (strncmp(name, prefix, sizeof prefix - 1) == 0) {
+        char *end;
+        long long i = strtoll(name + sizeof prefix - 1, &end, 10);
+        return *end == '.' && i >= 0 && i < c->layers && layer_name_known(c, end + 1);
+    }
+    return strcmp(name, "model.embed_tokens.weight") == 0 || strcmp(name, "model.norm.weight") == 0 ||
+           strcmp(name, "lm_head.weight") == 0;
+}
+
+espl_status espl_bind_check_names(const binder *b) {
+    for (int64_t i = 0; i < espl_weights_count(b->weights); i++) {
+        const espl_tensor_info *t = espl_weights_at(b->weights, i);
+        if (!name_known(b->config, t->name))
+            return ESPL_FAIL(ESPL_FORMAT,
+                             "%s: unexpected tensor \"%s\": a %s model of %" PRId64 " layers has no such tensor",
+                             t->file, t->name, espl_family_name(b->config->family), b->config->layers);
+    }
+    return ESPL_OK;
+}
+
+int64_t espl_bind_layer_bytes(const espl_model_config *c) {
+    enum { PIECE = 64, VECTORS = NORMS + ESPL_LINEAR_KINDS }; /* each may be padded to the arena's alignment */
+    int64_t vectors = espl_model_layer_parameters(c) - espl_model_layer_linear_weights(c);
+    return vectors * (int64_t)sizeof(float) + VECTORS * PIECE;
+}

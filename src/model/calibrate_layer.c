@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One decoder layer with everything that its backward pass needs, and that pass; then the head's.
+ *
+ * Only a layer's input outlives its forward pass; the backward pass computes the activations again (Chen et al. 2016).
+ * A window is one sequence without a cache, so keys and values are those of the window. All sums are over the tokens of
+ * one sample on the one rank that holds the layer: they depend neither on ranks nor on threads.
+ */
+#include <string.h>
+
+#include "calibrator.h"
+#include "espalier/base/region.h"
+#include "espalier/tensor/statistics.h"
+
+void espl_calibrate_trace(calibrator *c, int64_t local_layer, float *x) {
+    const espl_model_config *g = &c->m->config;
+    const model_layer *l = &c->m->layers[local_layer];
+    calibration_buffers *b = &c->b;
+    int64_t T = c->d.T;
+    espl_attention_shape shape = espl_model_attention_shape(c->m, local_layer);
+    espl_attention a = {.q = b->q, .out = b->attended, .k = b->k_heads, .v = b->v_heads, .T = T, .capacity = T};
+    float eps = (float)g->rms_eps, *qkv[3] = {b->q, b->k, b->v}, *gate_up[2] = {b->gate, b->up};
+    a.lse = b->lse;
+    double t = espl_clock_now();
+    espl_tensor_rmsnorm(x, l->input_norm, T, g->hidden, eps, b->normed);
+    t = espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+    espl_tensor_linear(&l->linears[ESPL_Q_PROJ], 3, b->normed, T, qkv, false, c->m->workspace);
+    t = espl_region_lap(ESPL_REGION_LINEAR, t);
+    if (c->d.back && c->d.qk_norm) { /* the input of the norms, which work in place */
+        memcpy(b->q_raw, b->q, (size_t)(T * c->d.Q) * sizeof(float));
+        memcpy(b->k_raw, b->k, (size_t)(T * c->d.KV) * sizeof(float));
+    }
+    espl_tensor_norm_rope(b->q, T, c->d.Q, g->heads, l->q_norm, eps, &c->m->rope, b->positions);
+    espl_tensor_norm_rope(b->k, T, c->d.KV, g->kv_heads, l->k_norm, eps, &c->m->rope, b->positions);
+    espl_tensor_cache_store(b->k, T, g->kv_heads, g->head_dim, b->k_heads, T);
+    espl_tensor_cache_store(b->v, T, g->kv_heads, g->head_dim, b->v_heads, T);
+    t = espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+    espl_tensor_attention(&shape, &a, 1, c->m->workspace);
+    t = espl_region_lap(ESPL_REGION_ATTENTION, t);
+    espl_tensor_linear(&l->linears[ESPL_O_PROJ], 1, b->attended, T, &x, true, c->m->workspace);
+    t = espl_region_lap(ESPL_REGION_LINEAR, t);
+
+    espl_tensor_rmsnorm(x, l->post_norm, T, c->d.C, eps, b->middle_normed);
+    t = espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+    espl_tensor_linear(&l->linears[ESPL_GATE_PROJ], 2, b->middle_normed, T, gate_up, false, c->m->workspace);
+    t = espl_region_lap(ESPL_REGION_LINEAR, t);
+    espl_tensor_swiglu_to(b->gate, b->up, T * c->d.F, b->product);
+    espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+}
+
+void espl_calibrate_layer_forward(calibrator *c, int64_t local_layer, float *x, bool count) {
+    const espl_linear *down = &c->m->layers[local_layer].linears[ESPL_DOWN_PROJ];
+    espl_calibrate_trace(c, local_layer, x);
+    double t = espl_clock_now();
+    if (count) {
+        double *sums = c->out->squares + local_layer * c->out->stride;
+        const int64_t *at = c->out->at;
+        espl_tensor_square_sums(c->b.normed, c->d.T, c->d.C, sums + at[ESPL_Q_PROJ]);
+        espl_tensor_square_sums(c->b.attended, c->d.T, c->d.Q, sums + at[ESPL_O_PROJ]);
+        espl_tensor_square_sums(c->b.middle_normed, c->d.T, c->d.C, sums + at[ESPL_GATE_PROJ]);
+        espl_tensor_square_sums(c->b.product, c->d.T, c->d.F, sums + at[ESPL_DOWN_PROJ]);
+        t = espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+    }
+    espl_tensor_linear(down, 1, c->b.product, c->d.T, &x, true, c->m->workspace);
+    espl_region_lap(ESPL_REGION_LINEAR, t);
+    if (c->m->tap) c->m->tap(c->m->tap_context, c->m->slice.first + local_layer, x, c->d.T);
+}
+
+/* --------------------------------------------------------------- backward */
+
+/* n linears from `first` on with the common input x [T, in], given dy of each: adds what is wanted of their dL/dW to
+ * the result, and sets dx [T, in], which may be x. */
+static void linears_backward(calibrator *c, int64_t local_layer, espl_linear_kind first, int n, const float *x,
+                             const float *const *dy, float *dx) {
+    const espl_linear *l = &c->m->layers[local_layer].linears[first];
+    int64_t index = espl_linear_index(local_layer, first), T = c->d.T;
+    double sums[ESPL_LINEAR_KINDS], t = espl_clock_now();
+    if (c->gradient_squares) {
+        for (int i = 0; i < n; i++)
+            espl_tensor_gradient_squares(&l[i], x, dy[i], T, c->gradient_squares[index + i], c->m->workspace);
+    } else {
+        double *output_squares = c->out->output_squares + local_layer * c->out->output_stride;
+        espl_tensor_gradient_sums(l, n, x, dy, T, c->b.partial, sums, c->m->workspace);
+        for (int i = 0; i < n; i++) {
+            c->out->gradient[index + i] += sums[i];
+            espl_tensor_square_sums(dy[i], T, l[i].out, output_squares + c->out->output_at[first + i]);
+        }
+    }
+    espl_tensor_linear_backward(l, n, dy, T, dx, false, c->m->workspace);
+    espl_region_lap(ESPL_REGION_LINEAR, t);
+}
+
+void espl_calibrate_layer_backward(calibrator *c, int64_t local_layer, const float *x, float *dy) {
+    const espl_model_config *g = &c->m->config;
+    const model_layer *l = &c->m->layers[local_layer];
+    calibration_buffers *b = &c->b;
+    int64_t T = c->d.T;
+    float eps = (float)g->rms_eps;
+    const float *out[1] = {dy}, *gate_up[2] = {b->gate, b->up}, *qkv[3] = {b->d_q, b->k, b->v};
+    memcpy(b->middle, x, (size_t)(T * c->d.C) * sizeof *x);
+    espl_calibrate_trace(c, local_layer, b->middle);
+
+    /* MLP. The gradient of down_proj's input takes the place of that input, those of gate and up take theirs. */
+    linears_backward(c, local_layer, ESPL_DOWN_PROJ, 1, b->product, out, b->product);
+    double t = espl_clock_now();
+    espl_tensor_swiglu_backward(b->gate, b->up, b->product, T * c->d.F);
+    espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+    linears_backward(c, local_layer, ESPL_GATE_PROJ, 2, b->middle_normed, gate_up, b->d_normed);
+    t = espl_clock_now();
+    espl_tensor_rmsnorm_backward(b->middle, l->post_norm, b->d_normed, T, c->d.C, eps, dy);
+    espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+
+    /* Attention. dk and dv take the places of k and v, whose values are in k_heads and v_heads. */
+    linears_backward(c, local_layer, ESPL_O_PROJ, 1, b->attended, out, b->d_attended);
+    espl_attention_shape shape = espl_model_attention_shape(c->m, local_layer);
+    espl_attention_gradient a = {.q = b->q, .out = b->attended, .dout = b->d_attended, .T = T, .capacity = T};
+    a.k = b->k_heads, a.v = b->v_heads, a.lse = b->lse, a.delta = b->delta;
+    a.dq = b->d_q, a.dk = b->k, a.dv = b->v;
+    t = espl_clock_now();
+    espl_tensor_attention_backward(&shape, &a, c->m->workspace);
+    t = espl_region_lap(ESPL_REGION_ATTENTION, t);
+    espl_tensor_norm_rope_backward(b->q_raw, b->d_q, T, g->heads, l->q_norm, eps, &c->m->rope, b->positions);
+    espl_tensor_norm_rope_backward(b->k_raw, b->k, T, g->kv_heads, l->k_norm, eps, &c->m->rope, b->positions);
+    espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+    linears_backward(c, local_layer, ESPL_Q_PROJ, 3, b->normed, qkv, b->d_normed);
+    t = espl_clock_now();
+    espl_tensor_rmsnorm_backward(x, l->input_norm, b->d_normed, T, c->d.C, eps, dy);
+    espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+    if (c->m->gradient_tap) c->m->gradient_tap(c->m->gradient_context, c->m->slice.first + local_layer - 1, dy, T);
+}
+
+/* L = mean over T - 1 predictions of -log p(next token). */
+void espl_calibrate_head(calibrator *c, int64_t i, const float *x, float *dx) {
+    ESPL_REGION_SCOPE(ESPL_REGION_HEAD);
+    const espl_model *m = c->m;
+    calibration_buffers *b = &c->b;
+    int64_t T = c->d.T;
+    float eps = (float)m->config.rms_eps;
+    double sum = 0;
+    memcpy(b->targets, c->ids + i * T + 1, (size_t)(T - 1) * sizeof *b->targets);
+    b->targets[T - 1] = -1;
+    espl_tensor_rmsnorm(x, m->ends.final_norm, T, c->d.C, eps, b->normed);
+    espl_tensor_head_backward(&m->ends.head, b->normed, T, b->targets, 1.0f / (float)(T - 1), b->logprob, b->d_normed,
+                              b->head, m->workspace);
+    memset(dx, 0, (size_t)(T * c->d.C) * sizeof *dx);
+    espl_tensor_rmsnorm_backward(x, m->ends.final_norm, b->d_normed, T, c->d.C, eps, dx);
+    for (int64_t t = 0; t < T; t++) sum -= b->logprob[t];
+    c->out->loss[i] = sum / (double)(T - 1);
+    if (m->gradient_tap) m->gradient_tap(m->gradient_context, m->config.layers - 1, dx, T);
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Memory of a calibration.
+ */
+#include <inttypes.h>
+
+#include "calibrator.h"
+#include "espalier/base/integer.h"
+#include "espalier/model/shape.h"
+
+calibration_dims espl_calibration_dims_of(const espl_model_config *c, const espl_calibration_options *o,
+                                          espl_range slice, int rank, int ranks) {
+    /* Scratch of the gradient sums: for the largest group of linears that share an input. */
+    static const struct {
+        espl_linear_kind first;
+        int n;
+    } groups[] = {{ESPL_Q_PROJ, 3}, {ESPL_O_PROJ, 1}, {ESPL_GATE_PROJ, 2}, {ESPL_DOWN_PROJ, 1}};
+    espl_linear l[ESPL_LINEAR_KINDS] = {0}, head = {.out = c->vocab, .in = c->hidden};
+    int64_t partial = 0;
+    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) espl_model_linear_shape(c, (espl_linear_kind)k, &l[k].out, &l[k].in);
+    for (size_t g = 0; g < sizeof groups / sizeof *groups; g++)
+        partial = espl_max_i64(partial, espl_gradient_partials(&l[groups[g].first], groups[g].n));
+    bool last = rank == ranks - 1;
+    return (calibration_dims){.T = o->window,
+                              .C = c->hidden,
+                              .Q = c->heads * c->head_dim,
+                              .KV = c->kv_heads * c->head_dim,
+                              .F = c->ffn,
+                              .H = c->heads,
+                              .layers = espl_range_count(slice),
+                              .in_flight = espl_min_i64(o->backward, ranks - rank),
+                              .partial = partial,
+                              .head = last ? espl_head_backward_floats(&head, o->window) : 0,
+                              .back = o->backward > 0,
+                              .several = ranks > 1,
+                              .last = last,
+                              .qk_norm = c->qk_norm};
+}
+
+int64_t espl_calibration_arena_bytes(const calibration_dims *dims) {
+    calibration_dims d = *dims;
+    size_t sum = 0;
+#define X(name, type, n) sum += espl_arena_piece((size_t)(n) * sizeof(type));
+    CALIBRATION_LIST(X)
+#undef X
+    return (int64_t)sum;
+}
+
+int64_t espl_model_calibration_bytes(const espl_model_config *c, const espl_calibration_options *o, espl_range slice,
+                                     int rank, int ranks) {
+    calibration_dims d = espl_calibration_dims_of(c, o, slice, rank, ranks);
+    return espl_calibration_arena_bytes(&d);
+}
+
+espl_status espl_calibration_buffers_create(const calibration_dims *dims, espl_arena **arena, calibration_buffers *b) {
+    calibration_dims d = *dims;
+    bool good = true;
+    ESPL_TRY(espl_arena_create(arena, (size_t)espl_calibration_arena_bytes(&d), "calibration buffers"));
+#define X(name, type, n) good = (b->name = espl_arena_take(*arena, (size_t)(n) * sizeof(type))) && good;
+    CALIBRATION_LIST(X)
+#undef X
+    if (!good) return ESPL_FAIL(ESPL_INTERNAL, "calibration buffers sized wrongly");
+    for (int64_t t = 0; t < d.T; t++) b->positions[t] = t;
+    return ESPL_OK;
+}
+
+espl_status espl_calibration_check_backward(const espl_model *m) {
+    espl_attention_shape shape = espl_model_attention_shape(m, 0);
+    if (espl_attention_backward_fits(&shape)) return ESPL_OK;
+    return ESPL_FAIL(ESPL_UNSUPPORTED, "no backward pass for %" PRId64 " query heads per key head of size %" PRId64,
+                     shape.heads / shape.kv_heads, shape.head_dim);
+}

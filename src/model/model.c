@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Opening a model, and its linears.
+ */
+#include "espalier/model/model.h"
+
+#include <inttypes.h>
+
+#include "espalier/base/hash.h"
+#include "espalier/base/region.h"
+#include "espalier/model/calibration.h"
+#include "espalier/model/shape.h"
+#include "rope.h"
+#include "state.h"
+
+static espl_status model_open_local(espl_model *m, const char *dir) {
+    int ranks = espl_comm_size(m->comm), rank = espl_comm_rank(m->comm);
+    espl_range *slices;
+    ESPL_TRY(espl_model_config_read(dir, &m->config));
+    ESPL_TRY(espl_mem_alloc(&slices, ranks, sizeof *slices, "slices"));
+    espl_status st = espl_model_partition(&m->config, m->options.context, ranks, slices);
+    m->slice = slices[rank];
+    espl_mem_free(&slices);
+    if (st != ESPL_OK) return st;
+    m->first = rank == 0;
+    m->last = rank == ranks - 1;
+
+    ESPL_TRY(espl_weights_open(dir, &m->weights));
+    model_dims d = espl_model_dims(&m->config, &m->options, m->slice);
+    espl_model_memory mem = espl_model_memory_used(m);
+    size_t rope = (size_t)(m->options.context * m->config.head_dim / 2) * sizeof(float);
+    ESPL_TRY(espl_arena_create(&m->activations, (size_t)mem.activations, "activations"));
+    ESPL_TRY(espl_arena_create(&m->tables, (size_t)mem.tables, "model tables"));
+    ESPL_TRY(espl_arena_create(&m->cache, (size_t)mem.kv_cache, "KV cache"));
+    ESPL_TRY(espl_workspace_create(&m->workspace));
+    ESPL_TRY(espl_mem_alloc(&m->layers, espl_range_count(m->slice), sizeof *m->layers, "layers"));
+    m->kv = espl_arena_take(m->cache, (size_t)mem.kv_cache);
+    m->rope.cos = espl_arena_take(m->tables, rope);
+    m->rope.sin = espl_arena_take(m->tables, rope);
+    if (!espl_model_carve(m->activations, &d, &m->b) || !m->kv || !m->rope.cos || !m->rope.sin)
+        return ESPL_FAIL(ESPL_INTERNAL, "model buffers sized wrongly");
+    espl_model_fill_rope(&m->config, m->options.context, &m->rope);
+
+    binder b = {.config = &m->config, .weights = m->weights, .tables = m->tables};
+    ESPL_TRY(espl_bind_ends(&b, m->first, m->last, &m->ends));
+    for (int64_t i = 0; i < m->config.layers; i++) {
+        bool mine = i >= m->slice.first && i < m->slice.last;
+        ESPL_TRY(espl_bind_layer(&b, i, mine ? &m->layers[i - m->slice.first] : NULL));
+    }
+    m->mapped_bytes = b.bytes;
+    return espl_bind_check_names(&b);
+}
+
+espl_status espl_model_open(espl_comm *comm, const char *dir, const espl_model_options *o, espl_model **out) {
+    ESPL_REGION_SCOPE(ESPL_REGION_LOAD);
+    espl_model *m;
+    *out = NULL;
+    espl_status st = espl_mem_alloc(&m, 1, sizeof *m, "model");
+    if (st == ESPL_OK) {
+        m->comm = comm;
+        m->options = *o;
+        st = model_open_local(m, dir);
+    }
+    st = espl_comm_agree(comm, st);
+    if (st != ESPL_OK) espl_model_close(&m);
+    *out = m;
+    return st;
+}
+
+void espl_model_close(espl_model **mp) {
+    if (!mp || !*mp) return;
+    espl_model *m = *mp;
+    espl_workspace_destroy(&m->workspace);
+    espl_arena_destroy(&m->activations);
+    espl_arena_destroy(&m->tables);
+    espl_arena_destroy(&m->cache);
+    espl_mem_free(&m->layers);
+    espl_weights_close(&m->weights);
+    espl_model_config_free(&m->config);
+    espl_mem_free(mp);
+}
+
+const espl_model_config *espl_model_config_of(const espl_model *m) { return &m->config; }
+
+const espl_model_options *espl_model_options_of(const espl_model *m) { return &m->options; }
+
+const espl_weights *espl_model_weights(const espl_model *m) { return m->weights; }
+
+espl_range espl_model_slice(const espl_model *m) { return m->slice; }
+
+espl_workspace *espl_model_workspace(const espl_model *m) { return m->workspace; }
+
+espl_model_memory espl_model_memory_used(const espl_model *m) {
+    espl_model_memory mem = espl_model_memory_of(&m->config, &m->options, m->slice, espl_tensor_threads(), 2);
+    mem.weights = m->mapped_bytes; /* known exactly */
+    return mem;
+}
+
+void espl_model_set_tap(espl_model *m, espl_model_tap tap, void *context) {
+    m->tap = tap;
+    m->tap_context = context;
+}
+
+void espl_model_set_gradient_tap(espl_model *m, espl_model_tap tap, void *context) {
+    m->gradient_tap = tap;
+    m->gradient_context = context;
+}
+
+void espl_model_wait(const espl_model *m, espl_transfer *t) {
+    ESPL_REGION_SCOPE(ESPL_REGION_TRANSFER);
+    espl_comm_wait(m->comm, t);
+}
+
+espl_status espl_model_check_ids(const espl_model *m, const char *what, const int32_t *ids, int64_t n, int32_t low) {
+    for (int64_t i = 0; i < n; i++)
+        if (ids[i] < low || ids[i] >= m->config.vocab)
+            return ESPL_FAIL(ESPL_USAGE, "%s id %d is outside the model's vocabulary of %" PRId64, what, ids[i],
+                             m->config.vocab);
+    return ESPL_OK;
+}
+
+/* ---------------------------------------------------------------- linears */
+
+espl_range espl_model_linears(const espl_model *m) {
+    return (espl_range){espl_linear_index(m->slice.first, ESPL_Q_PROJ), espl_linear_index(m->slice.last, ESPL_Q_PROJ)};
+}
+
+static model_layer *layer_of_linear(const espl_model *m, int64_t index) {
+    int64_t layer = espl_linear_layer(index);
+    return layer >= m->slice.first && layer < m->slice.last ? &m->layers[layer - m->slice.first] : NULL;
+}
+
+const espl_linear *espl_model_linear(const espl_model *m, int64_t index) {
+    const model_layer *l = layer_of_linear(m, index);
+    return l ? &l->linears[espl_linear_kind_of(index)] : NULL;
+}
+
+static espl_status require_layer(const espl_model *m, int64_t index, model_layer **l) {
+    *l = layer_of_linear(m, index);
+    if (*l) return ESPL_OK;
+    return ESPL_FAIL(ESPL_INTERNAL, "linear %" PRId64 " is not in layers %" PRId64 " to %" PRId64 " of this rank",
+                     index, m->slice.first, m->slice.last - 1);
+}
+
+espl_status espl_model_set_mask(espl_model *m, int64_t index, const uint64_t *mask) {
+    model_layer *l;
+    ESPL_TRY(require_layer(m, index, &l));
+    l->linears[espl_linear_kind_of(index)].mask = mask;
+    return ESPL_OK;
+}
+
+espl_status espl_model_set_weight(espl_model *m, int64_t index, const void *weight) {
+    espl_linear_kind kind = espl_linear_kind_of(index);
+    model_layer *l;
+    ESPL_TRY(require_layer(m, index, &l));
+    l->linears[kind].weight = weight ? weight : l->source[kind];
+    return ESPL_OK;
+}
+
+/* A hash of the hashes of all linears, so that each rank reads only its own weights. */
+espl_status espl_model_hash_weights(espl_comm *c, const espl_model *m, uint64_t *hash) {
+    bool root = espl_comm_rank(c) == 0;
+    espl_range mine = espl_model_linears(m);
+    int64_t n = espl_range_count(mine), linears = m->config.layers * ESPL_LINEAR_KINDS;
+    uint64_t *hashes = NULL, *all = NULL;
+    *hash = 0;
+    espl_status st = espl_mem_alloc(&hashes, n, sizeof *hashes, "weight hashes");
+    if (st == ESPL_OK && root) st = espl_mem_alloc(&all, linears, sizeof *all, "weight hashes");
+    ESPL_CHECK(st, done, espl_comm_agree(c, st));
+    for (int64_t i = 0; i < n; i++) {
+        const espl_linear *l = espl_model_linear(m, mine.first + i);
+        hashes[i] = espl_hash64(l->weight, l->out * l->in * (int64_t)espl_dtype_size(l->dtype), 0);
+    }
+    ESPL_CHECK(st, done, espl_comm_gather_records(c, hashes, n, sizeof *hashes, linears, all));
+    if (root) *hash = espl_hash64(all, linears * (int64_t)sizeof *all, 0);
+done:
+    espl_mem_free(&hashes);
+    espl_mem_free(&all);
+    return st;
+}

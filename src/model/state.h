@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Private to the model room: an open model. The files of the room, lowest layer first: config, shape, rope; bind,
+ * memory; model (opening, linears), sampling; masks, layer (one decoder layer forward); forward (pipeline);
+ * calibration_memory, backward (one layer with its backward pass), block, calibrate (pipeline).
+ */
+#ifndef ESPL_MODEL_STATE_H
+#define ESPL_MODEL_STATE_H
+
+#include "bind.h"
+#include "buffers.h"
+#include "espalier/model/forward.h"
+#include "espalier/tensor/elementwise.h"
+
+struct espl_model {
+    espl_comm *comm; /* borrowed */
+    espl_model_config config;
+    espl_model_options options;
+    espl_range slice;
+    bool first, last; /* this rank embeds; it holds the head */
+    espl_weights *weights;
+    model_ends ends;
+    model_layer *layers; /* [slice] */
+    espl_rope rope;
+    float *kv; /* [slots][slice][2][kv_heads][context][head_dim] */
+    model_buffers b;
+    espl_workspace *workspace;
+    espl_arena *activations, *tables, *cache;
+    int64_t mapped_bytes;
+    espl_transfer sends[STREAMS], receives[STREAMS]; /* of the forward pass */
+    espl_model_tap tap, gradient_tap;
+    void *tap_context, *gradient_context;
+};
+
+/* Local. The shape of attention in a layer of this rank's slice, counted from 0. */
+static inline espl_attention_shape espl_model_attention_shape(const espl_model *m, int64_t local_layer) {
+    const espl_model_config *c = &m->config;
+    return (espl_attention_shape){.heads = c->heads,
+                                  .kv_heads = c->kv_heads,
+                                  .head_dim = c->head_dim,
+                                  .window = c->slides[m->slice.first + local_layer] ? c->window : 0};
+}
+
+/* Local. Waits for a transfer, on the time of ESPL_REGION_TRANSFER. */
+void espl_model_wait(const espl_model *m, espl_transfer *t);
+/* Local. Refuses ids [n] outside low .. vocab - 1: ESPL_USAGE with `what` they are. */
+espl_status espl_model_check_ids(const espl_model *m, const char *what, const int32_t *ids, int64_t n, int32_t low);
+
+#endif
