@@ -51,10 +51,8 @@ static const espl_choice *option_find_choice(const espl_option *row, const char 
 
 static espl_status option_store_text(const espl_option *row, const char *text, espl_config *o) {
     char **field = (char **)(void *)((char *)o + row->offset);
-    int64_t n = (int64_t)strlen(text) + 1;
-    ESPL_TRY(espl_mem_resize(field, n, 1, "configuration"));
-    memcpy(*field, text, (size_t)n);
-    return ESPL_OK;
+    espl_mem_free(field);
+    return espl_str_dup(field, text, "configuration");
 }
 
 /* cJSON numbers are doubles: an integer option must be whole, and its range lies below 2^53, where doubles are exact.

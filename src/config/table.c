@@ -229,12 +229,9 @@ bool espl_option_equal(const espl_option *row, const espl_config *a, const espl_
 espl_status espl_option_reset(const espl_option *row, espl_config *o) {
     void *field = (char *)o + row->offset;
     switch (row->type) {
-    case ESPL_OPTION_TEXT: {
-        int64_t n = (int64_t)strlen(row->text) + 1;
-        ESPL_TRY(espl_mem_resize(field, n, 1, "configuration"));
-        memcpy(*(char **)field, row->text, (size_t)n);
-        return ESPL_OK;
-    }
+    case ESPL_OPTION_TEXT:
+        espl_mem_free(field);
+        return espl_str_dup(field, row->text, "configuration");
     case ESPL_OPTION_CHOICE:
         *(int *)field = (int)row->value;
         return ESPL_OK;

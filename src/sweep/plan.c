@@ -7,8 +7,7 @@
 espl_status espl_sweep_keep_text(espl_sweep *s, const char *text, int64_t len, const char **out) {
     char *copy;
     ESPL_TRY(espl_mem_resize(&s->texts, s->n_texts + 1, sizeof *s->texts, "sweep"));
-    ESPL_TRY(espl_mem_alloc(&copy, len + 1, 1, "sweep"));
-    memcpy(copy, text, (size_t)len);
+    ESPL_TRY(espl_str_ndup(&copy, text, len, "sweep"));
     s->texts[s->n_texts++] = copy;
     *out = copy;
     return ESPL_OK;

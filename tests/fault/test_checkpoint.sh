@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # usage: test_checkpoint.sh TEST_CHECKPOINT
-# A checkpoint that cannot be written, on 1 to 4 ranks: the same status everywhere, no hang, nothing half-written, and the
+# A checkpoint that cannot be written, on 1 to 4 ranks: the same status everywhere, no hang, no partial file, and the
 # next one succeeds. Faults on demand (ESPL_FAULT), a killed rank, and, where mounting is allowed, full and read-only disks.
 set -euo pipefail
 test=$1

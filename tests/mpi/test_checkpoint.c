@@ -6,6 +6,7 @@
  * to be written, then tries wrong shapes; `retain` deletes. tests/mpi/test_checkpoint.sh compares the files of
  * different N byte for byte. tests/fault/test_checkpoint.sh: `first` writes one checkpoint; `fail` must fail to write
  * the largest; `again` must fail, then `succeed`. Exit 0: all hold. */
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,7 +57,7 @@ static void fill_masks(run *r) {
     }
 }
 
-/* NaNs with a payload, minus zero, infinity and the smallest numbers must come back as they went. */
+/* NaNs with a payload, minus zero, infinity and the smallest number must survive bit by bit. */
 static void fill_rows(run *r) {
     for (int64_t i = 0; i < LINEARS; i++) {
         int k = espl_linear_kind_of(i);
@@ -79,8 +80,7 @@ static void fill_outcome(espl_outcome *o, int64_t iteration, int64_t n, const ch
     o->decision.n = n;
     o->decision.stop = iteration == 7;
     espl_mem_free(&o->decision.reason);
-    if (espl_mem_alloc(&o->decision.reason, (int64_t)strlen(reason) + 1, 1, "reason") != ESPL_OK) exit(1);
-    memcpy(o->decision.reason, reason, strlen(reason));
+    if (espl_str_dup(&o->decision.reason, reason, "reason") != ESPL_OK) exit(1);
 }
 
 static void fill_content(run *r) {
@@ -95,7 +95,7 @@ static void fill_content(run *r) {
     espl_checkpoint k = {.masks = r->masks + first, .dense = {19.5, 2.97, 0.01, 8, 10, 2, 4}};
     k.last = k.dense;
     espl_str_puts(&k.config, "{}");
-    r->content[0] = k; /* before the first iteration: hardly anything is known */
+    r->content[0] = k; /* before the first iteration: no profile, no history */
     k.iteration = 7;
     k.revision = 2;
     k.rows = r->rows;
@@ -125,7 +125,7 @@ static void free_content(run *r) {
     espl_str_free(&r->content[2].agent);
 }
 
-static void cut(run *r) {
+static void cut_slices(run *r) {
     double cost[LAYERS] = {1, 1, 1, 1, 1};
     espl_range slices[LAYERS];
     r->shape.layers = LAYERS;
@@ -201,14 +201,14 @@ static void compare_slabs(run *r, bool updates) {
         }
 }
 
-static void read_one(run *r, int i) {
+static void reads_back(run *r, int i) {
     const espl_checkpoint *want = &r->content[i];
     int64_t first = espl_linear_index(r->shape.slice.first, 0);
     espl_checkpoint got = {.masks = r->read_masks + first};
     bool has = false;
     espl_dtype dtype = ESPL_DTYPE_I64;
     char path[4096];
-    snprintf(path, sizeof path, "%s/iteration-%06lld.h5", r->dir, (long long)want->iteration);
+    snprintf(path, sizeof path, "%s/iteration-%06" PRId64 ".h5", r->dir, want->iteration);
     check(r, espl_checkpoint_read(r->c, path, &r->shape, &got) == ESPL_OK, "read");
     check(r, got.iteration == want->iteration && got.revision == want->revision, "numbers");
     compare_root_only(r, &got, want);
@@ -219,8 +219,8 @@ static void read_one(run *r, int i) {
     compare_slabs(r, has);
 }
 
-/* A model of another shape must be told so, on every rank, by dataset. */
-static void wrong_shapes(run *r) {
+/* Another depth or width is an error of configuration, on every rank, with a message that says what differs. */
+static void refuses_other_shapes(run *r) {
     espl_checkpoint got = {.masks = r->read_masks + espl_linear_index(r->shape.slice.first, 0)};
     char path[4096];
     snprintf(path, sizeof path, "%s/iteration-000007.h5", r->dir);
@@ -236,7 +236,7 @@ static void wrong_shapes(run *r) {
     check(r, espl_checkpoint_read(r->c, path, &r->shape, &got) == ESPL_IO, "no file");
 }
 
-static void find_newest(run *r) {
+static void finds_newest(run *r) {
     espl_str path;
     check(r, espl_checkpoint_newest(r->c, r->dir, &(int64_t){INT64_MAX}, &path) == ESPL_OK, "newest");
     const char *name = path.data ? strrchr(path.data, '/') : NULL;
@@ -253,8 +253,8 @@ static void put_junk(const char *dir, const char *name) {
     if (!f || fputs("not HDF5", f) < 0 || fclose(f) != 0) exit(1);
 }
 
-/* A damaged newest file is passed over, does not count as kept, and is no reason to delete a good one. */
-static void retain(run *r) {
+/* A damaged newest file is skipped and does not count as kept. Files of other names stay. */
+static void retains_usable(run *r) {
     espl_str path;
     if (espl_comm_rank(r->c) == 0) {
         put_junk(r->dir, "iteration-2000000.h5");
@@ -279,7 +279,7 @@ static void retain(run *r) {
 /* ---------------------------------------------------------------- failing */
 
 /* The same status on every rank, a message that names the file, and nothing left but what was there. */
-static void fail(run *r) {
+static void fails_alike(run *r) {
     espl_str path;
     espl_base_error_clear();
     espl_status st = espl_checkpoint_write(r->c, r->dir, &r->shape, &r->content[2]);
@@ -292,9 +292,9 @@ static void fail(run *r) {
     espl_str_free(&path);
 }
 
-static void succeed(run *r) {
+static void succeeds_afterwards(run *r) {
     check(r, espl_checkpoint_write(r->c, r->dir, &r->shape, &r->content[2]) == ESPL_OK, "succeeds after a failure");
-    read_one(r, 2);
+    reads_back(r, 2);
 }
 
 int main(int argc, char **argv) {
@@ -304,19 +304,19 @@ int main(int argc, char **argv) {
     r.h = &h;
     r.c = h.c;
     r.dir = h.name = argv[2];
-    cut(&r);
+    cut_slices(&r);
     fill_content(&r);
     if (strcmp(argv[1], "write") == 0) write_all(&r);
     if (strcmp(argv[1], "read") == 0) {
-        find_newest(&r);
-        for (int i = 0; i < 3; i++) read_one(&r, i);
-        wrong_shapes(&r);
+        finds_newest(&r);
+        for (int i = 0; i < 3; i++) reads_back(&r, i);
+        refuses_other_shapes(&r);
     }
-    if (strcmp(argv[1], "retain") == 0) retain(&r);
+    if (strcmp(argv[1], "retain") == 0) retains_usable(&r);
     if (strcmp(argv[1], "first") == 0)
         check(&r, espl_checkpoint_write(r.c, r.dir, &r.shape, &r.content[0]) == ESPL_OK, "first");
-    if (strcmp(argv[1], "fail") == 0 || strcmp(argv[1], "again") == 0) fail(&r);
-    if (strcmp(argv[1], "again") == 0 || strcmp(argv[1], "succeed") == 0) succeed(&r);
+    if (strcmp(argv[1], "fail") == 0 || strcmp(argv[1], "again") == 0) fails_alike(&r);
+    if (strcmp(argv[1], "again") == 0 || strcmp(argv[1], "succeed") == 0) succeeds_afterwards(&r);
     free_content(&r);
     return harness_end(&h);
 }
