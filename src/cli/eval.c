@@ -1,237 +1,297 @@
-#include "cli.h"
-#include "espalier/eval/corpus.h"
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * espalier eval: perplexity and benchmarks of one model. All inputs are read, and the details file is opened, before
+ * the model: a wrong path must not show after hours of work. docs/evaluation.md describes what is measured.
+ */
+#include "eval.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
-enum { DEFAULT_WINDOW = 2048, FREEBASEQA_TOKENS = 32 };
+#include "commands.h"
+#include "model.h"
 
-static int64_t window_of(const cli_options *o) { return o->window ? o->window : DEFAULT_WINDOW; }
+#include "espalier/eval/corpus.h"
 
-/* Everything an evaluation needs besides its results. */
+enum { DEFAULT_SHOTS = 5 };      /* as MMLU is published */
+enum { FREEBASEQA_TOKENS = 32 }; /* longest answer in standard mode; the set's answers have a few words */
+
+/* ---------------------------------------------------------------- options */
+
+enum {
+    KEY_TEXT = CLI_KEY_FIRST,
+    KEY_MMLU,
+    KEY_FREEBASEQA,
+    KEY_CHOICES,
+    KEY_MMLU_SPLIT,
+    KEY_MMLU_STYLE,
+    KEY_FREEBASEQA_MODE,
+    KEY_FREEBASEQA_EXAMPLES,
+    KEY_SHOTS,
+    KEY_CONTEXT,
+    KEY_QUESTIONS,
+    KEY_SEED,
+    KEY_LIMIT,
+    KEY_DETAILS
+};
+enum { GROUP_MEASURES = CLI_GROUP_COMMAND, GROUP_QUESTIONS };
+
+static const struct argp_option eval_argp_options[] = {
+    {NULL, 0, NULL, 0, "What to measure (at least one):", GROUP_MEASURES},
+    {"text", KEY_TEXT, "FILE", 0, "perplexity of a text; - is standard input", GROUP_MEASURES},
+    {"mmlu", KEY_MMLU, "DIR", 0, "MMLU: a directory with dev/, val/ and test/, one CSV file per subject",
+     GROUP_MEASURES},
+    {"freebaseqa", KEY_FREEBASEQA, "FILE", 0, "FreebaseQA: its JSON file, for example FreebaseQA-eval.json",
+     GROUP_MEASURES},
+    {"choices", KEY_CHOICES, "FILE", 0, "multiple choice by likelihood: a JSON Lines file", GROUP_MEASURES},
+    {"limit", KEY_LIMIT, "N", 0, "evaluate only the first N tokens of --text; without --text the same as --questions",
+     GROUP_MEASURES},
+    {NULL, 0, NULL, 0, "Questions:", GROUP_QUESTIONS},
+    {"questions", KEY_QUESTIONS, "N", 0, "ask a random sample of N questions of each benchmark (default: all)",
+     GROUP_QUESTIONS},
+    {"seed", KEY_SEED, "N", 0, "seed of the sample (default: 0)", GROUP_QUESTIONS},
+    {"shots", KEY_SHOTS, "K", 0, "examples before a question, for MMLU and FreebaseQA (default: 5)", GROUP_QUESTIONS},
+    {"context", KEY_CONTEXT, "TOKENS", 0, "maximum length of a prompt (default: the model's maximum context)",
+     GROUP_QUESTIONS},
+    {"mmlu-split", KEY_MMLU_SPLIT, "NAME", 0, "test, val or dev (default: test)", GROUP_QUESTIONS},
+    {"mmlu-style", KEY_MMLU_STYLE, "NAME", 0, "wording of the prompts: hendrycks or lm-eval (default: hendrycks)",
+     GROUP_QUESTIONS},
+    {"freebaseqa-mode", KEY_FREEBASEQA_MODE, "NAME", 0, "protocol: standard or llm-kick (default: standard)",
+     GROUP_QUESTIONS},
+    {"freebaseqa-examples", KEY_FREEBASEQA_EXAMPLES, "FILE", 0,
+     "take FreebaseQA's examples from FILE (default: the first questions, which are then not asked)", GROUP_QUESTIONS},
+    {"details", KEY_DETAILS, "FILE", 0, "write one JSON line per question to FILE", CLI_GROUP_OUTPUT},
+    {0}};
+
+static error_t eval_parse(int key, char *value, struct argp_state *state) {
+    cli_eval_options *o = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        return cli_share(state, &o->shared);
+    case KEY_TEXT:
+        o->text = value;
+        return 0;
+    case KEY_MMLU:
+        o->mmlu = value;
+        return 0;
+    case KEY_FREEBASEQA:
+        o->freebaseqa = value;
+        return 0;
+    case KEY_CHOICES:
+        o->choices = value;
+        return 0;
+    case KEY_MMLU_SPLIT:
+        return espl_mmlu_split_parse(value, &o->mmlu_split)
+                   ? 0
+                   : cli_fail_choice("mmlu-split", value, ESPL_MMLU_SPLIT_LIST(CLI_LABEL));
+    case KEY_MMLU_STYLE:
+        return espl_mmlu_style_parse(value, &o->mmlu_style)
+                   ? 0
+                   : cli_fail_choice("mmlu-style", value, ESPL_MMLU_STYLE_LIST(CLI_LABEL));
+    case KEY_FREEBASEQA_MODE:
+        return espl_freebaseqa_mode_parse(value, &o->freebaseqa_mode)
+                   ? 0
+                   : cli_fail_choice("freebaseqa-mode", value, ESPL_FREEBASEQA_MODE_LIST(CLI_LABEL));
+    case KEY_FREEBASEQA_EXAMPLES:
+        o->freebaseqa_examples = value;
+        return 0;
+    case KEY_SHOTS:
+        return cli_take_integer("shots", value, 0, 1000, &o->shots);
+    case KEY_CONTEXT: /* from 16: no question fits into less */
+        return cli_take_integer("context", value, 16, CLI_TOKENS_MAX, &o->context);
+    case KEY_QUESTIONS:
+        return cli_take_integer("questions", value, 1, CLI_COUNT_MAX, &o->questions);
+    case KEY_SEED:
+        return cli_take_integer("seed", value, 0, CLI_COUNT_MAX, &o->seed);
+    case KEY_LIMIT:
+        return cli_take_integer("limit", value, 1, CLI_COUNT_MAX, &o->limit);
+    case KEY_DETAILS:
+        o->details = value;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_child eval_children[] = {{&cli_argp_model, 0, NULL, 0},  {&cli_argp_mask, 0, NULL, 0},
+                                                  {&cli_argp_window, 0, NULL, 0}, {&cli_argp_batch, 0, NULL, 0},
+                                                  {&cli_argp_json, 0, NULL, 0},   {&cli_argp_output, 0, NULL, 0},
+                                                  {&cli_argp_help, 0, NULL, 0},   {0}};
+static const struct argp eval_argp = {
+    .options = eval_argp_options,
+    .parser = eval_parse,
+    .doc = "Measures a model: perplexity of a text (WikiText-2 convention), MMLU, FreebaseQA, multiple choice.\v"
+           "docs/evaluation.md describes the protocols.",
+    .children = eval_children};
+
+static bool eval_has_benchmark(const cli_eval_options *o) { return o->mmlu || o->freebaseqa || o->choices; }
+
+/* Checks what depends on several options, and fills in the window and what --limit means. */
+static espl_status eval_complete_options(cli_eval_options *o) {
+    if (!o->shared.model) return ESPL_FAIL(ESPL_USAGE, "eval: --model is required");
+    if (!eval_has_benchmark(o) && !o->text)
+        return ESPL_FAIL(ESPL_USAGE, "eval: nothing to evaluate: one of --text, --mmlu, --freebaseqa, --choices");
+    if (!o->text && !o->questions) o->questions = o->limit;
+    if (!eval_has_benchmark(o) && (o->questions || o->details))
+        return ESPL_FAIL(ESPL_USAGE, "--questions and --details belong to --mmlu, --freebaseqa and --choices");
+    if (!o->shared.window) o->shared.window = CLI_DEFAULT_WINDOW;
+    return ESPL_OK;
+}
+
+/* -------------------------------------------------------------- evaluation */
+
 typedef struct evaluation {
     espl_comm *c;
-    const cli_options *o;
+    const cli_eval_options *o;
     espl_tokenizer *t; /* rank 0 */
     espl_model_config config;
     espl_corpus corpus;
-    espl_model *m;
-    espl_masks mask;
+    cli_model model;
     FILE *details; /* rank 0 */
-    cli_results r;
+    cli_eval_results r;
 } evaluation;
 
-/* Seconds per region: the mean over ranks, and the slowest rank. Collective. */
-static void print_regions(espl_comm *c) {
+/* Collective. */
+static espl_status evaluation_read_benchmarks(evaluation *e) {
+    const cli_eval_options *o = e->o;
+    int64_t context = o->context ? o->context : e->config.max_positions;
+    if (context == 0) context = CLI_DEFAULT_WINDOW; /* config.json does not state it */
+    if (o->mmlu) {
+        espl_mmlu_options q = {.dir = o->mmlu,
+                               .split = o->mmlu_split,
+                               .style = o->mmlu_style,
+                               .shots = o->shots,
+                               .context = context,
+                               .questions = o->questions,
+                               .seed = (uint64_t)o->seed};
+        ESPL_TRY(espl_mmlu_read(e->c, e->t, &q, &e->r.mmlu));
+    }
+    if (o->freebaseqa) {
+        espl_freebaseqa_options q = {.path = o->freebaseqa,
+                                     .shots_path = o->freebaseqa_examples,
+                                     .mode = o->freebaseqa_mode,
+                                     .shots = o->shots,
+                                     .max_tokens = FREEBASEQA_TOKENS,
+                                     .context = context,
+                                     .questions = o->questions,
+                                     .seed = (uint64_t)o->seed};
+        ESPL_TRY(espl_freebaseqa_read(e->c, e->t, &q, &e->r.freebaseqa));
+    }
+    if (o->choices) {
+        int64_t start = e->config.bos >= 0 ? e->config.bos : e->config.n_eos ? e->config.eos[0] : 0;
+        espl_choices_options q = {.path = o->choices,
+                                  .context = context,
+                                  .start = (int32_t)start,
+                                  .questions = o->questions,
+                                  .seed = (uint64_t)o->seed};
+        ESPL_TRY(espl_choices_read(e->c, e->t, &q, &e->r.choices));
+    }
+    return ESPL_OK;
+}
+
+/* Collective. */
+static espl_status evaluation_read_inputs(evaluation *e) {
+    const cli_eval_options *o = e->o;
+    espl_status st = ESPL_OK;
+    if (o->details && espl_comm_rank(e->c) == 0) {
+        e->details = fopen(o->details, "w");
+        if (!e->details) st = ESPL_FAIL(ESPL_IO, "%s: %s", o->details, strerror(errno));
+    }
+    ESPL_TRY(espl_comm_agree(e->c, st));
+    ESPL_TRY(cli_tokenizer_open(e->c, o->shared.model, &e->t));
+    ESPL_TRY(espl_comm_agree(e->c, espl_model_config_read(o->shared.model, &e->config)));
+    if (o->text) {
+        ESPL_TRY(espl_corpus_read(e->c, e->t, o->text, &e->corpus));
+        if (e->corpus.n < o->shared.window)
+            return ESPL_FAIL(ESPL_CONFIG,
+                             "%s: %" PRId64 " tokens are fewer than one window of %" PRId64 ": use a smaller --window",
+                             o->text, e->corpus.n, o->shared.window);
+    }
+    return evaluation_read_benchmarks(e);
+}
+
+/* Collective. Opens one model that can do all that was asked for. */
+static espl_status evaluation_open_model(evaluation *e) {
+    const cli_eval_options *o = e->o;
+    espl_model_options mo = {.context = o->text ? o->shared.window : 1, .batch_tokens = o->shared.batch, .slots = 1};
+    if (!eval_has_benchmark(o)) mo.batch_tokens = espl_min_i64(mo.batch_tokens, mo.context);
+    if (o->mmlu) espl_prompts_need(&e->r.mmlu.prompts, &mo);
+    if (o->choices) espl_prompts_need(&e->r.choices.prompts, &mo);
+    if (o->freebaseqa) espl_freebaseqa_need(&e->r.freebaseqa, &e->config, espl_comm_size(e->c), &mo);
+    return cli_model_open(e->c, &o->shared, &mo, &e->model);
+}
+
+/* Collective. */
+static espl_status evaluation_measure_text(evaluation *e) {
+    const cli_eval_options *o = e->o;
+    int64_t window = o->shared.window;
+    double *window_nll;
+    ESPL_INFO("%s: %" PRId64 " tokens of text", o->text, e->corpus.n);
+    if (e->config.max_positions > 0 && window > e->config.max_positions)
+        ESPL_INFO("note: windows of %" PRId64 " tokens, but the model was trained for at most %" PRId64
+                  " (max_position_embeddings)",
+                  window, e->config.max_positions);
+    espl_status st = espl_mem_alloc(&window_nll, e->corpus.n / window, sizeof *window_nll, "window results");
+    ESPL_TRY(espl_comm_agree(e->c, st));
+    st = espl_eval_perplexity(e->c, e->model.m, &e->corpus, window, o->limit, window_nll, &e->r.perplexity);
+    espl_mem_free(&window_nll);
+    if (st == ESPL_OK && !isfinite(e->r.perplexity.perplexity))
+        st = ESPL_FAIL(ESPL_FORMAT,
+                       "%s: its perplexity on %s is not a number: its weights hold NaN or infinity, or overflow",
+                       o->shared.model, o->text);
+    return st;
+}
+
+/* Collective. For --verbose: seconds of each region, the mean over ranks and the slowest rank. */
+static void evaluation_log_regions(espl_comm *c) {
     double *all = NULL;
     int n = espl_comm_size(c);
     if (espl_comm_agree(c, espl_mem_alloc(&all, n, sizeof *all, "timings")) != ESPL_OK) return;
     for (int r = 0; r < ESPL_REGION_COUNT; r++) {
-        double sum = 0, most = 0;
+        double sum = 0, max = 0;
         espl_comm_gather_f64(c, espl_region_seconds((espl_region)r), all);
         for (int i = 0; i < n; i++) {
             sum += all[i];
-            most = fmax(most, all[i]);
+            max = fmax(max, all[i]);
         }
-        ESPL_DEBUG("  %-14s %8.2f s mean, %8.2f s at most", espl_region_label((espl_region)r), sum / n, most);
+        ESPL_DEBUG("  %-14s %8.2f s mean, %8.2f s maximum", espl_region_label((espl_region)r), sum / n, max);
     }
     espl_mem_free(&all);
 }
 
-/* ---------------------------------------------------------------- names */
-
-static espl_status unknown(const char *option, const char *value, const char *known) {
-    return ESPL_FAIL(ESPL_USAGE, "--%s: \"%s\" is not one of %s", option, value, known);
-}
-
-static espl_status style_of(const cli_options *o, espl_mmlu_style *out) {
-    *out = ESPL_MMLU_HENDRYCKS;
-    for (int s = 0; o->mmlu_style && s < ESPL_MMLU_STYLE_COUNT; s++) {
-        *out = (espl_mmlu_style)s;
-        if (strcmp(o->mmlu_style, espl_mmlu_style_name(*out)) == 0) return ESPL_OK;
-    }
-    return o->mmlu_style ? unknown("mmlu-style", o->mmlu_style, "hendrycks, lm-eval") : ESPL_OK;
-}
-
-static espl_status mode_of(const cli_options *o, espl_freebaseqa_mode *out) {
-    *out = ESPL_FREEBASEQA_STANDARD;
-    for (int s = 0; o->freebaseqa_mode && s < ESPL_FREEBASEQA_MODE_COUNT; s++) {
-        *out = (espl_freebaseqa_mode)s;
-        if (strcmp(o->freebaseqa_mode, espl_freebaseqa_mode_name(*out)) == 0) return ESPL_OK;
-    }
-    return o->freebaseqa_mode ? unknown("freebaseqa-mode", o->freebaseqa_mode, "standard, llm-kick") : ESPL_OK;
-}
-
-static espl_status check_options(const cli_options *o) {
-    espl_mmlu_style style;
-    espl_freebaseqa_mode mode;
-    const char *split = o->mmlu_split ? o->mmlu_split : "test";
-    ESPL_TRY(style_of(o, &style));
-    ESPL_TRY(mode_of(o, &mode));
-    if (strcmp(split, "test") != 0 && strcmp(split, "val") != 0 && strcmp(split, "dev") != 0)
-        return unknown("mmlu-split", split, "test, val, dev");
-    bool benchmark = o->mmlu || o->freebaseqa || o->choices;
-    if (!benchmark && !o->text)
-        return ESPL_FAIL(ESPL_USAGE, "eval: nothing to evaluate: one of --text, --mmlu, --freebaseqa, --choices");
-    if (!benchmark && (o->questions || o->details))
-        return ESPL_FAIL(ESPL_USAGE, "--questions and --details belong to --mmlu, --freebaseqa and --choices");
-    return ESPL_OK;
-}
-
-/* -------------------------------------------------------------- reading */
-
-/* Longest prompt in tokens: as asked, else what the model was made for. */
-static int64_t context_of(const evaluation *e) {
-    if (e->o->context) return e->o->context;
-    return e->config.max_positions ? e->config.max_positions : DEFAULT_WINDOW;
-}
-
-static espl_status read_mmlu(evaluation *e) {
-    const cli_options *o = e->o;
-    espl_mmlu_options q = {.dir = o->mmlu,
-                           .split = ESPL_MMLU_SPLIT_TEST,
-                           .shots = o->shots,
-                           .context = context_of(e),
-                           .questions = o->questions,
-                           .seed = (uint64_t)o->seed};
-    if (o->mmlu_split) (void)espl_mmlu_split_parse(o->mmlu_split, &q.split);
-    return style_of(o, &q.style) == ESPL_OK ? espl_mmlu_read(e->c, e->t, &q, &e->r.mmlu) : ESPL_USAGE;
-}
-
-static espl_status read_freebaseqa(evaluation *e) {
-    const cli_options *o = e->o;
-    espl_freebaseqa_options q = {.path = o->freebaseqa,
-                                 .shots_path = o->freebaseqa_examples,
-                                 .shots = o->shots,
-                                 .max_tokens = FREEBASEQA_TOKENS,
-                                 .context = context_of(e),
-                                 .questions = o->questions,
-                                 .seed = (uint64_t)o->seed};
-    return mode_of(o, &q.mode) == ESPL_OK ? espl_freebaseqa_read(e->c, e->t, &q, &e->r.freebaseqa) : ESPL_USAGE;
-}
-
-static espl_status read_choices(evaluation *e) {
-    const cli_options *o = e->o;
-    int64_t start = e->config.bos >= 0 ? e->config.bos : e->config.n_eos ? e->config.eos[0] : 0;
-    espl_choices_options q = {.path = o->choices,
-                              .context = context_of(e),
-                              .start = (int32_t)start,
-                              .questions = o->questions,
-                              .seed = (uint64_t)o->seed};
-    return espl_choices_read(e->c, e->t, &q, &e->r.choices);
-}
-
-static espl_status check_corpus(const evaluation *e) {
-    if (e->corpus.n >= window_of(e->o)) return ESPL_OK;
-    return ESPL_FAIL(ESPL_CONFIG, "%s: %lld tokens are fewer than one window of %lld: use a smaller --window",
-                     e->o->text, (long long)e->corpus.n, (long long)window_of(e->o));
-}
-
-/* Opened first, so that a wrong path is known before hours of work. */
-static espl_status open_details(evaluation *e) {
-    if (!e->o->details || espl_comm_rank(e->c) != 0) return ESPL_OK;
-    e->details = fopen(e->o->details, "w");
-    return e->details ? ESPL_OK : ESPL_FAIL(ESPL_IO, "%s: %s", e->o->details, strerror(errno));
-}
-
-static espl_status read_all(evaluation *e) {
-    const cli_options *o = e->o;
-    ESPL_TRY(espl_comm_agree(e->c, open_details(e)));
-    ESPL_TRY(cli_open_tokenizer(e->c, o->model, &e->t));
-    ESPL_TRY(espl_comm_agree(e->c, espl_model_config_read(o->model, &e->config)));
-    if (o->text) {
-        ESPL_TRY(espl_corpus_read(e->c, e->t, o->text, &e->corpus));
-        ESPL_TRY(check_corpus(e));
-    }
-    if (o->mmlu) ESPL_TRY(read_mmlu(e));
-    if (o->freebaseqa) ESPL_TRY(read_freebaseqa(e));
-    if (o->choices) ESPL_TRY(read_choices(e));
-    return ESPL_OK;
-}
-
-/* ------------------------------------------------------------ measuring */
-
-/* One model for everything that was asked. */
-static espl_status open_model(evaluation *e) {
-    const cli_options *o = e->o;
-    espl_model_options mo = {.context = o->text ? window_of(o) : 1, .batch_tokens = o->batch, .slots = 1};
-    bool benchmark = o->mmlu || o->freebaseqa || o->choices;
-    if (!benchmark && mo.batch_tokens > mo.context) mo.batch_tokens = mo.context;
-    if (o->mmlu) espl_prompts_need(&e->r.mmlu.prompts, &mo);
-    if (o->choices) espl_prompts_need(&e->r.choices.prompts, &mo);
-    if (o->freebaseqa) espl_freebaseqa_need(&e->r.freebaseqa, &e->config, espl_comm_size(e->c), &mo);
-    ESPL_TRY(espl_model_open(e->c, o->model, &mo, &e->m));
-    ESPL_INFO("%s: %d rank(s) x %d thread(s)", o->model, espl_comm_size(e->c), espl_tensor_threads());
-    cli_warn_threads(e->c);
-    return cli_mask_apply(e->c, o, e->m, &e->mask);
-}
-
-static espl_status measure_text(evaluation *e) {
-    double *window_nll;
-    int64_t most = e->corpus.n / window_of(e->o) + 1;
-    ESPL_INFO("%s: %lld tokens of text", e->o->text, (long long)e->corpus.n);
-    if (e->config.max_positions > 0 && window_of(e->o) > e->config.max_positions)
-        ESPL_INFO("note: windows of %lld tokens, but the model was made for at most %lld (max_position_embeddings)",
-                  (long long)window_of(e->o), (long long)e->config.max_positions);
-    ESPL_TRY(espl_comm_agree(e->c, espl_mem_alloc(&window_nll, most, sizeof *window_nll, "window results")));
-    espl_status st = espl_eval_perplexity(e->c, e->m, &e->corpus, window_of(e->o), e->o->limit, window_nll, &e->r.text);
-    espl_mem_free(&window_nll);
-    if (st == ESPL_OK && !isfinite(e->r.text.perplexity))
-        st = ESPL_FAIL(ESPL_FORMAT,
-                       "%s: its perplexity on %s is not a number: its weights hold NaN or infinity, or overflow",
-                       e->o->model, e->o->text);
-    return st;
-}
-
-static espl_status measure_all(evaluation *e) {
-    const cli_options *o = e->o;
-    cli_results *r = &e->r;
-    if (o->text) ESPL_TRY(measure_text(e));
-    if (o->mmlu) ESPL_TRY(espl_eval_mmlu(e->c, e->m, &r->mmlu, &r->mmlu_result));
-    if (o->freebaseqa) ESPL_TRY(espl_eval_freebaseqa(e->c, e->m, &r->freebaseqa, &r->freebaseqa_result));
-    if (o->choices) ESPL_TRY(espl_eval_choices(e->c, e->m, &r->choices, &r->choices_result));
-    print_regions(e->c);
-    return ESPL_OK;
-}
-
-/* ------------------------------------------------------------ reporting */
-
-static espl_status write_details(evaluation *e) {
-    espl_str s = {0};
+/* Rank 0 only. Writes the file of --details. */
+static espl_status evaluation_write_details(evaluation *e) {
+    espl_str lines = {0};
     if (!e->details) return ESPL_OK;
-    if (e->o->mmlu) espl_mmlu_details(&e->r.mmlu, &e->r.mmlu_result, &s);
-    if (e->o->freebaseqa) espl_freebaseqa_details(&e->r.freebaseqa, &e->r.freebaseqa_result, &s);
-    if (e->o->choices) espl_choices_details(&e->r.choices, &e->r.choices_result, &s);
-    espl_status st = espl_str_status(&s);
-    bool written = st == ESPL_OK && fwrite(s.data, 1, (size_t)s.len, e->details) == (size_t)s.len;
-    written = fclose(e->details) == 0 && written;
+    if (e->o->mmlu) espl_mmlu_details(&e->r.mmlu, &e->r.mmlu_result, &lines);
+    if (e->o->freebaseqa) espl_freebaseqa_details(&e->r.freebaseqa, &e->r.freebaseqa_result, &lines);
+    if (e->o->choices) espl_choices_details(&e->r.choices, &e->r.choices_result, &lines);
+    espl_status st = espl_str_status(&lines);
+    bool written = st == ESPL_OK && fwrite(lines.data, 1, (size_t)lines.len, e->details) == (size_t)lines.len;
+    written = fclose(e->details) == 0 && written; /* a full disk may show only here */
     e->details = NULL;
     if (st == ESPL_OK && !written) st = ESPL_FAIL(ESPL_IO, "%s: %s", e->o->details, strerror(errno));
-    espl_str_free(&s);
+    espl_str_free(&lines);
     return st;
 }
 
-static espl_status check_answered(const evaluation *e) {
-    int64_t n = e->r.mmlu_result.unanswered + e->r.choices_result.unanswered;
-    if (n == 0) return ESPL_OK;
+/* Rank 0 only. A model whose logits are not numbers fails, but what was measured is reported first. */
+static espl_status evaluation_report(evaluation *e) {
+    ESPL_TRY(evaluation_write_details(e));
+    ESPL_TRY(cli_eval_print(e->c, e->o, &e->r));
+    int64_t unanswered = e->r.mmlu_result.unanswered + e->r.choices_result.unanswered;
+    if (unanswered == 0) return ESPL_OK;
     return ESPL_FAIL(ESPL_FORMAT,
-                     "%s: its logits are not numbers for %lld questions: its weights hold NaN or infinity, "
-                     "or overflow",
-                     e->o->model, (long long)n);
-}
-
-static espl_status report(evaluation *e) {
-    if (espl_comm_rank(e->c) != 0) return ESPL_OK;
-    ESPL_TRY(write_details(e));
-    ESPL_TRY(cli_print_results(e->c, e->o, &e->r));
-    return check_answered(e);
+                     "%s: its logits are not numbers for %" PRId64 " questions: its weights hold NaN or infinity, or "
+                     "overflow",
+                     e->o->shared.model, unanswered);
 }
 
 static void evaluation_free(evaluation *e) {
     if (e->details) fclose(e->details);
-    espl_model_close(&e->m);
-    espl_masks_free(&e->mask);
+    cli_model_close(&e->model);
     espl_corpus_free(&e->corpus);
     espl_mmlu_free(&e->r.mmlu);
     espl_mmlu_result_free(&e->r.mmlu_result);
@@ -243,16 +303,27 @@ static void evaluation_free(evaluation *e) {
     espl_tokenizer_close(&e->t);
 }
 
-/* --limit counts what there is: tokens of a text or, without one, questions. */
-espl_status cli_eval(espl_comm *c, const cli_options *o) {
-    cli_options meant = *o;
-    evaluation e = {.c = c, .o = &meant};
-    if (!o->text && !o->questions) meant.questions = o->limit;
-    ESPL_TRY(check_options(&meant));
-    espl_status st = read_all(&e);
-    if (st == ESPL_OK) st = open_model(&e);
-    if (st == ESPL_OK) st = measure_all(&e);
-    if (st == ESPL_OK) st = espl_comm_agree(c, report(&e));
+espl_status cli_eval(espl_comm *c, int argc, char **argv) {
+    cli_eval_options o = {.shared.batch = CLI_DEFAULT_BATCH,
+                          .shots = DEFAULT_SHOTS,
+                          .mmlu_split = ESPL_MMLU_SPLIT_TEST,
+                          .mmlu_style = ESPL_MMLU_HENDRYCKS,
+                          .freebaseqa_mode = ESPL_FREEBASEQA_STANDARD};
+    evaluation e = {.c = c, .o = &o};
+    espl_status st;
+    ESPL_TRY(cli_parse(c, &eval_argp, argc, argv, &o, &o.shared));
+    if (o.shared.done) return ESPL_OK;
+    ESPL_TRY(eval_complete_options(&o));
+
+    ESPL_CHECK(st, done, evaluation_read_inputs(&e));
+    ESPL_CHECK(st, done, evaluation_open_model(&e));
+    if (o.text) ESPL_CHECK(st, done, evaluation_measure_text(&e));
+    if (o.mmlu) ESPL_CHECK(st, done, espl_eval_mmlu(c, e.model.m, &e.r.mmlu, &e.r.mmlu_result));
+    if (o.freebaseqa) ESPL_CHECK(st, done, espl_eval_freebaseqa(c, e.model.m, &e.r.freebaseqa, &e.r.freebaseqa_result));
+    if (o.choices) ESPL_CHECK(st, done, espl_eval_choices(c, e.model.m, &e.r.choices, &e.r.choices_result));
+    evaluation_log_regions(c);
+    st = espl_comm_agree(c, espl_comm_rank(c) == 0 ? evaluation_report(&e) : ESPL_OK);
+done:
     evaluation_free(&e);
     return st;
 }

@@ -1,123 +1,185 @@
-#include "espalier/eval/generate.h"
-#include "cli.h"
-
+/* SPDX-License-Identifier: Apache-2.0 */
+/* espalier generate: continues a prompt. The text is shown as it grows, or printed as one JSON object at the end. */
+#include <inttypes.h>
 #include <string.h>
 
-/* What has been shown so far, on rank 0. */
-typedef struct stream {
+#include "commands.h"
+#include "model.h"
+#include "options.h"
+
+#include "espalier/eval/generate.h"
+
+enum { DEFAULT_TOKENS = 128 };
+
+/* ---------------------------------------------------------------- options */
+
+typedef struct generate_options {
+    cli_shared shared;
+    const char *prompt;
+    int64_t max_tokens, seed;
+    espl_sampling sampling;
+} generate_options;
+
+enum { KEY_PROMPT = CLI_KEY_FIRST, KEY_MAX_TOKENS, KEY_TEMPERATURE, KEY_TOP_P, KEY_SEED };
+
+static const struct argp_option generate_argp_options[] = {
+    {NULL, 0, NULL, 0, "Text:", CLI_GROUP_COMMAND},
+    {"prompt", KEY_PROMPT, "TEXT", 0, "text to continue; - is standard input (required)", CLI_GROUP_COMMAND},
+    {"max-tokens", KEY_MAX_TOKENS, "N", 0, "maximum number of tokens to generate (default: 128)", CLI_GROUP_COMMAND},
+    {NULL, 0, NULL, 0, "Sampling:", CLI_GROUP_COMMAND + 1},
+    {"temperature", KEY_TEMPERATURE, "T", 0, "sampling temperature; 0 is greedy (default: 0)", CLI_GROUP_COMMAND + 1},
+    {"top-p", KEY_TOP_P, "P", 0, "sample among the most likely tokens of total probability P (default: 1)",
+     CLI_GROUP_COMMAND + 1},
+    {"seed", KEY_SEED, "N", 0, "seed of the sampling (default: 0)", CLI_GROUP_COMMAND + 1},
+    {0}};
+
+static error_t generate_parse(int key, char *value, struct argp_state *state) {
+    generate_options *o = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        return cli_share(state, &o->shared);
+    case KEY_PROMPT:
+        o->prompt = value;
+        return 0;
+    case KEY_MAX_TOKENS:
+        return cli_take_integer("max-tokens", value, 1, CLI_TOKENS_MAX, &o->max_tokens);
+    case KEY_TEMPERATURE:
+        return cli_take_real("temperature", value, 0, 100, &o->sampling.temperature);
+    case KEY_TOP_P:
+        return cli_take_real("top-p", value, 0, 1, &o->sampling.top_p);
+    case KEY_SEED:
+        return cli_take_integer("seed", value, 0, CLI_COUNT_MAX, &o->seed);
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_child generate_children[] = {{&cli_argp_model, 0, NULL, 0},
+                                                      {&cli_argp_mask, 0, NULL, 0},
+                                                      {&cli_argp_batch, 0, NULL, 0},
+                                                      {&cli_argp_json, 0, NULL, 0},
+                                                      {&cli_argp_output, 0, NULL, 0},
+                                                      {&cli_argp_help, 0, NULL, 0},
+                                                      {0}};
+static const struct argp generate_argp = {.options = generate_argp_options,
+                                          .parser = generate_parse,
+                                          .doc = "Continues a prompt, greedily or by sampling.",
+                                          .children = generate_children};
+
+/* ------------------------------------------------------------------- text */
+
+/* The generated text on rank 0. Ids are decoded from the first one each time: the bytes of a token may depend on the
+ * tokens before it. */
+typedef struct generated_text {
     const espl_tokenizer *t;
-    bool silent;
-    int64_t shown; /* bytes of the decoded text already printed */
-    espl_str text;
-    int32_t *known; /* scratch of decode */
-} stream;
+    bool silent;    /* print nothing while the text grows */
+    espl_str text;  /* decoded so far */
+    int64_t shown;  /* bytes of it already printed */
+    int32_t *known; /* scratch of generated_decode */
+} generated_text;
 
-/* Bytes of the text that will not change when tokens are added: all but a trailing U+FFFD, which may be the first half
- * of a character. */
-static int64_t settled(const espl_str *s) {
-    int64_t n = s->len;
-    while (n >= 3 && memcmp(s->data + n - 3, "\xEF\xBF\xBD", 3) == 0) n -= 3;
-    return n;
-}
-
-static void show(stream *s, int64_t upto) {
-    if (s->silent || upto <= s->shown) return;
-    fwrite(s->text.data + s->shown, 1, (size_t)(upto - s->shown), stdout);
-    fflush(stdout);
-    s->shown = upto;
-}
-
-/* The text of all ids so far. A model's vocabulary may be padded past its tokenizer's: ids without a token stand for
- * nothing, as in Hugging Face's decode(). */
-static espl_status decode(stream *s, const int32_t *ids, int64_t n) {
+/* A model's vocabulary may be padded past its tokenizer's: ids without a token are skipped, as by Hugging Face's
+ * decode(). */
+static espl_status generated_decode(generated_text *g, const int32_t *ids, int64_t n) {
     espl_str bytes = {0};
-    espl_status st = espl_mem_resize(&s->known, n, sizeof *s->known, "generated ids");
-    int64_t known = 0;
-    for (int64_t i = 0; i < n && st == ESPL_OK; i++)
-        if (espl_tokenizer_token_bytes(s->t, ids[i], &bytes) == ESPL_OK) s->known[known++] = ids[i];
+    int64_t n_known = 0;
+    ESPL_TRY(espl_mem_resize(&g->known, n, sizeof *g->known, "generated ids"));
+    for (int64_t i = 0; i < n; i++)
+        if (espl_tokenizer_token_bytes(g->t, ids[i], &bytes) == ESPL_OK) g->known[n_known++] = ids[i];
     espl_str_free(&bytes);
-    s->text.len = 0;
-    ESPL_TRY(st);
-    ESPL_TRY(espl_tokenizer_decode(s->t, s->known, known, true, &s->text));
-    return espl_str_status(&s->text);
+    g->text.len = 0;
+    ESPL_TRY(espl_tokenizer_decode(g->t, g->known, n_known, true, &g->text));
+    return espl_str_status(&g->text);
 }
 
-static bool on_token(void *context, const int32_t *ids, int64_t n) {
-    stream *s = context;
-    if (decode(s, ids, n) == ESPL_OK) show(s, settled(&s->text)); /* a failure is reported at the end */
+static void generated_show(generated_text *g, int64_t end) {
+    if (g->silent || end <= g->shown) return;
+    fwrite(g->text.data + g->shown, 1, (size_t)(end - g->shown), stdout);
+    fflush(stdout);
+    g->shown = end;
+}
+
+/* Called after each token. Holds back a U+FFFD at the end of the text: it may be the first half of a character that the
+ * next token completes. Errors are reported by the last call of generated_decode. */
+static bool generated_on_token(void *context, const int32_t *ids, int64_t n) {
+    static const char replacement[] = "\xEF\xBF\xBD";
+    generated_text *g = context;
+    if (generated_decode(g, ids, n) != ESPL_OK) return true;
+    int64_t end = g->text.len;
+    while (end >= 3 && memcmp(g->text.data + end - 3, replacement, 3) == 0) end -= 3;
+    generated_show(g, end);
     return true;
 }
 
-static void print_json(const cli_options *o, const espl_corpus *prompt, const int32_t *ids, int64_t n, double seconds,
-                       const espl_str *text) {
-    espl_str s = {0};
-    espl_str_puts(&s, "{\"prompt\": ");
-    espl_str_put_json(&s, o->prompt, (int64_t)strlen(o->prompt));
-    espl_str_puts(&s, ", \"text\": ");
-    espl_str_put_json(&s, text->len ? text->data : "", text->len);
-    espl_str_printf(&s, ", \"prompt_tokens\": %lld, \"ids\": [", (long long)prompt->n);
-    for (int64_t i = 0; i < n; i++) espl_str_printf(&s, "%s%d", i ? ", " : "", ids[i]);
-    espl_str_printf(&s, "], \"seconds\": %.3f}\n", seconds);
-    if (espl_str_status(&s) == ESPL_OK) fputs(s.data, stdout);
-    espl_str_free(&s);
+/* Rank 0 only. */
+static espl_status generated_print_json(const generated_text *g, const generate_options *o, int64_t prompt_tokens,
+                                        const int32_t *ids, int64_t n, double seconds) {
+    espl_str out = {0};
+    espl_json_writer w = espl_json_writer_on(&out);
+    espl_json_open_object(&w, NULL, ESPL_JSON_SPACED);
+    espl_json_put_text(&w, "prompt", o->prompt);
+    espl_json_put_bytes(&w, "text", g->text.len ? g->text.data : "", g->text.len);
+    espl_json_put_i64(&w, "prompt_tokens", prompt_tokens);
+    espl_json_open_array(&w, "ids", ESPL_JSON_SPACED);
+    for (int64_t i = 0; i < n; i++) espl_json_put_i64(&w, NULL, ids[i]);
+    espl_json_close(&w);
+    espl_json_put_fixed(&w, "seconds", seconds, 3);
+    espl_json_close(&w);
+    espl_status st = espl_str_status(&out);
+    if (st == ESPL_OK) puts(out.data);
+    espl_str_free(&out);
+    return st;
 }
 
-static espl_status finish(stream *s, const cli_options *o, const espl_corpus *prompt, const int32_t *ids, int64_t n,
-                          double seconds) {
-    ESPL_TRY(decode(s, ids, n));
-    if (o->json) {
-        print_json(o, prompt, ids, n, seconds, &s->text);
+/* ---------------------------------------------------------------- command */
+
+espl_status cli_generate(espl_comm *c, int argc, char **argv) {
+    generate_options o = {
+        .shared.batch = CLI_DEFAULT_BATCH, .max_tokens = DEFAULT_TOKENS, .sampling = {.temperature = 0, .top_p = 1}};
+    espl_tokenizer *t = NULL;
+    espl_corpus prompt = {0};
+    cli_model model = {0};
+    int32_t *ids = NULL;
+    int64_t n = 0;
+    espl_status st;
+    ESPL_TRY(cli_parse(c, &generate_argp, argc, argv, &o, &o.shared));
+    if (o.shared.done) return ESPL_OK;
+    if (!o.shared.model) return ESPL_FAIL(ESPL_USAGE, "generate: --model is required");
+    if (!o.prompt) return ESPL_FAIL(ESPL_USAGE, "generate: --prompt is required");
+
+    generated_text g = {.silent = o.shared.json};
+    ESPL_CHECK(st, done, cli_tokenizer_open(c, o.shared.model, &t));
+    g.t = t;
+    st = strcmp(o.prompt, "-") == 0 ? espl_corpus_read(c, t, "-", &prompt)
+                                    : espl_corpus_encode(c, t, o.prompt, (int64_t)strlen(o.prompt), &prompt);
+    if (st == ESPL_OK && prompt.n == 0)
+        st = ESPL_FAIL(ESPL_USAGE, "--prompt: an empty prompt gives the model nothing to continue");
+    if (st != ESPL_OK) goto done;
+
+    int64_t context = prompt.n + o.max_tokens;
+    espl_model_options mo = {
+        .context = context, .batch_tokens = espl_min_i64(o.shared.batch, context), .slots = 1, .logits_rows = 1};
+    ESPL_CHECK(st, done, cli_model_open(c, &o.shared, &mo, &model));
+    double start = espl_clock_now();
+    ESPL_CHECK(st, done, espl_comm_agree(c, espl_mem_alloc(&ids, o.max_tokens, sizeof *ids, "generated ids")));
+    ESPL_CHECK(st, done,
+               espl_eval_generate(c, model.m, &prompt, o.max_tokens, &o.sampling, (uint64_t)o.seed, generated_on_token,
+                                  &g, ids, &n));
+    if (espl_comm_rank(c) != 0) goto done;
+    double seconds = espl_clock_now() - start;
+    ESPL_CHECK(st, done, generated_decode(&g, ids, n));
+    if (o.shared.json) {
+        ESPL_CHECK(st, done, generated_print_json(&g, &o, prompt.n, ids, n, seconds));
     } else {
-        show(s, s->text.len);
+        generated_show(&g, g.text.len);
         putchar('\n');
     }
-    ESPL_INFO("%lld tokens in %.2f s, prompt of %lld included", (long long)(prompt->n + n), seconds,
-              (long long)prompt->n);
-    return ESPL_OK;
-}
-
-static espl_status generate(espl_comm *c, const cli_options *o, espl_model *m, const espl_tokenizer *t,
-                            const espl_corpus *prompt) {
-    espl_sampling sampling = {.temperature = o->temperature, .top_p = o->top_p};
-    stream s = {.t = t, .silent = o->json};
-    int32_t *ids;
-    int64_t n = 0;
-    double start = espl_clock_now();
-    ESPL_TRY(espl_comm_agree(c, espl_mem_alloc(&ids, o->max_tokens, sizeof *ids, "generated ids")));
-    espl_status st =
-        espl_eval_generate(c, m, prompt, o->max_tokens, &sampling, (uint64_t)o->seed, on_token, &s, ids, &n);
-    if (st == ESPL_OK && espl_comm_rank(c) == 0) st = finish(&s, o, prompt, ids, n, espl_clock_now() - start);
+    ESPL_INFO("%" PRId64 " tokens in %.2f s, prompt of %" PRId64 " included", prompt.n + n, seconds, prompt.n);
+done:
     espl_mem_free(&ids);
-    espl_str_free(&s.text);
-    espl_mem_free(&s.known);
-    return st;
-}
-
-static espl_status with_prompt(espl_comm *c, const cli_options *o, const espl_tokenizer *t, const espl_corpus *prompt) {
-    espl_model *m;
-    espl_masks mask;
-    if (prompt->n == 0) return ESPL_FAIL(ESPL_USAGE, "--prompt: an empty prompt gives the model nothing to continue");
-    espl_model_options mo = {
-        .context = prompt->n + o->max_tokens, .batch_tokens = o->batch, .slots = 1, .logits_rows = 1};
-    if (mo.batch_tokens > mo.context) mo.batch_tokens = mo.context;
-    ESPL_TRY(espl_model_open(c, o->model, &mo, &m));
-    cli_warn_threads(c);
-    espl_status st = cli_mask_apply(c, o, m, &mask);
-    if (st == ESPL_OK) st = generate(c, o, m, t, prompt);
-    espl_model_close(&m);
-    espl_masks_free(&mask);
-    return st;
-}
-
-espl_status cli_generate(espl_comm *c, const cli_options *o) {
-    espl_tokenizer *t;
-    espl_corpus prompt = {0};
-    bool in = strcmp(o->prompt, "-") == 0;
-    espl_status st = cli_open_tokenizer(c, o->model, &t);
-    if (st == ESPL_OK)
-        st = in ? espl_corpus_read(c, t, "-", &prompt)
-                : espl_corpus_encode(c, t, o->prompt, (int64_t)strlen(o->prompt), &prompt);
-    if (st == ESPL_OK) st = with_prompt(c, o, t, &prompt);
+    espl_str_free(&g.text);
+    espl_mem_free(&g.known);
+    cli_model_close(&model);
     espl_corpus_free(&prompt);
     espl_tokenizer_close(&t);
     return st;

@@ -1,147 +1,227 @@
-#include "cli.h"
+/* SPDX-License-Identifier: Apache-2.0 */
+/* espalier inspect: what a model is, and what each rank of a run would hold of it. Reads headers only, on rank 0. */
+#include <inttypes.h>
 
-/* Everything inspect prints, gathered first. */
-typedef struct view {
-    const cli_options *o;
+#include "commands.h"
+#include "options.h"
+
+#include "espalier/model/model.h"
+#include "espalier/model/shape.h"
+
+/* ---------------------------------------------------------------- options */
+
+typedef struct inspect_options {
+    cli_shared shared;
+    int64_t ranks;
+} inspect_options;
+
+enum { KEY_RANKS = CLI_KEY_FIRST };
+
+static const struct argp_option inspect_argp_options[] = {
+    {NULL, 0, NULL, 0, "Plan:", CLI_GROUP_MODEL}, /* with --window and --batch */
+    {"ranks", KEY_RANKS, "N", 0, "show the layer-to-rank map for N ranks (default: 1)", CLI_GROUP_MODEL},
+    {0}};
+
+static error_t inspect_parse(int key, char *value, struct argp_state *state) {
+    inspect_options *o = state->input;
+    if (key == ARGP_KEY_INIT) return cli_share(state, &o->shared);
+    if (key == KEY_RANKS) return cli_take_integer("ranks", value, 1, CLI_RANKS_MAX, &o->ranks);
+    return ARGP_ERR_UNKNOWN;
+}
+
+static const struct argp_child inspect_children[] = {{&cli_argp_window, 0, NULL, 0}, {&cli_argp_batch, 0, NULL, 0},
+                                                     {&cli_argp_json, 0, NULL, 0},   {&cli_argp_output, 0, NULL, 0},
+                                                     {&cli_argp_help, 0, NULL, 0},   {0}};
+static const struct argp inspect_argp = {
+    .options = inspect_argp_options,
+    .parser = inspect_parse,
+    .args_doc = "MODEL_DIR",
+    .doc = "Shows architecture and parameters of a model, and layers, work and memory of each rank.",
+    .children = inspect_children};
+
+/* -------------------------------------------------------------- gathering */
+
+/* Everything that is printed. */
+typedef struct inspection {
+    const inspect_options *o;
     espl_model_config config;
     espl_model_options options;
     espl_range *slices; /* [o->ranks] */
     int64_t dtype_tensors[ESPL_DTYPE_COUNT], dtype_bytes[ESPL_DTYPE_COUNT];
-    int64_t bytes_per_weight;
-} view;
+    int64_t bytes_per_weight;                         /* of the widest dtype: an upper bound for mixed directories */
+    int64_t parameters, without_embeddings, prunable; /* the last: weights of the decoder layers' linears */
+} inspection;
 
-static espl_status read_dtypes(view *v) {
+static espl_status inspection_read(inspection *v) {
+    const char *dir = v->o->shared.operand;
     espl_weights *w;
-    ESPL_TRY(espl_weights_open(v->o->positional, &w));
+    ESPL_TRY(espl_model_config_read(dir, &v->config));
+    ESPL_TRY(espl_weights_open(dir, &w));
+    v->bytes_per_weight = 2; /* the narrowest supported dtype */
     for (int64_t i = 0; i < espl_weights_count(w); i++) {
         const espl_tensor_info *t = espl_weights_at(w, i);
         v->dtype_tensors[t->dtype]++;
         v->dtype_bytes[t->dtype] += t->bytes;
+        if (t->bytes > 0) v->bytes_per_weight = espl_max_i64(v->bytes_per_weight, (int64_t)espl_dtype_size(t->dtype));
     }
     espl_weights_close(&w);
-    v->bytes_per_weight = 2;
-    for (int d = 0; d < ESPL_DTYPE_COUNT; d++)
-        if (v->dtype_bytes[d] > 0 && (int64_t)espl_dtype_size((espl_dtype)d) > v->bytes_per_weight)
-            v->bytes_per_weight = (int64_t)espl_dtype_size((espl_dtype)d);
-    return ESPL_OK;
-}
 
-static espl_status gather(view *v) {
-    ESPL_TRY(espl_model_config_read(v->o->positional, &v->config));
-    ESPL_TRY(read_dtypes(v));
-    v->options.context = v->o->window ? v->o->window : 2048;
-    v->options.batch_tokens = v->o->batch < v->options.context ? v->o->batch : v->options.context;
-    v->options.slots = 1;
+    int64_t tables = v->config.tied ? 1 : 2; /* embedding and head */
+    v->parameters = espl_model_parameters(&v->config);
+    v->without_embeddings = v->parameters - tables * espl_model_embedding_parameters(&v->config);
+    v->prunable = v->config.layers * espl_model_layer_linear_weights(&v->config);
+
+    int64_t context = v->o->shared.window ? v->o->shared.window : CLI_DEFAULT_WINDOW;
+    v->options =
+        (espl_model_options){.context = context, .batch_tokens = espl_min_i64(v->o->shared.batch, context), .slots = 1};
     ESPL_TRY(espl_mem_alloc(&v->slices, v->o->ranks, sizeof *v->slices, "slices"));
-    return espl_model_partition(&v->config, v->options.context, (int)v->o->ranks, v->slices);
+    return espl_model_partition(&v->config, context, (int)v->o->ranks, v->slices);
 }
 
-static espl_model_memory memory_of(const view *v, int64_t rank) {
+static espl_model_memory inspection_memory(const inspection *v, int64_t rank) {
     return espl_model_memory_of(&v->config, &v->options, v->slices[rank], espl_tensor_threads(), v->bytes_per_weight);
 }
 
-static int64_t total_of(const espl_model_memory *m) {
-    return m->weights + m->activations + m->kv_cache + m->workspace + m->tables + m->libraries;
-}
-
-/* Share of the forward pass's FLOPs that a rank computes. */
-static double share_of(const view *v, int64_t rank) {
-    double all = espl_model_head_flops(&v->config), mine = 0;
+/* Fraction of the forward pass's FLOPs that a rank computes. The last rank also computes the head. */
+static double inspection_work(const inspection *v, int64_t rank) {
+    double head = espl_model_head_flops(&v->config), all = head, mine = 0;
     for (int64_t i = 0; i < v->config.layers; i++) {
-        double f = espl_model_layer_flops(&v->config, i, v->options.context);
-        all += f;
-        if (i >= v->slices[rank].first && i < v->slices[rank].last) mine += f;
+        double layer = espl_model_layer_flops(&v->config, i, v->options.context);
+        all += layer;
+        if (i >= v->slices[rank].first && i < v->slices[rank].last) mine += layer;
     }
-    if (rank == v->o->ranks - 1) mine += espl_model_head_flops(&v->config);
+    if (rank == v->o->ranks - 1) mine += head;
     return mine / all;
 }
 
-static const char *rope_name(const espl_model_config *c) {
-    static const char *const names[] = {"default", "linear", "llama3"};
-    return names[c->rope_type];
+/* --------------------------------------------------------------- printing */
+
+static const char *rope_type_name(espl_rope_type type) {
+    static const char *const names[] = {
+        [ESPL_ROPE_DEFAULT] = "default", [ESPL_ROPE_LINEAR] = "linear", [ESPL_ROPE_LLAMA3] = "llama3"};
+    return names[type];
 }
 
-static void print_architecture(const view *v) {
+/* Formats "123.4 MiB" into buf [32] and returns it. */
+static const char *format_bytes(int64_t bytes, char *buf) {
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double v = (double)bytes;
+    int u = 0;
+    for (; v >= 1024 && u < 4; u++) v /= 1024;
+    snprintf(buf, 32, u ? "%.1f %s" : "%.0f %s", v, units[u]);
+    return buf;
+}
+
+static void inspection_print_model(const inspection *v) {
     const espl_model_config *c = &v->config;
-    int64_t all = espl_model_parameters(c), embedding = espl_model_embedding_parameters(c) * (c->tied ? 1 : 2);
-    int64_t prunable = c->layers * espl_model_layer_linear_weights(c);
-    printf("%s: %s, %lld layers, hidden %lld, ffn %lld, %lld heads (%lld kv) of %lld, vocabulary %lld%s\n",
-           v->o->positional, espl_family_name(c->family), (long long)c->layers, (long long)c->hidden, (long long)c->ffn,
-           (long long)c->heads, (long long)c->kv_heads, (long long)c->head_dim, (long long)c->vocab,
-           c->tied ? ", tied head" : "");
-    printf("RoPE: %s, theta %g; sliding window: ", rope_name(c), c->rope_theta);
-    printf(c->window ? "%lld\n" : "none\n", (long long)c->window);
-    printf("parameters: %lld, without embeddings %lld, in prunable linears %lld (%.1f %%)\n", (long long)all,
-           (long long)(all - embedding), (long long)prunable, 100 * (double)prunable / (double)all);
+    printf("%s: %s, %" PRId64 " layers, hidden %" PRId64 ", ffn %" PRId64 ", %" PRId64 " heads (%" PRId64
+           " kv) of %" PRId64 ", vocabulary %" PRId64 "%s\n",
+           v->o->shared.operand, espl_family_name(c->family), c->layers, c->hidden, c->ffn, c->heads, c->kv_heads,
+           c->head_dim, c->vocab, c->tied ? ", tied head" : "");
+    printf("RoPE: %s, theta %g; sliding window: ", rope_type_name(c->rope_type), c->rope_theta);
+    if (c->window)
+        printf("%" PRId64 "\n", c->window);
+    else
+        printf("none\n");
+    printf("parameters: %" PRId64 ", without embeddings %" PRId64 ", in prunable linears %" PRId64 " (%.1f %%)\n",
+           v->parameters, v->without_embeddings, v->prunable, 100 * (double)v->prunable / (double)v->parameters);
     for (int d = 0; d < ESPL_DTYPE_COUNT; d++) {
         char b[32];
         if (v->dtype_tensors[d])
-            printf("stored: %lld tensors in %s, %s\n", (long long)v->dtype_tensors[d], espl_dtype_name((espl_dtype)d),
-                   cli_bytes(v->dtype_bytes[d], b));
+            printf("stored: %" PRId64 " tensors in %s, %s\n", v->dtype_tensors[d], espl_dtype_name((espl_dtype)d),
+                   format_bytes(v->dtype_bytes[d], b));
     }
 }
 
-static void print_ranks(const view *v) {
-    printf("\nper rank, window %lld, micro-batch %lld, %d thread(s):\n", (long long)v->options.context,
-           (long long)v->options.batch_tokens, espl_tensor_threads());
+static void inspection_print_ranks(const inspection *v) {
+    printf("\nper rank, window %" PRId64 ", micro-batch %" PRId64 ", %d thread(s):\n", v->options.context,
+           v->options.batch_tokens, espl_tensor_threads());
     printf("%5s %12s %7s %11s %11s %11s %11s %11s %11s\n", "rank", "layers", "work", "weights", "activations",
            "KV cache", "scratch", "libraries", "total");
     for (int64_t r = 0; r < v->o->ranks; r++) {
-        espl_model_memory m = memory_of(v, r);
+        espl_model_memory m = inspection_memory(v, r);
+        int64_t scratch = m.workspace + m.tables;
+        int64_t total = m.weights + m.activations + m.kv_cache + scratch + m.libraries;
         char layers[48], b[6][32];
-        snprintf(layers, sizeof layers, "%lld-%lld%s", (long long)v->slices[r].first, (long long)v->slices[r].last - 1,
+        snprintf(layers, sizeof layers, "%" PRId64 "-%" PRId64 "%s", v->slices[r].first, v->slices[r].last - 1,
                  r == v->o->ranks - 1 ? "+head" : "");
-        printf("%5lld %12s %6.1f%% %11s %11s %11s %11s %11s %11s\n", (long long)r, layers, 100 * share_of(v, r),
-               cli_bytes(m.weights, b[0]), cli_bytes(m.activations, b[1]), cli_bytes(m.kv_cache, b[2]),
-               cli_bytes(m.workspace + m.tables, b[3]), cli_bytes(m.libraries, b[4]), cli_bytes(total_of(&m), b[5]));
+        printf("%5" PRId64 " %12s %6.1f%% %11s %11s %11s %11s %11s %11s\n", r, layers, 100 * inspection_work(v, r),
+               format_bytes(m.weights, b[0]), format_bytes(m.activations, b[1]), format_bytes(m.kv_cache, b[2]),
+               format_bytes(scratch, b[3]), format_bytes(m.libraries, b[4]), format_bytes(total, b[5]));
     }
 }
 
-static void json_ranks(const view *v) {
-    for (int64_t r = 0; r < v->o->ranks; r++) {
-        espl_model_memory m = memory_of(v, r);
-        printf(
-            "%s{\"rank\": %lld, \"first_layer\": %lld, \"last_layer\": %lld, \"work\": %.6f, \"weight_bytes\": %lld, "
-            "\"activation_bytes\": %lld, \"kv_cache_bytes\": %lld, \"workspace_bytes\": %lld, \"table_bytes\": %lld, "
-            "\"library_bytes\": %lld}",
-            r ? ", " : "", (long long)r, (long long)v->slices[r].first, (long long)v->slices[r].last - 1,
-            share_of(v, r), (long long)m.weights, (long long)m.activations, (long long)m.kv_cache,
-            (long long)m.workspace, (long long)m.tables, (long long)m.libraries);
-    }
-}
-
-static void print_json(const view *v) {
+static espl_status inspection_print_json(const inspection *v) {
     const espl_model_config *c = &v->config;
-    int64_t all = espl_model_parameters(c), embedding = espl_model_embedding_parameters(c) * (c->tied ? 1 : 2);
-    printf("{\"model_type\": \"%s\", \"layers\": %lld, \"hidden\": %lld, \"ffn\": %lld, \"heads\": %lld, "
-           "\"kv_heads\": %lld, \"head_dim\": %lld, \"vocab\": %lld, \"tied\": %s, \"rope_type\": \"%s\", "
-           "\"rope_theta\": %.10g, \"sliding_window\": %lld, ",
-           espl_family_name(c->family), (long long)c->layers, (long long)c->hidden, (long long)c->ffn,
-           (long long)c->heads, (long long)c->kv_heads, (long long)c->head_dim, (long long)c->vocab,
-           c->tied ? "true" : "false", rope_name(c), c->rope_theta, (long long)c->window);
-    printf("\"parameters\": %lld, \"parameters_without_embeddings\": %lld, \"prunable_weights\": %lld, \"dtypes\": {",
-           (long long)all, (long long)(all - embedding), (long long)(c->layers * espl_model_layer_linear_weights(c)));
-    for (int d = 0, n = 0; d < ESPL_DTYPE_COUNT; d++)
-        if (v->dtype_tensors[d])
-            printf("%s\"%s\": %lld", n++ ? ", " : "", espl_dtype_name((espl_dtype)d), (long long)v->dtype_bytes[d]);
-    printf("}, \"window\": %lld, \"threads\": %d, \"ranks\": [", (long long)v->options.context, espl_tensor_threads());
-    json_ranks(v);
-    puts("]}");
+    espl_str out = {0};
+    espl_json_writer w = espl_json_writer_on(&out);
+    espl_json_open_object(&w, NULL, ESPL_JSON_SPACED);
+    espl_json_put_text(&w, "model_type", espl_family_name(c->family));
+    espl_json_put_i64(&w, "layers", c->layers);
+    espl_json_put_i64(&w, "hidden", c->hidden);
+    espl_json_put_i64(&w, "ffn", c->ffn);
+    espl_json_put_i64(&w, "heads", c->heads);
+    espl_json_put_i64(&w, "kv_heads", c->kv_heads);
+    espl_json_put_i64(&w, "head_dim", c->head_dim);
+    espl_json_put_i64(&w, "vocab", c->vocab);
+    espl_json_put_bool(&w, "tied", c->tied);
+    espl_json_put_text(&w, "rope_type", rope_type_name(c->rope_type));
+    espl_json_put_rounded(&w, "rope_theta", c->rope_theta, 10);
+    espl_json_put_i64(&w, "sliding_window", c->window);
+    espl_json_put_i64(&w, "parameters", v->parameters);
+    espl_json_put_i64(&w, "parameters_without_embeddings", v->without_embeddings);
+    espl_json_put_i64(&w, "prunable_weights", v->prunable);
+    espl_json_open_object(&w, "dtypes", ESPL_JSON_SPACED); /* bytes of each */
+    for (int d = 0; d < ESPL_DTYPE_COUNT; d++)
+        if (v->dtype_tensors[d]) espl_json_put_i64(&w, espl_dtype_name((espl_dtype)d), v->dtype_bytes[d]);
+    espl_json_close(&w);
+    espl_json_put_i64(&w, "window", v->options.context);
+    espl_json_put_i64(&w, "threads", espl_tensor_threads());
+    espl_json_open_array(&w, "ranks", ESPL_JSON_SPACED);
+    for (int64_t r = 0; r < v->o->ranks; r++) {
+        espl_model_memory m = inspection_memory(v, r);
+        espl_json_open_object(&w, NULL, ESPL_JSON_SPACED);
+        espl_json_put_i64(&w, "rank", r);
+        espl_json_put_i64(&w, "first_layer", v->slices[r].first);
+        espl_json_put_i64(&w, "last_layer", v->slices[r].last - 1);
+        espl_json_put_fixed(&w, "work", inspection_work(v, r), 6);
+        espl_json_put_i64(&w, "weight_bytes", m.weights);
+        espl_json_put_i64(&w, "activation_bytes", m.activations);
+        espl_json_put_i64(&w, "kv_cache_bytes", m.kv_cache);
+        espl_json_put_i64(&w, "workspace_bytes", m.workspace);
+        espl_json_put_i64(&w, "table_bytes", m.tables);
+        espl_json_put_i64(&w, "library_bytes", m.libraries);
+        espl_json_close(&w);
+    }
+    espl_json_close(&w);
+    espl_json_close(&w);
+    espl_status st = espl_str_status(&out);
+    if (st == ESPL_OK) puts(out.data);
+    espl_str_free(&out);
+    return st;
 }
 
-static espl_status inspect(const cli_options *o) {
-    view v = {.o = o, .config = {.bos = -1}};
-    espl_status st = gather(&v);
-    if (st == ESPL_OK && o->json) print_json(&v);
-    if (st == ESPL_OK && !o->json) {
-        print_architecture(&v);
-        print_ranks(&v);
+/* Rank 0 only. */
+static espl_status inspect(const inspect_options *o) {
+    inspection v = {.o = o};
+    espl_status st;
+    ESPL_CHECK(st, done, inspection_read(&v));
+    if (o->shared.json) {
+        st = inspection_print_json(&v);
+        goto done;
     }
+    inspection_print_model(&v);
+    inspection_print_ranks(&v);
+done:
     espl_mem_free(&v.slices);
     espl_model_config_free(&v.config);
     return st;
 }
 
-espl_status cli_inspect(espl_comm *c, const cli_options *o) {
-    return espl_comm_agree(c, espl_comm_rank(c) == 0 ? inspect(o) : ESPL_OK);
+espl_status cli_inspect(espl_comm *c, int argc, char **argv) {
+    inspect_options o = {.shared.batch = CLI_DEFAULT_BATCH, .ranks = 1};
+    ESPL_TRY(cli_parse(c, &inspect_argp, argc, argv, &o, &o.shared));
+    if (o.shared.done) return ESPL_OK;
+    if (!o.shared.operand) return ESPL_FAIL(ESPL_USAGE, "inspect: MODEL_DIR is missing");
+    return espl_comm_agree(c, espl_comm_rank(c) == 0 ? inspect(&o) : ESPL_OK);
 }

@@ -1,43 +1,119 @@
-#include "cli.h"
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The program: finds the command, runs it, and turns its status into a message and an exit code.
+ *
+ * Nothing below main() may call exit(): MPI must be ended by every rank, or mpirun takes the job for crashed.
+ */
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
 
-/* What was asked: *command is still NULL when a bare --help or --version is all there was. */
-static espl_status start(espl_comm *c, int argc, char **argv, const cli_command **command, cli_options *o) {
-    bool version = false;
-    ESPL_TRY(cli_parse(argc, argv, command, o, &version));
-    espl_log_init(o->quiet ? ESPL_LOG_QUIET : o->verbose ? ESPL_LOG_DEBUG : ESPL_LOG_INFO, espl_comm_rank(c));
-    espl_tensor_blas_init();
-    if (espl_comm_rank(c) != 0) return ESPL_OK;
-    if (version) cli_print_version();
-    if (o->help) cli_print_help(*command);
-    return ESPL_OK;
+#include "commands.h"
+#include "options.h"
+
+#include "espalier/tensor/workspace.h"
+
+/* X(name, operand, summary) */
+#define COMMAND_LIST(X)                                                                                                \
+    X(eval, "", "measure a model: perplexity of a text, MMLU, FreebaseQA, multiple choice")                            \
+    X(generate, "", "continue a prompt")                                                                               \
+    X(inspect, " MODEL_DIR", "show architecture, parameters, layer-to-rank map and memory of a model")                 \
+    X(prune, " CONFIG.json", "prune a model: profile, ask the agent, prune, judge, keep or roll back")                 \
+    X(score, "", "print the log-probability of every token of standard input, as JSON Lines")                          \
+    X(sweep, " SWEEP.json", "run a grid of pruning jobs, one after another or as an array of Slurm jobs")              \
+    X(tokenize, "", "turn standard input into token ids, one per line, or back")
+
+static const struct {
+    const char *name;
+    espl_status (*run)(espl_comm *c, int argc, char **argv);
+} commands[] = {
+#define X(name, operand, summary) {#name, cli_##name},
+    COMMAND_LIST(X)
+#undef X
+};
+enum { COMMANDS = sizeof commands / sizeof *commands };
+
+/* ----------------------------------------------------- the program's options */
+
+typedef struct program_options {
+    cli_shared shared;
+    const char *command; /* NULL: none given */
+    int at;              /* its place in argv */
+} program_options;
+
+static const struct argp_option program_argp_options[] = {{NULL, 0, NULL, 0, "Commands:", CLI_GROUP_COMMAND},
+#define X(name, operand, summary) {#name operand, 0, NULL, OPTION_DOC | OPTION_NO_USAGE, summary, CLI_GROUP_COMMAND},
+                                                          COMMAND_LIST(X)
+#undef X
+                                                              {0}};
+
+static error_t program_parse(int key, char *value, struct argp_state *state) {
+    program_options *o = state->input;
+    if (key == ARGP_KEY_INIT) return cli_share(state, &o->shared);
+    if (key != ARGP_KEY_ARG) return ARGP_ERR_UNKNOWN;
+    o->command = value;
+    o->at = state->next - 1;
+    state->next = state->argc; /* the rest is the command's */
+    return 0;
 }
 
-static int report(espl_comm *c, espl_status st) {
-    if (st == ESPL_OK) return 0;
-    if (espl_comm_rank(c) == 0) fprintf(stderr, "espalier: %s\n", espl_base_error_text());
-    espl_log(ESPL_LOG_DEBUG, "(%s, at %s)", espl_status_text(st), espl_base_error_place());
-    if (st == ESPL_USAGE && espl_comm_rank(c) == 0) fputs("Try 'espalier --help'.\n", stderr);
-    return espl_status_exit_code(st);
+static const struct argp_child program_children[] = {{&cli_argp_help, 0, NULL, 0}, {0}};
+static const struct argp program_argp = {
+    .options = program_argp_options,
+    .parser = program_parse,
+    .args_doc = "COMMAND [ARGUMENT...]",
+    .doc = "Compresses large language models by agent-guided adaptive pruning.\v"
+           "'espalier COMMAND --help' describes a command. To run on N ranks: mpirun -n N espalier COMMAND ...\n"
+           "Threads per rank: OMP_NUM_THREADS. With one rank on several cores: mpirun --bind-to none.\n\n"
+           "Exit codes: 0 done, 1 run failed, 2 wrong usage or configuration, 69 agent unreachable, 74 input/output "
+           "error, 75 stopped early with a valid checkpoint.",
+    .children = program_children};
+
+/* --------------------------------------------------------------- the program */
+
+/* Before MPI starts, occupies the numbers of standard streams that the caller has closed: MPI's own files would get
+ * them, and results would be written there. Reading from the descriptors taken here, or writing to them, fails. */
+static void hold_standard_streams(void) {
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0) return;
 }
 
-/* What is left in stdio's buffer must reach the disk before success is claimed. */
-static espl_status flush_output(void) {
-    if (fflush(stdout) != 0 || ferror(stdout))
-        return ESPL_FAIL(ESPL_IO, "standard output: the results could not be written");
-    return ESPL_OK;
+/* Collective. `name` [size] receives how messages call the command: "espalier eval". */
+static espl_status run_command(espl_comm *c, int argc, char **argv, char *name, size_t size) {
+    program_options o = {0};
+    ESPL_TRY(cli_parse(c, &program_argp, argc, argv, &o, &o.shared));
+    if (o.shared.done) return ESPL_OK;
+    if (!o.command) return ESPL_FAIL(ESPL_USAGE, "a command is missing");
+    for (int i = 0; i < COMMANDS; i++)
+        if (strcmp(o.command, commands[i].name) == 0) {
+            snprintf(name, size, "espalier %s", commands[i].name);
+            argv[o.at] = name; /* argp calls the command by its argv[0] */
+            espl_tensor_blas_init();
+            return commands[i].run(c, argc - o.at, argv + o.at);
+        }
+    return ESPL_FAIL(ESPL_USAGE, "unknown command \"%s\"", o.command);
 }
 
 int main(int argc, char **argv) {
+    static char program[] = "espalier"; /* the same in all messages, whatever path it was started by */
     espl_comm *c;
-    cli_options o;
-    const cli_command *command = NULL;
-    cli_hold_streams();
+    char name[64] = "espalier";
+    hold_standard_streams();
     espl_status st = espl_comm_create(&argc, &argv, &c);
     if (!c) return espl_status_exit_code(st);
-    if (st == ESPL_OK) st = start(c, argc, argv, &command, &o);
-    if (st == ESPL_OK && command && !o.help) st = command->run(c, &o);
-    st = espl_comm_agree(c, st == ESPL_OK ? flush_output() : st);
-    int code = report(c, st);
+    if (argc > 0) argv[0] = program;
+    if (st == ESPL_OK) st = run_command(c, argc, argv, name, sizeof name);
+    /* Success is claimed only when what is left in stdio's buffer has reached the file. */
+    if (st == ESPL_OK && (fflush(stdout) != 0 || ferror(stdout)))
+        st = ESPL_FAIL(ESPL_IO, "standard output: the results could not be written");
+    st = espl_comm_agree(c, st);
+
+    const char *text = espl_base_error_text();
+    if (st != ESPL_OK && *text && espl_comm_rank(c) == 0) { /* no text: argp has printed the message */
+        fprintf(stderr, "espalier: %s\n", text);
+        espl_log(ESPL_LOG_DEBUG, "(%s, at %s)", espl_status_text(st), espl_base_error_place());
+        if (st == ESPL_USAGE) fprintf(stderr, "Try '%s --help' for more information.\n", name);
+    }
     espl_comm_destroy(&c);
-    return code;
+    return espl_status_exit_code(st);
 }

@@ -1,46 +1,116 @@
-/* espalier prune: the configuration, read by rank 0 and shared, and what is to be done with it. */
-#include "cli.h"
+/* SPDX-License-Identifier: Apache-2.0 */
+/* espalier prune: reads the configuration on rank 0, shares it, and runs, plans or prints it. */
+#include "commands.h"
+#include "options.h"
 
 #include "espalier/config/config.h"
 #include "espalier/run/job.h"
 
-static espl_status check_options(const cli_options *o) {
-    if (o->plan_ranks && !o->dry_run)
+typedef struct prune_options {
+    cli_shared shared;
+    bool resume, dry_run, print_config, print_schema;
+    int64_t ranks; /* to plan for; 0: those that are running */
+} prune_options;
+
+enum { KEY_RESUME = CLI_KEY_FIRST, KEY_DRY_RUN, KEY_RANKS, KEY_PRINT_CONFIG, KEY_PRINT_SCHEMA };
+
+static const struct argp_option prune_argp_options[] = {
+    {NULL, 0, NULL, 0, "Configuration:", CLI_GROUP_COMMAND}, /* with --set */
+    {"print-config", KEY_PRINT_CONFIG, NULL, 0,
+     "print the effective configuration with every option's meaning, and end; without CONFIG.json: the defaults",
+     CLI_GROUP_COMMAND},
+    {"print-schema", KEY_PRINT_SCHEMA, NULL, 0, "print a JSON Schema of configuration files, and end",
+     CLI_GROUP_COMMAND},
+    {NULL, 0, NULL, 0, "Run:", CLI_GROUP_COMMAND + 1},
+    {"resume", KEY_RESUME, NULL, 0, "continue from the newest complete checkpoint of run.dir; without one, start anew",
+     CLI_GROUP_COMMAND + 1},
+    {"dry-run", KEY_DRY_RUN, NULL, 0,
+     "check everything, print layer-to-rank map, memory and time per iteration, and end", CLI_GROUP_COMMAND + 1},
+    {"ranks", KEY_RANKS, "N", 0, "with --dry-run: plan for N ranks (default: those running)", CLI_GROUP_COMMAND + 1},
+    {0}};
+
+static error_t prune_parse(int key, char *value, struct argp_state *state) {
+    prune_options *o = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        return cli_share(state, &o->shared);
+    case KEY_RESUME:
+        o->resume = true;
+        return 0;
+    case KEY_DRY_RUN:
+        o->dry_run = true;
+        return 0;
+    case KEY_RANKS:
+        return cli_take_integer("ranks", value, 1, CLI_RANKS_MAX, &o->ranks);
+    case KEY_PRINT_CONFIG:
+        o->print_config = true;
+        return 0;
+    case KEY_PRINT_SCHEMA:
+        o->print_schema = true;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_child prune_children[] = {
+    {&cli_argp_set, 0, NULL, 0}, {&cli_argp_output, 0, NULL, 0}, {&cli_argp_help, 0, NULL, 0}, {0}};
+static const struct argp prune_argp = {
+    .options = prune_argp_options,
+    .parser = prune_parse,
+    .args_doc = "CONFIG.json",
+    .doc = "Prunes a model: profiles it, asks the agent where to cut, prunes, judges, and keeps the step or rolls it "
+           "back, until the target is reached.\vCONFIG.json is JSON with comments; - is standard input. The run "
+           "directory receives checkpoints, events and summary.json (docs/run.md).",
+    .children = prune_children};
+
+static espl_status prune_check_options(const prune_options *o) {
+    if (o->print_config && o->print_schema)
+        return ESPL_FAIL(ESPL_USAGE, "--print-config and --print-schema exclude each other");
+    if (!o->shared.operand && !o->print_config && !o->print_schema)
+        return ESPL_FAIL(ESPL_USAGE, "prune: CONFIG.json is missing");
+    if (o->ranks && !o->dry_run)
         return ESPL_FAIL(ESPL_USAGE, "--ranks belongs to --dry-run: mpirun -n sets the number of ranks of a run");
     if (o->resume && o->dry_run) return ESPL_FAIL(ESPL_USAGE, "--resume and --dry-run exclude each other");
     return ESPL_OK;
 }
 
-/* File and --set over the defaults. What is only printed may be incomplete. */
-static espl_status read_config(const cli_options *o, espl_config *config) {
-    if (o->positional) ESPL_TRY(espl_config_read(o->positional, config));
-    for (int i = 0; i < o->set.n; i++) ESPL_TRY(espl_config_set(o->set.values[i], config));
-    if (o->print_config) return ESPL_OK;
+/* Rank 0 only. The file and --set over the defaults. A configuration that is only printed may be incomplete. */
+static espl_status prune_read_config(const prune_options *o, espl_config *config) {
+    if (o->shared.operand) ESPL_TRY(espl_config_read(o->shared.operand, config));
+    for (int i = 0; i < o->shared.n_set; i++) ESPL_TRY(espl_config_set(o->shared.set[i], config));
+    if (o->print_config || o->print_schema) return ESPL_OK;
     ESPL_TRY(espl_config_check(config));
     return espl_config_check_files(config);
 }
 
-static espl_status print_config(const espl_config *config) {
+/* Rank 0 only. */
+static espl_status prune_print(const prune_options *o, const espl_config *config) {
     espl_str text = {0};
-    espl_status st = espl_config_print(config, ESPL_CONFIG_COMMENTED, &text);
+    espl_status st =
+        o->print_schema ? espl_config_print_schema(&text) : espl_config_print(config, ESPL_CONFIG_COMMENTED, &text);
     if (st == ESPL_OK) fwrite(text.data, 1, (size_t)text.len, stdout);
     espl_str_free(&text);
     return st;
 }
 
-static espl_status prune(espl_comm *c, const cli_options *o, espl_config *config) {
-    bool root = espl_comm_rank(c) == 0;
-    ESPL_TRY(espl_comm_agree(c, root ? read_config(o, config) : ESPL_OK));
-    if (o->print_config) return espl_comm_agree(c, root ? print_config(config) : ESPL_OK);
-    ESPL_TRY(espl_config_broadcast(c, config));
-    return o->dry_run ? espl_run_dry(c, config, o->plan_ranks) : espl_run_prune(c, config, o->resume);
-}
-
-espl_status cli_prune(espl_comm *c, const cli_options *o) {
+espl_status cli_prune(espl_comm *c, int argc, char **argv) {
+    prune_options o = {0};
     espl_config config;
-    ESPL_TRY(check_options(o));
+    bool root = espl_comm_rank(c) == 0;
+    ESPL_TRY(cli_parse(c, &prune_argp, argc, argv, &o, &o.shared));
+    if (o.shared.done) return ESPL_OK;
+    ESPL_TRY(prune_check_options(&o));
     ESPL_TRY(espl_comm_agree(c, espl_config_init(&config)));
-    espl_status st = prune(c, o, &config);
+    espl_status st;
+    ESPL_CHECK(st, done, espl_comm_agree(c, root ? prune_read_config(&o, &config) : ESPL_OK));
+    if (o.print_config || o.print_schema) {
+        st = espl_comm_agree(c, root ? prune_print(&o, &config) : ESPL_OK);
+        goto done;
+    }
+    ESPL_CHECK(st, done, espl_config_broadcast(c, &config));
+    st = o.dry_run ? espl_run_dry(c, &config, o.ranks) : espl_run_prune(c, &config, o.resume);
+done:
     espl_config_free(&config);
     return st;
 }

@@ -1,72 +1,93 @@
-#include "cli.h"
+/* SPDX-License-Identifier: Apache-2.0 */
+/* espalier score: the log-probability of every token of standard input, one JSON line each. */
+#include "commands.h"
+#include "model.h"
+#include "options.h"
 
-#include <math.h>
+#include "espalier/eval/perplexity.h"
 
-static espl_status print_line(const espl_tokenizer *t, int32_t id, double logprob, espl_str *text, espl_str *line) {
-    text->len = line->len = 0;
-    ESPL_TRY(espl_tokenizer_token_bytes(t, id, text));
-    espl_str_printf(line, "{\"id\": %d, \"text\": ", id);
-    espl_str_put_json(line, text->len ? text->data : "", text->len);
-    if (isfinite(logprob))
-        espl_str_printf(line, ", \"logprob\": %.9g}\n", logprob);
-    else
-        espl_str_puts(line, ", \"logprob\": null}\n");
-    ESPL_TRY(espl_str_status(line));
-    fputs(line->data, stdout);
+enum { LOGPROB_DIGITS = 9 }; /* a float needs 9 to be told from its neighbours */
+
+static const struct argp_option score_argp_options[] = {{0}};
+
+static error_t score_parse(int key, char *value, struct argp_state *state) {
+    (void)value;
+    return key == ARGP_KEY_INIT ? cli_share(state, state->input) : ARGP_ERR_UNKNOWN;
+}
+
+static const struct argp_child score_children[] = {{&cli_argp_model, 0, NULL, 0},
+                                                   {&cli_argp_mask, 0, NULL, 0},
+                                                   {&cli_argp_window, 0, NULL, 0},
+                                                   {&cli_argp_batch, 0, NULL, 0},
+                                                   {&cli_argp_output, 0, NULL, 0},
+                                                   {&cli_argp_help, 0, NULL, 0},
+                                                   {0}};
+static const struct argp score_argp = {
+    .options = score_argp_options,
+    .parser = score_parse,
+    .doc = "Prints the log-probability of every token of standard input, given the tokens before it in its window.\v"
+           "One JSON object per token: {\"id\": ..., \"text\": ..., \"logprob\": ...}. The first token of a window "
+           "has nothing before it: its logprob is null.",
+    .children = score_children};
+
+/* Tokens per window: --window, else the model's maximum context, but no more than the text has. */
+static espl_status score_choose_window(const cli_shared *o, const espl_corpus *corpus, int64_t *window) {
+    espl_model_config config;
+    ESPL_TRY(espl_model_config_read(o->model, &config));
+    *window = o->window ? o->window : config.max_positions ? config.max_positions : CLI_DEFAULT_WINDOW;
+    *window = espl_min_i64(*window, espl_max_i64(corpus->n, 2));
+    espl_model_config_free(&config);
     return ESPL_OK;
 }
 
-static espl_status print_all(const espl_tokenizer *t, const espl_corpus *corpus, const double *logprob) {
+/* Rank 0 only. */
+static espl_status score_print(const espl_tokenizer *t, const espl_corpus *corpus, const double *logprob) {
     espl_str text = {0}, line = {0};
     espl_status st = ESPL_OK;
-    for (int64_t i = 0; i < corpus->n && st == ESPL_OK; i++)
-        st = print_line(t, corpus->ids[i], logprob[i], &text, &line);
+    for (int64_t i = 0; i < corpus->n; i++) {
+        text.len = line.len = 0;
+        ESPL_CHECK(st, done, espl_tokenizer_token_bytes(t, corpus->ids[i], &text));
+        espl_json_writer w = espl_json_writer_on(&line);
+        espl_json_open_object(&w, NULL, ESPL_JSON_SPACED);
+        espl_json_put_i64(&w, "id", corpus->ids[i]);
+        espl_json_put_bytes(&w, "text", text.len ? text.data : "", text.len);
+        espl_json_put_rounded(&w, "logprob", logprob[i], LOGPROB_DIGITS);
+        espl_json_close(&w);
+        espl_str_puts(&line, "\n");
+        ESPL_CHECK(st, done, espl_str_status(&line));
+        fputs(line.data, stdout);
+    }
+done:
     espl_str_free(&text);
     espl_str_free(&line);
     return st;
 }
 
-static espl_status score(espl_comm *c, const espl_tokenizer *t, espl_model *m, const espl_corpus *corpus,
-                         int64_t window) {
-    double *logprob;
-    ESPL_TRY(espl_comm_agree(c, espl_mem_alloc(&logprob, corpus->n, sizeof *logprob, "log-probabilities")));
-    espl_status st = espl_eval_logprobs(c, m, corpus, window, "score", logprob);
-    if (st == ESPL_OK && espl_comm_rank(c) == 0) st = print_all(t, corpus, logprob);
-    espl_mem_free(&logprob);
-    return st;
-}
-
-/* Longest context: --window, else what the model was made for; no more than there are tokens. */
-static espl_status choose_window(const cli_options *o, const espl_corpus *corpus, int64_t *window) {
-    espl_model_config config;
-    ESPL_TRY(espl_model_config_read(o->model, &config));
-    *window = o->window ? o->window : config.max_positions ? config.max_positions : 2048;
-    if (*window > corpus->n) *window = corpus->n < 2 ? 2 : corpus->n;
-    espl_model_config_free(&config);
-    return ESPL_OK;
-}
-
-static espl_status with_corpus(espl_comm *c, const cli_options *o, const espl_tokenizer *t, const espl_corpus *corpus) {
-    int64_t window = 0;
-    espl_model *m;
-    espl_masks mask;
-    if (corpus->n == 0) return ESPL_OK; /* no tokens, no lines */
-    ESPL_TRY(espl_comm_agree(c, choose_window(o, corpus, &window)));
-    espl_model_options mo = {.context = window, .batch_tokens = o->batch < window ? o->batch : window, .slots = 1};
-    ESPL_TRY(espl_model_open(c, o->model, &mo, &m));
-    espl_status st = cli_mask_apply(c, o, m, &mask);
-    if (st == ESPL_OK) st = score(c, t, m, corpus, window);
-    espl_model_close(&m);
-    espl_masks_free(&mask);
-    return st;
-}
-
-espl_status cli_score(espl_comm *c, const cli_options *o) {
-    espl_tokenizer *t;
+espl_status cli_score(espl_comm *c, int argc, char **argv) {
+    cli_shared o = {.batch = CLI_DEFAULT_BATCH};
+    espl_tokenizer *t = NULL;
     espl_corpus corpus = {0};
-    espl_status st = cli_open_tokenizer(c, o->model, &t);
-    if (st == ESPL_OK) st = espl_corpus_read(c, t, "-", &corpus);
-    if (st == ESPL_OK) st = with_corpus(c, o, t, &corpus);
+    cli_model model = {0};
+    double *logprob = NULL;
+    int64_t window = 0;
+    espl_status st;
+    ESPL_TRY(cli_parse(c, &score_argp, argc, argv, &o, &o));
+    if (o.done) return ESPL_OK;
+    if (!o.model) return ESPL_FAIL(ESPL_USAGE, "score: --model is required");
+
+    ESPL_CHECK(st, done, cli_tokenizer_open(c, o.model, &t));
+    ESPL_CHECK(st, done, espl_corpus_read(c, t, "-", &corpus));
+    if (corpus.n == 0) goto done; /* no tokens, no lines */
+    ESPL_CHECK(st, done, espl_comm_agree(c, score_choose_window(&o, &corpus, &window)));
+    espl_model_options mo = {.context = window, .batch_tokens = espl_min_i64(o.batch, window), .slots = 1};
+    ESPL_CHECK(st, done, cli_model_open(c, &o, &mo, &model));
+    st = espl_mem_alloc(&logprob, corpus.n, sizeof *logprob, "log-probabilities");
+    ESPL_CHECK(st, done, espl_comm_agree(c, st));
+    ESPL_CHECK(st, done, espl_eval_logprobs(c, model.m, &corpus, window, "score", logprob));
+    if (espl_comm_rank(c) == 0) st = score_print(t, &corpus, logprob);
+done:
+    espl_mem_free(&logprob);
+    cli_model_close(&model);
     espl_corpus_free(&corpus);
     espl_tokenizer_close(&t);
     return st;

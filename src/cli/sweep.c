@@ -1,30 +1,85 @@
-/* espalier sweep: a grid of runs, listed, run, or handed to Slurm. */
-#include "cli.h"
+/* SPDX-License-Identifier: Apache-2.0 */
+/* espalier sweep: reads a grid of runs on rank 0 and lists it, hands it to Slurm, or runs it. */
+#include <inttypes.h>
 
-#include <string.h>
+#include "commands.h"
+#include "options.h"
 
 #include "espalier/config/config.h"
 #include "espalier/sweep.h"
 
-static espl_status check_options(const cli_options *o) {
+typedef struct sweep_options {
+    cli_shared shared;
+    bool list, slurm, print_config;
+    int64_t only; /* number of a run, from 1; 0: all */
+} sweep_options;
+
+enum { KEY_LIST = CLI_KEY_FIRST, KEY_ONLY, KEY_SLURM, KEY_PRINT_CONFIG };
+
+static const struct argp_option sweep_argp_options[] = {
+    {NULL, 0, NULL, 0, "Configuration:", CLI_GROUP_COMMAND}, /* with --set */
+    {"print-config", KEY_PRINT_CONFIG, NULL, 0,
+     "print the effective configuration of run --only with every option's meaning, and end", CLI_GROUP_COMMAND},
+    {NULL, 0, NULL, 0, "Runs:", CLI_GROUP_COMMAND + 1},
+    {"list", KEY_LIST, NULL, 0, "print the runs with their numbers and states, and end", CLI_GROUP_COMMAND + 1},
+    {"only", KEY_ONLY, "N", 0, "only run N of --list", CLI_GROUP_COMMAND + 1},
+    {"slurm", KEY_SLURM, NULL, 0, "print the sbatch command that submits the unfinished runs, and end",
+     CLI_GROUP_COMMAND + 1},
+    {0}};
+
+static error_t sweep_parse(int key, char *value, struct argp_state *state) {
+    sweep_options *o = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        return cli_share(state, &o->shared);
+    case KEY_LIST:
+        o->list = true;
+        return 0;
+    case KEY_ONLY:
+        return cli_take_integer("only", value, 1, ESPL_SWEEP_MAX, &o->only);
+    case KEY_SLURM:
+        o->slurm = true;
+        return 0;
+    case KEY_PRINT_CONFIG:
+        o->print_config = true;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_child sweep_children[] = {
+    {&cli_argp_set, 0, NULL, 0}, {&cli_argp_output, 0, NULL, 0}, {&cli_argp_help, 0, NULL, 0}, {0}};
+static const struct argp sweep_argp = {
+    .options = sweep_argp_options,
+    .parser = sweep_parse,
+    .args_doc = "SWEEP.json",
+    .doc = "Runs a grid of pruning jobs, one after another, or as an array of Slurm jobs.\vSWEEP.json is JSON with "
+           "comments; - is standard input (docs/sweep.md). The same command continues an interrupted sweep.",
+    .children = sweep_children};
+
+static espl_status sweep_check_options(const sweep_options *o) {
+    if (!o->shared.operand) return ESPL_FAIL(ESPL_USAGE, "sweep: SWEEP.json is missing");
     if (o->list + o->slurm + o->print_config > 1)
         return ESPL_FAIL(ESPL_USAGE, "--list, --slurm and --print-config exclude each other");
     if (o->only && (o->list || o->slurm)) return ESPL_FAIL(ESPL_USAGE, "--only belongs to a run, or to --print-config");
     if (o->print_config && !o->only) return ESPL_FAIL(ESPL_USAGE, "--print-config needs --only: whose configuration?");
-    return o->positional ? ESPL_OK : ESPL_FAIL(ESPL_USAGE, "sweep: SWEEP.json is missing");
+    return ESPL_OK;
 }
 
-static espl_status open_sweep(const cli_options *o, espl_sweep **s) {
-    ESPL_TRY(espl_sweep_read(o->positional, s));
-    for (int i = 0; i < o->set.n; i++) ESPL_TRY(espl_sweep_set(*s, o->set.values[i]));
+/* Rank 0 only. *s is the caller's even after a failure. */
+static espl_status sweep_open(const sweep_options *o, espl_sweep **s) {
+    ESPL_TRY(espl_sweep_read(o->shared.operand, s));
+    for (int i = 0; i < o->shared.n_set; i++) ESPL_TRY(espl_sweep_set(*s, o->shared.set[i]));
     if (o->only > espl_sweep_count(*s))
-        return ESPL_FAIL(ESPL_USAGE, "--only %lld: there are %lld runs", (long long)o->only,
-                         (long long)espl_sweep_count(*s));
+        return ESPL_FAIL(ESPL_USAGE, "--only %" PRId64 ": there are %" PRId64 " runs", o->only, espl_sweep_count(*s));
     return espl_sweep_check(*s);
 }
 
-/* A word as the shell takes it: in single quotes. */
-static void put_quoted(espl_str *s, const char *word) {
+/* --------------------------------------------------------------- printing */
+
+/* Appends a word in single quotes, as the shell takes it. */
+static void shell_put_quoted(espl_str *s, const char *word) {
     espl_str_puts(s, "'");
     for (const char *p = word; *p; p++)
         if (*p == '\'')
@@ -34,52 +89,65 @@ static void put_quoted(espl_str *s, const char *word) {
     espl_str_puts(s, "'");
 }
 
-/* The command that submits what is still to be done. */
-static espl_status put_submission(const espl_sweep *s, const cli_options *o, espl_str *out) {
+/* --slurm: the command that submits the unfinished runs. */
+static espl_status sweep_put_submission(const espl_sweep *s, const sweep_options *o, espl_str *out) {
     espl_str numbers = {0};
-    espl_status st = espl_sweep_unfinished(s, &numbers);
-    if (st == ESPL_OK && numbers.len == 0) {
-        ESPL_INFO("%s: nothing to submit, every run is finished", o->positional);
-    } else if (st == ESPL_OK) {
-        espl_str_printf(out, "sbatch --array=%s jobs/sweep.sbatch ", numbers.data);
-        put_quoted(out, o->positional);
-        for (int i = 0; i < o->set.n; i++) {
-            espl_str_puts(out, " --set ");
-            put_quoted(out, o->set.values[i]);
-        }
-        espl_str_puts(out, "\n");
+    espl_status st;
+    ESPL_CHECK(st, done, espl_sweep_unfinished(s, &numbers));
+    if (numbers.len == 0) {
+        ESPL_INFO("%s: nothing to submit, every run is finished", o->shared.operand);
+        goto done;
     }
+    espl_str_printf(out, "sbatch --array=%s jobs/sweep.sbatch ", numbers.data);
+    shell_put_quoted(out, o->shared.operand);
+    for (int i = 0; i < o->shared.n_set; i++) {
+        espl_str_puts(out, " --set ");
+        shell_put_quoted(out, o->shared.set[i]);
+    }
+    espl_str_puts(out, "\n");
+    st = espl_str_status(out);
+done:
     espl_str_free(&numbers);
-    return out->failed ? espl_str_status(out) : st;
+    return st;
 }
 
-static espl_status put_config(const espl_sweep *s, const cli_options *o, espl_str *out) {
+/* --print-config: the configuration of one run. */
+static espl_status sweep_put_config(const espl_sweep *s, const sweep_options *o, espl_str *out) {
     espl_config config;
+    espl_status st;
     ESPL_TRY(espl_config_init(&config));
-    espl_status st = espl_sweep_config(s, o->only - 1, &config);
-    if (st == ESPL_OK) st = espl_config_print(&config, ESPL_CONFIG_COMMENTED, out);
+    ESPL_CHECK(st, done, espl_sweep_config(s, o->only - 1, &config));
+    st = espl_config_print(&config, ESPL_CONFIG_COMMENTED, out);
+done:
     espl_config_free(&config);
     return st;
 }
 
 /* Rank 0 only. */
-static espl_status show(const espl_sweep *s, const cli_options *o) {
+static espl_status sweep_print(const espl_sweep *s, const sweep_options *o) {
     espl_str text = {0};
     espl_status st = o->list    ? espl_sweep_list(s, &text)
-                     : o->slurm ? put_submission(s, o, &text)
-                                : put_config(s, o, &text);
+                     : o->slurm ? sweep_put_submission(s, o, &text)
+                                : sweep_put_config(s, o, &text);
     if (st == ESPL_OK && text.len > 0) fwrite(text.data, 1, (size_t)text.len, stdout);
     espl_str_free(&text);
     return st;
 }
 
-espl_status cli_sweep(espl_comm *c, const cli_options *o) {
+espl_status cli_sweep(espl_comm *c, int argc, char **argv) {
+    sweep_options o = {0};
     espl_sweep *s = NULL;
-    bool root = espl_comm_rank(c) == 0, shown = o->list || o->slurm || o->print_config;
-    ESPL_TRY(check_options(o));
-    espl_status st = espl_comm_agree(c, root ? open_sweep(o, &s) : ESPL_OK);
-    if (st == ESPL_OK && shown) st = espl_comm_agree(c, root ? show(s, o) : ESPL_OK);
-    if (st == ESPL_OK && !shown) st = espl_sweep_run(c, s, o->only - 1);
+    bool root = espl_comm_rank(c) == 0;
+    espl_status st;
+    ESPL_TRY(cli_parse(c, &sweep_argp, argc, argv, &o, &o.shared));
+    if (o.shared.done) return ESPL_OK;
+    ESPL_TRY(sweep_check_options(&o));
+    ESPL_CHECK(st, done, espl_comm_agree(c, root ? sweep_open(&o, &s) : ESPL_OK));
+    if (o.list || o.slurm || o.print_config)
+        st = espl_comm_agree(c, root ? sweep_print(s, &o) : ESPL_OK);
+    else
+        st = espl_sweep_run(c, s, o.only - 1);
+done:
     if (s) espl_sweep_free(&s);
     return st;
 }

@@ -1,72 +1,117 @@
-#include "cli.h"
-
+/* SPDX-License-Identifier: Apache-2.0 */
+/* espalier tokenize: standard input as token ids, one per line, or ids as text. Rank 0 does all of it. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-static espl_status encode(const espl_tokenizer *t, const cli_options *o, const char *text, int64_t len) {
+#include "commands.h"
+#include "options.h"
+
+#include "espalier/tokenizer.h"
+
+enum { INPUT_BYTES_MAX = INT32_MAX }; /* bound of the memory for a text and its ids */
+
+typedef struct tokenize_options {
+    cli_shared shared;
+    bool decode, no_special;
+} tokenize_options;
+
+enum { KEY_DECODE = CLI_KEY_FIRST, KEY_NO_SPECIAL };
+
+static const struct argp_option tokenize_argp_options[] = {
+    {NULL, 0, NULL, 0, "Tokens:", CLI_GROUP_COMMAND},
+    {"decode", KEY_DECODE, NULL, 0, "turn ids into text instead", CLI_GROUP_COMMAND},
+    {"no-special", KEY_NO_SPECIAL, NULL, 0, "encoding: add no special tokens; decoding: leave them out",
+     CLI_GROUP_COMMAND},
+    {0}};
+
+static error_t tokenize_parse(int key, char *value, struct argp_state *state) {
+    tokenize_options *o = state->input;
+    (void)value;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        return cli_share(state, &o->shared);
+    case KEY_DECODE:
+        o->decode = true;
+        return 0;
+    case KEY_NO_SPECIAL:
+        o->no_special = true;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_child tokenize_children[] = {
+    {&cli_argp_model, 0, NULL, 0}, {&cli_argp_output, 0, NULL, 0}, {&cli_argp_help, 0, NULL, 0}, {0}};
+static const struct argp tokenize_argp = {.options = tokenize_argp_options,
+                                          .parser = tokenize_parse,
+                                          .doc = "Turns standard input into token ids, one per line, or back.",
+                                          .children = tokenize_children};
+
+static espl_status tokens_print_encoded(const espl_tokenizer *t, const char *text, int64_t len, bool special) {
     espl_ids ids = {0};
-    espl_status st = espl_tokenizer_encode(t, text, len, !o->no_special, &ids);
-    for (int64_t i = 0; i < ids.len && st == ESPL_OK; i++) printf("%d\n", ids.data[i]);
+    espl_status st = espl_tokenizer_encode(t, text, len, special, &ids);
+    for (int64_t i = 0; st == ESPL_OK && i < ids.len; i++) printf("%d\n", ids.data[i]);
     espl_ids_free(&ids);
     return st;
 }
 
-/* White-space separated ids. *at moves behind the id; *found is false at the end of the text. */
-static espl_status next_id(const char **at, int32_t *id, bool *found) {
-    const char *p = *at;
-    while (*p == ' ' || *p == '\n' || *p == '\t' || *p == '\r') p++;
-    *found = *p != '\0';
-    if (!*found) return ESPL_OK;
-    char *end;
-    errno = 0;
-    long v = strtol(p, &end, 10);
-    if (end == p || errno || v < 0 || v > INT32_MAX)
-        return ESPL_FAIL(ESPL_FORMAT, "standard input: expected token ids, found \"%.*s\"",
-                         (int)(strcspn(p, "\n") < 20 ? strcspn(p, "\n") : 20), p);
-    *id = (int32_t)v;
-    *at = end;
-    return ESPL_OK;
-}
-
-static espl_status read_ids(const char *text, espl_ids *ids) {
-    for (bool found = true;;) {
-        int32_t id = 0;
-        ESPL_TRY(next_id(&text, &id, &found));
-        if (!found) return ESPL_OK;
+/* Reads ids separated by white space. */
+static espl_status tokens_parse_ids(const char *text, espl_ids *ids) {
+    static const char blanks[] = " \n\t\r";
+    enum { QUOTED_MAX = 20 }; /* bytes of a wrong line in the message */
+    for (const char *p = text + strspn(text, blanks); *p; p += strspn(p, blanks)) {
+        char *end;
+        errno = 0;
+        long id = strtol(p, &end, 10);
+        if (end == p || errno || id < 0 || id > INT32_MAX)
+            return ESPL_FAIL(ESPL_FORMAT, "standard input: expected token ids, found \"%.*s\"",
+                             (int)espl_min_i64((int64_t)strcspn(p, "\n"), QUOTED_MAX), p);
         if (ids->len == ids->cap) {
             int64_t cap = ids->cap ? ids->cap * 2 : 256;
             ESPL_TRY(espl_mem_resize(&ids->data, cap, sizeof *ids->data, "token ids"));
             ids->cap = cap;
         }
-        ids->data[ids->len++] = id;
+        ids->data[ids->len++] = (int32_t)id;
+        p = end;
     }
+    return ESPL_OK;
 }
 
-static espl_status decode(const espl_tokenizer *t, const cli_options *o, const char *text) {
+static espl_status tokens_print_decoded(const espl_tokenizer *t, const char *text, bool skip_special) {
     espl_ids ids = {0};
     espl_str out = {0};
-    espl_status st = read_ids(text, &ids);
-    if (st == ESPL_OK) st = espl_tokenizer_decode(t, ids.data, ids.len, o->no_special, &out);
-    if (st == ESPL_OK) st = espl_str_status(&out);
-    if (st == ESPL_OK && out.len) fwrite(out.data, 1, (size_t)out.len, stdout);
+    espl_status st;
+    ESPL_CHECK(st, done, tokens_parse_ids(text, &ids));
+    ESPL_CHECK(st, done, espl_tokenizer_decode(t, ids.data, ids.len, skip_special, &out));
+    ESPL_CHECK(st, done, espl_str_status(&out));
+    if (out.len > 0) fwrite(out.data, 1, (size_t)out.len, stdout);
+done:
     espl_ids_free(&ids);
     espl_str_free(&out);
     return st;
 }
 
-static espl_status convert(const cli_options *o) {
+/* Rank 0 only. */
+static espl_status tokenize(const tokenize_options *o) {
     espl_tokenizer *t;
-    char *text;
+    char *text = NULL;
     int64_t len;
-    ESPL_TRY(espl_tokenizer_open(o->model, &t));
-    espl_status st = espl_file_read("-", INT32_MAX, &text, &len);
-    if (st == ESPL_OK) st = o->decode ? decode(t, o, text) : encode(t, o, text, len);
+    espl_status st;
+    ESPL_TRY(espl_tokenizer_open(o->shared.model, &t));
+    ESPL_CHECK(st, done, espl_file_read("-", INPUT_BYTES_MAX, &text, &len));
+    st = o->decode ? tokens_print_decoded(t, text, o->no_special) : tokens_print_encoded(t, text, len, !o->no_special);
+done:
     espl_mem_free(&text);
     espl_tokenizer_close(&t);
     return st;
 }
 
-espl_status cli_tokenize(espl_comm *c, const cli_options *o) {
-    return espl_comm_agree(c, espl_comm_rank(c) == 0 ? convert(o) : ESPL_OK);
+espl_status cli_tokenize(espl_comm *c, int argc, char **argv) {
+    tokenize_options o = {0};
+    ESPL_TRY(cli_parse(c, &tokenize_argp, argc, argv, &o, &o.shared));
+    if (o.shared.done) return ESPL_OK;
+    if (!o.shared.model) return ESPL_FAIL(ESPL_USAGE, "tokenize: --model is required");
+    return espl_comm_agree(c, espl_comm_rank(c) == 0 ? tokenize(&o) : ESPL_OK);
 }

@@ -81,7 +81,15 @@ r = json.load(sys.stdin)
 assert r["windows"] == 2 and r["tokens"] == 256 and r["perplexity"] > 1 and r["perplexity_stderr"] > 0, r' && ok || bad "eval --json"
 "$espalier" --version | grep -q '^OpenBLAS: ' && ok || bad "--version"
 "$espalier" --help | grep -q 'Exit codes' && ok || bad "--help"
-"$espalier" eval --help | grep -q -- '--window TOKENS' && ok || bad "eval --help"
+for command in eval generate inspect prune score sweep tokenize; do
+  "$espalier" --help | grep -q "^  $command " && ok || bad "--help does not list $command"
+  "$espalier" $command --help >"$dir/one" 2>"$dir/err" && [ ! -s "$dir/err" ] &&
+    grep -q "^Usage: espalier $command " "$dir/one" && ok || bad "$command --help: $(cat "$dir/err")"
+  "$espalier" $command --usage | grep -q -- '\[--quiet\]' && ok || bad "$command --usage"
+done
+ranks 3 "$espalier" tokenize --help | cmp -s - "$dir/one" && ok || bad "three ranks print the help once"
+ranks 2 "$espalier" sweep --version | grep -c '^espalier ' | grep -qx 1 && ok || bad "two ranks print the version once"
+"$espalier" eval --help | grep -q -- '--window=TOKENS' && ok || bad "eval --help"
 "$espalier" generate --model "$m" --prompt - --max-tokens 1 --quiet <"$dir/input" >/dev/null && ok || bad "prompt from stdin"
 "$espalier" score --model "$m" --quiet </dev/null && ok || bad "score of nothing"
 
@@ -115,11 +123,12 @@ grep -q '^  all questions (micro average) .* / 3$' "$dir/knowledge_sample.1" && 
 # --- errors: usage and configuration
 refuses 2 'a command is missing' 2
 refuses 2 'unknown command "prun"' 2 prun
-refuses 2 'unknown option --windw' 2 eval --windw 3
+refuses 2 "unrecognized option '--windw'" 2 eval --windw 3
 refuses 2 '--model is required' 2 eval --text x
 refuses 2 '--window: "1" is not an integer from 2' 1 eval --model "$m" --text x --window 1
 refuses 2 '--window: "9x" is not an integer' 1 eval --model "$m" --text x --window 9x
-refuses 2 '--seed needs a value' 1 generate --model "$m" --prompt x --seed
+refuses 2 "option '--json' doesn't allow an argument" 3 eval --json=yes
+refuses 2 "option '--seed' requires an argument" 1 generate --model "$m" --prompt x --seed
 refuses 2 'unexpected argument "y"' 1 inspect "$m" y
 refuses 2 'use at most 4' 5 eval --model "$m" --text "$dir/input" --window 128
 refuses 2 'use at most 4' 1 inspect "$m" --ranks 5

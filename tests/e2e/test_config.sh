@@ -39,12 +39,32 @@ for config in "$configs"/*.json; do fixed "${config##*/}" "$config"; done
 ranks 3 "$espalier" prune "$dir/changed" --print-config | cmp -s - "$dir/changed" && ok || bad "three ranks print once"
 "$espalier" prune - --print-config <"$dir/changed" | cmp -s - "$dir/changed" && ok || bad "standard input"
 
+# --- the JSON Schema: it names every key of the shipped configurations, and their values are what it allows
+ranks 2 "$espalier" prune --print-schema >"$dir/schema.json" && python3 - "$dir" "$configs"/*.json <<'PY' && ok || bad "--print-schema"
+import json, re, sys
+directory, configs = sys.argv[1], sys.argv[2:]
+schema = json.load(open(directory + "/schema.json", encoding="utf-8"))
+assert schema["$schema"].startswith("https://json-schema.org/") and schema["additionalProperties"] is False
+TYPES = {"string": str, "integer": int, "number": (int, float), "boolean": bool}
+COMMENT = re.compile(r'("(?:\\.|[^"\\])*")|//[^\n]*|/\*.*?\*/', re.S)
+for path in [directory + "/defaults", *configs]:
+    text = COMMENT.sub(lambda m: m[1] or "", open(path, encoding="utf-8").read())
+    for section, options in json.loads(re.sub(r",(\s*})", r"\1", text)).items():
+        for key, value in options.items():
+            rule = schema["properties"][section]["properties"][key]
+            where = f"{path}: {section}.{key}: {value!r}, {rule}"
+            assert rule["description"] and isinstance(value, TYPES[rule["type"]]), where
+            assert value in rule.get("enum", [value]), where
+            assert rule.get("minimum", value) <= value <= rule.get("maximum", value), where
+PY
+
 # --- errors
 refuses 2 'CONFIG.json is missing' 2
 refuses 2 '--ranks belongs to --dry-run' 2 "$dir/defaults" --ranks 3
+refuses 2 '--print-config and --print-schema exclude' 2 --print-config --print-schema
 refuses 2 '--resume and --dry-run exclude' 2 "$dir/defaults" --resume --dry-run
 refuses 2 '--ranks: "0" is not an integer' 1 "$dir/defaults" --ranks 0
-refuses 2 'unknown option --model' 1 "$dir/defaults" --model x
+refuses 2 "unrecognized option '--model'" 1 "$dir/defaults" --model x
 refuses 74 'nowhere.json' 3 "$dir/nowhere.json"
 refuses 2 'model.path is missing' 2 "$dir/defaults"
 refuses 2 'prune.target is 0.9, but no linear' 2 "$configs/sapling.json" --set prune.target=0.9
