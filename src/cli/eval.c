@@ -212,17 +212,6 @@ static espl_status evaluation_read_inputs(evaluation *e) {
     return evaluation_read_benchmarks(e);
 }
 
-/* Collective. Opens one model that can do all that was asked for. */
-static espl_status evaluation_open_model(evaluation *e) {
-    const cli_eval_options *o = e->o;
-    espl_model_options mo = {.context = o->text ? o->shared.window : 1, .batch_tokens = o->shared.batch, .slots = 1};
-    if (!eval_has_benchmark(o)) mo.batch_tokens = espl_min_i64(mo.batch_tokens, mo.context);
-    if (o->mmlu) espl_prompts_need(&e->r.mmlu.prompts, &mo);
-    if (o->choices) espl_prompts_need(&e->r.choices.prompts, &mo);
-    if (o->freebaseqa) espl_freebaseqa_need(&e->r.freebaseqa, &e->config, espl_comm_size(e->c), &mo);
-    return cli_model_open(e->c, &o->shared, &mo, &e->model);
-}
-
 /* Collective. */
 static espl_status evaluation_measure_text(evaluation *e) {
     const cli_eval_options *o = e->o;
@@ -261,46 +250,35 @@ static void evaluation_log_regions(espl_comm *c) {
     espl_mem_free(&all);
 }
 
-/* Rank 0 only. Writes the file of --details. */
-static espl_status evaluation_write_details(evaluation *e) {
+/* Rank 0 only. Writes the file of --details, then prints. A model whose logits are not numbers fails, but after the
+ * report: it tells which questions. */
+static espl_status evaluation_report(evaluation *e) {
+    const cli_eval_options *o = e->o;
     espl_str lines = {0};
-    if (!e->details) return ESPL_OK;
-    if (e->o->mmlu) espl_mmlu_details(&e->r.mmlu, &e->r.mmlu_result, &lines);
-    if (e->o->freebaseqa) espl_freebaseqa_details(&e->r.freebaseqa, &e->r.freebaseqa_result, &lines);
-    if (e->o->choices) espl_choices_details(&e->r.choices, &e->r.choices_result, &lines);
-    espl_status st = espl_str_status(&lines);
-    bool written = st == ESPL_OK && fwrite(lines.data, 1, (size_t)lines.len, e->details) == (size_t)lines.len;
-    written = fclose(e->details) == 0 && written; /* a full disk may show only here */
-    e->details = NULL;
-    if (st == ESPL_OK && !written) st = ESPL_FAIL(ESPL_IO, "%s: %s", e->o->details, strerror(errno));
+    espl_status st;
+    if (e->details) {
+        if (o->mmlu) espl_mmlu_details(&e->r.mmlu, &e->r.mmlu_result, &lines);
+        if (o->freebaseqa) espl_freebaseqa_details(&e->r.freebaseqa, &e->r.freebaseqa_result, &lines);
+        if (o->choices) espl_choices_details(&e->r.choices, &e->r.choices_result, &lines);
+        ESPL_CHECK(st, done, espl_str_status(&lines));
+        bool written = fwrite(lines.data, 1, (size_t)lines.len, e->details) == (size_t)lines.len;
+        written = fclose(e->details) == 0 && written; /* a full disk may show only here */
+        e->details = NULL;
+        if (!written) {
+            st = ESPL_FAIL(ESPL_IO, "%s: %s", o->details, strerror(errno));
+            goto done;
+        }
+    }
+    ESPL_CHECK(st, done, cli_eval_print(e->c, o, &e->r));
+    int64_t unanswered = e->r.mmlu_result.unanswered + e->r.choices_result.unanswered;
+    if (unanswered > 0)
+        st = ESPL_FAIL(ESPL_FORMAT,
+                       "%s: its logits are not numbers for %" PRId64 " questions: its weights hold NaN or infinity, or "
+                       "overflow",
+                       o->shared.model, unanswered);
+done:
     espl_str_free(&lines);
     return st;
-}
-
-/* Rank 0 only. A model whose logits are not numbers fails, but what was measured is reported first. */
-static espl_status evaluation_report(evaluation *e) {
-    ESPL_TRY(evaluation_write_details(e));
-    ESPL_TRY(cli_eval_print(e->c, e->o, &e->r));
-    int64_t unanswered = e->r.mmlu_result.unanswered + e->r.choices_result.unanswered;
-    if (unanswered == 0) return ESPL_OK;
-    return ESPL_FAIL(ESPL_FORMAT,
-                     "%s: its logits are not numbers for %" PRId64 " questions: its weights hold NaN or infinity, or "
-                     "overflow",
-                     e->o->shared.model, unanswered);
-}
-
-static void evaluation_free(evaluation *e) {
-    if (e->details) fclose(e->details);
-    cli_model_close(&e->model);
-    espl_corpus_free(&e->corpus);
-    espl_mmlu_free(&e->r.mmlu);
-    espl_mmlu_result_free(&e->r.mmlu_result);
-    espl_freebaseqa_free(&e->r.freebaseqa);
-    espl_freebaseqa_result_free(&e->r.freebaseqa_result);
-    espl_choices_free(&e->r.choices);
-    espl_choices_result_free(&e->r.choices_result);
-    espl_model_config_free(&e->config);
-    espl_tokenizer_close(&e->t);
 }
 
 espl_status cli_eval(espl_comm *c, int argc, char **argv) {
@@ -310,20 +288,38 @@ espl_status cli_eval(espl_comm *c, int argc, char **argv) {
                           .mmlu_style = ESPL_MMLU_HENDRYCKS,
                           .freebaseqa_mode = ESPL_FREEBASEQA_STANDARD};
     evaluation e = {.c = c, .o = &o};
+    cli_eval_results *r = &e.r;
     espl_status st;
     ESPL_TRY(cli_parse(c, &eval_argp, argc, argv, &o, &o.shared));
     if (o.shared.done) return ESPL_OK;
     ESPL_TRY(eval_complete_options(&o));
-
     ESPL_CHECK(st, done, evaluation_read_inputs(&e));
-    ESPL_CHECK(st, done, evaluation_open_model(&e));
+
+    /* One model for all measures: each raises what it needs. */
+    espl_model_options mo = {.context = o.text ? o.shared.window : 1, .batch_tokens = o.shared.batch, .slots = 1};
+    if (!eval_has_benchmark(&o)) mo.batch_tokens = espl_min_i64(mo.batch_tokens, mo.context);
+    if (o.mmlu) espl_prompts_need(&r->mmlu.prompts, &mo);
+    if (o.choices) espl_prompts_need(&r->choices.prompts, &mo);
+    if (o.freebaseqa) espl_freebaseqa_need(&r->freebaseqa, &e.config, espl_comm_size(c), &mo);
+    ESPL_CHECK(st, done, cli_model_open(c, &o.shared, &mo, &e.model));
+
     if (o.text) ESPL_CHECK(st, done, evaluation_measure_text(&e));
-    if (o.mmlu) ESPL_CHECK(st, done, espl_eval_mmlu(c, e.model.m, &e.r.mmlu, &e.r.mmlu_result));
-    if (o.freebaseqa) ESPL_CHECK(st, done, espl_eval_freebaseqa(c, e.model.m, &e.r.freebaseqa, &e.r.freebaseqa_result));
-    if (o.choices) ESPL_CHECK(st, done, espl_eval_choices(c, e.model.m, &e.r.choices, &e.r.choices_result));
+    if (o.mmlu) ESPL_CHECK(st, done, espl_eval_mmlu(c, e.model.m, &r->mmlu, &r->mmlu_result));
+    if (o.freebaseqa) ESPL_CHECK(st, done, espl_eval_freebaseqa(c, e.model.m, &r->freebaseqa, &r->freebaseqa_result));
+    if (o.choices) ESPL_CHECK(st, done, espl_eval_choices(c, e.model.m, &r->choices, &r->choices_result));
     evaluation_log_regions(c);
     st = espl_comm_agree(c, espl_comm_rank(c) == 0 ? evaluation_report(&e) : ESPL_OK);
 done:
-    evaluation_free(&e);
+    if (e.details) fclose(e.details);
+    cli_model_close(&e.model);
+    espl_corpus_free(&e.corpus);
+    espl_mmlu_free(&r->mmlu);
+    espl_mmlu_result_free(&r->mmlu_result);
+    espl_freebaseqa_free(&r->freebaseqa);
+    espl_freebaseqa_result_free(&r->freebaseqa_result);
+    espl_choices_free(&r->choices);
+    espl_choices_result_free(&r->choices_result);
+    espl_model_config_free(&e.config);
+    espl_tokenizer_close(&e.t);
     return st;
 }

@@ -79,16 +79,6 @@ static void json_put_freebaseqa(espl_json_writer *w, const cli_eval_options *o, 
     espl_json_close(w);
 }
 
-static void json_put_choices(espl_json_writer *w, const cli_eval_options *o, const espl_choices_result *r) {
-    espl_json_open_object(w, "choices", ESPL_JSON_SPACED);
-    espl_json_put_text(w, "data", o->choices);
-    json_put_proportion(w, "acc", &r->acc);
-    json_put_proportion(w, "acc_norm", &r->acc_norm);
-    espl_json_put_i64(w, "unanswered", r->unanswered);
-    espl_json_put_rounded(w, "seconds", r->seconds, DIGITS);
-    espl_json_close(w);
-}
-
 /* The perplexity of a text alone makes a flat object; beside benchmarks, each measure is a member. */
 static espl_status eval_print_json(const espl_comm *c, const cli_eval_options *o, const cli_eval_results *r) {
     bool benchmark = o->mmlu || o->freebaseqa || o->choices;
@@ -108,7 +98,15 @@ static espl_status eval_print_json(const espl_comm *c, const cli_eval_options *o
     }
     if (o->mmlu) json_put_mmlu(&w, o, &r->mmlu, &r->mmlu_result);
     if (o->freebaseqa) json_put_freebaseqa(&w, o, &r->freebaseqa, &r->freebaseqa_result);
-    if (o->choices) json_put_choices(&w, o, &r->choices_result);
+    if (o->choices) {
+        espl_json_open_object(&w, "choices", ESPL_JSON_SPACED);
+        espl_json_put_text(&w, "data", o->choices);
+        json_put_proportion(&w, "acc", &r->choices_result.acc);
+        json_put_proportion(&w, "acc_norm", &r->choices_result.acc_norm);
+        espl_json_put_i64(&w, "unanswered", r->choices_result.unanswered);
+        espl_json_put_rounded(&w, "seconds", r->choices_result.seconds, DIGITS);
+        espl_json_close(&w);
+    }
     espl_json_put_i64(&w, "ranks", espl_comm_size(c));
     espl_json_put_i64(&w, "threads", espl_tensor_threads());
     espl_json_close(&w);
@@ -120,22 +118,17 @@ static espl_status eval_print_json(const espl_comm *c, const cli_eval_options *o
 
 /* ----------------------------------------------------------------- tables */
 
+static const char TEXT_UNANSWERED[] = "questions without an answer: the model's logits are not numbers";
+
 static void print_proportion(const char *name, const espl_proportion *v) {
     if (v->n == 0) return; /* no question of the sample */
     printf("  %-38s %6.2f %%  [%5.2f, %5.2f]  %" PRId64 " / %" PRId64 "\n", name, 100 * v->rate, 100 * v->low,
            100 * v->high, v->hits, v->n);
 }
 
-static void print_count(int64_t n, const char *what) {
+/* Counts of what should not happen, or should be known, are printed only where there is something to say. */
+static void print_unusual(int64_t n, const char *what) {
     if (n > 0) printf("  %" PRId64 " %s\n", n, what);
-}
-
-static void print_perplexity(const espl_perplexity *r) {
-    printf("perplexity %.4f", r->perplexity);
-    if (isfinite(r->perplexity_stderr)) printf(" +- %.4f", r->perplexity_stderr);
-    printf(" (%" PRId64 " windows of %" PRId64 " tokens; nll %.6f", r->windows, r->window, r->nll);
-    if (isfinite(r->nll_stderr)) printf(" +- %.6f", r->nll_stderr);
-    printf("; %.1f tokens/s)\n", r->tokens_per_second);
 }
 
 static void print_mmlu(const cli_eval_options *o, const espl_mmlu *m, const espl_mmlu_result *r) {
@@ -147,32 +140,36 @@ static void print_mmlu(const cli_eval_options *o, const espl_mmlu *m, const espl
     print_proportion("all questions (micro average)", &r->micro);
     printf("  %-38s %6.2f %%  [%5.2f, %5.2f]\n", "mean of subjects (macro average)", 100 * r->macro, 100 * r->macro_low,
            100 * r->macro_high);
-    print_count(r->dropped_shots, "questions had no room for all examples");
-    print_count(r->cut, "questions were cut from the left to fit the context");
-    print_count(r->near_ties, "near ties: two best letters within 1e-4");
-    print_count(r->unanswered, "questions without an answer: the model's logits are not numbers");
-}
-
-static void print_freebaseqa(const espl_freebaseqa *set, const espl_freebaseqa_result *r) {
-    bool standard = set->mode == ESPL_FREEBASEQA_STANDARD;
-    printf("FreebaseQA, %s mode, %" PRId64 " shots (95 %% Wilson intervals)\n", espl_freebaseqa_mode_name(set->mode),
-           set->shots);
-    if (standard) print_proportion("exact match", &r->exact);
-    print_proportion(standard ? "contains an answer" : "answer found in prompt or output", &r->contains);
-}
-
-static void print_choices(const espl_choices_result *r) {
-    puts("multiple choice by likelihood (95 % Wilson intervals)");
-    print_proportion("acc", &r->acc);
-    print_proportion("acc_norm", &r->acc_norm);
-    print_count(r->unanswered, "questions without an answer: the model's logits are not numbers");
+    print_unusual(r->dropped_shots, "questions had no room for all examples");
+    print_unusual(r->cut, "questions were cut from the left to fit the context");
+    print_unusual(r->near_ties, "near ties: two best letters within 1e-4");
+    print_unusual(r->unanswered, TEXT_UNANSWERED);
 }
 
 espl_status cli_eval_print(const espl_comm *c, const cli_eval_options *o, const cli_eval_results *r) {
     if (o->shared.json) return eval_print_json(c, o, r);
-    if (o->text) print_perplexity(&r->perplexity);
+    if (o->text) {
+        const espl_perplexity *p = &r->perplexity;
+        printf("perplexity %.4f", p->perplexity);
+        if (isfinite(p->perplexity_stderr)) printf(" +- %.4f", p->perplexity_stderr); /* not for a single window */
+        printf(" (%" PRId64 " windows of %" PRId64 " tokens; nll %.6f", p->windows, p->window, p->nll);
+        if (isfinite(p->nll_stderr)) printf(" +- %.6f", p->nll_stderr);
+        printf("; %.1f tokens/s)\n", p->tokens_per_second);
+    }
     if (o->mmlu) print_mmlu(o, &r->mmlu, &r->mmlu_result);
-    if (o->freebaseqa) print_freebaseqa(&r->freebaseqa, &r->freebaseqa_result);
-    if (o->choices) print_choices(&r->choices_result);
+    if (o->freebaseqa) {
+        bool standard = r->freebaseqa.mode == ESPL_FREEBASEQA_STANDARD;
+        printf("FreebaseQA, %s mode, %" PRId64 " shots (95 %% Wilson intervals)\n",
+               espl_freebaseqa_mode_name(r->freebaseqa.mode), r->freebaseqa.shots);
+        if (standard) print_proportion("exact match", &r->freebaseqa_result.exact);
+        print_proportion(standard ? "contains an answer" : "answer found in prompt or output",
+                         &r->freebaseqa_result.contains);
+    }
+    if (o->choices) {
+        puts("multiple choice by likelihood (95 % Wilson intervals)");
+        print_proportion("acc", &r->choices_result.acc);
+        print_proportion("acc_norm", &r->choices_result.acc_norm);
+        print_unusual(r->choices_result.unanswered, TEXT_UNANSWERED);
+    }
     return ESPL_OK;
 }

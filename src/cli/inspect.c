@@ -201,27 +201,24 @@ static espl_status inspection_print_json(const inspection *v) {
     return st;
 }
 
-/* Rank 0 only. */
-static espl_status inspect(const inspect_options *o) {
-    inspection v = {.o = o};
-    espl_status st;
-    ESPL_CHECK(st, done, inspection_read(&v));
-    if (o->shared.json) {
-        st = inspection_print_json(&v);
-        goto done;
-    }
-    inspection_print_model(&v);
-    inspection_print_ranks(&v);
-done:
-    espl_mem_free(&v.slices);
-    espl_model_config_free(&v.config);
-    return st;
-}
-
 espl_status cli_inspect(espl_comm *c, int argc, char **argv) {
     inspect_options o = {.shared.batch = CLI_DEFAULT_BATCH, .ranks = 1};
+    inspection v = {.o = &o};
+    espl_status st = ESPL_OK;
     ESPL_TRY(cli_parse(c, &inspect_argp, argc, argv, &o, &o.shared));
     if (o.shared.done) return ESPL_OK;
     if (!o.shared.operand) return ESPL_FAIL(ESPL_USAGE, "inspect: MODEL_DIR is missing");
-    return espl_comm_agree(c, espl_comm_rank(c) == 0 ? inspect(&o) : ESPL_OK);
+    if (espl_comm_rank(c) == 0) {
+        ESPL_CHECK(st, agree, inspection_read(&v));
+        if (o.shared.json) {
+            st = inspection_print_json(&v);
+        } else {
+            inspection_print_model(&v);
+            inspection_print_ranks(&v);
+        }
+    }
+agree:
+    espl_mem_free(&v.slices);
+    espl_model_config_free(&v.config);
+    return espl_comm_agree(c, st);
 }

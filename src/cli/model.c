@@ -29,30 +29,29 @@ static void model_note_unused_cores(const espl_comm *c) {
               CPU_COUNT(&set), online);
 }
 
-/* Rank 0 only. Compares the hash in a checkpoint's identity with that of the model's weights. */
-static espl_status mask_check_identity(const cli_shared *o, const espl_str *identity, uint64_t hash) {
-    struct cJSON *doc;
-    const char *expected = "";
-    char found[17];
-    snprintf(found, sizeof found, "%016" PRIx64, hash);
-    ESPL_TRY(espl_json_parse(identity->data ? identity->data : "", identity->len, o->mask, &doc));
-    espl_status st = espl_json_get_str(doc, "weights", o->mask, true, &expected);
-    if (st == ESPL_OK && strcmp(expected, found) != 0)
-        st =
-            ESPL_FAIL(ESPL_CONFIG, "%s is of another model: it was made from weights of hash %.16s, those of %s are %s",
-                      o->mask, expected, o->model, found);
-    espl_json_free(&doc);
-    return st;
-}
-
-/* Collective. Reads the masks. */
+/* Collective. Reads the masks, and compares the hash in the checkpoint's identity with that of the model's weights. */
 static espl_status mask_read(espl_comm *c, const cli_shared *o, const espl_checkpoint_shape *shape, espl_masks *masks) {
     uint64_t hash = 0;
+    struct cJSON *identity = NULL;
     espl_checkpoint content = {.masks = masks->bits};
+    espl_status st = ESPL_OK;
     ESPL_TRY(espl_model_hash_weights(c, masks->m, &hash));
     ESPL_TRY(espl_checkpoint_read(c, o->mask, shape, &content));
-    espl_status st = espl_comm_rank(c) == 0 ? mask_check_identity(o, &content.identity, hash) : ESPL_OK;
+    if (espl_comm_rank(c) == 0) { /* the hash and the identity are known here only */
+        const espl_str *text = &content.identity;
+        const char *expected = "";
+        char found[17];
+        snprintf(found, sizeof found, "%016" PRIx64, hash);
+        ESPL_CHECK(st, agree, espl_json_parse(text->data ? text->data : "", text->len, o->mask, &identity));
+        ESPL_CHECK(st, agree, espl_json_get_str(identity, "weights", o->mask, true, &expected));
+        if (strcmp(expected, found) != 0)
+            st = ESPL_FAIL(ESPL_CONFIG,
+                           "%s is of another model: it was made from weights of hash %.16s, those of %s are %s",
+                           o->mask, expected, o->model, found);
+    }
+agree:
     ESPL_INFO("%s: the masks after iteration %" PRId64, o->mask, content.iteration);
+    espl_json_free(&identity);
     espl_checkpoint_free(&content);
     return espl_comm_agree(c, st);
 }

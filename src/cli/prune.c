@@ -64,18 +64,8 @@ static const struct argp prune_argp = {
            "directory receives checkpoints, events and summary.json (docs/run.md).",
     .children = prune_children};
 
-static espl_status prune_check_options(const prune_options *o) {
-    if (o->print_config && o->print_schema)
-        return ESPL_FAIL(ESPL_USAGE, "--print-config and --print-schema exclude each other");
-    if (!o->shared.operand && !o->print_config && !o->print_schema)
-        return ESPL_FAIL(ESPL_USAGE, "prune: CONFIG.json is missing");
-    if (o->ranks && !o->dry_run)
-        return ESPL_FAIL(ESPL_USAGE, "--ranks belongs to --dry-run: mpirun -n sets the number of ranks of a run");
-    if (o->resume && o->dry_run) return ESPL_FAIL(ESPL_USAGE, "--resume and --dry-run exclude each other");
-    return ESPL_OK;
-}
-
-/* Rank 0 only. The file and --set over the defaults. A configuration that is only printed may be incomplete. */
+/* Rank 0 only. Reads the file, if any, and --set over the defaults in *config. A configuration that is only printed may
+ * be incomplete: --print-config is how users write one. */
 static espl_status prune_read_config(const prune_options *o, espl_config *config) {
     if (o->shared.operand) ESPL_TRY(espl_config_read(o->shared.operand, config));
     for (int i = 0; i < o->shared.n_set; i++) ESPL_TRY(espl_config_set(o->shared.set[i], config));
@@ -84,33 +74,37 @@ static espl_status prune_read_config(const prune_options *o, espl_config *config
     return espl_config_check_files(config);
 }
 
-/* Rank 0 only. */
-static espl_status prune_print(const prune_options *o, const espl_config *config) {
-    espl_str text = {0};
-    espl_status st =
-        o->print_schema ? espl_config_print_schema(&text) : espl_config_print(config, ESPL_CONFIG_COMMENTED, &text);
-    if (st == ESPL_OK) fwrite(text.data, 1, (size_t)text.len, stdout);
-    espl_str_free(&text);
-    return st;
-}
-
 espl_status cli_prune(espl_comm *c, int argc, char **argv) {
     prune_options o = {0};
     espl_config config;
+    espl_str text = {0};
     bool root = espl_comm_rank(c) == 0;
+    espl_status st;
     ESPL_TRY(cli_parse(c, &prune_argp, argc, argv, &o, &o.shared));
     if (o.shared.done) return ESPL_OK;
-    ESPL_TRY(prune_check_options(&o));
+    if (o.print_config && o.print_schema)
+        return ESPL_FAIL(ESPL_USAGE, "--print-config and --print-schema exclude each other");
+    if (!o.shared.operand && !o.print_config && !o.print_schema)
+        return ESPL_FAIL(ESPL_USAGE, "prune: CONFIG.json is missing");
+    if (o.ranks && !o.dry_run)
+        return ESPL_FAIL(ESPL_USAGE, "--ranks belongs to --dry-run: mpirun -n sets the number of ranks of a run");
+    if (o.resume && o.dry_run) return ESPL_FAIL(ESPL_USAGE, "--resume and --dry-run exclude each other");
+
     ESPL_TRY(espl_comm_agree(c, espl_config_init(&config)));
-    espl_status st;
     ESPL_CHECK(st, done, espl_comm_agree(c, root ? prune_read_config(&o, &config) : ESPL_OK));
     if (o.print_config || o.print_schema) {
-        st = espl_comm_agree(c, root ? prune_print(&o, &config) : ESPL_OK);
+        if (root)
+            st = o.print_schema ? espl_config_print_schema(&text)
+                                : espl_config_print(&config, ESPL_CONFIG_COMMENTED, &text);
+        if (root && st == ESPL_OK) fwrite(text.data, 1, (size_t)text.len, stdout);
+        st = espl_comm_agree(c, st);
         goto done;
     }
+    /* Only rank 0 reads files: they may differ between machines. */
     ESPL_CHECK(st, done, espl_config_broadcast(c, &config));
     st = o.dry_run ? espl_run_dry(c, &config, o.ranks) : espl_run_prune(c, &config, o.resume);
 done:
+    espl_str_free(&text);
     espl_config_free(&config);
     return st;
 }

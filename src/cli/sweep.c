@@ -58,15 +58,6 @@ static const struct argp sweep_argp = {
            "comments; - is standard input (docs/sweep.md). The same command continues an interrupted sweep.",
     .children = sweep_children};
 
-static espl_status sweep_check_options(const sweep_options *o) {
-    if (!o->shared.operand) return ESPL_FAIL(ESPL_USAGE, "sweep: SWEEP.json is missing");
-    if (o->list + o->slurm + o->print_config > 1)
-        return ESPL_FAIL(ESPL_USAGE, "--list, --slurm and --print-config exclude each other");
-    if (o->only && (o->list || o->slurm)) return ESPL_FAIL(ESPL_USAGE, "--only belongs to a run, or to --print-config");
-    if (o->print_config && !o->only) return ESPL_FAIL(ESPL_USAGE, "--print-config needs --only: whose configuration?");
-    return ESPL_OK;
-}
-
 /* Rank 0 only. *s is the caller's even after a failure. */
 static espl_status sweep_open(const sweep_options *o, espl_sweep **s) {
     ESPL_TRY(espl_sweep_read(o->shared.operand, s));
@@ -111,42 +102,45 @@ done:
     return st;
 }
 
-/* --print-config: the configuration of one run. */
-static espl_status sweep_put_config(const espl_sweep *s, const sweep_options *o, espl_str *out) {
-    espl_config config;
-    espl_status st;
-    ESPL_TRY(espl_config_init(&config));
-    ESPL_CHECK(st, done, espl_sweep_config(s, o->only - 1, &config));
-    st = espl_config_print(&config, ESPL_CONFIG_COMMENTED, out);
-done:
-    espl_config_free(&config);
-    return st;
-}
-
-/* Rank 0 only. */
+/* Rank 0 only. Answers --list, --slurm or --print-config. */
 static espl_status sweep_print(const espl_sweep *s, const sweep_options *o) {
+    espl_config config = {0};
     espl_str text = {0};
-    espl_status st = o->list    ? espl_sweep_list(s, &text)
-                     : o->slurm ? sweep_put_submission(s, o, &text)
-                                : sweep_put_config(s, o, &text);
-    if (st == ESPL_OK && text.len > 0) fwrite(text.data, 1, (size_t)text.len, stdout);
+    espl_status st;
+    if (o->list) {
+        ESPL_CHECK(st, done, espl_sweep_list(s, &text));
+    } else if (o->slurm) {
+        ESPL_CHECK(st, done, sweep_put_submission(s, o, &text));
+    } else {
+        ESPL_CHECK(st, done, espl_config_init(&config));
+        ESPL_CHECK(st, done, espl_sweep_config(s, o->only - 1, &config));
+        ESPL_CHECK(st, done, espl_config_print(&config, ESPL_CONFIG_COMMENTED, &text));
+    }
+    if (text.len > 0) fwrite(text.data, 1, (size_t)text.len, stdout);
+done:
     espl_str_free(&text);
+    espl_config_free(&config);
     return st;
 }
 
 espl_status cli_sweep(espl_comm *c, int argc, char **argv) {
     sweep_options o = {0};
-    espl_sweep *s = NULL;
+    espl_sweep *s = NULL; /* on rank 0 */
     bool root = espl_comm_rank(c) == 0;
     espl_status st;
     ESPL_TRY(cli_parse(c, &sweep_argp, argc, argv, &o, &o.shared));
     if (o.shared.done) return ESPL_OK;
-    ESPL_TRY(sweep_check_options(&o));
+    if (!o.shared.operand) return ESPL_FAIL(ESPL_USAGE, "sweep: SWEEP.json is missing");
+    if (o.list + o.slurm + o.print_config > 1)
+        return ESPL_FAIL(ESPL_USAGE, "--list, --slurm and --print-config exclude each other");
+    if (o.only && (o.list || o.slurm)) return ESPL_FAIL(ESPL_USAGE, "--only belongs to a run, or to --print-config");
+    if (o.print_config && !o.only) return ESPL_FAIL(ESPL_USAGE, "--print-config needs --only: whose configuration?");
+
     ESPL_CHECK(st, done, espl_comm_agree(c, root ? sweep_open(&o, &s) : ESPL_OK));
     if (o.list || o.slurm || o.print_config)
         st = espl_comm_agree(c, root ? sweep_print(s, &o) : ESPL_OK);
     else
-        st = espl_sweep_run(c, s, o.only - 1);
+        st = espl_sweep_run(c, s, o.only - 1); /* numbers of users count from 1; -1: all runs */
 done:
     if (s) espl_sweep_free(&s);
     return st;

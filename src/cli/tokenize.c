@@ -49,15 +49,7 @@ static const struct argp tokenize_argp = {.options = tokenize_argp_options,
                                           .doc = "Turns standard input into token ids, one per line, or back.",
                                           .children = tokenize_children};
 
-static espl_status tokens_print_encoded(const espl_tokenizer *t, const char *text, int64_t len, bool special) {
-    espl_ids ids = {0};
-    espl_status st = espl_tokenizer_encode(t, text, len, special, &ids);
-    for (int64_t i = 0; st == ESPL_OK && i < ids.len; i++) printf("%d\n", ids.data[i]);
-    espl_ids_free(&ids);
-    return st;
-}
-
-/* Reads ids separated by white space. */
+/* Reads the ids that white space separates, as the encoder prints them. */
 static espl_status tokens_parse_ids(const char *text, espl_ids *ids) {
     static const char blanks[] = " \n\t\r";
     enum { QUOTED_MAX = 20 }; /* bytes of a wrong line in the message */
@@ -79,31 +71,29 @@ static espl_status tokens_parse_ids(const char *text, espl_ids *ids) {
     return ESPL_OK;
 }
 
-static espl_status tokens_print_decoded(const espl_tokenizer *t, const char *text, bool skip_special) {
-    espl_ids ids = {0};
-    espl_str out = {0};
-    espl_status st;
-    ESPL_CHECK(st, done, tokens_parse_ids(text, &ids));
-    ESPL_CHECK(st, done, espl_tokenizer_decode(t, ids.data, ids.len, skip_special, &out));
-    ESPL_CHECK(st, done, espl_str_status(&out));
-    if (out.len > 0) fwrite(out.data, 1, (size_t)out.len, stdout);
-done:
-    espl_ids_free(&ids);
-    espl_str_free(&out);
-    return st;
-}
-
 /* Rank 0 only. */
 static espl_status tokenize(const tokenize_options *o) {
-    espl_tokenizer *t;
-    char *text = NULL;
+    espl_tokenizer *t = NULL;
+    char *input = NULL;
     int64_t len;
+    espl_ids ids = {0};
+    espl_str text = {0};
     espl_status st;
-    ESPL_TRY(espl_tokenizer_open(o->shared.model, &t));
-    ESPL_CHECK(st, done, espl_file_read("-", INPUT_BYTES_MAX, &text, &len));
-    st = o->decode ? tokens_print_decoded(t, text, o->no_special) : tokens_print_encoded(t, text, len, !o->no_special);
+    ESPL_CHECK(st, done, espl_tokenizer_open(o->shared.model, &t));
+    ESPL_CHECK(st, done, espl_file_read("-", INPUT_BYTES_MAX, &input, &len));
+    if (o->decode) {
+        ESPL_CHECK(st, done, tokens_parse_ids(input, &ids));
+        ESPL_CHECK(st, done, espl_tokenizer_decode(t, ids.data, ids.len, o->no_special, &text));
+        ESPL_CHECK(st, done, espl_str_status(&text));
+        if (text.len > 0) fwrite(text.data, 1, (size_t)text.len, stdout); /* no newline: the bytes of the text */
+    } else {
+        ESPL_CHECK(st, done, espl_tokenizer_encode(t, input, len, !o->no_special, &ids));
+        for (int64_t i = 0; i < ids.len; i++) printf("%d\n", ids.data[i]);
+    }
 done:
-    espl_mem_free(&text);
+    espl_str_free(&text);
+    espl_ids_free(&ids);
+    espl_mem_free(&input);
     espl_tokenizer_close(&t);
     return st;
 }
