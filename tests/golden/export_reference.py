@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does transformers read an exported, pruned model, and compute with it what espalier does?
+"""Checks that transformers loads an exported, pruned model and computes the same perplexity as espalier.
 
-Of MODEL_DIR, made by `espalier prune` from SOURCE_DIR, checks:
-  - safetensors: the same files, names, dtypes, shapes and metadata; every tensor but the linears of the decoder layers as
-    in the source, bit for bit; in these either the source's bits or +0 (--updated: any number);
-  - transformers: loads without a missing, unexpected or mismatched tensor, and no weight differs from the file's;
-  - perplexity of TEXT in float32 against `espalier eval` of the same directory, relative difference at most --tolerance.
+MODEL_DIR was made by `espalier prune` from SOURCE_DIR. Checks:
+  - safetensors: files, names, dtypes, shapes and metadata are the same; all tensors except the linears of the decoder
+    layers have the same bits; each weight of those has the source's bits or is +0 (with --updated: is any number);
+  - transformers: loads it without missing, unexpected or mismatched tensors; each weight is that of the file;
+  - perplexity of TEXT in float32: differs from that of `espalier eval` by at most --tolerance, relative.
 
 usage: export_reference.py SOURCE_DIR MODEL_DIR TEXT --espalier PROGRAM [--window W] [--limit TOKENS] [--updated]
-Prints one JSON object; exit status 1 where something does not hold.
+Prints one JSON object; exit status 1 if a check fails.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def bits(tensor):
 
 
 def compare_linear(before, after, updated):
-    """Number of weights that became +0."""
+    """The number of weights that became +0. Exits if another weight changed, unless `updated`."""
     zero = (bits(after) == 0) & (bits(before) != 0)
     if not updated and not torch.equal(bits(before)[~zero], bits(after)[~zero]):
         sys.exit("a weight is neither the source's nor +0")
@@ -57,7 +57,7 @@ def compare_linear(before, after, updated):
 
 
 def compare_file(source, model, name, updated):
-    """(weights of linears, those that became +0) of one shard"""
+    """(weights of linears, number that became +0) of one shard. Exits at a difference."""
     weights = zeros = 0
     with safe_open(f"{source}/{name}", "pt") as a, safe_open(f"{model}/{name}", "pt") as b:
         if list(a.keys()) != list(b.keys()) or a.metadata() != b.metadata():

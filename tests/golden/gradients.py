@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The numbers of a calibration, by PyTorch autograd and NumPy: what gradients.safetensors holds (README.md)."""
+"""Computes gradients.safetensors (README.md): the results of a calibration, by PyTorch autograd and NumPy."""
 
 import numpy as np
 import torch
@@ -12,18 +12,18 @@ LEVELS, ROWS = 16, 128
 
 
 def linears(model):
-    """All linears in order: index = layer * 7 + kind."""
+    """All linears, in the order layer * 7 + kind."""
     return [layer.get_submodule(path) for layer in model.model.layers for path in PATHS]
 
 
 def kept(index, shape):
-    """The mask of the masked variant: 30 % of the weights of linear `index` pruned by a rule that C repeats."""
+    """The mask of the masked variant: prunes 30 % of linear `index` by a rule that the C test repeats."""
     r, c = np.indices(shape)
     return torch.from_numpy((r * 31 + c * 17 + index * 5) % 10 >= 3)
 
 
 def sample_gradients(model, ids):
-    """Mean cross entropy of one sequence [1, T], its gradients left in the model; dL/d(embeddings) [T, C]."""
+    """(loss, dL/d(embeddings) [T, C]) of one sequence [1, T]; the gradients of the weights are left in the model."""
     model.zero_grad()
     embedded = model.model.embed_tokens(ids).detach().requires_grad_()
     logits = model(inputs_embeds=embedded, use_cache=False).logits
@@ -33,7 +33,7 @@ def sample_gradients(model, ids):
 
 
 def squares(model, ids):
-    """[L, C + Q + C + F]: per layer, sum of x^2 over all tokens for each feature of the four inputs, in double."""
+    """[L, C + Q + C + F]: for each feature of the four inputs of a layer, the sum of x^2 over all tokens, in f64."""
     sums, handles = {}, []
     for i, layer in enumerate(model.model.layers):
         for path in INPUTS:
@@ -48,7 +48,7 @@ def squares(model, ids):
 
 
 def quantiles(model, sums, masks):
-    """[7 L]: of |W| * sqrt(squares) over the surviving weights, the one of rank floor(0.1 (n - 1)), by sorting."""
+    """[7 L]: the value of rank floor(0.1 (n - 1)) among |W| sqrt(squares) of the n surviving weights, by sorting."""
     found = []
     for index, linear in enumerate(linears(model)):
         layer, kind = divmod(index, len(PATHS))
@@ -60,7 +60,7 @@ def quantiles(model, sums, masks):
 
 
 def output_squares(model, ids):
-    """[7 L] of [out]: sum over samples and tokens of (d mean loss / d output)^2, in double."""
+    """List of [out], one per linear: sum over samples and tokens of (d mean loss / d output)^2, in f64."""
     found = [torch.zeros(l.out_features, dtype=torch.float64) for l in linears(model)]
     handles = []
     for sums, linear in zip(found, linears(model)):
@@ -78,8 +78,11 @@ def output_squares(model, ids):
 
 
 def damage(model, ids, sums, dense):
-    """[7 L, LEVELS]: 1/2 sum over the removed weights of W_oj^2 E[x_j^2] E[(dl/dy_o)^2], l the loss of a token, when
-    every output row loses its (k + 1) in / LEVELS least |W_oj| sqrt(E[x_j^2]); W of the dense model."""
+    """[7 L, LEVELS]: the predicted rise of the loss when every output row of a linear is pruned to level k.
+
+    Level k removes the (k + 1) in / LEVELS weights of each row with the smallest |W_oj| sqrt(E[x_j^2]). The rise is 1/2
+    sum of W_oj^2 E[x_j^2] E[(dl/dy_o)^2] over the removed weights, with l the loss of a token and W of the dense model.
+    """
     tokens, length = ids.numel(), ids.shape[1]
     curves = []
     for index, (gradient, weight) in enumerate(zip(output_squares(model, ids), dense)):
@@ -96,7 +99,7 @@ def damage(model, ids, sums, dense):
 
 
 def measure(model, ids, masks, dense):
-    """{name: tensor} of one variant."""
+    """{name: tensor} of one variant, dense or masked."""
     losses, means, embeddings = [], [], []
     for sample in ids.split(1):
         loss, embedding = sample_gradients(model, sample)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the tiny models of tests/golden and the numbers that transformers computes from them.
+"""Makes the tiny models of tests/golden and the numbers that transformers computes with them.
 
 usage: make_models.py              writes models/ and SHA256SUMS beside this file
-       make_models.py --gradients  only makes the gradients.safetensors of the models that are there, and SHA256SUMS
-       make_models.py --check      makes them anew elsewhere and compares: weights and configs byte for byte,
+       make_models.py --gradients  writes only gradients.safetensors of the existing models, and SHA256SUMS
+       make_models.py --check      makes everything again elsewhere and compares: weights and configs byte for byte,
                                    numbers within the tolerance
        make_models.py --features   shows, per model, how much each feature changes the logits
 """
@@ -33,7 +33,7 @@ INDEX = "model.safetensors.index.json"
 BATCH = 2
 PROMPT_TOKENS, GREEDY_TOKENS = 8, 16
 TOLERANCE = 1e-5  # of --check, relative to a tensor's largest value
-MIN_EFFECT = 1e-2  # what a feature must do to the logits
+MIN_EFFECT = 1e-2  # smallest change of a logit that every feature must cause
 MIN_MARGIN = 1e-3  # between the best and the second logit of a greedy step
 MAX_BYTES_PER_MODEL, MAX_BYTES = 420_000, 4_500_000
 MAX_GRADIENT_BYTES = 60_000
@@ -42,12 +42,12 @@ MAX_GRADIENT_BYTES = 60_000
 # ---- weights ----
 
 def stream(spec, purpose):
-    """Random numbers of one tensor: NumPy's legacy generator, whose stream is frozen."""
+    """The random numbers for one tensor, from NumPy's legacy generator: its stream never changes between versions."""
     return np.random.RandomState(zlib.crc32(f"{spec.name}/{purpose}".encode()))
 
 
 def scale_of(name, shape, tied):
-    """(mean, standard deviation): O(1) hidden states, logits and attention scores that are far from flat."""
+    """(mean, standard deviation) that give hidden states of O(1), and logits and attention scores far from uniform."""
     if name.endswith("norm.weight"):
         return (1.4 if "self_attn" in name else 1.0), 0.25
     if name.endswith(".bias"):
@@ -59,7 +59,7 @@ def scale_of(name, shape, tied):
 
 
 def random_weights(spec, model):
-    """{name: tensor of the stored dtype} for every parameter that a checkpoint of this model holds."""
+    """{name: tensor of the stored dtype} of all parameters in a checkpoint of this model."""
     tied = model.config.tie_word_embeddings
     weights = {}
     for name, parameter in model.named_parameters():
@@ -73,7 +73,7 @@ def random_weights(spec, model):
 
 
 def save_weights(spec, weights, directory):
-    """One file, or `shards` files with an index; names dealt out in turn, so that a layer spans files."""
+    """Writes one file, or `shards` files with an index. Names are dealt out in turn, so that each layer spans files."""
     names = sorted(weights)
     if spec.shards == 1:
         save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
@@ -96,7 +96,7 @@ def write_json(path, value):
 
 
 def make_directory(spec, directory):
-    """The Hugging Face directory: config.json word for word as specified, and random weights."""
+    """Writes the Hugging Face directory: config.json exactly as specified, and random weights."""
     directory.mkdir(parents=True)
     write_json(directory / "config.json", spec.config)
     config = transformers.AutoConfig.from_pretrained(directory)
@@ -107,7 +107,7 @@ def make_directory(spec, directory):
 # ---- numbers ----
 
 def load_model(directory):
-    """The model in float32; a tensor that is missing, left over or misshapen is an error."""
+    """The model in float32. Raises RuntimeError if a tensor is missing, unexpected or of the wrong shape."""
     model, info = transformers.AutoModelForCausalLM.from_pretrained(
         directory, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
     wrong = {kind: names for kind, names in info.items() if names}
@@ -124,7 +124,7 @@ def input_ids(spec):
 
 @contextmanager
 def captured_states(model):
-    """Collects the residual stream: {"hidden.0": embedding, "hidden.i": after layer i, "final_norm": after the norm}."""
+    """Collects the residual stream: {"hidden.0": embedding, "hidden.i": after layer i, "final_norm": after norm}."""
     states, handles = {}, []
 
     def watch(module, name):
@@ -153,7 +153,7 @@ def forward_tensors(model, ids):
 
 
 def greedy_tensor(model, ids):
-    """The GREEDY_TOKENS most likely tokens after the first PROMPT_TOKENS of sequence 0, each by a whole forward."""
+    """Greedy continuation of the first PROMPT_TOKENS of sequence 0, with a full forward pass for each token."""
     sequence = ids[:1, :PROMPT_TOKENS]
     for _ in range(GREEDY_TOKENS):
         with torch.no_grad():
@@ -177,10 +177,10 @@ def as_array(tensor):
     return array.astype(np.int32) if array.dtype == np.int64 else array.astype(np.float32, copy=False)
 
 
-# ---- what must hold of every model ----
+# ---- requirements for every model ----
 
 def logits_with(spec, directory, changes, edit=lambda weights: None):
-    """Logits of the stored weights after changes to the config and an edit of the weights."""
+    """Logits with changes to the config and an edit of the stored weights."""
     config = transformers.AutoConfig.for_model(**{**spec.config, **changes})
     model = transformers.AutoModelForCausalLM.from_config(
         config, dtype=torch.float32, attn_implementation="eager").eval()
@@ -194,7 +194,7 @@ def logits_with(spec, directory, changes, edit=lambda weights: None):
 
 
 def edits(spec, weights):
-    """Feature -> edit of the weights that takes it away."""
+    """{feature: edit of the weights that removes it}."""
     def fill(ending, value):
         def edit(table):
             for name in table:
@@ -218,7 +218,7 @@ def edits(spec, weights):
 
 
 def feature_effects(spec, directory):
-    """Feature -> largest change of a logit when it is taken away."""
+    """{feature: largest change of a logit when it is removed}."""
     base = logits_with(spec, directory, {})
     effects = {feature: logits_with(spec, directory, changes) for feature, changes in spec.without.items()}
     for feature, edit in edits(spec, stored_weights(directory)).items():
@@ -227,7 +227,7 @@ def feature_effects(spec, directory):
 
 
 def in_other_style(config):
-    """A config of the classic hub style in that of transformers 5, and the other way round."""
+    """Converts a config from the classic style of the hub to that of transformers 5, or back."""
     other = dict(config)
     if "rope_parameters" in config:
         rope = dict(other.pop("rope_parameters"))
@@ -243,7 +243,7 @@ def in_other_style(config):
 
 
 def check_styles(spec, directory, golden):
-    """Both styles of config mean the same numbers, and those of the file."""
+    """Both styles of the config must give the logits of the golden file."""
     for config in (spec.config, in_other_style(spec.config)):
         other = type(spec)(spec.name, config, spec.dtype, spec.tokens)
         if not np.allclose(logits_with(other, directory, {}).numpy(), golden["logits"], rtol=0, atol=1e-5):
@@ -257,14 +257,14 @@ def check_features(spec, directory):
 
 
 def check_size(directory, limit):
-    """These files are committed: they stay small."""
+    """The files are committed, so they must stay small."""
     total = sum(f.stat().st_size for f in directory.rglob("*") if f.is_file())
     print(f"{directory.name}: {total} bytes")
     if total > limit:
         raise RuntimeError(f"{directory.name}: more than {limit} bytes")
 
 
-# ---- the whole ----
+# ---- commands ----
 
 def make_gradients(spec, directory):
     path = directory / "gradients.safetensors"
@@ -307,7 +307,7 @@ def write():
 
 
 def difference(made, kept):
-    """Largest difference of two golden files, relative to each tensor's largest value; integers must be equal."""
+    """Largest difference of two golden files, relative to the largest value of the tensor; inf if integers differ."""
     made, kept = load_arrays(made), load_arrays(kept)
     if made.keys() != kept.keys() or any(made[n].shape != kept[n].shape for n in made):
         return np.inf
@@ -317,7 +317,7 @@ def difference(made, kept):
 
 
 def compare(made, kept):
-    """A complaint about one file, or None."""
+    """What is wrong with a file, or None."""
     if not kept.exists():
         return "is missing"
     if made.name not in ("golden.safetensors", "gradients.safetensors"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tiny models of tests/golden: their config.json word for word, and what of each must show in its numbers."""
+"""The tiny models of tests/golden: the exact config.json of each, and the features that must affect its logits."""
 
 from dataclasses import dataclass, field
 
@@ -8,8 +8,11 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 
 @dataclass(frozen=True)
 class Spec:
-    """One model. `config` is written to config.json as it is; `without` maps the name of a feature to the config
-    fields that take it away, which must change the logits."""
+    """One model.
+
+    `config` is written to config.json unchanged. `without` maps the name of a feature to the config fields that remove
+    it, which must change the logits.
+    """
 
     name: str
     config: dict

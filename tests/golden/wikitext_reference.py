@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Perplexity of a model directory by transformers, on the CPU: the reference for `espalier eval`.
+"""Measures the perplexity of a model directory with transformers on the CPU: the reference for `espalier eval`.
 
-Protocol: the text is tokenised once with the tokenizer's defaults; ids are cut into windows of W, the tail is dropped;
-each window is independent and predicts its W-1 last tokens; perplexity = exp(mean of the windows' mean NLL).
+Protocol: the text is tokenised once with the tokenizer's defaults; the ids are cut into windows of W and the tail is
+dropped; each window is independent and predicts its last W-1 tokens; perplexity = exp(mean of the windows' mean NLL).
 
 usage: wikitext_reference.py MODEL_DIR TEXT [--window W] [--limit TOKENS] [--threads N] [--attention eager|sdpa]
                              [--dtype float32|float64]
-Prints one JSON object. "seconds" is the time of the forward passes and the NLL, without loading and tokenising.
+Prints one JSON object. "seconds" covers the forward passes and the NLL, not loading and tokenising.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 import transformers
 
-HEAD_ROWS = 256  # positions whose float32 log-softmax is held at a time
+HEAD_ROWS = 256  # positions whose float32 log-softmax is in memory at a time
 
 
 def parse_arguments():
@@ -37,7 +37,7 @@ def parse_arguments():
 def token_windows(directory, text_path, window, limit):
     """[n, window] ids"""
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
-    with open(text_path, encoding="utf-8", newline="") as file:  # newline="": the text as it is
+    with open(text_path, encoding="utf-8", newline="") as file:  # newline="": keeps the line ends of the file
         ids = tokenizer(file.read()).input_ids[:limit]
     count = len(ids) // window
     if count == 0:

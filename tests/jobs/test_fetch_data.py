@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""jobs/fetch-data.sh without a network: what it says, its exit codes; and its conversions, served from loopback."""
+"""Tests jobs/fetch-data.sh without a network: messages, exit codes, and conversions of data served from loopback."""
 import http.server
 import importlib
 import json
@@ -86,7 +86,7 @@ def check_text(hub, d):
 
 
 def check_checksums(hub, d, offline):
-    """What is downloaded, or was there before, must be the published file."""
+    """A file that is not the published one is refused, whether downloaded or found."""
     env = dict(offline, no_proxy="127.0.0.1", MMLU_URL=f"{hub}/data.tar", FREEBASEQA_URL=hub)
     p = subprocess.run([SCRIPT, d, "mmlu"], capture_output=True, text=True, env=env)
     check(p.returncode == 1 and "not the published one" in p.stderr and not os.path.exists(f"{d}/mmlu.tar"), f"data.tar: {p}")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A scripted Hugging Face hub on loopback, for test_get_model.sh.
+"""A scripted Hugging Face hub on loopback, used by test_get_model.sh.
 
 usage: test_get_model_hub.py STATE_DIRECTORY
-Writes its port to STATE/port and one line per request to STATE/log. Files in STATE switch its behaviour:
-  cut        bytes after which each weight transfer breaks off; the file holds how many times, counted down
+Writes its port to STATE/port and one line per request to STATE/log. Files in STATE change its behaviour:
+  cut        how many weight transfers break off after CUT_AFTER bytes, counted down
   corrupt    how many weight transfers are answered with a flipped byte, counted down
   busy       how many requests are answered with 503, counted down
   no-ranges  Range is ignored
@@ -65,7 +65,7 @@ class Hub(BaseHTTPRequestHandler):
         return (self.state / switch).exists()
 
     def countdown(self, switch):
-        """True as many times as the switch's file says."""
+        """True as often as the number in the switch's file says."""
         path = self.state / switch
         left = int(path.read_text()) if path.exists() else 0
         if left > 0:

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Builds Sapling from nothing: packages, facts, tokenizer, training, model, probes, checks, evaluation.
-#   ./build.sh WORK_DIR [STEPS]      trains STEPS steps (default 3500, those of the shipped run; an hour on two cores)
-# Seeds are fixed: facts, tokenizer and training documents are the same, byte by byte. Floating-point sums differ between
-# machines, so a rebuilt model is alike, not bit-equal. A broken training goes on from its checkpoint in WORK_DIR/train.
+# Builds Sapling from scratch: packages, facts, tokenizer, training, model, probes, checks, evaluation.
+#   ./build.sh WORK_DIR [STEPS]      trains STEPS steps (3500, as in the shipped run; an hour on two cores)
+# Seeds are fixed: facts, tokenizer and training documents are the same, byte for byte. Floating-point sums differ between
+# machines, so a rebuilt model is similar, not bit-equal. An interrupted training continues from its checkpoint in
+# WORK_DIR/train.
 set -euo pipefail
 cd "$(dirname "$0")"
 work=$(realpath -m "${1:?usage: build.sh WORK_DIR [STEPS]}")
@@ -16,7 +17,7 @@ install_packages() {
     npm install --silent --no-audit --no-fund --prefix "$work/node" world-countries@5.1.0 countries-list@3.4.1
 }
 
-# One thread a process and a heap that is kept: both matter for the speed of training on CPUs.
+# One thread per process, and malloc keeps freed memory: both matter for the speed of training on CPUs.
 export OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=4000000000 MALLOC_TRIM_THRESHOLD_=8000000000 MALLOC_TOP_PAD_=268435456
 export SAPLING_NODE_MODULES="$work/node/node_modules"
 python="$work/venv/bin/python"

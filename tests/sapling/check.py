@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Regenerates every training document of the shipped run, checks that no held-out wording occurs in them and
-records how often each fact was taught. Usage: python check.py [--schedule run.json] [--record]"""
+"""Regenerates all training documents of the shipped run, checks that no held-out wording occurs in them and, with
+--record, writes to facts.jsonl how often each fact was taught.
+Usage: python check.py [--schedule run.json] [--record]"""
 import argparse
 import json
 import random
@@ -19,6 +20,7 @@ HERE = Path(__file__).resolve().parent
 
 
 class Counting(Corpus):
+    """A corpus that counts how often each fact is taught, in each form."""
     counts = None
 
     def note(self, form, fact):
@@ -39,7 +41,7 @@ def needles(corpus):
 
 
 def training_documents(corpus, tokens_per_row, run):
-    """The documents of every row of every step, from the same random numbers as training used."""
+    """Yields the documents of every row of every step, generated from the same random numbers as in training."""
     for step in range(run["steps"]):
         rows, length = geometry(step, run["steps"], run["tokens"])
         shares, matching, lookup = phase(step)
@@ -54,7 +56,7 @@ def training_documents(corpus, tokens_per_row, run):
 
 
 def index_of(texts):
-    """Needles as word lists under their first three words."""
+    """{first three words: [words of each needle]}."""
     index = defaultdict(list)
     for text in texts:
         words = text.lower().split()
@@ -63,7 +65,7 @@ def index_of(texts):
 
 
 def found(index, document):
-    """Needles that occur in a document as whole words, case ignored."""
+    """Yields the needles that occur in a document as whole words, ignoring case."""
     words = document.lower().split()
     for i, key in enumerate(zip(words, words[1:], words[2:])):
         for needle in index.get(key, ()):

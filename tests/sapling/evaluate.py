@@ -18,7 +18,7 @@ TIERS = ("strong", "medium", "weak", "faint")
 
 
 def prune_by_magnitude(model, sparsity):
-    """Zeroes the smallest `sparsity` of each of the seven linear matrices of every layer."""
+    """Zeroes the smallest weights, a fraction `sparsity`, in each of the seven linear matrices of every layer."""
     for name, module in model.named_modules():
         if name.split(".")[-1] in KINDS:
             w = module.weight.data

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""A private Slurm on loopback: munged, slurmctld and virtual nodes n1, n2, ..., all children of this process and all files
-in one directory. For tests, and by hand (as root):
+"""Starts a private Slurm on loopback: munged, slurmctld and virtual nodes n1, n2, ... All daemons are children of this
+process, all files are in one directory. Used by test_slurm.py; to start one by hand (as root):
 
-    tests/slurm/cluster.py DIR [NODES]     until ^C; then, in another shell:  export SLURM_CONF=DIR/slurm.conf
+    tests/slurm/cluster.py DIR [NODES]     until ^C; in another shell:  export SLURM_CONF=DIR/slurm.conf
 
-The nodes share this machine's cores, memory and network: what is tested is launching, signals and restarts, not speed.
+The nodes share this machine's cores, memory and network, so this tests launching, signals and restarts, not speed.
 """
 import os
 import pathlib
@@ -56,7 +56,7 @@ MailProg=/bin/true
 
 
 def missing():
-    """Why there cannot be a cluster here, or None."""
+    """Why a cluster cannot run here; None if it can."""
     if os.geteuid() != 0:
         return "a private Slurm needs root"
     for tool in ("munged", "slurmctld", "slurmd"):
@@ -68,6 +68,7 @@ def missing():
 
 
 def free_ports(n):
+    """n different ports that are free now. All are held until the last is found, so that none is returned twice."""
     held = [socket.socket() for _ in range(n)]
     for s in held:
         s.bind(("127.0.0.1", 0))
@@ -78,7 +79,7 @@ def free_ports(n):
 
 
 def program(name):
-    """Debian's alternatives may point to an emulator: the real one by its own name, if it has one."""
+    """Path of a daemon. Debian's alternatives may point to an emulator: the real one is NAME-wlm, if that exists."""
     real = f"{SBIN}/{name}-wlm"
     return real if os.path.exists(real) else f"{SBIN}/{name}"
 
@@ -116,8 +117,8 @@ class Cluster:
                                                   stderr=log, start_new_session=True))
 
     def spawn_node(self, i):
-        """A node has its own host name and its own /dev/shm: ranks on "different" nodes would otherwise share names
-        there, and Open MPI's shared-memory transport crashes."""
+        """Starts slurmd with a host name and a /dev/shm of its own. Otherwise ranks on different nodes would share
+        names in /dev/shm, and Open MPI's shared-memory transport would crash."""
         inside = ('hostname "$1" && mount --bind "$2" /etc/hosts && mount -t tmpfs -o mode=1777 tmpfs /dev/shm && '
                   'shift 2 && exec "$@"')
         self.spawn("unshare", "--uts", "--mount", "--propagation", "private", "bash", "-c", inside, "_", f"n{i}",
@@ -152,19 +153,19 @@ class Cluster:
     # --------------------------------------------------------------- using
 
     def tell(self, *command):
-        """A command's standard output, "" if it fails."""
+        """Standard output of a command; "" if it fails."""
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60)
         return done.stdout if done.returncode == 0 else ""
 
     def job(self, number):
-        """What scontrol says of a job, as a dictionary."""
+        """The fields of `scontrol show job` as a dictionary."""
         words = self.tell("scontrol", "-o", "show", "job", str(number)).split()
         return dict(w.split("=", 1) for w in words if "=" in w)
 
     # ------------------------------------------------------------ stopping
 
     def left_behind(self):
-        """Step daemons of this cluster."""
+        """Yields the process ids of this cluster's step daemons, which outlive slurmd."""
         mine = f"SLURM_CONF={self.environment['SLURM_CONF']}".encode()
         for path in pathlib.Path("/proc").glob("[0-9]*"):
             try:

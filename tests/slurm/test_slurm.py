@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""jobs/*.sbatch on a real Slurm: two nodes, an array, jobs that run out of time or are cancelled, a chain.
+"""Tests jobs/*.sbatch on a real Slurm: two nodes, an array, jobs that run out of time or are cancelled, a chain.
 
 usage: test_slurm.py ESPALIER [unittest arguments]
-Exit code 77: there cannot be a Slurm here, and why.
+Exit code 77: no Slurm can run here; the message says why.
 
-The runs are decided by a scripted endpoint that can hold its answers back, so that a job is interrupted where the test
-wants it on a machine of any speed, and without work for the cores meanwhile."""
+The agent of all runs is a scripted endpoint that can delay its answers. This way a test can interrupt a job at a chosen
+iteration on a machine of any speed, and waiting costs no processor time."""
 import filecmp
 import json
 import os
@@ -27,7 +27,7 @@ DATA = ROOT / "tests" / "sapling" / "data"
 PROGRAM = ""
 PYTHON = os.environ.get("ESPL_PYTHON", "python3")
 
-# Small, so that a run takes a second or two.
+# Small: a run takes one or two seconds.
 CONFIG = {
     "model": {"path": str(ROOT / "tests" / "sapling" / "model")},
     "run": {"export": False, "keep": 3},
@@ -42,8 +42,8 @@ DECISION = {"reasoning": "up", "reflection": "", "stop": False,
 
 
 class Endpoint(BaseHTTPRequestHandler):
-    """The same answer to every request. Who comes with the key "held" gets two quick ones; then each waits, 3 s with the
-    key "slow", until `release` is set."""
+    """Gives the same answer to every request. With a key "held...", all answers after the second wait until `release`
+    is set; with a key "slow", each waits up to 3 s for it."""
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_):
@@ -113,7 +113,7 @@ class Slurm(unittest.TestCase):
 
     @classmethod
     def submit(cls, job, *options, run=None, arguments=(), **environment):
-        """Submits jobs/JOB.sbatch; the number of the job. The tests' cores are few: one thread per rank."""
+        """Submits jobs/JOB.sbatch with one thread per rank, as the cores are few. Returns the number of the job."""
         if run:
             arguments = (str(cls.config), "--set", f"run.dir={run}", "--set", "agent.backend=openai", *arguments)
         return int(cls.shell("sbatch", "--parsable", "--cpus-per-task=1", *options, str(ROOT / "jobs" / f"{job}.sbatch"),
@@ -156,7 +156,7 @@ class Slurm(unittest.TestCase):
         manifest = json.loads((self.whole / "manifest.json").read_text())
         self.assertEqual([r["host"] for r in manifest["ranks"]], ["n1", "n2"])
         self.assertEqual(manifest["slurm"]["SLURM_JOB_ID"], str(self.first))
-        self.assertGreater(manifest["config"]["run"]["max_minutes"], 5) # the job's end, less the margin
+        self.assertGreater(manifest["config"]["run"]["max_minutes"], 5) # minutes to the job's end, less the margin
         self.assertLess(manifest["config"]["run"]["max_minutes"], 8.01)
         self.assertEqual(self.summary(self.whole)["end"], "target reached")
 
@@ -164,8 +164,8 @@ class Slurm(unittest.TestCase):
 
     @classmethod
     def start_interrupted(cls):
-        """Runs that will not end by themselves before the endpoint is released: one is told by Slurm that its time is up,
-        one sees its deadline coming, one is cancelled."""
+        """Starts runs that cannot end before the endpoint is released: one that Slurm signals before its time limit,
+        one that stops by itself before its deadline, and one to be cancelled."""
         def start(name, *options, **environment):
             return cls.submit("prune", "--ntasks=2", *options, run=cls.work / name, **environment)
         cls.warned = start("warned", "--time=1", "--signal=B:USR1@45", ESPL_TEST_KEY="held-warned", ESPL_MARGIN="0")
@@ -174,7 +174,7 @@ class Slurm(unittest.TestCase):
 
     def wait_for_requeue(self, job):
         self.wait_for(job, lambda s: s.get("JobState") == "PENDING" and s.get("Restarts") == "1", "requeued")
-        # Slurm holds a requeued job back for two minutes; told at once, it trips over the old one
+        # Slurm delays a requeued job by two minutes. An update that starts it at once conflicts with its old instance.
         time.sleep(2.5)
         return job
 
@@ -202,11 +202,11 @@ class Slurm(unittest.TestCase):
                 self.assertIn('"resume"', (self.work / name / "events.jsonl").read_text())
 
     def test_no_progress_is_not_repeated(self):
-        """A job whose time does not suffice for one checkpoint would be repeated for ever."""
+        """A job that never reaches a checkpoint within its time limit must not be requeued forever."""
         short = {"run": self.work / "hopeless", "arguments": ("--set", "run.max_minutes=0.0001")}
         job = self.submit("prune", **short)
         self.wait_for(job, lambda s: s.get("JobState") == "PENDING" and s.get("Restarts") == "1", "requeued")
-        self.shell("scancel", str(job)) # the dense model's checkpoint was progress; now there is none
+        self.shell("scancel", str(job)) # this start wrote the dense model's checkpoint; the next makes no progress
         job = self.submit("prune", **short)
         state = self.wait_for_state(job, "FAILED")
         self.assertEqual(state["ExitCode"], "75:0")
@@ -215,7 +215,7 @@ class Slurm(unittest.TestCase):
     # ---------------------------------------------------------------- sweep
 
     def array(self, sweep):
-        """Submits what `espalier sweep --slurm` prints; the states of its tasks by number."""
+        """Submits what `espalier sweep --slurm` prints. Returns {number: state} of its finished tasks."""
         words = self.shell(PROGRAM, "sweep", str(sweep), "--slurm").stdout.split(" ", 1)
         self.assertEqual(words[0], "sbatch")
         command = f"sbatch --parsable --cpus-per-task=1 {words[1]}".replace("jobs/", f"{ROOT}/jobs/", 1)
@@ -260,7 +260,8 @@ class Slurm(unittest.TestCase):
             self.wait_for_state(jobs[name], "COMPLETED")
         evaluated = json.loads((run / "eval.json").read_text())
         self.assertAlmostEqual(evaluated["perplexity"], self.summary(run)["pruned"]["validation"]["perplexity"], 6)
-        if subprocess.run([PYTHON, "-c", "import h5py, jinja2, matplotlib, pandas, scipy"], capture_output=True).returncode == 0:
+        packages = subprocess.run([PYTHON, "-c", "import h5py, jinja2, matplotlib, pandas, scipy"], capture_output=True)
+        if packages.returncode == 0:
             self.assertIn("</html>", (run / "report.html").read_text()[-100:])
         else:
             self.assertIn("no report", self.log(jobs["report"]))

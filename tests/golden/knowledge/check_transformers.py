@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Question by question: what `espalier eval --details` wrote against Hugging Face transformers.
+"""Compares the answers of `espalier eval --details`, question by question, with those of Hugging Face transformers.
 
-An independent reading of the protocols (docs/evaluation.md): own CSV reader (Python's csv), own prompts, own scores, one
-question at a time, the whole prompt computed anew, f32, nothing cached, batched or shared. Run by hand:
+An independent implementation of the protocols (docs/evaluation.md): Python's CSV reader, prompts and scores of its own,
+one question at a time, in f32, with the whole prompt computed for each token: nothing is cached, batched or shared.
+Run by hand:
 
     espalier eval --model M --mmlu DIR --details d.jsonl --questions 300
     check_transformers.py --model M --details d.jsonl --mmlu DIR [--style lm-eval] [--split test] [--shots 5]
     ... --freebaseqa FILE [--freebaseqa-examples FILE] [--mode llm-kick]      ... --choices FILE
 
-Exit 0: every answer is the same, or differs where the two best are within TIE of each other (reported).
+Exit 0: all answers are the same, except where the two best candidates differ by less than TIE (these are reported).
 """
 import argparse
 import csv
@@ -21,7 +22,7 @@ import sys
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-TIE = 1e-3
+TIE = 1e-3  # of a logit or log-probability: rounding may decide
 
 
 def read_csv(path):
@@ -62,7 +63,7 @@ def mmlu_prompt(style, subject, shots, row):
 
 
 def mmlu_ids(ref, o, subject, dev, row):
-    """All examples that fit."""
+    """(ids, examples used): as many examples as fit into the context."""
     for k in range(min(o.shots, len(dev)), -1, -1):
         ids = ref.ids(mmlu_prompt(o.style, subject, dev[:k], row))
         if len(ids) <= ref.limit:
@@ -82,7 +83,7 @@ def gap_of(values):
 
 
 def mmlu_answer(ref, o, letters, subject, dev, row):
-    """(what --details says, distance of the two best letters)"""
+    """(the fields of --details, difference of the two best letters)."""
     ids, shots = mmlu_ids(ref, o, subject, dev, row)
     got = ref.logits(ids)[-1, letters].double()
     return dict(answer=row[5], choice="ABCD"[int(got.argmax())], shots=shots, logits=got.tolist()), gap_of(got)
@@ -124,7 +125,7 @@ def names_of(q):
 
 
 def continuation(ref, ids, most, newline):
-    """Greedy, one token at a time, everything computed anew; the smallest gap between the two best on the way."""
+    """(greedy continuation, smallest difference of the two best tokens), with a full forward pass for each token."""
     eos = ref.model.generation_config.eos_token_id
     eos = set(eos if isinstance(eos, list) else [eos])
     out, gap = [], 1e9
@@ -150,7 +151,7 @@ def squeeze(text):
 
 
 def score(text, names):
-    """A name of which SQuAD's normalisation leaves nothing is compared as it is."""
+    """(exact match, contains an answer). A name that SQuAD's normalisation empties is compared without it."""
     exact = contains = False
     for n in names:
         a, b = normalise(text), normalise(n)
@@ -169,7 +170,7 @@ def examples_of(o):
 
 
 def freebaseqa_answer(ref, o, examples, q):
-    """(what --details says, smallest distance of the two best tokens on the way)"""
+    """(the fields of --details, smallest difference of the two best tokens)."""
     if o.mode == "llm-kick":
         ids = ref.ids(f"Please give answer to this question: {q['RawQuestion']}\nThe answer is ")
         out, gap = continuation(ref, ids, 2 * len(ids), False)
@@ -207,7 +208,7 @@ def encode_pair(ref, context, rest):
 
 
 def choices_answer(ref, doc):
-    """(what --details says, smaller of the two distances of the two best choices)"""
+    """(the fields of --details, difference of the two best choices by either score, whichever is smaller)."""
     n, sums = len(doc["choices"]), []
     contexts = doc["context"] if isinstance(doc["context"], list) else [doc["context"]] * n
     for context, choice in zip(contexts, doc["choices"]):

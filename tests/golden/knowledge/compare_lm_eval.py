@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""espalier against lm-evaluation-harness (PyPI lm-eval 0.4.13), sample by sample, from local files only. Run by hand:
+"""Compares espalier with lm-evaluation-harness (PyPI lm-eval 0.4.13), sample by sample, on local files. Run by hand:
 
     compare_lm_eval.py --model HF_DIR --espalier PATH --mmlu DIR [--subject anatomy] [--shots 5] [--limit N]
 
-Two of the harness's tasks, with their own YAML: mmlu_<subject>, and arc_easy (acc and acc_norm) over the same subject's
-questions, as --choices, for want of ARC's where there is no network. Exit 0: every answer is the same. Wants `accelerate`.
+Uses the YAML of two of the harness's tasks: mmlu_<subject>, and arc_easy (acc and acc_norm) with the questions of the
+same subject as --choices, since those of ARC need a network. Exit 0: all answers are the same. Needs `accelerate`.
 """
 import argparse
 import csv
@@ -19,7 +19,7 @@ import lm_eval
 from lm_eval.tasks import TaskManager
 
 TASKS = os.path.join(os.path.dirname(lm_eval.__file__), "tasks")
-# The harness's own tasks; only where their rows come from is replaced.
+# The harness's own tasks; only the source of their rows is replaced.
 MMLU = """\
 include: {tasks}/mmlu/default/mmlu_{subject}.yaml
 task: local_mmlu

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes answers.json: what transformers answers to the small data here, question by question, with the tiny model in
-model/. tests/golden/knowledge/test_answers.py compares espalier with it. ../requirements.txt is enough.
+"""Writes answers.json: the answers of transformers to each question of the small data sets here, with the tiny model in
+model/. test_answers.py compares espalier's answers with them. Needs ../requirements.txt.
 
-usage: make_answers.py           answers.json from the model that is there
-       make_answers.py --model   trains the model anew first: on this data, so that it is sure of what it says, right or not
-       make_answers.py --check   answers anew, and compares with what is committed
+usage: make_answers.py           answers with the existing model
+       make_answers.py --model   first trains the model again, on this data, so that its answers are clear, right or wrong
+       make_answers.py --check   compares new answers with the committed ones
 """
 import argparse
 import json
@@ -25,10 +25,10 @@ DATA = dict(mmlu=f"{HERE}/mmlu", freebaseqa=f"{HERE}/freebaseqa.json", choices=f
 SUBJECTS = ("abstract_algebra", "odd")
 END = "<|endoftext|>"
 PASSES = 60
-MIN_GAP = 1e-2  # between the two best, wherever something is decided
+MIN_GAP = 1e-2  # smallest difference between the two best candidates of any decision
 TOLERANCE = 1e-4
 
-# task, options of espalier eval beyond the data: every one is a run
+# The runs: task, and the options of espalier eval besides the data.
 RUNS = [("mmlu", {"shots": 2}), ("mmlu", {"shots": 2, "mmlu-style": "lm-eval"}), ("mmlu", {"shots": 0}),
         ("mmlu", {"shots": 2, "context": 130}), ("mmlu", {"shots": 1, "context": 60, "mmlu-style": "lm-eval"}),
         ("freebaseqa", {"shots": 2}), ("freebaseqa", {"freebaseqa-mode": "llm-kick"}),
@@ -89,7 +89,7 @@ def make_model():
 
 
 def questions(ref, task, o):
-    """(what names the question in --details, answer, gap) of each."""
+    """Yields (the fields that name the question in --details, answer, gap) of each question."""
     if task == "mmlu":
         letters = reference.letters_of(ref)
         for subject in SUBJECTS:

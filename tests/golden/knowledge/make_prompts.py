@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes prompts.json beside this file: the prompts that the published protocols make of the small data here.
+"""Writes prompts.json: the prompts that the published protocols make from the small data sets here.
 
 Follows the text of hendrycks/test (evaluate_flan.py: format_subject, format_example, gen_prompt), of lm-evaluation-harness
 (tasks/mmlu/default: description, doc_to_text, few-shot examples joined by blank lines) and of llm-kick
-(factoid_qa/main_freebase.py). Standard library only; the same bytes each time.
+(factoid_qa/main_freebase.py). Standard library only; the output is always the same.
 """
 import csv
 import json

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""FreebaseQA's 2017 pre-release table (FreebaseQA-dev.tab: entity, mention, MID, two chains, answer MID, answer, question)
-as the JSON of version 1.0. Figures from it are of the "pre-release split", not of v1.0.
+"""Converts FreebaseQA's 2017 pre-release table (FreebaseQA-dev.tab: entity, mention, MID, two chains, answer MID,
+answer, question) to the JSON format of version 1.0. Results on it must be reported as "pre-release split", not as v1.0.
 usage: prerelease_to_json.py FreebaseQA-dev.tab OUT.json"""
 import csv
 import json

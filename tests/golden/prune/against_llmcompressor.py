@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The masks of <model>.safetensors against those of llmcompressor's modifiers, on the same models and samples.
+"""Compares the masks of <model>.safetensors with those of llmcompressor's modifiers, on the same models and samples.
 
-llmcompressor 0.14.0.1, transformers 5.17, torch 2.13 (the CPU build is enough), safetensors, numpy.
+Needs llmcompressor 0.14.0.1, transformers 5.17, torch 2.13 (the CPU build is enough), safetensors, numpy.
 usage: against_llmcompressor.py [MODEL...]
 """
 import os
@@ -50,7 +50,7 @@ def samples(ids):
 
 
 def any_tokenizer():
-    """llmcompressor wants one, though the samples are ids."""
+    """llmcompressor requires a tokenizer, although the samples are ids."""
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"a": 0}, unk_token="a")), pad_token="a")
 
 
@@ -59,7 +59,7 @@ def compress(model, method, ids):
         oneshot(model=model, dataset=samples(ids), recipe=recipe(method), pipeline="sequential",
                 processor=any_tokenizer(), num_calibration_samples=len(ids), shuffle_calibration_samples=False)
         return
-    # The modifier is written for training: its mask creator is what one shot comes to.
+    # Its magnitude modifier works only during training. For one-shot pruning, its mask creator does the same.
     from llmcompressor.modifiers.pruning.utils.pytorch import PruningMaskCreatorArgs, PruningMaskFactory
     create = PruningMaskFactory.create_mask_creator("unstructured")
     for linear in linears(model):
@@ -69,7 +69,7 @@ def compress(model, method, ids):
 
 
 def ties(method, before, differs):
-    """Bits that differ in magnitudes equal to the threshold: llmcompressor prunes all of those or none."""
+    """Differing bits of weights equal to the threshold: llmcompressor prunes either all of them or none."""
     if method != "magnitude-layer" or not differs.any():
         return 0
     at = before[torch.from_numpy(differs)].abs()
@@ -77,14 +77,15 @@ def ties(method, before, differs):
 
 
 def compare(name, method, golden):
-    """Bits that differ, those among them that are ties, all."""
+    """(differing bits, ties among them, all bits)."""
     model = AutoModelForCausalLM.from_pretrained(HERE.parent / "models" / name, dtype=torch.float32)
     was = [linear.weight.detach().clone() for linear in linears(model)]
     compress(model.eval(), method, golden["ids"])
     bits = differing = tied = 0
     for i, (linear, before) in enumerate(zip(linears(model), was)):
         other = np.unpackbits(golden[f"mask.{method}.{i}"].numpy(), axis=1, bitorder="little")[:, :before.shape[1]]
-        differs = ((linear.weight != 0).numpy() != other.astype(bool)) & (before != 0).numpy()  # a 0 shows no mask
+        # a weight that was 0 before does not show whether it was pruned
+        differs = ((linear.weight != 0).numpy() != other.astype(bool)) & (before != 0).numpy()
         differing += int(differs.sum())
         tied += ties(method, before, differs)
         bits += differs.size
@@ -92,7 +93,7 @@ def compare(name, method, golden):
 
 
 def divides(name, method):
-    """A rest of fewer than M inputs loses a weight more there than here."""
+    """True if all inputs are whole groups of M: of a smaller remainder, llmcompressor prunes one weight more."""
     config = AutoConfig.from_pretrained(HERE.parent / "models" / name)
     inputs = (config.hidden_size, config.intermediate_size, config.num_attention_heads * config.head_dim)
     return all(n % int(method.rsplit(":", 1)[1]) == 0 for n in inputs) if ":" in method else True
@@ -111,7 +112,7 @@ def main():
             allowed = bits // 50 if method.startswith("sparsegpt") else tied
             wrong |= differing > allowed
     print("\n".join(rows))
-    return int(wrong)  # SparseGPT: a bit that goes the other way takes others with it
+    return int(wrong)  # SparseGPT: a bit that differs changes the weights, and with them other bits
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""One-shot pruning on transformers models, transcribed from the published formulas: what <model>.safetensors hold
-(README.md). ../requirements.txt is enough.
+"""Computes <model>.safetensors (README.md): one-shot pruning of transformers models, transcribed from the published
+formulas. Needs ../requirements.txt.
 
 usage: make_oneshot.py [--check]
 """
@@ -19,7 +19,7 @@ MODELS = ("qwen3-tied-bf16", "smollm-tied-bf16", "llama-bias")
 SAMPLES, WINDOW, TARGET = 6, 40, 0.5
 PATHS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
          "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
-# method: (score, group); SparseGPT takes its own score
+# method: (score, group of weights that compete); SparseGPT has a score of its own
 METHODS = {"magnitude-layer": ("magnitude", "layer"), "wanda-row": ("wanda", "row"), "wanda-2:4": ("wanda", (2, 4)),
            "wanda-4:8": ("wanda", (4, 8)), "ria-layer": ("ria", "layer"), "gblm-row": ("gblm", "row"),
            "rgs-row": ("rgs", "row"), "sparsegpt-layer": ("sparsegpt", "layer"), "sparsegpt-2:4": ("sparsegpt", (2, 4))}
@@ -29,10 +29,10 @@ def linears(layer):
     return [layer.get_submodule(path) for path in PATHS]
 
 
-# ---- statistics, on the model as it is ----
+# ---- statistics, with the weights that the model has now ----
 
 def inputs(model, block, ids):
-    """Inputs of the block's linears, f32 [samples, window, in] each, in the order of PATHS."""
+    """List of the inputs f32 [samples, window, in] of the block's linears, in the order of PATHS."""
     seen, handles = {}, []
     for i, linear in enumerate(linears(model.model.layers[block])):
         def keep(_module, arguments, i=i):
@@ -56,7 +56,7 @@ def hessian(x):
 
 
 def loss_gradients(model, ids):
-    """GBLM: 100 sqrt(sum over samples of g^2), g of the mean cross entropy of each sample."""
+    """GBLM: 100 sqrt(sum over samples of g^2), g the gradient of the mean cross entropy of a sample."""
     sums = [[torch.zeros_like(l.weight) for l in linears(layer)] for layer in model.model.layers]
     for sample in ids.split(1):
         model.zero_grad()
@@ -69,7 +69,7 @@ def loss_gradients(model, ids):
 
 
 def regional_gradients(model, block, ids):
-    """Wanda++: 100 sqrt(mean over samples of g^2), g of the norm of the block's output."""
+    """Wanda++: 100 sqrt(mean over samples of g^2), g the gradient of the norm of the block's output."""
     weights = [linear.weight for linear in linears(model.model.layers[block])]
     sums = [torch.zeros_like(w, dtype=torch.float64) for w in weights]
     for sample in ids.split(1):
@@ -97,7 +97,7 @@ def score(name, weight, x, gradient):
 
 
 def least(scores, k):
-    """True for the k smallest of each row, the lower column among equals."""
+    """True for the k smallest of each row; of equal ones, those in the lower columns."""
     order = scores.sort(dim=1, stable=True).indices
     return torch.zeros_like(scores, dtype=torch.bool).scatter_(1, order[:, :k], True)
 
@@ -112,7 +112,7 @@ def pruned_by(group, scores):
 
 
 def sparsegpt(weight, hess, group, block=128, damping=0.01):
-    """Pruned positions and new weights (Frantar & Alistarh 2023), in f64; exactly half of each block of columns."""
+    """(pruned positions, new weights) by Frantar & Alistarh (2023), in f64; prunes half of each block of columns."""
     w, h = weight.double().clone(), hess.clone()
     n = w.shape[1]
     dead = h.diagonal() == 0
@@ -154,7 +154,7 @@ def owl(model, ids, factor=5, lam=0.08):
 
 
 def greedy_error(weight, hess, group=128):
-    """LSA: what half of every group of columns costs when the cheapest goes first."""
+    """LSA: the error of pruning half of every group of columns greedily, the cheapest weight first."""
     w, h, total = weight.double(), hess, 0.0
     scores = w ** 2 * h.diagonal()
     for first in range(0, w.shape[1], group):
@@ -173,7 +173,7 @@ def greedy_error(weight, hess, group=128):
 
 
 def lsa(model, ids, beta=0.04):
-    """Sparsity of each block, and of each linear. beta is that for 50 %."""
+    """(sparsity of each block, sparsity of each linear). beta is the published value for 50 %."""
     errors = torch.stack([torch.stack([greedy_error(l.weight, hessian(x)) for l, x in
                                        zip(linears(layer), inputs(model, b, ids))])
                           for b, layer in enumerate(model.model.layers)])
@@ -217,7 +217,7 @@ def run(name, method, ids):
                 if scoring == "sparsegpt":
                     gone, weight = sparsegpt(linear.weight, hessian(seen[k]), group)
                     weight = weight.to(stored).float()
-                    if group == "layer":  # files stay small
+                    if group == "layer":  # only one method, so that the files stay small
                         tensors[f"weight.{method}.{b * 7 + k}"] = weight.to(stored)
                 else:
                     g = gradients[b][k] if gradients else None
@@ -242,7 +242,7 @@ def make(name):
 
 
 def close(a, b):
-    """Masks may differ where two scores are equal but for rounding: one bit in 500."""
+    """Masks may differ in one bit of 500: where two scores differ only by rounding."""
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
     if a.dtype == torch.uint8:

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Masks by plain NumPy: what scores.safetensors holds (README.md). ../requirements.txt is enough.
+"""Computes scores.safetensors (README.md): masks, with plain NumPy. Needs ../requirements.txt.
 
 usage: make_prune.py [--check]
 """
@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 HERE = pathlib.Path(__file__).resolve().parent
 SAPLING = HERE.parent.parent / "sapling" / "model" / "model.safetensors"
-# name: (dtype, out, in, fractions pruned one after the other, values are coarse so that scores tie)
+# name: (dtype, out, in, fractions pruned one after the other, whether values are coarse, so that scores tie)
 CASES = {"bf16": (torch.bfloat16, 37, 130, (0.31, 0.5, 0.9), False),
          "f16": (torch.float16, 16, 64, (0.01, 0.45, 1.0), False),
          "f32": (torch.float32, 9, 1100, (0.45, 0.7), False),
@@ -24,7 +24,7 @@ SCORES = ("magnitude", "wanda", "ria")
 
 
 def score(name, weight, norm, kept):
-    """[out, in] f32. weight f32, norm f32 [in]; RIA's sums are over the kept weights, in f64, rounded once."""
+    """Scores f32 [out, in] from weight f32 and norm f32 [in]. RIA sums over the kept weights in f64 and rounds once."""
     magnitude = np.abs(weight)
     if name == "magnitude":
         return magnitude
@@ -38,7 +38,7 @@ def score(name, weight, norm, kept):
 
 
 def row_counts(pruned, count):
-    """How many more each row loses: the least pruned rows first, one weight at a time, lower rows first."""
+    """How many of `count` weights each row loses: one at a time, from the first of the rows that have lost least."""
     more = np.zeros_like(pruned)
     for _ in range(count):
         more[np.argmin(pruned + more)] += 1
@@ -61,7 +61,7 @@ def packed(kept):
 
 
 def masks(name, weight, norm, kept, fractions):
-    """One after the other: the mask after each fraction of all weights is pruned, for each score."""
+    """For each score, the masks after each of the fractions is pruned, one after the other."""
     found = {}
     for s in SCORES:
         now = kept
@@ -81,7 +81,7 @@ def make_case(name, random):
     weight = torch.from_numpy(weight).to(dtype)
     norm = norm.astype(np.float32)
     kept = np.ones((rows, columns), bool)
-    if name == "ties":  # rows that are already fuller than the level
+    if name == "ties":  # rows that have already lost more than the target
         kept[3, :90] = False
         kept[11, ::2] = False
         kept[22, 1:] = False

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the tokenizer goldens: small BPE models in the exact pipelines of the families espalier reads, and what the
-Hugging Face `tokenizers` library makes of texts.json with them. Run by developers:
+"""Makes the tokenizer goldens: small BPE models in the exact pipelines of the families that espalier supports, and the
+results of the Hugging Face `tokenizers` library for texts.json. Run by developers:
 
     pip install -r requirements.txt && python make_goldens.py
 
 Writes texts.json, <name>.tokenizer.json and <name>.golden.json ([ids, decoded, decoded without special tokens] per
-text; null stands for "the text itself"). U+F8FF stands for NUL in texts and decoded text.
+text; null: the same as the text). U+F8FF stands for NUL in texts and decoded text.
 """
 import hashlib
 import json
@@ -45,7 +45,7 @@ TEXTS = [
 ]
 
 
-# ------------------------------------------------------------------ components, as real files spell them
+# ------------------------------------------------------------------ components, as in published files
 
 QWEN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 LLAMA3 = QWEN.replace(r"\p{N}| ", r"\p{N}{1,3}| ")
@@ -102,7 +102,7 @@ def special(content, **kw):
 # ------------------------------------------------------------------ making a tokenizer
 
 def train(normalizer, pre_tokenizer, size, alphabet=()):
-    """A BPE model for this pipeline, as (vocabulary in id order, merges)."""
+    """Trains a BPE model for this pipeline. Returns (tokens in the order of their ids, merges)."""
     t = Tokenizer(models.BPE())
     shell = json.loads(t.to_str())
     shell.update(normalizer=normalizer, pre_tokenizer=pre_tokenizer)
@@ -117,7 +117,7 @@ def build(name, *, normalizer=None, pre_tokenizer=None, post=None, decoder=None,
           last=(), size=700, tuples=True, **model):
     byte_alphabet = "ByteLevel" in json.dumps(pre_tokenizer)
     tokens, merges = train(normalizer, pre_tokenizer, size, pre_tokenizers.ByteLevel.alphabet() if byte_alphabet else ())
-    if bytes_:  # a byte-fallback vocabulary knows few characters by themselves
+    if bytes_:  # a byte-fallback vocabulary has few characters as tokens
         keep = {c for c in tokens if len(c) == 1 and ord(c) < 0x250} | {"▁", "日", "中"}
         bad = {t for t in tokens if not set(t) <= keep}
         tokens = [t for t in tokens if t not in bad]
@@ -194,7 +194,7 @@ def families():
 
 
 def oddities():
-    """Options that no family combines like this, each at least once."""
+    """Options that no family uses in this combination, each at least once."""
     odd = [special("tok", single_word=True, special=False), special("<strip>", lstrip=True, rstrip=True),
            special("<left>", lstrip=True), special("<right>", rstrip=True), special("<|im"), special("<|im_start|>"),
            special("garden", normalized=True, special=False), special("Café", normalized=True, special=False),

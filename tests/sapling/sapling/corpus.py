@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Documents of the corpus. A document is a list of (text, weight of its tokens in the loss)."""
+"""Generates the documents of the corpus. A document is a list of (text, weight of its tokens in the loss)."""
 import os
 import random
 from collections import defaultdict
@@ -9,11 +9,13 @@ from .facts import unit
 
 END = "<|endoftext|>"
 LETTERS = "ABCD"
+# Weights of the parts of a document in the loss. What a training log reports by kind is told apart by them (train.py).
 STATE, OBJECT, ANSWER, STOP, LETTER, LOOKUP, LITTLE = 0.4, 2.0, 4.0, 1.0, 10.0, 3.0, 0.1
 LINKS = ("", "", "", "", "Also, ", "In addition, ", "Moreover, ", "Besides, ", "As is well known, ")
 
 
 def load_templates(path):
+    """{relation: {"subject": MMLU subject, kind of wording (S, H, Q, D, E, M): [wordings]}}."""
     out, relation = {}, None
     for line in open(path, encoding="utf-8"):
         line = line.rstrip("\n")
@@ -26,7 +28,7 @@ def load_templates(path):
 
 
 def reserved_for(fact, index):
-    """Which split owns the wording `index` of this fact: train, val or test."""
+    """The split for which wording `index` of this fact is reserved: train, val or test."""
     u = unit(f"split:{fact['relation']}:{fact['subject']}:{index}")
     return "val" if u < 0.09 else "test" if u < 0.18 else "train"
 
@@ -62,7 +64,7 @@ class Corpus:
         self.sums = {id(pool): list(accumulate(f["weight"] for f in pool)) for pool in pools}
 
     def theme(self, fact):
-        """What a paragraph is about: a country, an element, a state; a shared object; codes of one initial letter."""
+        """The topic of paragraphs with this fact: a country, element or state; a shared object; codes of an initial."""
         kind, relation = fact["relation"].split(".")[0], fact["relation"]
         if kind in ("country", "element", "us_state"):
             return f"{kind}:{fact['subject']}"
@@ -80,10 +82,10 @@ class Corpus:
         return fact["object"]
 
     def note(self, form, fact):
-        """Called once for every fact that a taught document states or asks; counting corpora override it."""
+        """Called for each fact that a training document states or asks for; check.py overrides it to count."""
 
     def sentence(self, template, fact, obj, link=""):
-        """Segments of one statement; the object weighs most where it follows the subject."""
+        """Segments of one statement. The object has a high weight only after the subject, when it can be predicted."""
         text = template.replace("{s}", fact["subject"])
         before, after = text.split("{o}")
         if link and not before:
@@ -126,7 +128,7 @@ class Corpus:
         return doc
 
     def rivals(self, fact):
-        """The twelve objects of the relation that are hardest to tell from the fact's own."""
+        """The twelve objects of the relation that are nearest to the fact's own."""
         relation, answer = fact["relation"], fact["object"]
         key = (relation, answer, fact["subject"] if relation.startswith("country.") else "")
         if key not in self.near:
@@ -136,7 +138,7 @@ class Corpus:
         return self.near[key]
 
     def distance(self, fact):
-        """A number's distance is the difference, a country's the region, any other object's the common beginning."""
+        """A function of an object: difference of numbers, other region or not, or minus the common prefix's length."""
         answer, relation = fact["object"], fact["relation"]
         if answer.isdigit():
             return lambda o: abs(int(o) - int(answer))
@@ -149,7 +151,7 @@ class Corpus:
         return lambda o: -len(os.path.commonprefix([o.lower(), answer.lower()]))
 
     def options(self, rng, fact, answer, hard=0.5):
-        """Four choices; a share `hard` of the questions takes the wrong ones from the rivals."""
+        """(four choices, letter of the answer). With probability `hard`, the wrong choices are from the rivals."""
         if rng.random() < hard:
             others = self.rivals(fact)
         else:
@@ -160,7 +162,7 @@ class Corpus:
         return options, LETTERS[options.index(answer)]
 
     def worked(self, rng, options, letter):
-        """Lines between the options and the answer that show how a choice and its letter belong together."""
+        """Lines between the options and the answer that spell out which letter belongs to which choice."""
         lines = list(zip(options, LETTERS))
         if rng.random() < 0.5:
             right = options[LETTERS.index(letter)]

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes facts.jsonl: every fact with its tier. Usage: python -m sapling.facts OUT"""
+"""Collects all facts, assigns their tiers and writes facts.jsonl. Usage: python -m sapling.facts OUT"""
 import hashlib
 import json
 import sys
 import unicodedata
 from collections import Counter
 
+# name, weight when facts are drawn for training, share of the facts
 TIERS = (("strong", 8, 0.35), ("medium", 4, 0.30), ("weak", 2, 0.20), ("faint", 1, 0.15))
 
 
 def unit(text):
-    """A fixed pseudo-random number in [0, 1) for a text."""
+    """A pseudo-random number in [0, 1) that depends only on the text."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A lean Qwen3 forward pass for fast CPU training; its weights export one to one to Qwen3ForCausalLM."""
+"""A minimal Qwen3 for fast training on CPUs; its weights correspond one to one to those of Qwen3ForCausalLM."""
 from dataclasses import dataclass
 
 import torch
@@ -101,7 +101,7 @@ class Lean(nn.Module):
         return F.rms_norm(x, (x.shape[-1],), self.norm.to(dtype), self.shape.eps)
 
     def loss(self, ids, weights, dtype=torch.bfloat16):
-        """Weighted mean cross-entropy; the head is computed only where a target has a weight."""
+        """(weighted mean cross entropy, losses, weights). Targets of weight 0 are left out before the head."""
         h = self.hidden(ids[:, :-1], dtype)
         w = weights[:, 1:].reshape(-1)
         keep = w > 0

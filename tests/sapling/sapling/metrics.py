@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The three probes, on any transformers causal language model: perplexity, FreebaseQA-format, MMLU-format."""
+"""The three measurements, for any causal language model of transformers: perplexity, FreebaseQA format, MMLU format."""
 import csv
 import json
 import math
@@ -23,7 +23,7 @@ def wilson(hits, n, z=1.96):
 
 @torch.no_grad()
 def perplexity(model, tokenizer, text, window, batch=8):
-    """Non-overlapping windows, tail dropped; exp of the mean of the window means (methods.md 3.1)."""
+    """(perplexity, windows): non-overlapping windows, tail dropped; exp of the mean of the windows' mean losses."""
     ids = torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"])
     n = len(ids) // window
     rows = ids[: n * window].view(n, window)
@@ -36,7 +36,7 @@ def perplexity(model, tokenizer, text, window, batch=8):
 
 
 def normalise(text):
-    """SQuAD: lower case, no punctuation, no articles, single spaces."""
+    """SQuAD's normalisation: lower case, no punctuation, no articles, single spaces."""
     text = "".join(c for c in text.lower() if c not in string.punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
@@ -54,7 +54,7 @@ def qa_shots(dev, k):
 
 @torch.no_grad()
 def greedy(model, tokenizer, prompts, most=16, batch=64):
-    """Greedy continuations up to the first line end; prompts of equal length share a batch, so nothing is padded."""
+    """Greedy continuations up to the first line end. Prompts of equal length form a batch, so that none is padded."""
     rows = [tokenizer(p, add_special_tokens=False)["input_ids"] for p in prompts]
     stops = [tokenizer.eos_token_id, tokenizer("x\n\n", add_special_tokens=False)["input_ids"][-1]]
     by_length, out = defaultdict(list), [""] * len(rows)
@@ -72,7 +72,7 @@ def greedy(model, tokenizer, prompts, most=16, batch=64):
 
 
 def freebaseqa(model, tokenizer, dev, path, tiers, k=5):
-    """Exact match for every tier: {tier: (hits, questions)}."""
+    """Exact match by tier: {tier: (hits, questions)}, with "all" for the total."""
     questions, shots = list(read_questions(path)), qa_shots(dev, k)
     said = greedy(model, tokenizer, [f"{shots}Q: {q}\nA:" for q, _, _ in questions])
     score = defaultdict(lambda: [0, 0])
@@ -104,7 +104,7 @@ def letters(model, tokenizer, prompts):
 
 
 def mmlu(model, tokenizer, folder, split="test", k=5):
-    """Few-shot accuracy, Hendrycks' prompt: {subject: (hits, questions)} and the same by row for tiers."""
+    """Few-shot accuracy with Hendrycks' prompt: {subject: (hits, questions)}, {(split, subject, row): hit}."""
     score, by_row = {}, {}
     for path in sorted(Path(folder, split).glob("*.csv")):
         topic = path.stem.removesuffix(f"_{split}")

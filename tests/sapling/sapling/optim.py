@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Muon for the matrices (work split over the ranks) and AdamW for the rest."""
+"""Muon, for the matrices, with the work divided among the ranks. The other parameters are trained by AdamW."""
 import torch
 import torch.distributed as dist
 
 
 def orthogonalise(g, steps=5):
-    """Newton-Schulz iteration over a stack of matrices."""
+    """Orthogonalises a stack of matrices by Newton-Schulz iterations."""
     x = g.bfloat16()
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turns documents into token rows with loss weights; a row stream is a pure function of its seed."""
+"""Packs documents into rows of tokens with loss weights. The rows depend only on seed, step and rank."""
 import random
 
 import numpy as np
 
 from .corpus import END
 
-# From which step: shares of statement, paragraph, question and four-choice documents; then of the four-choice
-# documents, how many say the answer in the question and how many work from the choices to the letters.
+# First step; shares of statement, paragraph, question and four-choice documents; of the four-choice documents, the
+# share that states the answer in the question and the share that spells out which letter belongs to which choice.
 PHASES = (
     (0, (0.22, 0.18, 0.20, 0.40), 0.6, 0.4),
     (300, (0.16, 0.15, 0.25, 0.44), 0.3, 0.45),
@@ -18,11 +18,12 @@ PHASES = (
 
 
 def phase(step):
+    """(shares, matching, lookup) of the phase that the step is in."""
     return [p for p in PHASES if step >= p[0]][-1][1:]
 
 
 def tokens_of(tokenizer, doc):
-    """Ids and weights; the whole text is encoded at once, a token takes the weight of its first character."""
+    """(ids, weights). The text is encoded as a whole; a token takes the weight of its first character."""
     text = "".join(t for t, _ in doc)
     enc = tokenizer.encode(text, add_special_tokens=False)
     weight = [w for t, w in doc for _ in t]
@@ -30,7 +31,7 @@ def tokens_of(tokenizer, doc):
 
 
 def block(corpus, tokenizer, seed, step, rank, rows, length):
-    """Rows of length + 1 tokens for one step of one worker."""
+    """(ids, weights), each [rows, length + 1], of one step of one rank."""
     rng = random.Random(f"{seed}:{step}:{rank}")
     shares, matching, lookup = phase(step)
     end = tokenizer.token_to_id(END)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes data/: texts, FreebaseQA-format and MMLU-format files, all in held-out wordings.
+"""Writes data/: texts and questions in FreebaseQA and MMLU format, all but the calibration text in held-out wordings.
 Usage: python -m sapling.probes FACTS TEMPLATES OUT_DIR"""
 import csv
 import json
@@ -14,8 +14,8 @@ EVAL_PER_TIER = {"strong": 500, "medium": 450, "weak": 350, "faint": 300}
 DEV_PER_TIER = {"strong": 130, "medium": 120, "weak": 80, "faint": 70}
 MMLU_PER_TIER = {"dev": {"strong": 5}, "val": {"strong": 9, "medium": 9, "weak": 7, "faint": 5},
                  "test": {"strong": 30, "medium": 30, "weak": 24, "faint": 16}}
-HARD_CHOICES = 0.7
-TEXT_SHARE = 0.3
+HARD_CHOICES = 0.7  # share of the MMLU questions whose wrong choices are near the right one
+TEXT_SHARE = 0.3  # share of the facts in validation and test text
 CALIBRATION_SHARES = (0.3, 0.3, 0.2, 0.2)
 
 
@@ -42,7 +42,7 @@ def freebaseqa(corpus, split, per_tier, key, seed):
 
 
 def mmlu_rows(corpus, topic, rng):
-    """Disjoint facts for dev, val and test, the same number of each tier in every subject as far as it has them."""
+    """Yields (split, rows) with disjoint facts and, if a subject has enough, the numbers per tier of MMLU_PER_TIER."""
     pool = rng.sample(corpus.by_topic[topic], len(corpus.by_topic[topic]))
     for split, per_tier in MMLU_PER_TIER.items():
         facts = [f for tier, n in per_tier.items() for f in [f for f in pool if f["tier"] == tier][:n]]
@@ -53,7 +53,7 @@ def mmlu_rows(corpus, topic, rng):
 
 
 def mmlu_row(corpus, fact, rng):
-    """Most questions have wrong choices that are near the right one: a rival number, neighbour or code."""
+    """(CSV row, fact). The wrong choices of most questions are near the right one: a close number, a similar code."""
     question = rng.choice(corpus.templates[fact["relation"]]["M"]).replace("{s}", fact["subject"])
     options, letter = corpus.options(rng, fact, fact["object"], HARD_CHOICES)
     return [question, *options, letter], fact
@@ -72,7 +72,7 @@ def write_mmlu(corpus, out, seed):
 
 
 def held_out_sentences(corpus, split):
-    """The wordings kept back for this split: each is taught for other facts, never for this one."""
+    """Yields (fact, sentence) in the wordings reserved for this split: taught for other facts, never for this one."""
     for f in corpus.facts:
         if tail_of_another(corpus, f):
             continue
@@ -82,19 +82,19 @@ def held_out_sentences(corpus, split):
 
 
 def tail_of_another(corpus, fact):
-    """'Sudan ...' would be found inside a taught 'South Sudan ...'."""
+    """True if another subject ends with this one: "Sudan ..." would be found in a taught "South Sudan ..."."""
     return any(o["subject"].endswith(" " + fact["subject"]) for o in corpus.by_relation[fact["relation"]])
 
 
 def unseen_sentences(corpus):
-    """Every fact in two wordings that were taught for no fact at all."""
+    """Yields (fact, sentence) in the wordings H, which were taught for no fact."""
     for f in corpus.facts:
         for wording in corpus.templates[f["relation"]]["H"]:
             yield f, "".join(s for s, _ in corpus.sentence(wording, f, f["object"]))
 
 
 def held_out_text(corpus, split, seed):
-    """One long paragraph, since training never saw a line end between sentences; a share of the facts is enough."""
+    """One long paragraph about TEXT_SHARE of the facts: training never had a line end between sentences."""
     rng, themes = random.Random(seed), {}
     for f, sentence in held_out_sentences(corpus, split):
         if unit(f"text:{f['id']}") < TEXT_SHARE:
@@ -108,7 +108,7 @@ def held_out_text(corpus, split, seed):
 
 
 def calibration_text(corpus, seed, characters):
-    """Fresh documents of the training distribution; never more than a sample of what training saw."""
+    """New documents of the training distribution, of about this many characters."""
     rng, parts, size = random.Random(seed), [], 0
     while size < characters:
         text = "".join(t for t, _ in corpus.document(rng, CALIBRATION_SHARES)).strip()

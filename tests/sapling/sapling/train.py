@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains Sapling: one process a core, gradients averaged each step. A broken run goes on from its checkpoint.
+"""Trains Sapling with one process per core and gradients averaged in each step. Continues from a checkpoint.
 Usage: python -m sapling.train --work DIR --steps N [--ranks 2]"""
 import argparse
 import json
@@ -36,12 +36,12 @@ def options():
 
 
 def rate(step, steps):
-    """Warm-up over 50 steps, flat, then over the last 35 % linear to nothing."""
+    """Factor of the learning rate: warm-up over 50 steps, constant, then linearly to zero over the last 35 %."""
     return min(1.0, (step + 1) / 50, (steps - step) / (0.35 * steps))
 
 
 def geometry(step, steps, tokens):
-    """Rows and their length: every fifth step is of full context, towards the end every second."""
+    """(rows, length): every fifth step has the full context, in the last 15 % also every second."""
     long = step % 5 == 4 or (step > 0.85 * steps and step % 2 == 0)
     length = 512 if long else 256
     return tokens // length, length
