@@ -114,9 +114,8 @@ static espl_status checkpoint_find_newest(const char *dir, int64_t *before, espl
         passed++;
     }
     if (passed > 0) /* a run that started over here would overwrite what may be hours of work */
-        st =
-            ESPL_FAIL(ESPL_FORMAT,
-                      "%s: no checkpoint can be read; to start over, delete them or choose another run.dir", dir);
+        st = ESPL_FAIL(ESPL_FORMAT,
+                       "%s: no checkpoint can be read; to start over, delete them or choose another run.dir", dir);
 done:
     espl_mem_free(&l.iterations);
     return st;
