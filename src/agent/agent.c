@@ -15,7 +15,11 @@
 #include "view.h"
 
 #include "espalier/agent/reply.h"
+#include "espalier/base/journal.h"
 #include "espalier/base/json_writer.h"
+#include "espalier/base/log.h"
+#include "espalier/base/memory.h"
+#include "espalier/base/region.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -34,7 +38,7 @@ struct espl_agent {
     espl_replay *replay;    /* of backend REPLAY */
     espl_openai *openai;    /* of backend OPENAI */
     espl_agent_state state;
-    const char *source;
+    const char *source; /* of the newest decision */
 };
 
 espl_status espl_agent_create(espl_agent **out, const espl_agent_options *o) {
@@ -86,11 +90,12 @@ espl_status espl_agent_state_restore(espl_agent *a, const char *bytes, int64_t l
 
 /* ------------------------------------------------------------------- ask */
 
+/* The policy writes JSON and the parser reads it: its decisions are checked and trimmed like anybody's. */
 static espl_status agent_ask_policy(espl_agent *a, const espl_agent_view *v, espl_decision *out, espl_str *notes) {
     espl_str json = {0}, problems = {0};
     espl_status st;
     ESPL_CHECK(st, done, espl_policy_propose(v, &a->policy, &json));
-    ESPL_CHECK(st, done, espl_agent_parse(json.data, json.len, v, out, &problems, notes));
+    ESPL_CHECK(st, done, espl_reply_parse(json.data, json.len, v, out, &problems, notes));
     if (problems.len > 0)
         st = ESPL_FAIL(ESPL_INTERNAL, "the policy's own decision is not valid: %.400s", problems.data);
 done:
@@ -99,6 +104,7 @@ done:
     return st;
 }
 
+/* Appends a line {..., "attempt", "text"} to the dialogue. */
 static espl_status agent_record_text(espl_agent *a, const espl_agent_view *v, const char *type, int64_t attempt,
                                      const char *text, int64_t len) {
     espl_str line = {0};
@@ -115,10 +121,12 @@ static espl_status agent_ask_endpoint(espl_agent *a, const espl_agent_view *v, e
     espl_chat chat = {.iteration = v->iteration, .dialogue = a->dialogue, .state = &a->state};
     espl_str reply = {0}, problems = {0}, told = {0};
     espl_status st;
+    /* A dead server costs its time-outs in every iteration, hours in all. */
     if (a->state.failures >= a->give_up_after)
         return ESPL_FAIL(ESPL_AGENT, "the agent's endpoint gave no usable answer in %" PRId64 " iterations: given up",
                          a->state.failures);
-    ESPL_CHECK(st, done, espl_mem_alloc(&messages, 2 * (a->max_invalid + 2), sizeof *messages, "agent"));
+    /* The opening, and an invalid reply with its correction per attempt but the last. */
+    ESPL_CHECK(st, done, espl_mem_alloc(&messages, 2 + 2 * a->max_invalid, sizeof *messages, "agent"));
     chat.messages = messages;
     messages[chat.n_messages].role = "system";
     espl_prompt_put_system(&messages[chat.n_messages++].text, v, a->model_name);
@@ -128,12 +136,13 @@ static espl_status agent_ask_endpoint(espl_agent *a, const espl_agent_view *v, e
     for (;; chat.attempt++) {
         bool cut_off = false;
         ESPL_CHECK(st, done, espl_openai_ask(a->openai, &chat, &reply, &cut_off));
-        espl_decision_free(out);
+        espl_decision_free(out); /* of the attempt before */
         problems.len = notes->len = 0;
         const char *text = reply.data ? reply.data : "";
-        ESPL_CHECK(st, done, espl_agent_parse(text, reply.len, v, out, &problems, notes));
+        ESPL_CHECK(st, done, espl_reply_parse(text, reply.len, v, out, &problems, notes));
         if (out->stop && !a->honour_stop)
             espl_str_puts(&problems, "\"stop\" is not allowed before the target is reached\n");
+        /* A reply that ends early is often no JSON; only this tells its author why. */
         if (cut_off && problems.len > 0)
             espl_str_puts(&problems, "the reply was cut off at the most tokens it may have: be brief\n");
         ESPL_CHECK(st, done, espl_str_status(&problems));
@@ -148,6 +157,7 @@ static espl_status agent_ask_endpoint(espl_agent *a, const espl_agent_view *v, e
                            a->max_invalid + 1, told.data);
             goto done;
         }
+        /* The author reads its own reply again, cleaned: its bytes go into a request and into the record. */
         espl_message *said = &messages[chat.n_messages++], *mend = &messages[chat.n_messages++];
         said->role = "assistant";
         espl_agent_put_clean(&said->text, text, reply.len, REPLY_REPEATED_MAX);
@@ -161,6 +171,7 @@ static espl_status agent_ask_endpoint(espl_agent *a, const espl_agent_view *v, e
         ESPL_CHECK(st, done, espl_str_status(said->text.failed ? &said->text : &mend->text));
     }
 done:
+    /* A cancelled wait or a full disk says nothing about the endpoint. */
     if (st == ESPL_AGENT) a->state.failures++;
     if (st == ESPL_OK) a->state.failures = 0;
     for (int64_t k = 0; k < chat.n_messages; k++) espl_str_free(&messages[k].text);
@@ -183,7 +194,7 @@ static espl_status agent_fall_back(espl_agent *a, const espl_agent_view *v, espl
     notes->len = 0;
     if (policy) return agent_ask_policy(a, v, out, notes);
     ESPL_TRY(espl_decision_init(out, 0));
-    espl_str reason = {0};
+    espl_str reason = {0}; /* the report of the run shows it */
     espl_str_puts(&reason, why);
     ESPL_TRY(espl_str_status(&reason));
     espl_mem_free(&out->reason);
@@ -205,12 +216,14 @@ espl_status espl_agent_ask(espl_agent *a, const espl_agent_view *view, espl_deci
         st = espl_replay_ask(a->replay, view, out);
     else
         st = agent_ask_endpoint(a, view, out, &notes);
+    /* Only the endpoint fails with ESPL_AGENT. All else (no memory, no disk, cancelled) ends the run. */
     if (st == ESPL_AGENT && a->fallback != ESPL_FALLBACK_FAIL) st = agent_fall_back(a, view, out, &notes);
     double seconds = espl_clock_now() - start;
     a->state.stats.seconds += seconds;
     if (st != ESPL_OK) goto done;
 
-    espl_agent_put_decision(&decision, out);
+    /* What the run carries out, in a form that backend "replay" reads back as the same decision. */
+    espl_reply_put(&decision, out);
     ESPL_CHECK(st, done, espl_str_status(&decision));
     espl_json_writer w = espl_journal_begin(&line, view->iteration, "decision");
     espl_json_put_text(&w, "backend", espl_agent_backend_name(a->backend));

@@ -4,7 +4,7 @@
 #define ESPL_AGENT_CHECK_H
 
 #include "espalier/agent/options.h"
-#include "espalier/base.h"
+#include "espalier/base/status.h"
 
 /* ESPL_CONFIG unless lo <= v <= hi; NAN is out of range. */
 espl_status espl_agent_check_range(const char *name, double v, double lo, double hi);

@@ -3,7 +3,7 @@
 #ifndef ESPL_AGENT_CLEAN_H
 #define ESPL_AGENT_CLEAN_H
 
-#include "espalier/base.h"
+#include "espalier/base/str.h"
 
 /* Appends text as one line of valid UTF-8: control characters become spaces, invalid bytes U+FFFD. Text longer than max
  * bytes is cut, and "..." appended. text may be NULL if len is 0. */

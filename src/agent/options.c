@@ -2,39 +2,14 @@
 /* Defaults, names and checks of the options, generated from the lists of agent/options.h. */
 #include "check.h"
 
-#include <string.h>
-
-static const char *const backend_names[] = {
+/* The parsing of names is the configuration's, which makes its tables from the same lists. */
+const char *espl_agent_backend_name(espl_agent_backend b) {
+    static const char *const names[] = {
 #define X(name, text) text,
-    ESPL_BACKEND_LIST(X)
-#undef X
-};
-static const char *const fallback_names[] = {
-#define X(name, text) text,
-    ESPL_FALLBACK_LIST(X)
-#undef X
-};
-
-const char *espl_agent_backend_name(espl_agent_backend b) { return backend_names[b]; }
-
-bool espl_agent_backend_parse(const char *name, espl_agent_backend *out) {
-    for (int i = 0; i < ESPL_BACKEND_COUNT; i++)
-        if (strcmp(name, backend_names[i]) == 0) return *out = (espl_agent_backend)i, true;
-    return false;
-}
-
-bool espl_agent_fallback_parse(const char *name, espl_agent_fallback *out) {
-    for (int i = 0; i < ESPL_FALLBACK_COUNT; i++)
-        if (strcmp(name, fallback_names[i]) == 0) return *out = (espl_agent_fallback)i, true;
-    return false;
-}
-
-void espl_policy_options_init(espl_policy_options *o) {
-    *o = (espl_policy_options){
-#define X(type, name, value, lo, hi, meaning) .name = (value),
-        ESPL_POLICY_LIST(X)
+        ESPL_BACKEND_LIST(X)
 #undef X
     };
+    return names[b];
 }
 
 void espl_agent_options_init(espl_agent_options *o) {
@@ -43,9 +18,14 @@ void espl_agent_options_init(espl_agent_options *o) {
         ESPL_AGENT_OPTION_LIST(X)
 #undef X
     };
-    espl_policy_options_init(&o->policy);
+    o->policy = (espl_policy_options){
+#define X(type, name, value, lo, hi, meaning) .name = (value),
+        ESPL_POLICY_LIST(X)
+#undef X
+    };
 }
 
+/* The comparison is written so that NAN fails it. */
 espl_status espl_agent_check_range(const char *name, double v, double lo, double hi) {
     if (v >= lo && v <= hi) return ESPL_OK;
     return ESPL_FAIL(ESPL_CONFIG, "agent: %s is %g, expected %g to %g", name, v, lo, hi);
@@ -58,6 +38,7 @@ espl_status espl_agent_check_range(const char *name, double v, double lo, double
 #define CHECK_REAL(key, lo, hi) ESPL_TRY(espl_agent_check_range(#key, o->key, lo, hi));
 #define CHECK_INTEGER(key, lo, hi) ESPL_TRY(espl_agent_check_range(#key, (double)o->key, lo, (double)(hi)));
 
+/* Callers that do not come through the configuration (tests, other programs) get the same ranges. */
 espl_status espl_agent_options_check(const espl_agent_options *o) {
 #define X(type, section, key, value, lo, hi, resume, meaning) CHECK_##type(key, lo, hi)
     ESPL_AGENT_OPTION_LIST(X)

@@ -24,6 +24,7 @@ enum {
 
 /* ---------------------------------------------------------------- system */
 
+/* The rules are those that the parser enforces (reply.c): change both together. */
 static void prompt_put_rules(espl_str *s, const espl_agent_view *v) {
     const espl_budget *b = &v->budget;
     char name[ESPL_PATTERN_NAME_MAX];
@@ -100,6 +101,7 @@ static void prompt_put_knowledge(espl_str *s, const char *name, int64_t right, i
     espl_str_puts(s, ".\n");
 }
 
+/* Where the run stands: pace, perplexity, knowledge. Probes that are switched off are not mentioned. */
 static void prompt_put_state(espl_str *s, const espl_agent_view *v) {
     const espl_budget *b = &v->budget;
     int64_t remaining = b->max_iterations - v->iteration + 1;
@@ -122,6 +124,7 @@ static void prompt_put_state(espl_str *s, const espl_agent_view *v) {
     prompt_put_knowledge(s, "MMLU", v->last.mmlu_right, v->last.mmlu_total, v->dense.mmlu_right, v->dense.mmlu_total);
 }
 
+/* Two decimals: more would only cost tokens, in a table with a line for every linear. */
 static void prompt_put_z(espl_str *s, double z) {
     if (isfinite(z))
         espl_str_printf(s, " %.2f", z);
@@ -155,6 +158,7 @@ static void prompt_put_table(espl_str *s, const espl_agent_view *v) {
 /* How much of an outcome is shown. */
 typedef enum prompt_detail { DETAIL_LINE, DETAIL_WHOLE } prompt_detail;
 
+/* What the agent said then is its only memory: each iteration is a conversation of its own. */
 static void prompt_put_said(espl_str *s, const char *what, const char *text) {
     if (!text || !*text) return;
     espl_str_printf(s, "  %s: ", what);
@@ -203,7 +207,8 @@ static void prompt_put_history(espl_str *s, const espl_agent_view *v, int64_t by
         return;
     }
     espl_str_puts(s, "\nHistory, oldest first:\n");
-    for (int64_t k = n - 1; k >= 0; k--) { /* newest first: how far back does each level of detail fit? */
+    /* Newest first: how far back does each level of detail fit? Outcomes are written to be measured. */
+    for (int64_t k = n - 1; k >= 0; k--) {
         scratch.len = 0;
         int64_t whole = prompt_put_outcome(&scratch, &v->history[k], DETAIL_WHOLE);
         scratch.len = 0;

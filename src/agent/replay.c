@@ -8,6 +8,10 @@
 #include "clean.h"
 #include "reply.h"
 
+#include "espalier/base/journal.h"
+#include "espalier/base/json.h"
+#include "espalier/base/memory.h"
+
 #include <cjson/cJSON.h>
 #include <inttypes.h>
 #include <string.h>
@@ -23,6 +27,7 @@ struct espl_replay {
     char *path;
 };
 
+/* Keeps a copy of the decision of a line of type "decision"; requests, replies and errors are not needed. */
 static espl_status replay_read_line(void *ctx, const struct cJSON *line, int64_t iteration, int64_t offset) {
     espl_replay *r = ctx;
     const char *type = NULL;
@@ -38,7 +43,7 @@ static espl_status replay_read_line(void *ctx, const struct cJSON *line, int64_t
                          ", expected ascending iterations",
                          r->path, iteration, r->records[r->n - 1].iteration);
     if (r->n == r->cap) {
-        r->cap = r->cap ? 2 * r->cap : 64;
+        r->cap = r->cap ? 2 * r->cap : 64; /* runs have some dozens of iterations */
         ESPL_TRY(espl_mem_resize(&r->records, r->cap, sizeof *r->records, "replay"));
     }
     cJSON *copy = cJSON_Duplicate(decision, true); /* the line is freed when this function returns */

@@ -2,7 +2,7 @@
 /*
  * The parser of replies: hostile text in; a decision that keeps the budget, or a list of problems, out.
  *
- * espl_agent_parse finds the JSON object in the text; espl_reply_read reads its members, collecting what each linear
+ * espl_reply_parse finds the JSON object in the text; espl_reply_read reads its members, collecting what each linear
  * was given, and then fits that to the budget. What arithmetic can mend (cap, target) is trimmed with a note, since
  * language models calculate badly; everything else is a problem that the author is told. Problems are part of the next
  * prompt: their wording is recorded in dialogues.
@@ -13,6 +13,7 @@
 #include "view.h"
 
 #include "espalier/base/json_writer.h"
+#include "espalier/base/memory.h"
 
 #include <cjson/cJSON.h>
 #include <inttypes.h>
@@ -29,7 +30,8 @@ enum {
 /* A step that is max_step but for rounding ("0.1" computed as 0.30 - 0.20) is not worth another request. */
 static const double STEP_TOLERANCE = 1e-9;
 
-/* What the reply gives one linear. */
+/* What the reply gives one linear. All wishes are collected before any is fitted to the budget, because the sum
+ * decides. */
 typedef struct reply_wish {
     double step; /* as asked; 0: not named */
     espl_pattern pattern;
@@ -45,7 +47,8 @@ typedef struct reply_reader {
     int64_t named;      /* linears with a step or pattern */
 } reply_reader;
 
-/* Adds a problem: "name" in quotes, if given, then the text. */
+/* Adds a problem: "name" in quotes, if given, then the text. The name is the reply's, so it is cleaned and cut; the
+ * text is ours and fits the buffer. */
 static void __attribute__((format(printf, 4, 5)))
 reply_problem(espl_str *problems, int64_t *n_problems, const char *name, const char *fmt, ...) {
     char text[256];
@@ -80,6 +83,7 @@ static const cJSON *reply_member(reply_reader *r, const cJSON *doc, const char *
     return found && !cJSON_IsNull(found) ? found : NULL;
 }
 
+/* Replaces *out by the member's text, if it has one. The text is shown, recorded and sent again, so it is cleaned. */
 static espl_status reply_read_text(reply_reader *r, const cJSON *doc, const char *key, char **out) {
     const cJSON *item = reply_member(r, doc, key);
     espl_str s = {0};
@@ -120,7 +124,8 @@ static void reply_read_pattern(reply_reader *r, const cJSON *item, int64_t i) {
     }
 }
 
-/* Takes one member of "prune": a linear's name with a step or a pattern. */
+/* Takes one member of "prune": a linear's name with a step or a pattern. The conditions are ordered so that the first
+ * one that fails is the one to tell: an unknown name before its value, the value's type before its size. */
 static void reply_read_wish(reply_reader *r, const cJSON *item) {
     const espl_agent_view *v = r->v;
     char name[ESPL_PATTERN_NAME_MAX];
@@ -156,6 +161,7 @@ static void reply_read_wish(reply_reader *r, const cJSON *item) {
 static void reply_fit_budget(reply_reader *r) {
     const espl_agent_view *v = r->v;
     int64_t n = espl_view_linears(v), left = espl_view_left(v), total = 0, trimmed = 0;
+    /* The cap, linear by linear. Patterns were checked against it when they were read. */
     for (int64_t i = 0; i < n; i++) {
         reply_wish *w = &r->wishes[i];
         int64_t room = espl_view_room(v, i);
@@ -177,6 +183,7 @@ static void reply_fit_budget(reply_reader *r) {
         return;
     }
 
+    /* The target. A pattern cannot be scaled: half of 2:4 is no pattern. In the order of the linears. */
     int64_t dropped = 0, steps = 0;
     for (int64_t i = 0; i < n; i++) {
         reply_wish *w = &r->wishes[i];
@@ -219,8 +226,8 @@ static espl_status reply_write_items(reply_reader *r) {
         double weights = (double)v->rows[i].weights;
         if (w->count <= 0) continue;
         bool same = w->count == llround(w->step * weights);
-        double most =
-            espl_pattern_is_n_m(w->pattern) ? espl_pattern_sparsity(w->pattern) : v->budget.max_step; /* tolerance */
+        /* The limit, which a step may exceed by STEP_TOLERANCE. */
+        double most = espl_pattern_is_n_m(w->pattern) ? espl_pattern_sparsity(w->pattern) : v->budget.max_step;
         r->d->items[n++] = (espl_decision_item){i, same ? fmin(w->step, most) : (double)w->count / weights, w->pattern};
     }
     r->d->n = n;
@@ -249,6 +256,7 @@ espl_status espl_reply_read(const cJSON *doc, const espl_agent_view *view, espl_
         PROBLEM(&r, NULL, "%" PRId64 " linears are named; at most %" PRId64 " are allowed", r.named,
                 view->budget.max_linears);
 
+    /* "stop" beside steps is a stop: its author judged that going on does harm. */
     const cJSON *stop = reply_member(&r, doc, "stop");
     if (stop && !cJSON_IsBool(stop)) PROBLEM(&r, NULL, "\"stop\" must be true or false");
     out->stop = cJSON_IsTrue(stop);
@@ -273,6 +281,7 @@ done:
 
 /* ------------------------------------------------------------ finding JSON */
 
+/* Replies may hold NUL bytes, so that C's string functions would not see all of them. */
 static const char *reply_find(const char *p, const char *end, const char *word) {
     return p < end ? memmem(p, (size_t)(end - p), word, strlen(word)) : NULL;
 }
@@ -294,12 +303,13 @@ static void reply_strip_thoughts(espl_str *out, const char *text, int64_t len, c
 /* Parses the object that begins at p; *stop is the byte behind it. NULL if it does not end, is nested too deep or is
  * not JSON. Owned by the caller: cJSON_Delete. */
 static cJSON *reply_parse_object(const char *p, const char *end, const char **stop) {
+    /* Brackets are balanced before cJSON sees the text: it recurses, and tells no end of what it could not read. */
     int depth = 0;
     bool in_string = false;
     *stop = NULL;
     for (const char *q = p; q < end && !*stop; q++) {
         if (in_string && *q == '\\') {
-            q++;
+            q++; /* the escaped character, perhaps a quote */
         } else if (*q == '"') {
             in_string = !in_string;
         } else if (!in_string && (*q == '{' || *q == '[')) {
@@ -314,11 +324,10 @@ static cJSON *reply_parse_object(const char *p, const char *end, const char **st
     return NULL;
 }
 
+/* Other objects are common: examples, notes, tool calls. */
 static bool reply_is_decision(const cJSON *doc) {
     return doc && (cJSON_GetObjectItemCaseSensitive(doc, "prune") || cJSON_GetObjectItemCaseSensitive(doc, "stop"));
 }
-
-static bool reply_is_blank(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
 
 /* Finds the decision in a reply: *doc, NULL if there is none. *other: the first { begins an object of something else.
  */
@@ -330,8 +339,9 @@ static espl_status reply_find_decision(const char *text, int64_t len, cJSON **do
     *other = false;
 
     /* A reply that is one object and nothing else is taken as it is: its strings may speak of <think>. */
-    while (p < end && reply_is_blank(*p)) p++;
-    while (p < end && reply_is_blank(end[-1])) end--;
+    static const char blanks[4] = " \t\r\n";
+    while (p < end && memchr(blanks, *p, sizeof blanks)) p++;
+    while (p < end && memchr(blanks, end[-1], sizeof blanks)) end--;
     if (p < end && *p == '{') *doc = reply_parse_object(p, end, &stop);
     if (reply_is_decision(*doc) && stop == end) return ESPL_OK;
     cJSON_Delete(*doc);
@@ -348,7 +358,7 @@ static espl_status reply_find_decision(const char *text, int64_t len, cJSON **do
         *doc = reply_parse_object(p, end, &stop);
         if (reply_is_decision(*doc)) break;
         if (tries == 0) *other = *doc != NULL;
-        p = *doc ? stop : p + 1;
+        p = *doc ? stop : p + 1; /* behind an object of something else, or into a brace that begins none */
         cJSON_Delete(*doc);
         *doc = NULL;
     }
@@ -358,7 +368,7 @@ done:
     return st;
 }
 
-espl_status espl_agent_parse(const char *text, int64_t len, const espl_agent_view *view, espl_decision *out,
+espl_status espl_reply_parse(const char *text, int64_t len, const espl_agent_view *view, espl_decision *out,
                              espl_str *problems, espl_str *notes) {
     int64_t n_problems = 0;
     cJSON *doc = NULL;
@@ -382,7 +392,7 @@ espl_status espl_agent_parse(const char *text, int64_t len, const espl_agent_vie
     return st;
 }
 
-void espl_agent_put_decision(espl_str *s, const espl_decision *d) {
+void espl_reply_put(espl_str *s, const espl_decision *d) {
     char name[64], pattern[ESPL_PATTERN_NAME_MAX];
     espl_json_writer w = espl_json_writer_on(s);
     espl_json_open_object(&w, NULL, ESPL_JSON_COMPACT);

@@ -7,8 +7,8 @@
 
 struct cJSON;
 
-/* Reads a decision from a JSON object, as espl_agent_parse does once it has found the object in the text. Arguments and
- * failures are those of espl_agent_parse. */
+/* Reads a decision from a JSON object, as espl_reply_parse does once it has found the object in the text. Arguments and
+ * failures are those of espl_reply_parse. */
 espl_status espl_reply_read(const struct cJSON *doc, const espl_agent_view *view, espl_decision *out,
                             espl_str *problems, espl_str *notes);
 

@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The saved state holds no times, so that equal runs have equal checkpoints. */
+/*
+ * What an agent remembers beyond its view. The policy learns from the history alone, so this is only the endpoint's
+ * part: whether it still answers, what it refuses, and the totals of the report. No times: equal runs have equal
+ * checkpoints.
+ */
 #include "state.h"
 
+#include "espalier/base/json.h"
 #include "espalier/base/json_writer.h"
 
 #include <cjson/cJSON.h>
@@ -36,6 +41,7 @@ espl_status espl_agent_state_read(espl_agent_state *state, const char *bytes, in
     espl_agent_state fresh = {0};
     int64_t version;
     espl_status st;
+    /* A checkpoint may be of another program, or damaged: every member is required and checked. */
     ESPL_TRY(espl_json_parse(bytes, len, where, &doc));
     ESPL_CHECK(st, done, espl_json_get_i64(doc, "version", where, true, STATE_VERSION, STATE_VERSION, &version));
     ESPL_CHECK(st, done, espl_json_get_bool(doc, "response_format", where, true, &fresh.response_format));

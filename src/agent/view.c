@@ -7,7 +7,7 @@
 #include <inttypes.h>
 #include <math.h>
 
-/* Weights of a linear: the product with a step must be exact in a double, and sums must not overflow. */
+/* Weights of a linear: counts must be exact as doubles, and their sums must not overflow. */
 static const int64_t WEIGHTS_MAX = (int64_t)1 << 50;
 /* Step of the example in prompts: of the size that a language model should choose. */
 static const double EXAMPLE_STEP = 0.05;

@@ -90,7 +90,7 @@ espl_status espl_event_outcome(espl_job *j, const espl_outcome *o, double second
     event_put_quality(&w, "before", &o->before);
     event_put_quality(&w, "after", &o->after);
     espl_json_put_f64(&w, "seconds", seconds);
-    espl_agent_put_decision(&decision, &o->decision);
+    espl_reply_put(&decision, &o->decision);
     if (decision.failed)
         line.failed = true;
     else

@@ -26,20 +26,29 @@ static void set_number(int argc, char **argv, const char *key, int64_t *out) {
     if (v) *out = strtoll(v, NULL, 10);
 }
 
+static int index_of(const char *const *names, int n, const char *name) {
+    for (int i = 0; i < n; i++)
+        if (strcmp(names[i], name) == 0) return i;
+    exit(2);
+}
+
 static bool cancelled(void *arg) {
     const settings *s = arg;
     return s->cancel_after > 0 && espl_clock_now() - s->start > s->cancel_after;
 }
 
 static void read_settings(int argc, char **argv, settings *s) {
+#define X(name, text) text,
+    static const char *const backends[] = {ESPL_BACKEND_LIST(X)}, *const fallbacks[] = {ESPL_FALLBACK_LIST(X)};
+#undef X
     espl_agent_options *o = &s->o;
     int64_t cancel_ms = 0, stop = 1;
     const char *backend = value_of(argc, argv, "backend"), *fallback = value_of(argc, argv, "fallback");
     espl_agent_options_init(o);
     o->backend = ESPL_BACKEND_OPENAI;
     o->fallback = ESPL_FALLBACK_FAIL;
-    if (backend && !espl_agent_backend_parse(backend, &o->backend)) exit(2);
-    if (fallback && !espl_agent_fallback_parse(fallback, &o->fallback)) exit(2);
+    if (backend) o->backend = (espl_agent_backend)index_of(backends, ESPL_BACKEND_COUNT, backend);
+    if (fallback) o->fallback = (espl_agent_fallback)index_of(fallbacks, ESPL_FALLBACK_COUNT, fallback);
     o->base_url = value_of(argc, argv, "base_url");
     o->model = "test-model";
     o->api_key_env = value_of(argc, argv, "key_env");
@@ -75,7 +84,7 @@ static void print_answer(const espl_agent *a, espl_status st, const espl_decisio
     espl_str_put_json(&s, espl_base_error_text(), (int64_t)strlen(espl_base_error_text()));
     if (st == ESPL_OK) {
         espl_str_puts(&s, ",\"decision\":");
-        espl_agent_put_decision(&s, d);
+        espl_reply_put(&s, d);
     }
     espl_str_puts(&s, "}");
     puts(s.data);

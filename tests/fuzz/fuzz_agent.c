@@ -44,8 +44,8 @@ static void check_budget(const espl_agent_view *v, const espl_decision *d) {
 static void read_back(const espl_agent_view *v, const espl_decision *d) {
     espl_str text = {0}, problems = {0}, notes = {0};
     espl_decision again;
-    espl_agent_put_decision(&text, d);
-    REQUIRE(espl_agent_parse(text.data, text.len, v, &again, &problems, &notes) == ESPL_OK);
+    espl_reply_put(&text, d);
+    REQUIRE(espl_reply_parse(text.data, text.len, v, &again, &problems, &notes) == ESPL_OK);
     REQUIRE(problems.len == 0 && notes.len == 0 && again.n == d->n && again.stop == d->stop);
     for (int64_t k = 0; k < d->n; k++)
         REQUIRE(again.items[k].linear == d->items[k].linear && again.items[k].step == d->items[k].step &&
@@ -75,7 +75,7 @@ static void read_reply(const uint8_t *data, size_t size, bool mixed) {
     rows[3].pruned = mixed ? rows[3].weights / 2 : rows[3].pruned;
     espl_str problems = {0}, notes = {0};
     espl_decision d;
-    REQUIRE(espl_agent_parse((const char *)data, (int64_t)size, &v, &d, &problems, &notes) == ESPL_OK);
+    REQUIRE(espl_reply_parse((const char *)data, (int64_t)size, &v, &d, &problems, &notes) == ESPL_OK);
     REQUIRE(problems.len < 8192 && notes.len < 8192);
     if (problems.len > 0) {
         REQUIRE(d.n == 0 && !d.stop);

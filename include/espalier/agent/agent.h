@@ -4,11 +4,13 @@
  * decision, which comes from the embedded policy, an OpenAI-compatible endpoint or a recorded dialogue. No MPI here.
  * All functions are Rank 0 only. docs/agent.md describes prompt, reply, policy and record.
  */
-#ifndef ESPALIER_AGENT_AGENT_H
-#define ESPALIER_AGENT_AGENT_H
+#ifndef ESPALIER_AGENT_H
+#define ESPALIER_AGENT_H
 
 #include "espalier/agent/options.h"
 #include "espalier/agent/view.h"
+#include "espalier/base/status.h"
+#include "espalier/base/str.h"
 
 typedef struct espl_agent espl_agent;
 

@@ -35,9 +35,6 @@ typedef enum espl_agent_fallback {
 
 /* "openai": the name in a configuration. Static storage. */
 const char *espl_agent_backend_name(espl_agent_backend b);
-/* The other way round; false for an unknown name. */
-bool espl_agent_backend_parse(const char *name, espl_agent_backend *out);
-bool espl_agent_fallback_parse(const char *name, espl_agent_fallback *out);
 
 /* ------------------------------------------------------------ the lists */
 
@@ -131,6 +128,5 @@ typedef struct espl_agent_options {
 
 /* The defaults. Texts are static; those that a caller sets are borrowed until espl_agent_create has copied them. */
 void espl_agent_options_init(espl_agent_options *o);
-void espl_policy_options_init(espl_policy_options *o);
 
 #endif

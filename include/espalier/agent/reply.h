@@ -7,6 +7,8 @@
 #define ESPALIER_AGENT_REPLY_H
 
 #include "espalier/agent/view.h"
+#include "espalier/base/status.h"
+#include "espalier/base/str.h"
 
 enum {
     ESPL_AGENT_REPLY_MAX = 1 << 20, /* bytes of a reply that are read */
@@ -18,11 +20,11 @@ enum {
  * Appends problems, which the author must fix, to *problems, one per line and at most a few; *out is empty then.
  * Appends notes on what was changed without asking (caps, the overall target, patterns that exceed it, steps beside
  * "stop") to *notes. ESPL_NOMEM is the only failure. */
-espl_status espl_agent_parse(const char *text, int64_t len, const espl_agent_view *view, espl_decision *out,
+espl_status espl_reply_parse(const char *text, int64_t len, const espl_agent_view *view, espl_decision *out,
                              espl_str *problems, espl_str *notes);
 
 /* Appends the decision as reply JSON, with names of linears and patterns ("2:4"). Numbers read back as the same
  * doubles. */
-void espl_agent_put_decision(espl_str *s, const espl_decision *d);
+void espl_reply_put(espl_str *s, const espl_decision *d);
 
 #endif

@@ -5,6 +5,9 @@
  */
 #include "endpoint/http.h"
 
+#include "espalier/base/memory.h"
+#include "espalier/base/region.h"
+
 #include <ctype.h>
 #include <curl/curl.h>
 #include <inttypes.h>
@@ -52,6 +55,7 @@ static espl_status http_check_url(espl_http *h, CURLU *url, const char *text) {
     return ESPL_OK;
 }
 
+/* curl_slist_append returns NULL on failure and leaves the list as it is. */
 static espl_status http_add_header(espl_http *h, const char *line) {
     struct curl_slist *longer = curl_slist_append(h->headers, line);
     if (!longer) return ESPL_FAIL(ESPL_NOMEM, "no memory for HTTP headers");
@@ -64,6 +68,7 @@ espl_status espl_http_open(espl_http **out, const char *url, const char *key, co
     espl_str line = {0};
     espl_status st;
     *out = NULL;
+    /* Counted by libcurl: each successful call needs its curl_global_cleanup. */
     if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
         return ESPL_FAIL(ESPL_INTERNAL, "libcurl cannot be initialised");
     ESPL_CHECK(st, done, espl_mem_alloc(out, 1, sizeof **out, "HTTP client"));
@@ -113,6 +118,7 @@ void espl_http_close(espl_http **h) {
     curl_slist_free_all((*h)->headers);
     espl_mem_free(&(*h)->url);
     espl_mem_free(&(*h)->ca_file);
+    /* Freed memory may end in a core dump. (libcurl's copy in the header list cannot be reached.) */
     if ((*h)->key) explicit_bzero((*h)->key, strlen((*h)->key));
     espl_mem_free(&(*h)->key);
     espl_mem_free(h);
@@ -145,6 +151,7 @@ static int http_on_progress(void *ctx, curl_off_t a, curl_off_t b, curl_off_t c,
     return http_is_cancelled(ctx); /* true ends the transfer with CURLE_ABORTED_BY_CALLBACK */
 }
 
+/* Failures of the network and of overloaded servers pass; wrong names of protocols, certificates or options do not. */
 static espl_http_result http_result_of(CURLcode code, const http_transfer *t) {
     if (code == CURLE_OK) return ESPL_HTTP_DONE;
     if (code == CURLE_ABORTED_BY_CALLBACK) return ESPL_HTTP_CANCELLED;
@@ -209,13 +216,12 @@ void espl_http_post(espl_http *h, const char *body, int64_t len, espl_http_reply
     if (after > 0) reply->retry_after_ms = 1000 * (int64_t)(after < RETRY_AFTER_MAX ? after : RETRY_AFTER_MAX);
     reply->seconds = espl_clock_now() - start;
     reply->result = http_result_of(code, &t);
+    /* libcurl would speak of a failed write. */
     if (t.too_big)
         snprintf(reply->error, sizeof reply->error, "the reply is longer than %" PRId64 " bytes", h->max_bytes);
     else if (code != CURLE_OK)
         snprintf(reply->error, sizeof reply->error, "%s", *error ? error : curl_easy_strerror(code));
 }
-
-void espl_http_reply_free(espl_http_reply *r) { espl_str_free(&r->body); }
 
 bool espl_http_wait(const espl_http *h, int64_t ms) {
     double end = espl_clock_now() + (double)ms / 1000;

@@ -5,7 +5,8 @@
 #define ESPL_AGENT_ENDPOINT_HTTP_H
 
 #include "espalier/agent/options.h"
-#include "espalier/base.h"
+#include "espalier/base/status.h"
+#include "espalier/base/str.h"
 
 typedef enum espl_http_result {
     ESPL_HTTP_DONE,      /* status and body are valid */
@@ -31,9 +32,9 @@ espl_status espl_http_open(espl_http **out, const char *url, const char *key, co
 /* NULL-safe. Overwrites the key in memory. */
 void espl_http_close(espl_http **h);
 
-/* Posts a JSON body and waits for the reply, at most total_ms. *reply is initialised here: espl_http_reply_free. */
+/* Posts a JSON body and waits for the reply, at most total_ms. *reply is initialised here; its body is owned by the
+ * caller: espl_str_free. */
 void espl_http_post(espl_http *h, const char *body, int64_t len, espl_http_reply *reply);
-void espl_http_reply_free(espl_http_reply *r);
 /* Sleeps; false if cancelled. */
 bool espl_http_wait(const espl_http *h, int64_t ms);
 /* Overwrites the key with asterisks wherever it occurs in the text: servers quote it in their errors. */

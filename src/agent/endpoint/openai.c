@@ -9,7 +9,10 @@
 #include "clean.h"
 #include "endpoint/http.h"
 
+#include "espalier/base/integer.h"
 #include "espalier/base/json_writer.h"
+#include "espalier/base/log.h"
+#include "espalier/base/memory.h"
 
 #include <cjson/cJSON.h>
 #include <inttypes.h>
@@ -54,7 +57,7 @@ espl_status espl_openai_open(espl_openai **out, const espl_agent_options *o) {
     c->retry_base_ms = o->retry_base_ms;
     c->retry_max_ms = o->retry_max_ms;
     ESPL_CHECK(st, done, espl_str_dup(&c->model, o->model, "agent"));
-    while (n > 0 && o->base_url[n - 1] == '/') n--;
+    while (n > 0 && o->base_url[n - 1] == '/') n--; /* "//chat" is another path to some servers */
     espl_str_put(&url, o->base_url, n);
     espl_str_puts(&url, "/chat/completions");
     ESPL_CHECK(st, done, espl_str_status(&url));
@@ -74,7 +77,8 @@ void espl_openai_close(espl_openai **c) {
 
 /* --------------------------------------------------------------- request */
 
-/* Writes the request, and records it as it is sent. */
+/* Writes the request, and records it as it is sent. Members that are switched off are left out, because some models
+ * refuse them even with a neutral value. */
 static espl_status openai_write_request(const espl_openai *c, const espl_chat *chat, espl_str *body) {
     espl_json_writer w = espl_json_writer_on(body);
     espl_json_open_object(&w, NULL, ESPL_JSON_COMPACT);
@@ -100,6 +104,7 @@ static espl_status openai_write_request(const espl_openai *c, const espl_chat *c
     espl_json_close(&w);
     ESPL_TRY(espl_str_status(body));
 
+    /* Recorded once, not per repetition: those send the same bytes. The key is in a header, and so not in here. */
     espl_str line = {0};
     w = espl_journal_begin(&line, chat->iteration, "request");
     espl_json_put_text(&w, "backend", "openai");
@@ -117,6 +122,7 @@ typedef struct openai_answer {
     int64_t prompt_tokens, completion_tokens;
 } openai_answer;
 
+/* Counts are the server's word: missing ones are 0, absurd ones too. */
 static int64_t openai_token_count(const cJSON *doc, const char *key) {
     const cJSON *usage = cJSON_GetObjectItemCaseSensitive(doc, "usage");
     const cJSON *n = cJSON_GetObjectItemCaseSensitive(usage, key);
@@ -147,6 +153,7 @@ static void openai_read_answer(const espl_http_reply *r, openai_answer *a, espl_
         snprintf(a->error, sizeof a->error, "the reply is not JSON");
         return;
     }
+    /* cJSON's getters take NULL, so that a missing member at any level leads to NULL here. */
     const cJSON *choice = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(doc, "choices"), 0);
     const cJSON *message = cJSON_GetObjectItemCaseSensitive(choice, "message");
     const cJSON *content = cJSON_GetObjectItemCaseSensitive(message, "content");
@@ -171,6 +178,8 @@ typedef enum openai_verdict {
     OPENAI_CANCELLED
 } openai_verdict;
 
+/* Decides what follows from one reply. `format`: response_format was sent; a server that does not know it answers 400
+ * or 422, and so does one that dislikes something else, which the request without it will show. */
 static openai_verdict openai_judge(const espl_http_reply *r, const openai_answer *a, bool format) {
     if (r->result == ESPL_HTTP_CANCELLED) return OPENAI_CANCELLED;
     if (a->good) return OPENAI_ANSWERED;
@@ -194,7 +203,7 @@ static espl_status openai_post(espl_openai *c, const espl_chat *chat, const espl
     espl_str line = {0};
     stats->requests++;
     espl_http_post(c->http, body->data, body->len, &r);
-    espl_http_hide_key(c->http, &r.body);
+    espl_http_hide_key(c->http, &r.body); /* before anything of it is recorded or logged */
     text->len = 0;
     openai_read_answer(&r, a, text);
     *verdict = openai_judge(&r, a, chat->state->response_format);
@@ -215,7 +224,7 @@ static espl_status openai_post(espl_openai *c, const espl_chat *chat, const espl
     } else {
         espl_json_put_text(&w, "error", a->error);
     }
-    espl_http_reply_free(&r);
+    espl_str_free(&r.body);
     return espl_journal_end(chat->dialogue, &w);
 }
 
@@ -233,6 +242,7 @@ static espl_status openai_post_patiently(espl_openai *c, const espl_chat *chat, 
             *verdict = OPENAI_REFUSED;
             break;
         }
+        /* A server's Retry-After counts where it asks for more, but cannot hold a batch job for a day. */
         int64_t ms = espl_min_i64(espl_max_i64(backoff_ms, retry_after_ms), c->retry_max_ms);
         if (backoff_ms < c->retry_max_ms) backoff_ms *= 2; /* no jitter: a run repeats exactly */
         ESPL_DEBUG("agent: %s; again in %" PRId64 " ms", a->error, ms);
@@ -242,7 +252,7 @@ static espl_status openai_post_patiently(espl_openai *c, const espl_chat *chat, 
         espl_json_put_i64(&w, "attempt", chat->attempt);
         espl_json_put_i64(&w, "wait_ms", ms);
         ESPL_CHECK(st, done, espl_journal_end(chat->dialogue, &w));
-        if (!espl_http_wait(c->http, ms)) {
+        if (!espl_http_wait(c->http, ms)) { /* the job is told to stop */
             *verdict = OPENAI_CANCELLED;
             break;
         }

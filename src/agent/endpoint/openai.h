@@ -5,6 +5,8 @@
 
 #include "state.h"
 
+#include "espalier/base/journal.h"
+
 typedef struct espl_openai espl_openai;
 
 /* Copies what it needs of the options. Owned by the caller. ESPL_CONFIG: unusable URL or key, or the key's environment

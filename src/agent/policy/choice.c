@@ -13,7 +13,7 @@
  * little: below STEP_ROUNDED_MIN it would take up to half of the step. STEP_ROUNDING undoes the rounding error of the
  * product (0.003 * 1000 < 3). */
 static const double STEPS_PER_UNIT = 1000, STEP_ROUNDED_MIN = 0.002, STEP_ROUNDING = 1e-9;
-/* With this part of the amount, a choice is as good as complete: no stricter one is tried. */
+/* A choice with this part of the amount is as good as complete: no further way to fill the places is tried. */
 enum { ENOUGH_PERCENT = 90 };
 /* With less than this part of the amount, the next, less strict, level of choice is tried. */
 enum { LITTLE_PERCENT = 10 };

@@ -23,6 +23,9 @@
 
 #include "view.h"
 
+#include "espalier/base/integer.h"
+#include "espalier/base/memory.h"
+
 #include <math.h>
 #include <string.h>
 

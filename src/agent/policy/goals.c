@@ -11,6 +11,8 @@
 
 #include "view.h"
 
+#include "espalier/base/memory.h"
+
 #include <math.h>
 
 /* Marginal costs are tabulated in cells of sparsity: 1/64 is finer than the profile's 16 levels. */

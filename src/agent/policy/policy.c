@@ -7,6 +7,8 @@
 
 #include "view.h"
 
+#include "espalier/base/memory.h"
+
 #include <math.h>
 
 /* Share of the remaining iterations that is expected to be accepted: one in five may be rolled back. */

@@ -19,6 +19,7 @@ enum {
 /* Kinds of linears are compared in words once their learned log factors differ by this much. */
 static const double KINDS_DIFFER = 0.1;
 
+/* "?" where the profile has no z-score: no gradients, or all linears alike. */
 static void text_put_z(espl_str *s, const char *name, double z) {
     if (isfinite(z))
         espl_str_printf(s, "%s %+.2f", name, z);
@@ -36,6 +37,7 @@ static void text_put_example(espl_str *s, const espl_policy *p, const espl_pick 
     espl_str_printf(s, ", %.1f %% now, aim %.1f %%)", 100 * espl_row_sparsity(r), 100 * p->goal[c->linear]);
 }
 
+/* Why these linears: where the run stands, what gets patterns, what gets steps, and what that is expected to do. */
 static void text_put_reason(espl_str *s, const espl_policy *p) {
     double target = p->v->budget.target, now = fmax(0, target - (double)p->left / p->costs.total);
     char name[ESPL_PATTERN_NAME_MAX];
@@ -79,6 +81,7 @@ static void text_put_reason(espl_str *s, const espl_policy *p) {
                     100 * p->v->budget.threshold);
 }
 
+/* What the last outcome taught: its effect, who rests for it, and which kinds of linears differ from their z-scores. */
 static void text_put_reflection(espl_str *s, const espl_policy *p) {
     if (p->v->n_history == 0) {
         espl_str_puts(s, "No outcome yet: costs are guessed from z-scores alone.");
@@ -99,7 +102,7 @@ static void text_put_reflection(espl_str *s, const espl_policy *p) {
             s, " and was rolled back. Amount and steps are now %.3g of the plan; resting for %g iterations:", p->scale,
             p->o->cooldown);
         for (int64_t k = 0; k < o->decision.n && shown < CULPRITS_SHOWN; k++) {
-            int64_t i = o->decision.items[k].linear;
+            int64_t i = o->decision.items[k].linear; /* histories come from files: it may be any number */
             if (i < 0 || i >= p->n || p->resting[i] < p->v->iteration) continue;
             espl_str_printf(s, "%s%s", shown++ ? ", " : " ", espl_linear_name(i, name));
         }
@@ -124,6 +127,7 @@ espl_status espl_policy_put_reply(espl_str *s, const espl_policy *p) {
     text_put_reflection(&reflection, p);
     ESPL_CHECK(st, done, espl_str_status(&reason));
     ESPL_CHECK(st, done, espl_str_status(&reflection));
+    /* Names of linears need no escaping, and each is picked once: the parser refuses repeated members. */
     espl_json_writer w = espl_json_writer_on(s);
     espl_json_open_object(&w, NULL, ESPL_JSON_SPACED);
     espl_json_put_bytes(&w, "reasoning", reason.data, reason.len);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A model that exists only as damage curves: what the policy is tried on. Each linear has its own convex curve, and its
  * z-scores hint at it, with noise. */
 #ifndef ESPL_TEST_SIMULATION_H

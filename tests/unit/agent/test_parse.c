@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The parser of replies, the prompt and the saved state: what is accepted, refused with which words, and bounded. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,7 +19,7 @@ typedef struct parsed {
 static parsed parse_bytes(const simulation *s, const char *text, int64_t len) {
     parsed p = {0};
     espl_agent_view v = sim_view(s);
-    assert_int_equal(espl_agent_parse(text, len, &v, &p.d, &p.problems, &p.notes), ESPL_OK);
+    assert_int_equal(espl_reply_parse(text, len, &v, &p.d, &p.problems, &p.notes), ESPL_OK);
     if (p.problems.len > 0) assert_true(p.d.n == 0 && !p.d.stop);
     return p;
 }
@@ -219,7 +221,7 @@ static void patterns_are_read(void **state) {
     assert_int_equal(p.d.items[2].linear, espl_linear_index(3, ESPL_UP_PROJ));
     assert_true(p.d.items[1].step == 0.5 && p.d.items[2].step == 0.5);
     espl_str text = {0};
-    espl_agent_put_decision(&text, &p.d);
+    espl_reply_put(&text, &p.d);
     assert_non_null(strstr(text.data, "\"layers.1.mlp.up_proj\":\"2:4\",\"layers.3.mlp.up_proj\":\"4:8\""));
     parse_mixed(s, text.data, NULL, &again);
     assert_memory_equal(p.d.items, again.d.items, 3 * sizeof *p.d.items);
@@ -345,8 +347,8 @@ static void stop_wins(void **state) {
 static void prompt_is_bounded(void **state) {
     (void)state;
     static simulation s;
-    espl_policy_options o;
-    espl_policy_options_init(&o);
+    espl_agent_options o;
+    espl_agent_options_init(&o);
     sim_init(&s, 1, 1, 0.5);
     int64_t longest = 0;
     for (int k = 0; k < 40; k++) {
@@ -358,8 +360,8 @@ static void prompt_is_bounded(void **state) {
         assert_non_null(strstr(user.data, "layers.11.mlp.down_proj "));
         longest = user.len > longest ? user.len : longest;
         espl_decision d;
-        assert_int_equal(espl_policy_propose(&v, &o, &json), ESPL_OK);
-        assert_int_equal(espl_agent_parse(json.data, json.len, &v, &d, &problems, &notes), ESPL_OK);
+        assert_int_equal(espl_policy_propose(&v, &o.policy, &json), ESPL_OK);
+        assert_int_equal(espl_reply_parse(json.data, json.len, &v, &d, &problems, &notes), ESPL_OK);
         bool stop = d.stop;
         if (stop)
             espl_decision_free(&d);

@@ -1,3 +1,6 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The policy on simulated models: it keeps the budget, meets the target, backs off after rollbacks and resumes exactly.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

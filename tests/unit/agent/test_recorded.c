@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a small language model really answered (tests/agent/fixtures/smollm2): every reply is judged as when it came. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -48,7 +49,7 @@ static void read_reply(recorded *r, const cJSON *line, int64_t iteration) {
     espl_decision_free(&r->decision);
     r->expected.len = 0;
     espl_str_puts(&r->expected, "");
-    assert_int_equal(espl_agent_parse(text, (int64_t)strlen(text), &v, &r->decision, &r->expected, &notes), ESPL_OK);
+    assert_int_equal(espl_reply_parse(text, (int64_t)strlen(text), &v, &r->decision, &r->expected, &notes), ESPL_OK);
     if (r->decision.stop) espl_str_puts(&r->expected, STOP); /* agent.honour_stop is false */
     if (r->expected.len > 0 && cJSON_IsTrue(espl_json_member(line, "cut_off"))) espl_str_puts(&r->expected, CUT_OFF);
     r->pending = true;
@@ -68,12 +69,12 @@ static void check_decision(recorded *r, const cJSON *line, int64_t iteration) {
     espl_str problems = {0}, notes = {0}, own = {0}, said = {0};
     espl_decision d;
     char *json = cJSON_PrintUnformatted(espl_json_member(line, "decision"));
-    assert_int_equal(espl_agent_parse(json, (int64_t)strlen(json), &v, &d, &problems, &notes), ESPL_OK);
+    assert_int_equal(espl_reply_parse(json, (int64_t)strlen(json), &v, &d, &problems, &notes), ESPL_OK);
     assert_int_equal(problems.len, 0);
     if (r->pending) {
         assert_string_equal(r->expected.data, "");
-        espl_agent_put_decision(&own, &r->decision);
-        espl_agent_put_decision(&said, &d);
+        espl_reply_put(&own, &r->decision);
+        espl_reply_put(&said, &d);
         assert_string_equal(own.data, said.data);
         r->valid++;
     }
