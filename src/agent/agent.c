@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The agent: asks its backend, returns invalid replies to their author with what is wrong, falls back when there is no
- * usable answer, and records all of it. The three backends differ only in where the JSON of a decision comes from.
+ * usable answer, and records all of it. The three backends differ only in where the JSON of a decision comes from:
+ *
+ *     espl_agent_ask -> agent_ask_policy    -> espl_policy_propose -> espl_reply_parse
+ *                    -> agent_ask_endpoint  -> espl_openai_ask     -> espl_reply_parse
+ *                    -> espl_replay_ask     -> espl_reply_read
+ *
+ * Layers of the room, each using those behind it: agent; policy/, endpoint/, replay, prompt; reply; view, clean, state;
+ * options.
  */
 #include "espalier/agent/agent.h"
 
@@ -114,6 +121,12 @@ static espl_status agent_record_text(espl_agent *a, const espl_agent_view *v, co
     return espl_journal_end(a->dialogue, &w);
 }
 
+/* Adds a message to the conversation, and returns its text to fill in. */
+static espl_str *agent_add_message(espl_message *messages, int64_t *n, const char *role) {
+    messages[*n].role = role;
+    return &messages[(*n)++].text;
+}
+
 /* Asks the endpoint until a reply is valid: a conversation of its own in each iteration, in which every invalid reply
  * is answered with its problems. ESPL_AGENT: no usable answer. */
 static espl_status agent_ask_endpoint(espl_agent *a, const espl_agent_view *v, espl_decision *out, espl_str *notes) {
@@ -128,10 +141,9 @@ static espl_status agent_ask_endpoint(espl_agent *a, const espl_agent_view *v, e
     /* The opening, and an invalid reply with its correction per attempt but the last. */
     ESPL_CHECK(st, done, espl_mem_alloc(&messages, 2 + 2 * a->max_invalid, sizeof *messages, "agent"));
     chat.messages = messages;
-    messages[chat.n_messages].role = "system";
-    espl_prompt_put_system(&messages[chat.n_messages++].text, v, a->model_name);
-    messages[chat.n_messages].role = "user";
-    ESPL_CHECK(st, done, espl_prompt_put_user(&messages[chat.n_messages++].text, v, a->prompt_bytes));
+    espl_prompt_put_system(agent_add_message(messages, &chat.n_messages, "system"), v, a->model_name);
+    espl_str *user = agent_add_message(messages, &chat.n_messages, "user");
+    ESPL_CHECK(st, done, espl_prompt_put_user(user, v, a->prompt_bytes));
 
     for (;; chat.attempt++) {
         bool cut_off = false;
@@ -158,17 +170,11 @@ static espl_status agent_ask_endpoint(espl_agent *a, const espl_agent_view *v, e
             goto done;
         }
         /* The author reads its own reply again, cleaned: its bytes go into a request and into the record. */
-        espl_message *said = &messages[chat.n_messages++], *mend = &messages[chat.n_messages++];
-        said->role = "assistant";
-        espl_agent_put_clean(&said->text, text, reply.len, REPLY_REPEATED_MAX);
-        mend->role = "user";
-        espl_str_puts(&mend->text, "This decision cannot be carried out:\n");
-        espl_str_put(&mend->text, problems.data, problems.len);
-        espl_str_printf(&mend->text,
-                        "Mend it and answer with one JSON object and nothing else, as in\n"
-                        "{\"reasoning\": \"why\", \"prune\": {\"layers.0.mlp.up_proj\": %.6g}, \"stop\": false}\n",
-                        espl_view_example(v));
-        ESPL_CHECK(st, done, espl_str_status(said->text.failed ? &said->text : &mend->text));
+        espl_str *said = agent_add_message(messages, &chat.n_messages, "assistant");
+        espl_agent_put_clean(said, text, reply.len, REPLY_REPEATED_MAX);
+        espl_str *correction = agent_add_message(messages, &chat.n_messages, "user");
+        espl_prompt_put_correction(correction, v, &problems);
+        ESPL_CHECK(st, done, espl_str_status(said->failed ? said : correction));
     }
 done:
     /* A cancelled wait or a full disk says nothing about the endpoint. */

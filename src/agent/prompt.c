@@ -55,6 +55,8 @@ static void prompt_put_rules(espl_str *s, const espl_agent_view *v) {
     espl_str_printf(s, "- There are at most %" PRId64 " iterations; rolled back ones count.\n", b->max_iterations);
 }
 
+/* The task before the rules, the rules before what the numbers mean, the form of the answer last, where models remember
+ * it best. */
 void espl_prompt_put_system(espl_str *out, const espl_agent_view *view, const char *model_name) {
     espl_str_puts(out, "You are a gardener who prunes a large language model");
     if (model_name) {
@@ -91,37 +93,15 @@ void espl_prompt_put_system(espl_str *out, const espl_agent_view *view, const ch
                   "\"stop\": true ends the work for good; use it only if going on would do more harm than good.\n");
 }
 
-/* ----------------------------------------------------------------- state */
+/* ------------------------------------------------------------ user message */
 
+/* "FreebaseQA: 31 of 100 right (dense 40 of 100).": counts, because a per cent of 100 questions hides its error. */
 static void prompt_put_knowledge(espl_str *s, const char *name, int64_t right, int64_t total, int64_t dense_right,
                                  int64_t dense_total) {
     if (total <= 0) return; /* the probe is switched off */
     espl_str_printf(s, "%s: %" PRId64 " of %" PRId64 " right", name, right, total);
     if (dense_total > 0) espl_str_printf(s, " (dense %" PRId64 " of %" PRId64 ")", dense_right, dense_total);
     espl_str_puts(s, ".\n");
-}
-
-/* Where the run stands: pace, perplexity, knowledge. Probes that are switched off are not mentioned. */
-static void prompt_put_state(espl_str *s, const espl_agent_view *v) {
-    const espl_budget *b = &v->budget;
-    int64_t remaining = b->max_iterations - v->iteration + 1;
-    espl_str_printf(s, "Iteration %" PRId64 " of at most %" PRId64 ".\n", v->iteration, b->max_iterations);
-    espl_str_printf(s, "Overall sparsity of the linears: %.3f %%; target %.3f %%.", 100 * v->sparsity, 100 * b->target);
-    if (isfinite(v->sparsity_model)) espl_str_printf(s, " With embeddings: %.3f %%.", 100 * v->sparsity_model);
-    if (remaining > 0)
-        espl_str_printf(s, " An even pace adds %.3f %% per iteration.",
-                        100 * (b->target - v->sparsity) / (double)remaining);
-    espl_str_puts(s, "\n");
-    if (isfinite(v->last.perplexity)) {
-        espl_str_printf(s, "Perplexity: %.6g", v->last.perplexity);
-        if (isfinite(v->dense.perplexity) && v->dense.perplexity > 0)
-            espl_str_printf(s, " (dense %.6g, %+.2f %%)", v->dense.perplexity,
-                            100 * (v->last.perplexity / v->dense.perplexity - 1));
-        espl_str_puts(s, ".\n");
-    }
-    prompt_put_knowledge(s, "FreebaseQA", v->last.freebaseqa_right, v->last.freebaseqa_total, v->dense.freebaseqa_right,
-                         v->dense.freebaseqa_total);
-    prompt_put_knowledge(s, "MMLU", v->last.mmlu_right, v->last.mmlu_total, v->dense.mmlu_right, v->dense.mmlu_total);
 }
 
 /* Two decimals: more would only cost tokens, in a table with a line for every linear. */
@@ -132,6 +112,7 @@ static void prompt_put_z(espl_str *s, double z) {
         espl_str_puts(s, " ?");
 }
 
+/* One line per linear: all that the profile knows of it, in few tokens. The names are those that a reply must use. */
 static void prompt_put_table(espl_str *s, const espl_agent_view *v) {
     char name[64], pattern[ESPL_PATTERN_NAME_MAX];
     bool prices = espl_view_has_damage(v);
@@ -153,8 +134,6 @@ static void prompt_put_table(espl_str *s, const espl_agent_view *v) {
     }
 }
 
-/* --------------------------------------------------------------- history */
-
 /* How much of an outcome is shown. */
 typedef enum prompt_detail { DETAIL_LINE, DETAIL_WHOLE } prompt_detail;
 
@@ -166,7 +145,8 @@ static void prompt_put_said(espl_str *s, const char *what, const char *text) {
     espl_str_puts(s, "\n");
 }
 
-/* Returns the number of bytes appended. */
+/* Appends an outcome: what was tried and what came of it, and with DETAIL_WHOLE also where and why. Returns the number
+ * of bytes appended. */
 static int64_t prompt_put_outcome(espl_str *s, const espl_outcome *o, prompt_detail detail) {
     char name[64], pattern[ESPL_PATTERN_NAME_MAX];
     int64_t before = s->len, n = o->decision.n;
@@ -230,12 +210,45 @@ static void prompt_put_history(espl_str *s, const espl_agent_view *v, int64_t by
 }
 
 espl_status espl_prompt_put_user(espl_str *out, const espl_agent_view *view, int64_t max_bytes) {
-    ESPL_TRY(espl_view_check(view));
     int64_t start = out->len;
-    prompt_put_state(out, view);
+    ESPL_TRY(espl_view_check(view));
+
+    /* Where the run stands: pace, perplexity, knowledge. Probes that are switched off are not mentioned. */
+    const espl_budget *b = &view->budget;
+    int64_t remaining = b->max_iterations - view->iteration + 1;
+    espl_str_printf(out, "Iteration %" PRId64 " of at most %" PRId64 ".\n", view->iteration, b->max_iterations);
+    espl_str_printf(out, "Overall sparsity of the linears: %.3f %%; target %.3f %%.", 100 * view->sparsity,
+                    100 * b->target);
+    if (isfinite(view->sparsity_model)) espl_str_printf(out, " With embeddings: %.3f %%.", 100 * view->sparsity_model);
+    if (remaining > 0)
+        espl_str_printf(out, " An even pace adds %.3f %% per iteration.",
+                        100 * (b->target - view->sparsity) / (double)remaining);
+    espl_str_puts(out, "\n");
+    if (isfinite(view->last.perplexity)) {
+        espl_str_printf(out, "Perplexity: %.6g", view->last.perplexity);
+        if (isfinite(view->dense.perplexity) && view->dense.perplexity > 0)
+            espl_str_printf(out, " (dense %.6g, %+.2f %%)", view->dense.perplexity,
+                            100 * (view->last.perplexity / view->dense.perplexity - 1));
+        espl_str_puts(out, ".\n");
+    }
+    prompt_put_knowledge(out, "FreebaseQA", view->last.freebaseqa_right, view->last.freebaseqa_total,
+                         view->dense.freebaseqa_right, view->dense.freebaseqa_total);
+    prompt_put_knowledge(out, "MMLU", view->last.mmlu_right, view->last.mmlu_total, view->dense.mmlu_right,
+                         view->dense.mmlu_total);
+
     int64_t head = out->len - start;
     prompt_put_table(out, view); /* always whole, and not counted: the agent may name any linear */
     prompt_put_history(out, view, max_bytes - head - FRAME_BYTES);
     espl_str_puts(out, "\nYour decision, as one JSON object:");
     return espl_str_status(out);
+}
+
+/* Repeats the form of an answer, with a step that is allowed: small models copy it. */
+void espl_prompt_put_correction(espl_str *out, const espl_agent_view *view, const espl_str *problems) {
+    espl_str_puts(out, "This decision cannot be carried out:\n");
+    espl_str_put(out, problems->data, problems->len);
+    espl_str_printf(out,
+                    "Mend it and answer with one JSON object and nothing else, as in\n"
+                    "{\"reasoning\": \"why\", \"prune\": {\"layers.0.mlp.up_proj\": %.6g}, \"stop\": false}\n",
+                    espl_view_example(view));
 }

@@ -10,5 +10,7 @@ void espl_prompt_put_system(espl_str *out, const espl_agent_view *view, const ch
 /* Appends the user message of an iteration: state, all profiles, as much of the history as keeps the message, without
  * the table of profiles, to max_bytes. ESPL_CONFIG: a view out of range. */
 espl_status espl_prompt_put_user(espl_str *out, const espl_agent_view *view, int64_t max_bytes);
+/* Appends the message that answers an invalid reply; problems: one per line. */
+void espl_prompt_put_correction(espl_str *out, const espl_agent_view *view, const espl_str *problems);
 
 #endif

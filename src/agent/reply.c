@@ -392,6 +392,8 @@ espl_status espl_reply_parse(const char *text, int64_t len, const espl_agent_vie
     return st;
 }
 
+/* Every item has a member, whatever it came from: a decision of the policy is recorded as one of a language model would
+ * be. */
 void espl_reply_put(espl_str *s, const espl_decision *d) {
     char name[64], pattern[ESPL_PATTERN_NAME_MAX];
     espl_json_writer w = espl_json_writer_on(s);

@@ -23,6 +23,7 @@ enum { STATE_VERSION = 1 };
     X(prompt_tokens)                                                                                                   \
     X(completion_tokens)
 
+/* The bytes are compared between runs: members and their order are part of the file. */
 void espl_agent_state_put(espl_str *s, const espl_agent_state *state) {
     espl_json_writer w = espl_json_writer_on(s);
     espl_json_open_object(&w, NULL, ESPL_JSON_COMPACT);

@@ -14,6 +14,7 @@ static const double EXAMPLE_STEP = 0.05;
 /* cap * weights may fall short of a whole number by rounding: 0.9 * 10 must leave room for 9. */
 static const double WEIGHTS_ROUNDING = 1e-6;
 
+/* A view comes from the run's own data, but also from a resumed history and, in tests, from anywhere. */
 espl_status espl_view_check(const espl_agent_view *v) {
     const espl_budget *b = &v->budget;
     ESPL_TRY(espl_agent_check_range("target", b->target, 0, 1));
@@ -39,6 +40,7 @@ int64_t espl_view_weights(const espl_agent_view *v) {
     return sum;
 }
 
+/* In weights, rounded once for the whole model: sums of rounded linears would miss the target by a few. */
 int64_t espl_view_left(const espl_agent_view *v) {
     int64_t pruned = 0;
     for (int64_t i = 0; i < espl_view_linears(v); i++) pruned += v->rows[i].pruned;
@@ -52,6 +54,7 @@ int64_t espl_view_room(const espl_agent_view *v, int64_t i) {
     return most > r->pruned ? most - r->pruned : 0;
 }
 
+/* A row of whole groups only: hardware does not run N:M with a rest. */
 bool espl_view_fits(const espl_agent_view *v, int64_t i, espl_pattern p) {
     int64_t in = v->in[espl_linear_kind_of(i)];
     return in > 0 && in % p.m == 0;

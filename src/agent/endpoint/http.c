@@ -173,6 +173,7 @@ static espl_http_result http_result_of(CURLcode code, const http_transfer *t) {
     }
 }
 
+/* All options are set anew for each request, so that none depends on the request before. */
 void espl_http_post(espl_http *h, const char *body, int64_t len, espl_http_reply *reply) {
     CURL *c = h->curl;
     char error[CURL_ERROR_SIZE] = "";
@@ -223,6 +224,7 @@ void espl_http_post(espl_http *h, const char *body, int64_t len, espl_http_reply
         snprintf(reply->error, sizeof reply->error, "%s", *error ? error : curl_easy_strerror(code));
 }
 
+/* In short naps: a stop signal must not wait for the end of a minute's pause. */
 bool espl_http_wait(const espl_http *h, int64_t ms) {
     double end = espl_clock_now() + (double)ms / 1000;
     for (;;) {

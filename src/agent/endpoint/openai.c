@@ -37,6 +37,7 @@ struct espl_openai {
     int64_t max_tokens, seed, retries, retry_base_ms, retry_max_ms;
 };
 
+/* The key is read from the environment here and handed to the HTTP client; nothing else of the program sees it. */
 espl_status espl_openai_open(espl_openai **out, const espl_agent_options *o) {
     const char *key = o->api_key_env && *o->api_key_env ? getenv(o->api_key_env) : NULL;
     int64_t n = (int64_t)strlen(o->base_url);
@@ -262,6 +263,8 @@ done:
     return st;
 }
 
+/* A server that does not know response_format refuses the request; then the same one is sent without it, and, if that
+ * helps, all later ones, in resumed runs too. */
 espl_status espl_openai_ask(espl_openai *c, const espl_chat *chat, espl_str *text, bool *cut_off) {
     openai_answer a = {0};
     openai_verdict verdict;

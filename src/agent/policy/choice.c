@@ -134,6 +134,8 @@ static void choice_make(espl_policy *p, int64_t amount) {
     }
 }
 
+/* The amount follows the plan and the lessons of rollbacks, and then shrinks until its expected damage is allowed. At
+ * its finest it is tried even so: without any step nothing would be learned. */
 void espl_policy_choose(espl_policy *p) {
     double finest = fmax(1, p->planned * p->o->finest);
     double amount = fmax(finest, p->planned * p->scale);

@@ -39,6 +39,7 @@ static double goal_at(const espl_policy *p, const double *marginal, double level
     return fmax(done, fmin(most, sparsity));
 }
 
+/* All weights of the model share one level; the bisection finds where the goals add up to the target. */
 espl_status espl_policy_set_goals(espl_policy *p) {
     double lo = INFINITY, hi = -INFINITY, wanted = p->v->budget.target * p->costs.total, *marginals;
     ESPL_TRY(espl_mem_alloc(&marginals, p->n * CELLS, sizeof *marginals, "policy"));

@@ -81,6 +81,7 @@ static void policy_set_amounts(espl_policy *p) {
     p->allowed = fmax(o->safety * threshold, fmin(ahead / accepted, SAFETY_MAX * threshold));
 }
 
+/* Nothing is kept between calls: a resumed run has the same history and so decides the same. */
 espl_status espl_policy_propose(const espl_agent_view *view, const espl_policy_options *o, espl_str *json) {
     espl_policy p = {.v = view, .o = o, .n = espl_view_linears(view), .scale = 1, .places = view->budget.max_linears};
     espl_status st;
