@@ -16,6 +16,7 @@
 #include "calibrator.h"
 #include "espalier/base/region.h"
 #include "espalier/model/shape.h"
+#include "espalier/base/integer.h"
 
 /* ----------------------------------------------------------------- result */
 

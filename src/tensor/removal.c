@@ -8,6 +8,7 @@
 
 #include "espalier/base/memory.h"
 #include "espalier/tensor/statistics.h"
+#include "espalier/base/integer.h"
 #include "scratch.h"
 #include "widen.h"
 

@@ -10,6 +10,7 @@
  * integers: no order of summation has to be kept for equal results on any number of threads.
  */
 #include "espalier/tensor/select.h"
+#include "espalier/base/integer.h"
 #include "scratch.h"
 
 enum { HALF = 32 }; /* columns per mask test in espl_select_mark_pruned: most words have no pruned weight, or many */

@@ -21,6 +21,11 @@
 #include "espalier/model/masks.h"
 #include "espalier/model/shape.h"
 #include "espalier/sensitivity.h"
+#include "espalier/base/hash.h"
+#include "espalier/base/log.h"
+#include "espalier/base/memory.h"
+#include "espalier/base/region.h"
+#include "espalier/base/rng.h"
 
 enum { MOST_ROUNDS = 32 };
 

@@ -10,6 +10,8 @@
 #include <string.h>
 
 #include "espalier/sensitivity.h"
+#include "espalier/base/hash.h"
+#include "espalier/base/str.h"
 #include "harness.h"
 
 enum { MANY = 7, MANY_BACKWARD = 5 };

@@ -12,6 +12,7 @@
 #include "espalier/eval/generate.h"
 #include "espalier/eval/perplexity.h"
 #include "espalier/model/forward.h"
+#include "espalier/base/hash.h"
 #include "harness.h"
 
 enum { PIECE = 11 };

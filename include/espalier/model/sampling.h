@@ -5,7 +5,9 @@
 #ifndef ESPALIER_MODEL_SAMPLING_H
 #define ESPALIER_MODEL_SAMPLING_H
 
-#include "espalier/base.h"
+#include <stdint.h>
+
+#include "espalier/base/rng.h"
 
 typedef struct espl_sampling {
     double temperature; /* 0: greedy, the lowest id among equals */

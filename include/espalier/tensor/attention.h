@@ -6,6 +6,9 @@
 #ifndef ESPALIER_TENSOR_ATTENTION_H
 #define ESPALIER_TENSOR_ATTENTION_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "espalier/tensor/workspace.h"
 
 typedef struct espl_attention_shape {

@@ -6,6 +6,8 @@
 #ifndef ESPALIER_TENSOR_ELEMENTWISE_H
 #define ESPALIER_TENSOR_ELEMENTWISE_H
 
+#include <stdint.h>
+
 #include "espalier/tensor/dtype.h"
 
 /* y[t] = x[t] * rsqrt(mean(x[t]^2) + eps) * weight (Zhang & Sennrich 2019; HF LlamaRMSNorm). x, y [T, C]; y may be x.

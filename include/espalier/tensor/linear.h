@@ -7,6 +7,9 @@
 #ifndef ESPALIER_TENSOR_LINEAR_H
 #define ESPALIER_TENSOR_LINEAR_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "espalier/tensor/dtype.h"
 #include "espalier/tensor/mask.h"
 #include "espalier/tensor/workspace.h"

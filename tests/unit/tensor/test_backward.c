@@ -20,6 +20,8 @@
 #include "espalier/tensor/mask.h"
 #include "espalier/tensor/statistics.h"
 #include "espalier/tensor/workspace.h"
+#include "espalier/base/hash.h"
+#include "espalier/base/memory.h"
 
 static espl_rng rng;
 static espl_workspace *ws;
