@@ -84,9 +84,18 @@ espl_status espl_bind_ends(binder *b, bool first, bool last, model_ends *e) {
     return bind_vector(b, "model.norm.weight", b->config->hidden, last ? &e->final_norm : NULL);
 }
 
-/* rest: what follows "model.layers.N." */
-static bool layer_name_known(const espl_model_config *c, const char *rest) {
-    char name[TENSOR_NAME_MAX];
+static bool name_known(const espl_model_config *c, const char *full) {
+    static const char prefix[] = "model.layers.", buffer[] = ".rotary_emb.inv_freq";
+    size_t n = strlen(full), suffix = sizeof buffer - 1;
+    /* Old exporters stored this table beside the weights; it is computed from the config. */
+    if (n > suffix && strcmp(full + n - suffix, buffer) == 0) return true;
+    if (strncmp(full, prefix, sizeof prefix - 1) != 0)
+        return strcmp(full, "model.embed_tokens.weight") == 0 || strcmp(full, "model.norm.weight") == 0 ||
+               strcmp(full, "lm_head.weight") == 0;
+    char *end, name[TENSOR_NAME_MAX];
+    long long i = strtoll(full + sizeof prefix - 1, &end, 10);
+    if (*end != '.' || i < 0 || i >= c->layers) return false;
+    const char *rest = end + 1;
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
         const char *path = espl_linear_path((espl_linear_kind)k);
         snprintf(name, sizeof name, "%s.weight", path);
@@ -97,20 +106,6 @@ static bool layer_name_known(const espl_model_config *c, const char *rest) {
     for (int k = 0; k < norm_count(c); k++)
         if (strcmp(rest, norm_names[k]) == 0) return true;
     return false;
-}
-
-static bool name_known(const espl_model_config *c, const char *name) {
-    static const char prefix[] = "model.layers.", buffer[] = ".rotary_emb.inv_freq";
-    size_t n = strlen(name), suffix = sizeof buffer - 1;
-    /* Old exporters stored this table beside the weights; it is computed from the config. */
-    if (n > suffix && strcmp(name + n - suffix, buffer) == 0) return true;
-    if (strncmp(name, prefix, sizeof prefix - 1) == 0) {
-        char *end;
-        long long i = strtoll(name + sizeof prefix - 1, &end, 10);
-        return *end == '.' && i >= 0 && i < c->layers && layer_name_known(c, end + 1);
-    }
-    return strcmp(name, "model.embed_tokens.weight") == 0 || strcmp(name, "model.norm.weight") == 0 ||
-           strcmp(name, "lm_head.weight") == 0;
 }
 
 espl_status espl_bind_check_names(const binder *b) {

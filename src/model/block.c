@@ -39,7 +39,7 @@ espl_status espl_block_create(const espl_model *m, int64_t T, bool backward, esp
         return ESPL_FAIL(ESPL_USAGE, "windows of %" PRId64 " tokens, expected 2 to %" PRId64, T, m->options.context);
     if (backward) ESPL_TRY(espl_calibration_check_backward(m));
     ESPL_TRY(espl_mem_alloc(&b, 1, sizeof *b, "block"));
-    b->shadow = *m;
+    b->shadow = *m; /* the original stays as it is: masks set on a block do not reach it */
     b->shadow.layers = &b->one;
     b->shadow.tap = b->shadow.gradient_tap = NULL;
     b->c.m = &b->shadow;
@@ -71,6 +71,7 @@ espl_status espl_block_load(espl_block *b, int64_t index) {
     return espl_bind_layer(&bind, index, &b->one);
 }
 
+/* Not const: the caller sets masks and weights. */
 espl_linear *espl_block_linear(espl_block *b, espl_linear_kind kind) { return &b->one.linears[kind]; }
 
 espl_status espl_block_embed(espl_block *b, const int32_t *ids, float *x) {

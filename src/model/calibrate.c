@@ -14,9 +14,9 @@
 #include <string.h>
 
 #include "calibrator.h"
+#include "espalier/base/integer.h"
 #include "espalier/base/region.h"
 #include "espalier/model/shape.h"
-#include "espalier/base/integer.h"
 
 /* ----------------------------------------------------------------- result */
 
@@ -98,15 +98,18 @@ static int64_t calibration_schedule(const espl_calibration_options *o, int64_t a
     return n;
 }
 
+/* A single rank has one buffer per direction: nothing is on its way while it computes. */
 static float *pass_buffer(const calibrator *c, const calibration_pass *p) {
     float *const all[2][STREAMS] = {{c->b.stream0, c->b.stream1, c->b.stream2}, {c->b.grad0, c->b.grad1, c->b.grad2}};
     return all[p->backward][c->d.several ? p->turn % STREAMS : 0];
 }
 
+/* A sample's slot is free again once its backward pass is done, before the sample in_flight later comes. */
 static float *saved_input(const calibrator *c, int64_t sample, int64_t local_layer) {
     return c->b.saved + (sample % c->d.in_flight * c->d.layers + local_layer) * c->d.T * c->d.C;
 }
 
+/* Samples with a backward pass save the input of every layer. */
 static void pass_forward(calibrator *c, const calibration_pass *p) {
     espl_model *m = c->m;
     int64_t T = c->d.T, C = c->d.C;
@@ -170,26 +173,24 @@ done:
 
 /* ------------------------------------------------------------------ entry */
 
-/* The same verdict on every rank. */
-static espl_status calibration_check(const espl_model *m, const espl_calibration_options *o, const int32_t *ids) {
+espl_status espl_model_calibrate(espl_model *m, const espl_calibration_options *o, const int32_t *ids,
+                                 espl_model_progress progress, void *context, espl_calibration *out) {
+    int rank = espl_comm_rank(m->comm), ranks = espl_comm_size(m->comm);
     int64_t windows = espl_max_i64(o->forward, o->backward);
+    calibration_pass *passes = NULL;
+    *out = (espl_calibration){0};
+    /* The same verdict on every rank: no agreement is needed. */
     if (o->forward < 0 || o->backward < 0 || windows < 1 || o->window < 2 || o->window > m->options.context)
         return ESPL_FAIL(ESPL_USAGE,
                          "calibration with %" PRId64 " forward and %" PRId64 " backward windows of %" PRId64
                          " tokens, expected at least one window of 2 to %" PRId64,
                          o->forward, o->backward, o->window, m->options.context);
     ESPL_TRY(espl_calibration_check_backward(m));
-    return espl_model_check_ids(m, "token", ids, windows * o->window, 0);
-}
+    ESPL_TRY(espl_model_check_ids(m, "token", ids, windows * o->window, 0));
 
-espl_status espl_model_calibrate(espl_model *m, const espl_calibration_options *o, const int32_t *ids,
-                                 espl_model_progress progress, void *context, espl_calibration *out) {
-    int rank = espl_comm_rank(m->comm), ranks = espl_comm_size(m->comm);
-    calibration_pass *passes = NULL;
-    *out = (espl_calibration){0};
-    ESPL_TRY(calibration_check(m, o, ids));
     calibrator c = {.m = m, .o = o, .ids = ids, .out = out, .gradient_squares = o->gradient_squares};
     c.d = espl_calibration_dims_of(&m->config, o, m->slice, rank, ranks);
+    /* All memory is taken before the first transfer: no rank can fail while others wait for it. */
     espl_status st = calibration_create(&c, out);
     if (st == ESPL_OK) st = espl_mem_alloc(&passes, o->forward + 2 * o->backward, sizeof *passes, "schedule");
     if (st == ESPL_OK) st = espl_calibration_buffers_create(&c.d, &c.arena, &c.b);

@@ -67,6 +67,7 @@ static bool key_in(const char *key, const char *const *list, size_t n) {
 }
 #define KEY_IN(key, list) key_in((key), (list), sizeof(list) / sizeof *(list))
 
+/* A value that means the same as a missing field. */
 static bool is_off(const cJSON *v) {
     return cJSON_IsNull(v) || cJSON_IsFalse(v) || (cJSON_IsNumber(v) && v->valuedouble == 0) ||
            ((cJSON_IsObject(v) || cJSON_IsArray(v)) && !v->child);
@@ -140,6 +141,7 @@ static espl_status config_read_heads(const cJSON *doc, const char *name, espl_mo
     return ESPL_OK;
 }
 
+/* kv_heads and head_dim follow from the others, so these come first. */
 static espl_status config_read_sizes(const cJSON *doc, const char *name, espl_model_config *c) {
     ESPL_TRY(espl_json_get_i64(doc, "vocab_size", name, true, 1, COUNT_MAX, &c->vocab));
     ESPL_TRY(espl_json_get_i64(doc, "hidden_size", name, true, 1, COUNT_MAX, &c->hidden));
@@ -148,7 +150,7 @@ static espl_status config_read_sizes(const cJSON *doc, const char *name, espl_mo
     ESPL_TRY(config_read_heads(doc, name, c));
     c->max_positions = 0;
     ESPL_TRY(espl_json_get_i64(doc, "max_position_embeddings", name, false, 1, INT32_MAX, &c->max_positions));
-    c->rms_eps = 1e-6;
+    c->rms_eps = 1e-6; /* the class default of all families */
     return espl_json_get_f64(doc, "rms_norm_eps", name, false, 0, 1, &c->rms_eps);
 }
 
@@ -213,7 +215,7 @@ static espl_status config_read_rope(const cJSON *doc, const char *name, espl_mod
     const char *key = "rope_scaling", *type = "default";
     const cJSON *rope = espl_json_member(doc, key), *v;
     if (!rope || is_off(rope)) rope = espl_json_member(doc, key = "rope_parameters");
-    c->rope_theta = 10000;
+    c->rope_theta = 10000; /* the class default */
     ESPL_TRY(espl_json_get_f64(doc, "rope_theta", name, false, 1e-3, 1e15, &c->rope_theta));
     if (!rope || is_off(rope)) return ESPL_OK;
 
@@ -330,29 +332,26 @@ done:
     return st;
 }
 
-/* generation_config.json overrides the special tokens, as transformers' generate() does. */
-static espl_status config_read_generation(const char *dir, espl_model_config *c) {
-    char path[4096];
-    cJSON *doc;
-    snprintf(path, sizeof path, "%s/generation_config.json", dir);
-    if (!espl_file_exists(path)) return ESPL_OK;
-    ESPL_TRY(espl_json_read(path, CONFIG_BYTES_MAX, &doc));
-    espl_status st = cJSON_IsObject(doc) ? config_read_tokens(doc, path, c)
-                                         : ESPL_FAIL(ESPL_FORMAT, "%s: expected a JSON object", path);
-    espl_json_free(&doc);
-    return st;
-}
-
 espl_status espl_model_config_read(const char *dir, espl_model_config *out) {
-    char path[4096], *text;
+    char path[4096], *text = NULL;
+    cJSON *doc = NULL;
     int64_t len;
+    espl_status st;
     *out = (espl_model_config){.bos = -1};
-    if (snprintf(path, sizeof path, "%s/config.json", dir) >= (int)sizeof path)
+    if (snprintf(path, sizeof path, "%s/generation_config.json", dir) >= (int)sizeof path)
         return ESPL_FAIL(ESPL_IO, "%s: path too long", dir);
-    ESPL_TRY(espl_file_read(path, CONFIG_BYTES_MAX, &text, &len));
-    espl_status st = espl_model_config_parse(text, len, path, out);
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    ESPL_CHECK(st, done, espl_file_read(path, CONFIG_BYTES_MAX, &text, &len));
+    ESPL_CHECK(st, done, espl_model_config_parse(text, len, path, out));
+    /* generation_config.json overrides the special tokens, as in transformers' generate(). */
+    snprintf(path, sizeof path, "%s/generation_config.json", dir);
+    if (!espl_file_exists(path)) goto done;
+    ESPL_CHECK(st, done, espl_json_read(path, CONFIG_BYTES_MAX, &doc));
+    st = cJSON_IsObject(doc) ? config_read_tokens(doc, path, out)
+                             : ESPL_FAIL(ESPL_FORMAT, "%s: expected a JSON object", path);
+done:
     espl_mem_free(&text);
-    if (st == ESPL_OK) st = config_read_generation(dir, out);
+    espl_json_free(&doc);
     if (st != ESPL_OK) espl_model_config_free(out);
     return st;
 }

@@ -26,6 +26,7 @@ static int64_t batch_tokens(const espl_batch *b) {
 
 static bool wants_row(const espl_segment *s) { return s->logits || s->greedy; }
 
+/* Rows `row` .. row + n - 1 of a slot exist. Written so that no sum overflows. */
 static bool rows_fit(const espl_model *m, int64_t slot, int64_t row, int64_t n) {
     return slot >= 0 && slot < m->options.slots && row >= 0 && n >= 0 && row <= m->options.context - n;
 }
@@ -103,7 +104,7 @@ static void write_selected(espl_model *m, const espl_batch *b) {
 /* The lowest index of the largest logit, -1 if it is NaN. In lanes, so that the compiler can vectorise it. */
 static int32_t greedy_id(const float *logits, int64_t vocab) {
     enum { LANES = 16 };
-    float lane[LANES], max = logits[0];
+    float lane[LANES], max = logits[0]; /* NaN first stays the maximum, NaN elsewhere never becomes it */
     int64_t i = 0, best = 0;
     for (int j = 0; j < LANES; j++) lane[j] = max;
     for (; i + LANES <= vocab; i += LANES)
@@ -171,6 +172,7 @@ static float *stream_buffer(espl_model *m, int64_t i) {
     return streams[m->first && m->last ? 0 : i % STREAMS];
 }
 
+/* Of the residual stream of a micro-batch, which is all that travels between ranks. */
 static int64_t stream_bytes(const espl_model *m, const espl_batch *b) {
     return batch_tokens(b) * m->config.hidden * (int64_t)sizeof(float);
 }
@@ -193,19 +195,6 @@ static espl_status stream_fetch(espl_model *m, const espl_stream *s, int64_t i, 
                              &m->receives[i % STREAMS]);
 }
 
-/* Computes micro-batch i and starts sending it on. */
-static espl_status stream_step(espl_model *m, const espl_stream *s, int64_t i, const stream_turn *t) {
-    if (t->batch.n > 0) {
-        float *x = stream_buffer(m, i);
-        espl_model_wait(m, m->first ? &m->sends[i % STREAMS] : &m->receives[i % STREAMS]);
-        batch_compute(m, &t->batch, x, batch_tokens(&t->batch));
-        if (!m->last)
-            ESPL_TRY(espl_comm_send(m->comm, x, stream_bytes(m, &t->batch), espl_comm_rank(m->comm) + 1,
-                                    &m->sends[i % STREAMS]));
-    }
-    return s->done(s->context, i);
-}
-
 /* A rank that receives must know the next micro-batch's size before it computes this one. The first rank need not, and
  * so can let the next one depend on the results of this one. */
 espl_status espl_model_stream(espl_model *m, const espl_stream *s) {
@@ -213,17 +202,28 @@ espl_status espl_model_stream(espl_model *m, const espl_stream *s) {
     espl_status st = stream_fetch(m, s, 0, &now);
     for (int64_t i = 0; st == ESPL_OK && !now.end; i++) {
         if (!m->first) ESPL_CHECK(st, done, stream_fetch(m, s, i + 1, &ahead));
-        ESPL_CHECK(st, done, stream_step(m, s, i, &now));
+        if (now.batch.n > 0) {
+            float *x = stream_buffer(m, i);
+            int to = espl_comm_rank(m->comm) + 1;
+            /* The first rank overwrites what it sent STREAMS turns ago, the others need their input. */
+            espl_model_wait(m, m->first ? &m->sends[i % STREAMS] : &m->receives[i % STREAMS]);
+            batch_compute(m, &now.batch, x, batch_tokens(&now.batch));
+            if (!m->last)
+                ESPL_CHECK(st, done,
+                           espl_comm_send(m->comm, x, stream_bytes(m, &now.batch), to, &m->sends[i % STREAMS]));
+        }
+        ESPL_CHECK(st, done, s->done(s->context, i));
         if (m->first) ESPL_CHECK(st, done, stream_fetch(m, s, i + 1, &ahead));
         now = ahead;
     }
 done:
-    for (int i = 0; i < STREAMS; i++) espl_model_wait(m, &m->sends[i]); /* buffers are reused by the next stream */
+    for (int i = 0; i < STREAMS; i++) espl_model_wait(m, &m->sends[i]); /* the next stream reuses the buffers */
     return st;
 }
 
 /* ----------------------------------------------------------- known batches */
 
+/* espl_model_run is a stream of batches that are all known. */
 typedef struct batch_list {
     const espl_batch *batches;
     int64_t n;

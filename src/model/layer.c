@@ -20,6 +20,7 @@ static void layer_cache_segments(espl_model *m, int64_t local_layer, const espl_
     int64_t d = m->config.head_dim, heads = m->config.kv_heads, kv = heads * d, q = m->config.heads * d, row = 0;
     for (int64_t i = 0; i < batch->n; i++) {
         const espl_segment *s = &batch->segments[i];
+        /* Row 0 of the cache holds position prefix_n; positions before it are read from the prefix's rows. */
         int64_t own = s->row * d, shared = s->prefix_row * d, at = (s->pos - s->prefix_n) * d;
         float *k = layer_cache(m, local_layer, s->slot, 0) + own;
         float *v = layer_cache(m, local_layer, s->slot, 1) + own;
@@ -48,6 +49,7 @@ void espl_model_layer_forward(espl_model *m, int64_t local_layer, const espl_bat
     double t = espl_clock_now();
     espl_tensor_rmsnorm(x, l->input_norm, T, c->hidden, eps, b->normed);
     t = espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+    /* q, k and v share their input and one parallel loop. */
     espl_tensor_linear(&l->linears[ESPL_Q_PROJ], 3, b->normed, T, qkv, false, m->workspace);
     t = espl_region_lap(ESPL_REGION_LINEAR, t);
     espl_tensor_norm_rope(b->q, T, c->heads * c->head_dim, c->heads, l->q_norm, eps, &m->rope, b->positions);
@@ -56,6 +58,7 @@ void espl_model_layer_forward(espl_model *m, int64_t local_layer, const espl_bat
     t = espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
     espl_tensor_attention(&shape, b->sequences, batch->n, m->workspace);
     t = espl_region_lap(ESPL_REGION_ATTENTION, t);
+    /* Accumulating into x is the residual connection. */
     espl_tensor_linear(&l->linears[ESPL_O_PROJ], 1, b->attended, T, &x, true, m->workspace);
     t = espl_region_lap(ESPL_REGION_LINEAR, t);
 

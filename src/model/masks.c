@@ -14,6 +14,7 @@
 
 static int64_t mask_words(const espl_linear *l) { return l->out * espl_mask_words(l->in); }
 
+/* In the dtype of the source: a checkpoint and an export store updated weights as they are here. */
 static int64_t weight_bytes(const espl_linear *l) { return l->out * l->in * (int64_t)espl_dtype_size(l->dtype); }
 
 int64_t espl_masks_bytes(const espl_model_config *c, espl_range slice) {
@@ -60,7 +61,7 @@ espl_status espl_masks_add_updates(espl_masks *s) {
 }
 
 void espl_masks_free(espl_masks *s) {
-    if (s->before) espl_masks_accept(s);
+    if (s->before) espl_masks_accept(s); /* NULL if creation failed early */
     espl_mem_free(&s->bits);
     espl_mem_free(&s->before);
     espl_mem_free(&s->all_bits);
@@ -124,7 +125,7 @@ void espl_masks_accept(espl_masks *s) {
 /* ----------------------------------------------------------------- checks */
 
 espl_status espl_masks_count_pruned(const espl_masks *s, int64_t *counts, int64_t *total) {
-    espl_comm *c = s->m->comm;
+    espl_comm *c = s->m->comm; /* of all ranks that hold a slice */
     bool root = espl_comm_rank(c) == 0;
     int64_t *mine = NULL, *all = NULL, n = espl_range_count(s->linears);
     int64_t linears = s->m->config.layers * ESPL_LINEAR_KINDS;

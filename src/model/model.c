@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Opening a model, and its linears.
+ *
+ * Every rank reads config.json and all headers itself rather than wait for rank 0: the files are small, and every check
+ * then gives the same verdict everywhere. Of the weights a rank touches the pages of its own slice only.
  */
 #include "espalier/model/model.h"
 
@@ -25,6 +28,7 @@ static espl_status model_open_local(espl_model *m, const char *dir) {
     m->first = rank == 0;
     m->last = rank == ranks - 1;
 
+    /* Buffers, all allocated now: a pass cannot run out of memory. */
     ESPL_TRY(espl_weights_open(dir, &m->weights));
     model_dims d = espl_model_dims(&m->config, &m->options, m->slice);
     espl_model_memory mem = espl_model_memory_used(m);
@@ -41,6 +45,7 @@ static espl_status model_open_local(espl_model *m, const char *dir) {
         return ESPL_FAIL(ESPL_INTERNAL, "model buffers sized wrongly");
     espl_model_fill_rope(&m->config, m->options.context, &m->rope);
 
+    /* Layers of other ranks are checked only. */
     binder b = {.config = &m->config, .weights = m->weights, .tables = m->tables};
     ESPL_TRY(espl_bind_ends(&b, m->first, m->last, &m->ends));
     for (int64_t i = 0; i < m->config.layers; i++) {
@@ -67,6 +72,7 @@ espl_status espl_model_open(espl_comm *comm, const char *dir, const espl_model_o
     return st;
 }
 
+/* Also closes a model whose opening failed half-way. */
 void espl_model_close(espl_model **mp) {
     if (!mp || !*mp) return;
     espl_model *m = *mp;
@@ -96,6 +102,7 @@ espl_model_memory espl_model_memory_used(const espl_model *m) {
     return mem;
 }
 
+/* Taps are for tests, which compare every layer with transformers: a wrong layer then shows where it is wrong. */
 void espl_model_set_tap(espl_model *m, espl_model_tap tap, void *context) {
     m->tap = tap;
     m->tap_context = context;
@@ -125,6 +132,7 @@ espl_range espl_model_linears(const espl_model *m) {
     return (espl_range){espl_linear_index(m->slice.first, ESPL_Q_PROJ), espl_linear_index(m->slice.last, ESPL_Q_PROJ)};
 }
 
+/* NULL if another rank has it. */
 static model_layer *layer_of_linear(const espl_model *m, int64_t index) {
     int64_t layer = espl_linear_layer(index);
     return layer >= m->slice.first && layer < m->slice.last ? &m->layers[layer - m->slice.first] : NULL;

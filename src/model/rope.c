@@ -28,7 +28,7 @@ void espl_model_fill_rope(const espl_model_config *c, int64_t context, espl_rope
     for (int64_t j = 0; j < half; j++) {
         float f = rope_frequency(c, j);
         for (int64_t p = 0; p < context; p++) {
-            double angle = (double)((float)p * f);
+            double angle = (double)((float)p * f); /* the product in f32, cos and sin in double */
             r->cos[p * half + j] = (float)cos(angle);
             r->sin[p * half + j] = (float)sin(angle);
         }

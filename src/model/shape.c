@@ -49,7 +49,9 @@ int64_t espl_model_parameters(const espl_model_config *c) {
     return tables + final_norm + c->layers * espl_model_layer_parameters(c);
 }
 
-/* ---------------------------------------------------------------- the cut */
+/* ---------------------------------------------------------------- the cut
+ *
+ * Layers are cut by FLOPs rather than by number: with a large vocabulary the head weighs as much as several layers. */
 
 double espl_model_layer_flops(const espl_model_config *c, int64_t layer, int64_t context) {
     /* Keys that a query sees, on average over a causal window; a sliding window cuts off the long rows. */

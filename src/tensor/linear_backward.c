@@ -40,10 +40,6 @@ void espl_tensor_linear_backward(const espl_linear *linears, int n, const float 
 
 /* ------------------------------------------------------- weight gradients */
 
-static tile_grid gradient_grid(const espl_linear *l) {
-    return tile_cut(l->out, l->in, TILE_MAX, TILE_MIN, TILES_ENOUGH);
-}
-
 /* dy^T x of the tile's weights into `gradient` [rn, cn]. */
 static void gradient_form(const espl_linear *l, const tile *at, const float *x, const float *dy, int64_t T,
                           float *gradient) {
@@ -51,10 +47,11 @@ static void gradient_form(const espl_linear *l, const tile *at, const float *x, 
                 (int)l->out, x + at->c0, (int)l->in, 0.0f, gradient, (int)at->cn);
 }
 
+/* The tiles of the weights of n linears. */
 static tile_list gradient_list(const espl_linear *linears, int n) {
     tile_list list = {.count = 0};
     for (int i = 0; i < n; i++) {
-        list.grids[i] = gradient_grid(&linears[i]);
+        list.grids[i] = tile_cut(linears[i].out, linears[i].in, TILE_MAX, TILE_MIN, TILES_ENOUGH);
         list.count += list.grids[i].count;
     }
     return list;
@@ -84,6 +81,7 @@ void espl_tensor_gradient_sums(const espl_linear *linears, int n, const float *x
             espl_mask_apply(gradient + r * at.cn, l->mask + (at.r0 + r) * espl_mask_words(l->in), at.c0, at.cn);
         partial[task] = absolute_sum(gradient, at.rn * at.cn);
     }
+    /* In tile order: which thread computed a tile leaves no trace. */
     for (int i = 0; i < n; i++) {
         sums[i] = 0;
         for (int64_t k = 0; k < list.grids[i].count; k++) sums[i] += *partial++;
@@ -92,11 +90,11 @@ void espl_tensor_gradient_sums(const espl_linear *linears, int n, const float *x
 
 void espl_tensor_gradient_squares(const espl_linear *l, const float *x, const float *dy, int64_t T, float *squares,
                                   espl_workspace *ws) {
-    tile_grid g = gradient_grid(l);
+    tile_list list = gradient_list(l, 1);
 #pragma omp parallel for schedule(dynamic, 1)
-    for (int64_t index = 0; index < g.count; index++) {
+    for (int64_t index = 0; index < list.count; index++) {
         float *gradient = espl_workspace_mine(ws).tile;
-        tile at = tile_at(&g, index);
+        tile at = tile_at(&list.grids[0], index);
         gradient_form(l, &at, x, dy, T, gradient);
         for (int64_t r = 0; r < at.rn; r++) {
             float *to = squares + (at.r0 + r) * l->in + at.c0;

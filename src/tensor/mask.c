@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Masks of whole linears; single rows are inline in the header, since kernels count and clear them in inner loops. */
 #include "espalier/tensor/mask.h"
+
 #include "espalier/base/integer.h"
 
 int64_t espl_mask_count(const uint64_t *mask, int64_t out, int64_t in) {

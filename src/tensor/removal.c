@@ -4,11 +4,12 @@
  * taken at each level. Each row is computed by one thread and rows are added in order: the same bits on any number of
  * threads.
  */
+#include "espalier/tensor/statistics.h"
+
 #include <inttypes.h>
 
-#include "espalier/base/memory.h"
-#include "espalier/tensor/statistics.h"
 #include "espalier/base/integer.h"
+#include "espalier/base/memory.h"
 #include "scratch.h"
 #include "widen.h"
 

@@ -10,12 +10,12 @@
  * integers: no order of summation has to be kept for equal results on any number of threads.
  */
 #include "espalier/tensor/select.h"
+
 #include "espalier/base/integer.h"
 #include "scratch.h"
 
-enum { HALF = 32 }; /* columns per mask test in espl_select_mark_pruned: most words have no pruned weight, or many */
-
 void espl_select_mark_pruned(const uint64_t *row, int64_t in, int32_t *keys) {
+    enum { HALF = 32 }; /* columns of half a word: a loop over 32-bit lanes vectorises */
     for (int64_t c0 = 0; c0 < in; c0 += HALF) {
         uint32_t bits = (uint32_t)espl_mask_row_bits(row, c0, HALF);
         if (bits == UINT32_MAX) continue;

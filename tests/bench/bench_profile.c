@@ -18,14 +18,14 @@
 #include <sys/resource.h>
 #include <time.h>
 
-#include "espalier/model/masks.h"
-#include "espalier/model/shape.h"
-#include "espalier/sensitivity.h"
 #include "espalier/base/hash.h"
 #include "espalier/base/log.h"
 #include "espalier/base/memory.h"
 #include "espalier/base/region.h"
 #include "espalier/base/rng.h"
+#include "espalier/model/masks.h"
+#include "espalier/model/shape.h"
+#include "espalier/sensitivity.h"
 
 enum { MOST_ROUNDS = 32 };
 

@@ -9,9 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "espalier/sensitivity.h"
 #include "espalier/base/hash.h"
 #include "espalier/base/str.h"
+#include "espalier/model/masks.h"
+#include "espalier/sensitivity.h"
 #include "harness.h"
 
 enum { MANY = 7, MANY_BACKWARD = 5 };
@@ -26,7 +27,7 @@ typedef struct run {
     int64_t T, C, linears;
     const char *dir, *variant; /* "" or "masked." */
     int64_t sample;            /* of the next embedding gradient */
-    uint64_t **masks;          /* [linears], those of this rank */
+    espl_masks masks;
 } run;
 
 static const float *want(run *r, const char *name) {
@@ -166,40 +167,35 @@ static void refusals(run *r) {
     check(r, espl_model_calibrate(r->m, &o, far, NULL, NULL, &c) == ESPL_USAGE, "token refused");
 }
 
-/* The rule of gradients.py. */
-static void set_masks(run *r, bool on) {
-    for (int64_t i = 0; i < r->linears; i++) {
+/* By the rule of gradients.py. */
+static void prune(run *r) {
+    check(r, espl_masks_create(&r->masks, r->m, false) == ESPL_OK, "masks");
+    for (int64_t i = r->masks.linears.first; i < r->masks.linears.last; i++) {
         const espl_linear *l = espl_model_linear(r->m, i);
-        if (!l) continue;
-        if (on) {
-            int64_t words = espl_mask_words(l->in);
-            r->masks[i] = calloc((size_t)(l->out * words), sizeof **r->masks);
-            for (int64_t row = 0; row < l->out; row++)
-                for (int64_t c = 0; c < l->in; c++)
-                    if ((row * 31 + c * 17 + i * 5) % 10 >= 3) espl_mask_row_set(r->masks[i] + row * words, c);
-        }
-        check(r, espl_model_set_mask(r->m, i, on ? r->masks[i] : NULL) == ESPL_OK, "mask");
-        if (!on) free(r->masks[i]);
+        for (int64_t row = 0; row < l->out; row++)
+            for (int64_t c = 0; c < l->in; c++)
+                if ((row * 31 + c * 17 + i * 5) % 10 < 3)
+                    espl_mask_row_clear(espl_masks_of(&r->masks, i) + row * espl_mask_words(l->in), c);
     }
+    espl_masks_apply(&r->masks);
     check(r, espl_model_set_mask(r->m, r->linears, NULL) == ESPL_INTERNAL, "mask of no linear");
 }
 
 static void test_opened(run *r) {
     r->linears = espl_model_config_of(r->m)->layers * ESPL_LINEAR_KINDS;
     r->C = espl_model_config_of(r->m)->hidden;
-    r->masks = calloc((size_t)r->linears, sizeof *r->masks);
     both_samples(r);
     each_sample(r);
     statistics_alone(r);
     many_samples(r);
     refusals(r);
     r->variant = r->h->part = "masked.";
-    set_masks(r, true);
+    prune(r);
     both_samples(r);
-    set_masks(r, false);
+    espl_masks_apply_dense(&r->masks);
     r->variant = r->h->part = "";
-    both_samples(r); /* rolled back */
-    free(r->masks);
+    both_samples(r); /* dense again */
+    espl_masks_free(&r->masks);
 }
 
 static espl_weights *open_beside(run *r, const char *file) {

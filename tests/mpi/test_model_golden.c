@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "espalier/base/hash.h"
 #include "espalier/eval/generate.h"
 #include "espalier/eval/perplexity.h"
 #include "espalier/model/forward.h"
-#include "espalier/base/hash.h"
 #include "harness.h"
 
 enum { PIECE = 11 };

@@ -6,8 +6,8 @@
 #ifndef ESPALIER_TENSOR_STATISTICS_H
 #define ESPALIER_TENSOR_STATISTICS_H
 
-#include "espalier/tensor/linear.h"
 #include "espalier/base/status.h"
+#include "espalier/tensor/linear.h"
 
 /* sums[c] += sum over t of x[t][c]^2, token after token in double. x [T, C], sums [C]. */
 void espl_tensor_square_sums(const float *x, int64_t T, int64_t C, double *sums);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Sampling: greedy, the nucleus, and logits of a damaged model. */
 #include <math.h>
 #include <setjmp.h>

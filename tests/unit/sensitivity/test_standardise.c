@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* z-scores against values worked out by hand, and what must never break them. */
 #include <math.h>
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The backward kernels against plain double-precision loops and central differences; the statistics against sorting. */
 #include <math.h>
 #include <setjmp.h>
@@ -13,6 +14,8 @@
 #endif
 
 #include "../../normal.h"
+#include "espalier/base/hash.h"
+#include "espalier/base/memory.h"
 #include "espalier/tensor/attention.h"
 #include "espalier/tensor/dtype.h"
 #include "espalier/tensor/elementwise.h"
@@ -20,8 +23,6 @@
 #include "espalier/tensor/mask.h"
 #include "espalier/tensor/statistics.h"
 #include "espalier/tensor/workspace.h"
-#include "espalier/base/hash.h"
-#include "espalier/base/memory.h"
 
 static espl_rng rng;
 static espl_workspace *ws;

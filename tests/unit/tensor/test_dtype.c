@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Widening and narrowing against the definition of the formats, over every 16-bit value and every tie. */
 #include <math.h>
 #include <setjmp.h>

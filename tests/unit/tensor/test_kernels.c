@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The kernels against plain double-precision loops written from the formulas. */
 #include <math.h>
 #include <setjmp.h>
