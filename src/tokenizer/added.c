@@ -22,7 +22,8 @@ enum { MAX_TOKEN_BYTES = 4096 };
 
 /* ------------------------------------------------------------ splitting */
 
-/* The longest token that p[0..n) starts with, NULL if none. n >= 1. */
+/* The longest token that p[0..n) starts with, NULL if none. n >= 1. A trie would do the same with more memory: the
+ * sorted list is one, walked by halving the range at each byte. */
 static const espl_added_token *added_longest_at(const espl_added_index *x, const char *p, int64_t n) {
     const espl_added_token *best = NULL;
     /* sorted[lo..hi) are the tokens that share their first `depth` bytes with p. */
@@ -67,7 +68,7 @@ static bool char_behind_is(const espl_piece *t, int64_t at, espl_char_class c, i
 
 espl_status espl_added_split(const espl_added_index *x, const espl_piece *t, espl_ids *ids, espl_added_text_fn text,
                              void *ctx) {
-    int64_t done = 0, step;
+    int64_t done = 0, step; /* done: what has been handed on */
     for (int64_t at = 0; at < t->n && x->n > 0;) {
         const espl_added_token *a = added_longest_at(x, t->p + at, t->n - at);
         if (!a) {
@@ -75,7 +76,9 @@ espl_status espl_added_split(const espl_added_index *x, const espl_piece *t, esp
             continue;
         }
         int64_t start = at, stop = at + a->form.n;
-        at = stop; /* the search goes on behind the token itself, even when rstrip takes more: so does the library */
+        /* The search goes on behind the token itself, even when rstrip takes more, and a token inside what rstrip took
+         * is still found: so does the library. */
+        at = stop;
         if (a->single_word &&
             (char_before_is(t, start, ESPL_CHAR_WORD, &step) || char_behind_is(t, stop, ESPL_CHAR_WORD, &step)))
             continue;
@@ -105,6 +108,8 @@ static int added_compare(const void *a, const void *b) {
     return order ? order : (x->n > y->n) - (x->n < y->n);
 }
 
+/* Searches for empty tokens would match everywhere, and of two equal ones only one could be found: the library would
+ * pick one by an order that this room does not know, so both are refused. */
 static espl_status added_build_index(espl_added_index *x, const espl_added_tokens *a, bool normalized,
                                      const espl_where *where) {
     ESPL_TRY(espl_mem_alloc(&x->sorted, a->n, sizeof *x->sorted, "added tokens"));
@@ -118,10 +123,11 @@ static espl_status added_build_index(espl_added_index *x, const espl_added_token
             return ESPL_FAIL(ESPL_FORMAT, "%s: two tokens are \"%.64s\" once normalised", where->text, form->p);
         x->first[(uint8_t)form->p[0] + 1]++;
     }
-    for (int b = 0; b < 256; b++) x->first[b + 1] += x->first[b];
+    for (int b = 0; b < 256; b++) x->first[b + 1] += x->first[b]; /* counts become offsets */
     return ESPL_OK;
 }
 
+/* Reads the members of one entry. The file's id is only compared: see added_check_id. */
 static espl_status added_parse_token(const cJSON *node, const espl_where *where, espl_added_token *a) {
     int64_t id = 0;
     ESPL_TRY(espl_tok_check_keys(node, where, "id|content|single_word|lstrip|rstrip|normalized|special"));
@@ -162,6 +168,7 @@ espl_status espl_added_parse(espl_added_tokens *d, const struct cJSON *node, con
     espl_status st;
     if (node && !cJSON_IsArray(node)) return ESPL_FAIL(ESPL_FORMAT, "%s must be an array", where.text);
     for (const cJSON *i = node ? node->child : NULL; i; i = i->next) count++;
+    /* At its final size: maps and indexes point into the array. */
     ESPL_CHECK(st, done, espl_mem_alloc(&d->tokens, count, sizeof *d->tokens, "added tokens"));
     ESPL_CHECK(st, done, espl_map_create(&d->by_content, count));
     ESPL_CHECK(st, done, espl_map_create(&d->by_id, count));

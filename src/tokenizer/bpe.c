@@ -31,7 +31,7 @@ void espl_bpe_scratch_free(espl_bpe_scratch *s) {
     espl_mem_free(&s->heap);
 }
 
-/* The merge of two symbols, NULL if there is none. */
+/* The merge of two symbols, NULL if there is none. Linear probing ends at an empty slot, and half of them are empty. */
 static const espl_bpe_merge *find_merge(const espl_bpe_model *m, uint32_t left, uint32_t right) {
     uint64_t pair = (uint64_t)left << 32 | right, i = espl_bpe_merge_slot(m, pair);
     while (m->merges[i].pair != pair) {
@@ -48,19 +48,15 @@ static uint32_t pair_rank(const espl_bpe_model *m, uint32_t left, uint32_t right
 
 /* ------------------------------------------------------------ a word's first symbols */
 
+/* Adds the unknown token that waits. It waits so that neighbouring unknown characters can become one (fuse_unk). */
 static void flush_unknown(const espl_bpe_model *m, espl_bpe_scratch *s) {
     if (s->unk_pending) s->sym[s->n_sym++] = (uint32_t)m->unk_id;
     s->unk_pending = false;
 }
 
-/* Adds the character c[0..n) with that id, or, for id -1, what stands for it: the tokens <0xNN> of its bytes if the
- * vocabulary has them all, else the unknown token, else nothing (the library's choice too). */
-static espl_status add_character(const espl_bpe_model *m, espl_bpe_scratch *s, int32_t id, const char *c, int n) {
-    if (id >= 0) {
-        flush_unknown(m, s);
-        s->sym[s->n_sym++] = (uint32_t)id;
-        return ESPL_OK;
-    }
+/* Adds what stands for the character c[0..n), which is no token: the tokens <0xNN> of its bytes if the vocabulary has
+ * them all, else the unknown token, else nothing, as in the library. */
+static espl_status add_unknown(const espl_bpe_model *m, espl_bpe_scratch *s, const char *c, int n) {
     bool bytes = m->byte_fallback;
     for (int i = 0; bytes && i < n; i++) bytes = m->fallback_id[(uint8_t)c[i]] >= 0;
     if (bytes) {
@@ -75,6 +71,7 @@ static espl_status add_character(const espl_bpe_model *m, espl_bpe_scratch *s, i
     return ESPL_OK;
 }
 
+/* Spells the word in the smallest tokens, which merges then join: one for each byte or character. */
 static espl_status first_symbols(const espl_bpe_model *m, espl_bpe_scratch *s, const char *p, int64_t n) {
     /* A byte makes at most one symbol, or two where its character of the byte alphabet falls back to bytes; and there
      * may be one unknown token at the end. */
@@ -92,15 +89,21 @@ static espl_status first_symbols(const espl_bpe_model *m, espl_bpe_scratch *s, c
     s->unk_pending = false;
     int len = 1;
     for (int64_t i = 0; i < n; i += len) {
+        int32_t id;
         if (m->byte_mode) {
-            uint8_t byte = (uint8_t)p[i];
-            char c[4];
-            int k = m->byte_id[byte] < 0 ? espl_tok_encode_char(espl_tok_byte_to_char(byte), c) : 0;
-            ESPL_TRY(add_character(m, s, m->byte_id[byte], c, k));
+            id = m->byte_id[(uint8_t)p[i]];
         } else {
             int32_t cp = espl_tok_decode_char(p + i, &len);
-            int32_t id = cp < ESPL_BPE_CHARS ? m->char_id[cp] : espl_bpe_model_find(m, p + i, len);
-            ESPL_TRY(add_character(m, s, id, p + i, len));
+            id = cp < ESPL_BPE_CHARS ? m->char_id[cp] : espl_bpe_model_find(m, p + i, len);
+        }
+        if (id >= 0) {
+            flush_unknown(m, s);
+            s->sym[s->n_sym++] = (uint32_t)id;
+        } else if (m->byte_mode) {
+            char c[4];
+            ESPL_TRY(add_unknown(m, s, c, espl_tok_encode_char(espl_tok_byte_to_char((uint8_t)p[i]), c)));
+        } else {
+            ESPL_TRY(add_unknown(m, s, p + i, len));
         }
     }
     flush_unknown(m, s);
@@ -109,6 +112,7 @@ static espl_status first_symbols(const espl_bpe_model *m, espl_bpe_scratch *s, c
 
 /* ------------------------------------------------------------ short words */
 
+/* O(n^2), but without a heap's overhead: nearly all words have a few symbols only. */
 static void merge_short(const espl_bpe_model *m, espl_bpe_scratch *s) {
     uint32_t *sym = s->sym, *rank = s->rank; /* rank[i]: of the pair (i, i + 1) */
     int64_t n = s->n_sym;
@@ -154,6 +158,8 @@ static void push_pair(const espl_bpe_model *m, espl_bpe_scratch *s, uint32_t lef
     s->heap[i] = v;
 }
 
+/* Symbols form a doubly linked list, so that a merge moves nothing; positions never change, so that "leftmost" stays
+ * comparable. */
 static espl_status merge_long(const espl_bpe_model *m, espl_bpe_scratch *s) {
     uint32_t n = (uint32_t)s->n_sym;
     /* Each merge takes one entry out and adds at most two, and there are fewer merges than symbols. */
@@ -180,10 +186,11 @@ static espl_status merge_long(const espl_bpe_model *m, espl_bpe_scratch *s) {
         s->sym[i] = find_merge(m, s->sym[i], s->sym[gone])->id;
         s->next[i] = s->next[gone];
         if (s->next[i] != NO_SYMBOL) s->prev[s->next[i]] = i;
-        s->rank[gone] = ESPL_BPE_NO_RANK;
+        s->rank[gone] = ESPL_BPE_NO_RANK; /* voids the entry of its pair */
         if (s->prev[i] != NO_SYMBOL) push_pair(m, s, s->prev[i]);
         push_pair(m, s, i);
     }
+    /* The first symbol always stays at position 0: merges keep the left position. */
     int64_t kept = 0;
     for (uint32_t i = 0; i != NO_SYMBOL; i = s->next[i]) s->sym[kept++] = s->sym[i];
     s->n_sym = kept;

@@ -25,6 +25,8 @@ int32_t espl_bpe_model_find(const espl_bpe_model *m, const char *s, int64_t n) {
 
 /* ------------------------------------------------------------ parsing */
 
+/* Everything but vocabulary, merges and unk_token. Options that would change ids and are not implemented must have the
+ * value that switches them off. */
 static espl_status bpe_parse_options(espl_bpe_model *m, const cJSON *model) {
     static const char *const must_be_empty[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     const char *type = "BPE", *where = m->where.text; /* files of old have no type */
@@ -47,6 +49,7 @@ static espl_status bpe_parse_options(espl_bpe_model *m, const cJSON *model) {
     return espl_json_get_bool(model, "ignore_merges", where, false, &m->ignore_merges);
 }
 
+/* {"a": 0, "b": 1, ...} into an arena of strings, a table by id and a map by string. Ids may have holes. */
 static espl_status bpe_parse_vocab(espl_bpe_model *m, const cJSON *model) {
     espl_where where = espl_tok_where(m->where.text, ".", "vocab");
     const cJSON *vocab = espl_json_member(model, "vocab");
@@ -137,6 +140,7 @@ static espl_status bpe_read_merge(const espl_bpe_model *m, const cJSON *item, in
     return ESPL_OK;
 }
 
+/* Into a hash table from pairs of ids. The order in the file is the rank. */
 static espl_status bpe_parse_merges(espl_bpe_model *m, const cJSON *model) {
     espl_str text = {0};
     const cJSON *merges;
@@ -179,6 +183,7 @@ espl_status espl_bpe_model_parse(espl_bpe_model *m, const struct cJSON *model, c
         espl_tok_bytes_free(&text);
     }
 
+    /* What encoding starts from: ids by character and by byte, without a look in the map for each. */
     ESPL_TRY(espl_mem_alloc(&m->char_id, ESPL_BPE_CHARS, sizeof *m->char_id, "character table"));
     memset(m->char_id, 0xFF, ESPL_BPE_CHARS * sizeof *m->char_id); /* -1 */
     for (int64_t id = 0; id < m->n_ids; id++) {
@@ -216,7 +221,7 @@ static bool bpe_can_cut_at_marker(const espl_bpe_model *m) {
 espl_status espl_bpe_model_finish(espl_bpe_model *m, bool byte_mode) {
     int64_t bytes = 0;
     m->byte_mode = byte_mode;
-    m->cuts_at_marker = bpe_can_cut_at_marker(m);
+    m->cuts_at_marker = bpe_can_cut_at_marker(m); /* needs byte_mode */
     ESPL_TRY(espl_mem_alloc(&m->whole, m->n_ids, sizeof *m->whole, "vocabulary"));
     if (!byte_mode) return ESPL_OK;
     for (int64_t id = 0; id < m->n_ids; id++) bytes += m->tokens[id].n;

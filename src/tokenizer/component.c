@@ -12,6 +12,7 @@
 /* Sequences inside sequences. Real files have one level; without a limit a file of brackets would exhaust the stack. */
 enum { MAX_NESTING = 8 };
 
+/* One component or, by recursion, a Sequence of them. */
 static espl_status component_parse(const espl_component_place *place, void *target, const cJSON *node,
                                    const espl_where *where, int depth) {
     const char *type = NULL;

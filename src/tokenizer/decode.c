@@ -21,6 +21,8 @@ static espl_status token_string(const espl_tokenizer *t, int32_t id, const char 
     return ESPL_OK;
 }
 
+/* The strings of all tokens first, then each decoder step on the whole list: a step may join what several tokens hold,
+ * as the bytes of one character. */
 espl_status espl_tokenizer_decode(const espl_tokenizer *t, const int32_t *ids, int64_t n, bool skip_special,
                                   espl_str *out) {
     espl_tok_strings s = {0};
@@ -43,6 +45,7 @@ done:
     return st;
 }
 
+/* The same steps on one string alone, but for what only makes sense for a whole text. */
 espl_status espl_tokenizer_token_bytes(const espl_tokenizer *t, int32_t id, espl_str *out) {
     espl_str token = {0};
     const char *p;

@@ -12,6 +12,7 @@
 
 /* ------------------------------------------------------------ parsing */
 
+/* All types have a row in the table below; REPLACE, STRIP and METASPACE have members beside "type". */
 static espl_status decoder_add(void *target, const struct cJSON *node, const espl_where *where, int kind) {
     espl_tok_decoder *d = target;
     const char *key = kind == ESPL_DEC_METASPACE ? "replacement" : "content", *scheme = NULL;
@@ -80,7 +81,8 @@ static espl_bytes strings_at(const espl_tok_strings *s, int64_t i) {
 
 /* ------------------------------------------------------------ the steps, on one string */
 
-/* Undoes the byte alphabet, or copies a string with other characters in it. */
+/* Appends s with the byte alphabet undone, or as it is when it has other characters in it (added tokens do). The copy
+ * that comes first makes room, and is right in the second case. */
 static void put_raw(espl_bytes s, espl_str *out) {
     int64_t before = out->len;
     espl_str_put(out, s.p, s.n);
@@ -90,7 +92,7 @@ static void put_raw(espl_bytes s, espl_str *out) {
     out->data[out->len] = '\0';
 }
 
-/* The byte of "<0xNN>", -1 for any other string. */
+/* The byte of "<0xNN>", -1 for any other string. Twice 16 digits: an index mod 16 is the value. */
 static int fallback_byte(espl_bytes s) {
     static const char digits[] = "0123456789abcdef0123456789ABCDEF";
     if (s.n != 6 || memcmp(s.p, "<0x", 3) != 0 || s.p[5] != '>') return -1;
@@ -99,6 +101,7 @@ static int fallback_byte(espl_bytes s) {
     return hi && lo ? (int)((hi - digits) % 16 * 16 + (lo - digits) % 16) : -1;
 }
 
+/* True when s has c at `at`, which may lie outside s. */
 static bool has_at(espl_bytes s, int64_t at, const espl_bytes *c) {
     return at >= 0 && at + c->n <= s.n && memcmp(s.p + at, c->p, (size_t)c->n) == 0;
 }
@@ -164,6 +167,7 @@ done:
     return st;
 }
 
+/* One step on the whole list. */
 static espl_status list_run_step(const espl_dec_step *step, const espl_tok_strings *in, const espl_match_state *match,
                                  espl_tok_strings *out) {
     espl_str raw = {0};

@@ -15,6 +15,7 @@ typedef struct tok_encoder {
     espl_bpe_scratch bpe;
 } tok_encoder;
 
+/* The stages, from the last to the first: each is called back by the one below. */
 static espl_status encode_word(void *ctx, const espl_piece *word) {
     tok_encoder *e = ctx;
     return espl_bpe_encode(&e->t->model, &e->bpe, word->p, word->n, e->ids);
@@ -25,6 +26,7 @@ static espl_status encode_normalized(void *ctx, const espl_piece *piece) {
     return espl_pretokenizer_run(&e->words, piece);
 }
 
+/* Tokens marked "normalized" are searched in what the normaliser leaves, all others in the text as given. */
 static espl_status encode_text(void *ctx, const espl_piece *piece) {
     tok_encoder *e = ctx;
     espl_piece normal = *piece;
@@ -46,6 +48,7 @@ espl_status espl_tokenizer_encode(const espl_tokenizer *t, const char *text, int
         text = repaired.data;
         len = repaired.len;
     }
+    /* Without add_special a template still says how often the text appears (once, in every known one). */
     for (int64_t i = 0; i < t->template.n; i++) {
         int32_t id = t->template.items[i];
         espl_piece whole = {.p = text, .n = len, .first = true};

@@ -12,7 +12,10 @@ espl_status espl_ids_append(espl_ids *to, const int32_t *ids, int64_t n) {
         ESPL_TRY(espl_mem_resize(&to->data, cap, sizeof *to->data, "token ids"));
         to->cap = cap;
     }
-    if (n > 0) memcpy(to->data + to->len, ids, (size_t)n * sizeof *ids);
+    if (n == 1) /* nearly always: a word that is one token */
+        to->data[to->len] = *ids;
+    else if (n > 0)
+        memcpy(to->data + to->len, ids, (size_t)n * sizeof *ids);
     to->len += n;
     return ESPL_OK;
 }

@@ -54,6 +54,7 @@ espl_status espl_tok_json_parse(const char *json, int64_t len, const char *name,
     return st;
 }
 
+/* Decoded text is never longer than the JSON string: two bytes become one. */
 int64_t espl_tok_text(const char *s, char *dst) {
     int64_t out = 0;
     if (!strchr(s, 0xC0)) { /* nearly always: a file has 100,000s of strings */

@@ -23,6 +23,7 @@ enum { PCRE_MESSAGE_BYTES = 160 }; /* PCRE2's longest message has less than 128 
 
 /* ------------------------------------------------------------ making */
 
+/* Compiles with Oniguruma's default options, as far as PCRE2 has them. */
 espl_status espl_matcher_compile(espl_matcher *m, const char *pattern, const espl_where *where) {
     pcre2_compile_context *context = NULL;
     espl_bytes text = {0};
@@ -127,6 +128,7 @@ static espl_status find_regex(espl_spans *s, bool *found) {
     return ESPL_OK;
 }
 
+/* The next character of the class. */
 static bool find_class(espl_spans *s) {
     int n;
     for (; s->at < s->n; s->at += n) {
@@ -178,6 +180,7 @@ espl_status espl_spans_open(espl_spans *s, const espl_matcher *m, const char *p,
 
 void espl_spans_close(espl_spans *s) { espl_str_free(&s->shadow); }
 
+/* The match found last waits while the text before it is returned. */
 espl_status espl_spans_next(espl_spans *s, espl_span *out, bool *more) {
     const espl_bytes *literal = &s->m->literal;
     const char *hit;

@@ -15,6 +15,7 @@
 
 /* ------------------------------------------------------------ parsing */
 
+/* All types have a row in the table below; PREPEND and REPLACE have members beside "type". */
 static espl_status normalizer_add(void *target, const struct cJSON *node, const espl_where *where, int kind) {
     espl_normalizer *z = target;
     if (z->n == ESPL_TOK_MAX_STEPS)
@@ -101,6 +102,7 @@ static espl_status form_apply(espl_norm_kind kind, const espl_piece *in, espl_st
     return ESPL_OK;
 }
 
+/* True when the whole text is in the form already. Most texts are, and are then not copied. */
 static bool form_keeps_all(espl_norm_kind kind, const espl_piece *in) {
     int len;
     for (int64_t i = 0; i < in->n; i += len) {
@@ -114,6 +116,7 @@ static bool form_keeps_all(espl_norm_kind kind, const espl_piece *in) {
 
 /* ------------------------------------------------------------ steps */
 
+/* Appends the piece as the step leaves it to *out. */
 static espl_status step_apply(const espl_norm_step *step, const espl_match_state *match, espl_piece *piece,
                               espl_str *out) {
     int len;

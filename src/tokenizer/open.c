@@ -14,10 +14,12 @@
 #include <stdio.h>
 #include <string.h>
 
+/* The order matters: the pre-tokeniser decides on byte mode, which the model needs; added tokens need model and
+ * normaliser. */
 static espl_status tokenizer_parse_components(espl_tokenizer *t, const cJSON *doc, const char *name) {
     const char *version = "1.0";
     espl_where where;
-    snprintf(where.text, sizeof where.text, "%s", name);
+    snprintf(where.text, sizeof where.text, "%s", name); /* the document itself is no component of it */
     ESPL_TRY(espl_tok_check_keys(doc, &where,
                                  "version|truncation|padding|added_tokens|normalizer|pre_tokenizer|post_processor|"
                                  "decoder|model"));

@@ -43,6 +43,7 @@ static espl_status pre_get_behavior(const struct cJSON *node, const espl_where *
     return ESPL_FAIL(ESPL_UNSUPPORTED, "%s.behavior \"%.64s\" is not supported", where->text, s);
 }
 
+/* Split: at a pattern of the file's own. */
 static espl_status pre_add_split(void *target, const struct cJSON *node, const espl_where *where, int kind) {
     espl_pre_step *step;
     ESPL_TRY(pre_new_step(target, where, (espl_pre_kind)kind, &step));
@@ -69,6 +70,7 @@ static espl_status pre_add_class(void *target, const struct cJSON *node, const e
     return ESPL_OK;
 }
 
+/* ByteLevel is up to three steps: a space in front, GPT-2's split, and bytes as characters. */
 static espl_status pre_add_byte_level(void *target, const struct cJSON *node, const espl_where *where, int kind) {
     espl_pre_step *step;
     bool prefix = true, regex = true;
@@ -82,6 +84,7 @@ static espl_status pre_add_byte_level(void *target, const struct cJSON *node, co
     return pre_new_step(target, where, (espl_pre_kind)kind, &step);
 }
 
+/* Metaspace is one or two: spaces become the replacement, and each word begins with one. */
 static espl_status pre_add_metaspace(void *target, const struct cJSON *node, const espl_where *where, int kind) {
     static const char *const schemes[] = {
         [ESPL_PREPEND_ALWAYS] = "always", [ESPL_PREPEND_NEVER] = "never", [ESPL_PREPEND_FIRST] = "first"};
@@ -141,6 +144,7 @@ void espl_pretokenizing_free(espl_pretokenizing *r) {
 
 /* ------------------------------------------------------------ running */
 
+/* Runs the piece through the steps from `index` on. Depth is bounded by the number of steps. */
 static espl_status pre_run(espl_pretokenizing *r, int64_t index, const espl_piece *piece);
 
 /* Steps that rewrite the piece: what comes out goes on to the next step. */

@@ -32,7 +32,7 @@ static espl_status regex_refuse(const regex_translator *t, int64_t from, int64_t
                      (int)espl_min_i64(len, t->n - from), t->p + from, (long long)from, why);
 }
 
-/* {2,3} {2} {2,} {,3}; any other brace is a character. */
+/* {2,3} {2} {2,} {,3}; any other brace is a character. PCRE2 reads {,3} as characters before version 10.43. */
 static espl_status regex_put_interval(regex_translator *t) {
     int64_t i = t->i, end = i + 1, digits = 0;
     int commas = 0;
@@ -89,7 +89,7 @@ static espl_status regex_put_property(regex_translator *t) {
     return ESPL_OK;
 }
 
-/* \uHHHH, \xHH, \x{H...} */
+/* \uHHHH, \xHH, \x{H...}. \x80 and above without braces would be a byte of a UTF-8 sequence in Oniguruma. */
 static espl_status regex_put_code(regex_translator *t) {
     int64_t i = t->i + 2, from = i;
     bool hex = t->p[t->i + 1] == 'x', braces = hex && i < t->n && t->p[i] == '{';
@@ -106,6 +106,8 @@ static espl_status regex_put_code(regex_translator *t) {
     return ESPL_OK;
 }
 
+/* Letters and digits behind a backslash are translated or refused: many mean something else in PCRE2. Other characters
+ * stand for themselves in both. */
 static espl_status regex_put_escape(regex_translator *t, bool in_class) {
     char c = t->i + 1 < t->n ? t->p[t->i + 1] : '\0', lower = (char)(c | 32);
     bool letter = (c >= '0' && c <= '9') || (lower >= 'a' && lower <= 'z');
@@ -157,7 +159,7 @@ static espl_status regex_put_class(regex_translator *t) {
     return ESPL_OK;
 }
 
-/* The beginning of a group. */
+/* The beginning of a group. Captures become plain groups: nothing refers to them, and PCRE2 is faster without. */
 static espl_status regex_put_group(regex_translator *t) {
     static const char *const known[] = {"(?:", "(?i:", "(?-i:", "(?=", "(?!", "(?<=", "(?<!", "(?>"};
     int64_t left = t->n - t->i;
@@ -185,6 +187,7 @@ static espl_status regex_put_group(regex_translator *t) {
     return regex_refuse(t, t->i, 4, "");
 }
 
+/* One pass from left to right. What it does not know by its first character is copied. */
 espl_status espl_tok_regex_translate(const char *pattern, int64_t len, const espl_where *where, espl_str *out) {
     regex_translator t = {.p = pattern, .n = len, .where = where, .out = out};
     espl_str_put(out, "", 0);

@@ -29,6 +29,7 @@ int64_t espl_tok_last_char(const char *p, int64_t n) {
     return i;
 }
 
+/* Every text passes here once. */
 int64_t espl_tok_valid_prefix(const char *s, int64_t n) {
     int64_t i = 0;
     while (i < n) {
@@ -80,6 +81,7 @@ static int char_to_byte(int32_t cp) {
     return cp <= 0x142 ? cp - 0x121 + 0x7F : -1;
 }
 
+/* Checks before it writes: callers keep what dst holds when this fails. */
 int64_t espl_tok_undo_byte_chars(const char *s, int64_t n, char *dst) {
     int len;
     for (int64_t i = 0; i < n; i += len)

@@ -22,6 +22,7 @@ static const unicode_range *range_find(const unicode_range *table, int64_t n, in
     return lo < n && cp >= table[lo].lo ? &table[lo] : NULL;
 }
 
+/* Called for each character of 3 and 4 bytes of a text that meets a pattern, hence the two tests before the search. */
 int32_t espl_tok_proxy(int32_t cp) {
     if (cp < proxies[0].lo || (cp >= PROXY_GAP_FIRST && cp <= PROXY_GAP_LAST)) return cp;
     const unicode_range *r = RANGE_OF(proxies, cp);
@@ -66,6 +67,8 @@ void espl_tok_put_word_class(espl_str *out) {
         espl_str_printf(out, "\\x{%x}-\\x{%x}", (unsigned)word_symbols[i].lo, (unsigned)word_symbols[i].hi);
 }
 
+/* Rust's to_lowercase of one character: the full mapping, without the context rule for the final sigma, which needs a
+ * word. */
 int espl_tok_lower(int32_t cp, int32_t out[2]) {
     if (cp == 0x130) { /* I with a dot: the one code point whose lower case is two */
         out[0] = 'i';

@@ -30,6 +30,7 @@ static const char *const foreign_dtypes[] = {"BOOL",    "F4",      "F6_E2M3",   
                                              "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "I16", "U16",
                                              "U32",     "C64",     "F64",         "U64"};
 
+/* Names are printed in errors and reports. UTF-8 is checked for the whole header. */
 bool espl_weights_name_is_clean(const char *name) {
     for (const char *p = name; *p; p++)
         if ((unsigned char)*p < 0x20 || *p == 0x7F) return false;
@@ -68,6 +69,7 @@ static espl_status header_find_text(const espl_weights_shard *s, const char **te
     return ESPL_OK;
 }
 
+/* A whole number from 0 to MAX_INTEGER: shapes and offsets. */
 static bool json_is_count(const cJSON *item, int64_t *out) {
     if (!cJSON_IsNumber(item)) return false;
     double v = item->valuedouble;
@@ -76,7 +78,8 @@ static bool json_is_count(const cJSON *item, int64_t *out) {
     return (double)*out == v;
 }
 
-/* Sets dtype, dims, count and bytes of t. */
+/* Sets dtype, dims, count and bytes of t. Products are checked for overflow: a hostile shape must not wrap around to a
+ * small number of bytes. */
 static espl_status entry_read_shape(const cJSON *dtype, const cJSON *shape, espl_tensor_info *t) {
     const char *name = cJSON_GetStringValue(dtype);
     if (!name) return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\": no dtype string", t->file, t->name);
@@ -156,12 +159,15 @@ static espl_status header_read_entry(const cJSON *entry, const espl_weights_shar
     return entry_read_offsets(found[OFFSETS], s, t);
 }
 
+/* In the order of their bytes, for the check of coverage. */
 static int tensor_by_offset(const void *a, const void *b) {
     const espl_tensor_info *x = a, *y = b;
     if (x->offset != y->offset) return x->offset < y->offset ? -1 : 1;
     return (x->bytes > y->bytes) - (x->bytes < y->bytes); /* empty tensors first: they share their neighbour's offset */
 }
 
+/* The order is: text, entries one by one, then how they lie together. Entries that were appended before a failure stay
+ * in w, which the caller closes. */
 espl_status espl_weights_read_header(espl_weights *w, int64_t number) {
     espl_weights_shard *s = &w->shards[number];
     char where[ESPL_ERROR_TEXT_MAX];
@@ -172,6 +178,7 @@ espl_status espl_weights_read_header(espl_weights *w, int64_t number) {
     ESPL_TRY(espl_json_parse(text, size, where, &s->header));
     s->data_start = SIZE_BYTES + size;
 
+    /* One slot too many if there is metadata; t->name stays valid as long as the header does. */
     const cJSON *entry;
     ESPL_TRY(espl_mem_resize(&w->tensors, w->count + cJSON_GetArraySize(s->header), sizeof *w->tensors, "tensor list"));
     cJSON_ArrayForEach(entry, s->header) {

@@ -18,6 +18,8 @@
 /* An entry takes about 100 bytes: room for a million tensors, ten times as many as the largest published models have.
  */
 #define MAX_INDEX_BYTES 100000000
+/* First sizes of the maps, which grow. */
+enum { EXPECTED_TENSORS = 512, EXPECTED_SHARDS = 16 };
 
 /* Checks "weight_map". listed: tensor -> its position in the map; files: shard -> position of its first mention. */
 static espl_status index_check(const cJSON *doc, const char *path, espl_map *listed, espl_map *files,
@@ -44,33 +46,14 @@ static espl_status index_check(const cJSON *doc, const char *path, espl_map *lis
     return ESPL_OK;
 }
 
-static espl_status index_open_shards(espl_weights *w, const char *dir, const cJSON *map, const espl_map *files) {
-    espl_str path = {0};
-    const cJSON *item;
-    int64_t i = 0, first;
-    espl_status st;
-    ESPL_CHECK(st, done, espl_mem_alloc(&w->shards, espl_map_count(files), sizeof *w->shards, "shard list"));
-    cJSON_ArrayForEach(item, map) {
-        const char *file = item->valuestring;
-        if (espl_map_get(files, file, (int64_t)strlen(file), &first) && first == i) {
-            path.len = 0;
-            espl_str_printf(&path, "%s/%s", dir, file);
-            ESPL_CHECK(st, done, espl_str_status(&path));
-            ESPL_CHECK(st, done, espl_weights_add_shard(w, path.data, NULL));
-        }
-        i++;
-    }
-done:
-    espl_str_free(&path);
-    return st;
-}
-
+/* The plain file name of a tensor's shard, as the index writes it. */
 static const char *shard_file(const espl_tensor_info *t) {
     const char *slash = strrchr(t->file, '/');
     return slash ? slash + 1 : t->file;
 }
 
-/* Index and shards must name the same tensors, each in the same file. */
+/* Index and shards must name the same tensors, each in the same file. A tensor that the index does not list would be
+ * found by name all the same, and one that is listed elsewhere shows that files of two models are mixed. */
 static espl_status index_compare(const espl_weights *w, const cJSON *map, const espl_map *listed, const char *path) {
     const cJSON *item;
     cJSON_ArrayForEach(item, map) {
@@ -92,16 +75,31 @@ static espl_status index_compare(const espl_weights *w, const cJSON *map, const 
 
 espl_status espl_weights_open_index(espl_weights *w, const char *dir, const char *path) {
     struct cJSON *doc = NULL;
-    const cJSON *map = NULL;
+    const cJSON *map = NULL, *item;
     espl_map *listed = NULL, *files = NULL;
+    espl_str shard = {0};
+    int64_t i = 0, first;
     espl_status st;
     ESPL_CHECK(st, done, espl_json_read(path, MAX_INDEX_BYTES, &doc));
-    ESPL_CHECK(st, done, espl_map_create(&listed, 512));
-    ESPL_CHECK(st, done, espl_map_create(&files, 16));
+    ESPL_CHECK(st, done, espl_map_create(&listed, EXPECTED_TENSORS));
+    ESPL_CHECK(st, done, espl_map_create(&files, EXPECTED_SHARDS));
     ESPL_CHECK(st, done, index_check(doc, path, listed, files, &map));
-    ESPL_CHECK(st, done, index_open_shards(w, dir, map, files));
+
+    /* Shards are opened in the order of their first mention, so that their numbers do not depend on a hash. */
+    ESPL_CHECK(st, done, espl_mem_alloc(&w->shards, espl_map_count(files), sizeof *w->shards, "shard list"));
+    cJSON_ArrayForEach(item, map) {
+        const char *file = item->valuestring;
+        if (espl_map_get(files, file, (int64_t)strlen(file), &first) && first == i) {
+            shard.len = 0;
+            espl_str_printf(&shard, "%s/%s", dir, file);
+            ESPL_CHECK(st, done, espl_str_status(&shard));
+            ESPL_CHECK(st, done, espl_weights_add_shard(w, shard.data, NULL));
+        }
+        i++;
+    }
     ESPL_CHECK(st, done, index_compare(w, map, listed, path));
 done:
+    espl_str_free(&shard);
     espl_map_destroy(&files);
     espl_map_destroy(&listed);
     espl_json_free(&doc);

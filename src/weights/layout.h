@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The writing half of the room: layout.c decides where each tensor goes, writer.c writes the file. */
-#ifndef ESPL_WEIGHTS_WRITER_H
-#define ESPL_WEIGHTS_WRITER_H
+#ifndef ESPL_WEIGHTS_LAYOUT_H
+#define ESPL_WEIGHTS_LAYOUT_H
 
 #include "espalier/base/status.h"
 #include "espalier/base/str.h"

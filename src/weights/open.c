@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The tensors of a model as one set: opening, looking up, closing. */
+/*
+ * The tensors of a model as one set: opening, looking up, closing. While shards are added the tensors stand in file
+ * order and by_name grows; the end of an open sorts them by name, so that callers see the same order on every rank and
+ * for every way the model is cut into shards.
+ */
 #include "shards.h"
 
 #include "espalier/base/file.h"
@@ -16,6 +20,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+/* An empty set, whose shards the caller allocates: their number is only known once the index is read. */
 static espl_status weights_create(espl_weights **w) {
     *w = NULL;
     ESPL_TRY(espl_mem_alloc(w, 1, sizeof **w, "weights"));
@@ -27,7 +32,8 @@ static int tensor_by_name(const void *a, const void *b) {
     return strcmp(x->name, y->name);
 }
 
-/* Ends every open: sorts the tensors and hands w out, or releases it when `st` is a failure. */
+/* Ends every open: sorts the tensors and hands w out, or releases it when `st` is a failure. Sorting moves tensors, so
+ * by_name is filled again: putting an existing key replaces its value. */
 static espl_status weights_finish(espl_weights *w, espl_status st, espl_weights **out) {
     for (int64_t i = 0; st == ESPL_OK && i < w->count; i++) {
         if (i == 0) qsort(w->tensors, (size_t)w->count, sizeof *w->tensors, tensor_by_name);
@@ -59,6 +65,7 @@ espl_status espl_weights_open_memory(const void *bytes, int64_t len, const char 
     return weights_open_single(name, &memory, out);
 }
 
+/* model.safetensors first, as in transformers: an index beside it may be a leftover. */
 espl_status espl_weights_open(const char *dir, espl_weights **out) {
     espl_str single = {0}, index = {0};
     espl_weights *w = NULL;
@@ -116,6 +123,7 @@ int64_t espl_weights_shards(const espl_weights *w) { return w->n_shards; }
 
 const char *espl_weights_shard_path(const espl_weights *w, int64_t shard) { return w->shards[shard].path; }
 
+/* "[2, 3]", cut off when it does not fit. */
 static const char *shape_text(int n_dims, const int64_t *dims, char *buf, size_t size) {
     size_t at = (size_t)snprintf(buf, size, "[");
     for (int i = 0; i < n_dims && at < size; i++)
@@ -124,6 +132,7 @@ static const char *shape_text(int n_dims, const int64_t *dims, char *buf, size_t
     return buf;
 }
 
+/* A shape that the configuration does not promise is refused here, before any code multiplies by it. */
 espl_status espl_weights_require(const espl_weights *w, const char *name, int n_dims, const int64_t *dims,
                                  const espl_tensor_info **out) {
     char found[256], expected[256];

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One safetensors file, or its bytes in memory, as a shard of a model. */
+/*
+ * One safetensors file, or its bytes in memory, as a shard of a model. A file is mapped, never read: a rank touches
+ * only the pages of the tensors of its own layers.
+ */
 #include "shards.h"
 
 #include "espalier/base/file.h"
@@ -20,6 +23,8 @@ espl_status espl_weights_add_shard(espl_weights *w, const char *name, const espl
         ESPL_TRY(espl_file_map(name, &s->map));
     ESPL_TRY(espl_weights_read_header(w, number));
 
+    /* Two tensors of one name would leave it to the order of files which one the model gets. cJSON keeps repeated keys,
+     * so that both may even stand in one file. */
     for (int64_t i = first, j; i < w->count; i++) {
         const espl_tensor_info *t = &w->tensors[i];
         int64_t len = (int64_t)strlen(t->name);

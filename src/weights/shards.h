@@ -7,8 +7,8 @@
  *   index.c    model.safetensors.index.json: opens the shards it names and compares both
  *   open.c     the public functions: open, look up, close
  */
-#ifndef ESPL_WEIGHTS_READER_H
-#define ESPL_WEIGHTS_READER_H
+#ifndef ESPL_WEIGHTS_SHARDS_H
+#define ESPL_WEIGHTS_SHARDS_H
 
 #include "espalier/base/file.h"
 #include "espalier/base/hash.h"

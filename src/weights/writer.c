@@ -18,6 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
+/* ESPL_IO with errno's text. */
 static espl_status writer_fail(const espl_weights_writer *w, const char *verb) {
     return ESPL_FAIL(ESPL_IO, "%s: cannot be %s: %s", w->part, verb, strerror(errno));
 }
@@ -64,6 +65,7 @@ static espl_status writer_write_at(const espl_weights_writer *w, const char *dat
     return ESPL_OK;
 }
 
+/* One process does this before any other may put: O_TRUNC would drop what they wrote. */
 espl_status espl_weights_writer_start(espl_weights_writer *w) {
     if (w->fd >= 0) return ESPL_FAIL(ESPL_INTERNAL, "%s: started twice", w->part);
     w->fd = open(w->part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
@@ -79,6 +81,7 @@ espl_status espl_weights_writer_start(espl_weights_writer *w) {
     return ftruncate(w->fd, (off_t)w->file_bytes) == 0 ? ESPL_OK : writer_fail(w, "given its full size");
 }
 
+/* Ranges are checked against the tensor, so that a bug of one rank cannot damage what another writes. */
 espl_status espl_weights_writer_put(espl_weights_writer *w, int64_t i, int64_t at, const void *data, int64_t bytes) {
     if (i < 0 || i >= w->n) return ESPL_FAIL(ESPL_INTERNAL, "%s: there is no tensor %" PRId64, w->part, i);
     const espl_weights_place *p = &w->tensors[i];
@@ -91,6 +94,7 @@ espl_status espl_weights_writer_put(espl_weights_writer *w, int64_t i, int64_t a
     return writer_write_at(w, data, bytes, w->header.len + p->offset + at);
 }
 
+/* The handle is closed in any case: a failed fsync must not be tried again, the kernel may have dropped the pages. */
 espl_status espl_weights_writer_flush(espl_weights_writer *w) {
     if (w->fd < 0) return ESPL_OK;
     int fd = w->fd;
@@ -102,6 +106,7 @@ espl_status espl_weights_writer_flush(espl_weights_writer *w) {
     return synced && closed ? ESPL_OK : writer_fail(w, "flushed");
 }
 
+/* The rename makes the file appear at once; syncing the directory keeps it there after a crash. */
 espl_status espl_weights_writer_finish(espl_weights_writer *w) {
     ESPL_TRY(espl_weights_writer_flush(w));
     if (rename(w->part, w->path) != 0)
@@ -117,7 +122,7 @@ void espl_weights_writer_destroy(espl_weights_writer **wp) {
     if (!wp || !*wp) return;
     espl_weights_writer *w = *wp;
     if (w->fd >= 0) close(w->fd);
-    if (w->started) unlink(w->part);
+    if (w->started) unlink(w->part); /* only one process may: others still have it open */
     for (int64_t i = 0; i < w->n; i++) espl_mem_free(&w->tensors[i].name);
     espl_mem_free(&w->tensors);
     espl_str_free(&w->header);
