@@ -50,7 +50,7 @@ static const espl_added_token *added_longest_at(const espl_added_index *x, const
     return best;
 }
 
-/* Is the character before (at), or behind (at), of the class? False at the end of the text. *step: its length. */
+/* True when the character that ends at `at` is of the class; false at the start of the text. *step: its length. */
 static bool char_before_is(const espl_piece *t, int64_t at, espl_char_class c, int64_t *step) {
     int n;
     if (at == 0) return false;
@@ -58,6 +58,7 @@ static bool char_before_is(const espl_piece *t, int64_t at, espl_char_class c, i
     return espl_tok_char_is(c, espl_tok_decode_char(t->p + at - *step, &n));
 }
 
+/* The same for the character that begins at `at`. */
 static bool char_behind_is(const espl_piece *t, int64_t at, espl_char_class c, int64_t *step) {
     int n;
     if (at == t->n) return false;
@@ -89,6 +90,7 @@ espl_status espl_added_split(const espl_added_index *x, const espl_piece *t, esp
         ESPL_TRY(espl_ids_append(ids, &a->id, 1));
         done = stop;
     }
+    /* rstrip may have moved `done` behind the end of the loop, never behind the end of the text. */
     espl_piece rest = {.p = t->p + done, .n = t->n - done, .first = t->first && done == 0};
     return rest.n > 0 ? text(ctx, &rest) : ESPL_OK;
 }
@@ -159,6 +161,7 @@ static espl_status added_check_id(const espl_added_tokens *d, const espl_added_t
                      where->text, a->content.p, a->id, id);
 }
 
+/* All tokens, then one index for those searched in the text as given and one for those searched in normalised text. */
 espl_status espl_added_parse(espl_added_tokens *d, const struct cJSON *node, const char *file,
                              const espl_bpe_model *model, const espl_normalizer *normalizer) {
     espl_where where = espl_tok_where(file, ": ", "added_tokens");

@@ -16,7 +16,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-/* Symbols up to which the array is faster than the heap; measured on English text. */
+/* Up to this many symbols a word is short: searching an array costs less than keeping a heap. */
 enum { MAX_SHORT_WORD = 96 };
 #define NO_SYMBOL UINT32_MAX
 
@@ -73,8 +73,8 @@ static espl_status add_unknown(const espl_bpe_model *m, espl_bpe_scratch *s, con
 
 /* Spells the word in the smallest tokens, which merges then join: one for each byte or character. */
 static espl_status first_symbols(const espl_bpe_model *m, espl_bpe_scratch *s, const char *p, int64_t n) {
-    /* A byte makes at most one symbol, or two where its character of the byte alphabet falls back to bytes; and there
-     * may be one unknown token at the end. */
+    /* Reserved once, so that adding needs no check. A byte makes at most one symbol, or two where its character of the
+     * byte alphabet falls back to bytes; and there may be one unknown token at the end. */
     int64_t need = (m->byte_fallback ? 2 * n : n) + 1, capacity = espl_max_i64(need, 256);
     if (need >= INT32_MAX) return ESPL_FAIL(ESPL_UNSUPPORTED, "a word of %" PRId64 " bytes is too long to encode", n);
     if (need > s->sym_capacity) {
@@ -201,7 +201,7 @@ static espl_status merge_long(const espl_bpe_model *m, espl_bpe_scratch *s) {
 
 /* Encodes p[0..n). Most words are entries of the vocabulary, and nearly all of these encode to themselves: that is
  * remembered, so that such a word costs one look-up. */
-static espl_status encode_word(const espl_bpe_model *m, espl_bpe_scratch *s, const char *p, int64_t n, espl_ids *ids) {
+static espl_status bpe_encode_word(const espl_bpe_model *m, espl_bpe_scratch *s, const char *p, int64_t n, espl_ids *ids) {
     int64_t id = -1;
     uint8_t known = WHOLE_OTHER;
     if (n <= m->max_bytes && espl_map_get(m->byte_mode ? m->raw_vocab : m->vocab, p, n, &id))
@@ -228,7 +228,7 @@ espl_status espl_bpe_encode(const espl_bpe_model *m, espl_bpe_scratch *s, const 
             const char *hit = memmem(p + head, (size_t)(n - head), ESPL_BPE_MARKER, len);
             if (hit) part = hit - p;
         }
-        ESPL_TRY(encode_word(m, s, p, part, ids));
+        ESPL_TRY(bpe_encode_word(m, s, p, part, ids));
         p += part;
         n -= part;
     }

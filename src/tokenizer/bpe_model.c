@@ -111,7 +111,8 @@ static espl_status bpe_add_merge(espl_bpe_model *m, const char *a, int64_t na, i
     return ESPL_OK;
 }
 
-/* merges[index] is "a b" or ["a", "b"]: *text becomes ab, *na the length of a. */
+/* merges[index] is "a b" or ["a", "b"]: *text becomes ab, *na the length of a. Newer files have pairs, because tokens
+ * of the first form cannot hold a space. */
 static espl_status bpe_read_merge(const espl_bpe_model *m, const cJSON *item, int64_t index, espl_str *text,
                                   int64_t *na) {
     const char *both = cJSON_GetStringValue(item);
@@ -165,6 +166,7 @@ done:
     return st;
 }
 
+/* The vocabulary first: merges and unk_token name its entries. */
 espl_status espl_bpe_model_parse(espl_bpe_model *m, const struct cJSON *model, const char *file) {
     const char *unk = NULL;
     m->where = espl_tok_where(file, ": ", "model");
@@ -218,6 +220,7 @@ static bool bpe_can_cut_at_marker(const espl_bpe_model *m) {
     return true;
 }
 
+/* An entry spells bytes in the alphabet; two entries never spell the same bytes, so raw_vocab is as exact as vocab. */
 espl_status espl_bpe_model_finish(espl_bpe_model *m, bool byte_mode) {
     int64_t bytes = 0;
     m->byte_mode = byte_mode;

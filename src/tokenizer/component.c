@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The walker over the components of tokenizer.json. */
+/*
+ * The walker over the components of tokenizer.json. It refuses what it does not know by name, never ignores it: a
+ * skipped component would change ids without a word.
+ */
 #include "component.h"
 
 #include "espalier/base/json.h"
@@ -32,6 +35,7 @@ static espl_status component_parse(const espl_component_place *place, void *targ
         }
         return ESPL_OK;
     }
+    /* Keys are checked here for all types, so that no `add` can forget to. */
     for (int64_t i = 0; i < place->n_known; i++) {
         const espl_component *c = &place->known[i];
         if (strcmp(type, c->type) != 0) continue;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Decoders: each maps a list of strings to a list of strings; the result is their concatenation. */
+/*
+ * Decoders: each maps a list of strings, at first one for each token, to a list of strings; the result is their
+ * concatenation. A step may look at one string at a time or at the whole list.
+ */
 #include "decoder.h"
 
 #include "espalier/base/integer.h"
@@ -30,6 +33,7 @@ static espl_status decoder_add(void *target, const struct cJSON *node, const esp
     } else {
         ESPL_TRY(espl_json_get_str(node, "prepend_scheme", where->text, false, &scheme));
         ESPL_TRY(espl_json_get_bool(node, "add_prefix_space", where->text, false, &prefix)); /* of older files */
+        /* What the pre-tokeniser has put in front of the text must vanish again. */
         step->drop_first = scheme ? strcmp(scheme, "never") != 0 : prefix;
     }
     if (espl_tok_is_one_char(&step->content)) return ESPL_OK;
@@ -74,6 +78,7 @@ espl_status espl_tok_strings_close(espl_tok_strings *s) {
     return espl_str_status(&s->text);
 }
 
+/* The i-th string: a view, until the list changes. */
 static espl_bytes strings_at(const espl_tok_strings *s, int64_t i) {
     int64_t from = i ? s->end[i - 1] : 0;
     return (espl_bytes){.p = s->text.data + from, .n = s->end[i] - from};
@@ -106,7 +111,7 @@ static bool has_at(espl_bytes s, int64_t at, const espl_bytes *c) {
     return at >= 0 && at + c->n <= s.n && memcmp(s.p + at, c->p, (size_t)c->n) == 0;
 }
 
-/* REPLACE, STRIP and METASPACE; `first`: the string begins the text. */
+/* Appends s as REPLACE, STRIP or METASPACE leaves it; `first`: the string begins the text. */
 static espl_status string_put_step(const espl_dec_step *step, espl_bytes s, bool first, const espl_match_state *match,
                                    espl_str *out) {
     const espl_bytes *c = &step->content;
@@ -135,7 +140,8 @@ static espl_status string_put_step(const espl_dec_step *step, espl_bytes s, bool
 
 /* ------------------------------------------------------------ the steps, on a list */
 
-/* A run of byte tokens becomes one string; one U+FFFD for each when it is not UTF-8 as a whole. */
+/* A run of byte tokens becomes one string; one U+FFFD for each token when it is not UTF-8 as a whole, even if parts of
+ * it are: so does the library. */
 static espl_status list_undo_fallback(const espl_tok_strings *in, espl_tok_strings *out) {
     espl_str run = {0};
     espl_status st = ESPL_OK;
@@ -147,6 +153,7 @@ static espl_status list_undo_fallback(const espl_tok_strings *in, espl_tok_strin
             espl_str_put(&run, &c, 1);
             continue;
         }
+        /* The run ends here, or the list does. */
         ESPL_CHECK(st, done, espl_str_status(&run));
         bool valid = run.len > 0 && espl_tok_valid_prefix(run.data, run.len) == run.len;
         if (valid) {
@@ -167,46 +174,50 @@ done:
     return st;
 }
 
-/* One step on the whole list. */
-static espl_status list_run_step(const espl_dec_step *step, const espl_tok_strings *in, const espl_match_state *match,
-                                 espl_tok_strings *out) {
-    espl_str raw = {0};
-    espl_status st;
-    espl_str_put(&out->text, "", 0); /* never NULL */
-    switch (step->kind) {
-    case ESPL_DEC_BYTES: /* one string: a character may have its bytes in several tokens */
-        for (int64_t i = 0; i < in->n; i++) put_raw(strings_at(in, i), &raw);
-        st = espl_str_status(&raw);
-        if (st == ESPL_OK && raw.len > 0) espl_tok_put_repaired(&out->text, raw.data, raw.len);
-        espl_str_free(&raw);
-        return st == ESPL_OK ? espl_tok_strings_close(out) : st;
-    case ESPL_DEC_BYTE_FALLBACK:
-        return list_undo_fallback(in, out);
-    case ESPL_DEC_FUSE:
-        espl_str_put(&out->text, in->text.data, in->text.len);
-        return espl_tok_strings_close(out);
-    default:
-        for (int64_t i = 0; i < in->n; i++) {
-            ESPL_TRY(string_put_step(step, strings_at(in, i), i == 0, match, &out->text));
-            ESPL_TRY(espl_tok_strings_close(out));
-        }
-        return ESPL_OK;
-    }
-}
-
+/* Each step makes a new list from the whole one before it. */
 espl_status espl_tok_decoder_run(const espl_tok_decoder *d, espl_tok_strings *s) {
     espl_match_state match = {0};
-    espl_status st = espl_match_state_open(&match);
-    for (int64_t i = 0; i < d->n && st == ESPL_OK; i++) {
-        espl_tok_strings out = {0};
-        st = list_run_step(&d->steps[i], s, &match, &out);
+    espl_tok_strings out = {0};
+    espl_str raw = {0};
+    espl_status st;
+    ESPL_CHECK(st, done, espl_match_state_open(&match));
+    for (int64_t k = 0; k < d->n; k++) {
+        const espl_dec_step *step = &d->steps[k];
+        espl_str_put(&out.text, "", 0); /* never NULL */
+        switch (step->kind) {
+        case ESPL_DEC_BYTES: /* into one string: a character may have its bytes in several tokens */
+            raw.len = 0;
+            for (int64_t i = 0; i < s->n; i++) put_raw(strings_at(s, i), &raw);
+            ESPL_CHECK(st, done, espl_str_status(&raw));
+            if (raw.len > 0) espl_tok_put_repaired(&out.text, raw.data, raw.len);
+            ESPL_CHECK(st, done, espl_tok_strings_close(&out));
+            break;
+        case ESPL_DEC_BYTE_FALLBACK:
+            ESPL_CHECK(st, done, list_undo_fallback(s, &out));
+            break;
+        case ESPL_DEC_FUSE:
+            espl_str_put(&out.text, s->text.data, s->text.len);
+            ESPL_CHECK(st, done, espl_tok_strings_close(&out));
+            break;
+        default: /* string by string */
+            for (int64_t i = 0; i < s->n; i++) {
+                ESPL_CHECK(st, done, string_put_step(step, strings_at(s, i), i == 0, &match, &out.text));
+                ESPL_CHECK(st, done, espl_tok_strings_close(&out));
+            }
+        }
         espl_tok_strings_free(s);
         *s = out;
+        out = (espl_tok_strings){0};
     }
+done:
+    espl_tok_strings_free(&out);
+    espl_str_free(&raw);
     espl_match_state_close(&match);
     return st;
 }
 
+/* The same steps on one string, but for three: bytes are not repaired, fallback needs no run, and nothing is stripped,
+ * since the ends of a token are not the ends of the text. */
 espl_status espl_tok_decoder_run_token(const espl_tok_decoder *d, espl_str *token) {
     espl_match_state match = {0};
     espl_str next = {0};
@@ -224,7 +235,7 @@ espl_status espl_tok_decoder_run_token(const espl_tok_decoder *d, espl_str *toke
             put_raw(s, &next);
         else if (byte >= 0)
             espl_str_put(&next, &c, 1);
-        else if (step->kind == ESPL_DEC_STRIP) /* strips the text's ends, not the token's */
+        else if (step->kind == ESPL_DEC_STRIP)
             espl_str_put(&next, s.p, s.n);
         else
             ESPL_CHECK(st, done, string_put_step(step, s, false, &match, &next));

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Text to ids: the stages of the pipeline, each handing its pieces to the next. No list of pieces is ever stored. */
+/*
+ * Text to ids: the stages of the pipeline, each of which calls the next for every piece that it cuts off. No list of
+ * pieces is ever stored, so memory does not grow with the number of words.
+ */
 #include "tokenizer.h"
 
 #include "espalier/base/status.h"
@@ -15,15 +18,10 @@ typedef struct tok_encoder {
     espl_bpe_scratch bpe;
 } tok_encoder;
 
-/* The stages, from the last to the first: each is called back by the one below. */
+/* The last stage: called back by the pre-tokeniser for each word. */
 static espl_status encode_word(void *ctx, const espl_piece *word) {
     tok_encoder *e = ctx;
     return espl_bpe_encode(&e->t->model, &e->bpe, word->p, word->n, e->ids);
-}
-
-static espl_status encode_normalized(void *ctx, const espl_piece *piece) {
-    tok_encoder *e = ctx;
-    return espl_pretokenizer_run(&e->words, piece);
 }
 
 /* Tokens marked "normalized" are searched in what the normaliser leaves, all others in the text as given. */
@@ -31,7 +29,7 @@ static espl_status encode_text(void *ctx, const espl_piece *piece) {
     tok_encoder *e = ctx;
     espl_piece normal = *piece;
     ESPL_TRY(espl_normalizer_apply(&e->t->normalizer, &e->match, e->normalized, &normal));
-    return espl_added_split(&e->t->added.normal, &normal, e->ids, encode_normalized, e);
+    return espl_added_split(&e->t->added.normal, &normal, e->ids, espl_pretokenizer_run, &e->words);
 }
 
 espl_status espl_tokenizer_encode(const espl_tokenizer *t, const char *text, int64_t len, bool add_special,
@@ -42,6 +40,7 @@ espl_status espl_tokenizer_encode(const espl_tokenizer *t, const char *text, int
     espl_status st;
     e.words = (espl_pretokenizing){.z = &t->pretokenizer, .match = &e.match, .word = encode_word, .ctx = &e};
     ESPL_CHECK(st, done, espl_match_state_open(&e.match));
+    /* From here on all text is UTF-8, which the stages rely on. */
     if (espl_tok_valid_prefix(text, len) < len) {
         espl_tok_put_repaired(&repaired, text, len);
         ESPL_CHECK(st, done, espl_str_status(&repaired));
@@ -58,7 +57,7 @@ espl_status espl_tokenizer_encode(const espl_tokenizer *t, const char *text, int
             ESPL_CHECK(st, done, espl_ids_append(ids, &id, 1));
     }
 done:
-    if (st != ESPL_OK) ids->len = before;
+    if (st != ESPL_OK) ids->len = before; /* no half of a text */
     espl_match_state_close(&e.match);
     espl_pretokenizing_free(&e.words);
     espl_bpe_scratch_free(&e.bpe);

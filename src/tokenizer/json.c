@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reading tokenizer.json with cJSON, which ends every string at its first NUL. */
+/*
+ * Reading tokenizer.json with cJSON, which ends every string at its first NUL. Vocabularies may have NUL as a token, so
+ * it travels through cJSON in disguise.
+ */
 #include "json.h"
 
 #include "espalier/base/json.h"
@@ -25,6 +28,7 @@ espl_where espl_tok_where_item(const espl_where *parent, int64_t index) {
     return espl_tok_where(parent->text, "", item);
 }
 
+/* cJSON takes any bytes; a text that is not UTF-8 is refused here, and later code need not check strings again. */
 espl_status espl_tok_json_parse(const char *json, int64_t len, const char *name, struct cJSON **out) {
     *out = NULL;
     if (memchr(json, 0, (size_t)len)) return ESPL_FAIL(ESPL_FORMAT, "%s: holds a NUL byte, not JSON text", name);
@@ -83,6 +87,7 @@ espl_status espl_tok_get_text(const struct cJSON *obj, const char *key, const es
     return espl_tok_text_dup(s, out);
 }
 
+/* `keys` is one string, because the tables of components are easier to read so; files have few keys outside vocab. */
 espl_status espl_tok_check_keys(const struct cJSON *obj, const espl_where *where, const char *keys) {
     if (!cJSON_IsObject(obj)) return ESPL_FAIL(ESPL_FORMAT, "%s must be an object", where->text);
     for (const cJSON *i = obj->child; i; i = i->next) {
@@ -103,6 +108,7 @@ espl_status espl_tok_get_array(const struct cJSON *obj, const char *key, const e
     return ESPL_OK;
 }
 
+/* Ids index tables, so their size is bounded before any is allocated. */
 bool espl_tok_get_id(const struct cJSON *item, int64_t *out) {
     double id = item->valuedouble;
     if (!cJSON_IsNumber(item) || !(id >= 0 && id <= ESPL_TOK_MAX_ID)) return false; /* NaN included */

@@ -79,6 +79,7 @@ void espl_matcher_free(espl_matcher *m) {
     m->code = NULL;
 }
 
+/* One pair of offsets is enough: patterns have no captures (regex.c). */
 espl_status espl_match_state_open(espl_match_state *s) {
     s->data = pcre2_match_data_create(1, NULL);
     s->limits = pcre2_match_context_create(NULL);
@@ -214,6 +215,7 @@ espl_status espl_spans_next(espl_spans *s, espl_span *out, bool *more) {
     return ESPL_OK;
 }
 
+/* Shared by the normaliser's Replace and the decoder's. */
 espl_status espl_matcher_replace(const espl_matcher *m, const espl_match_state *state, const char *p, int64_t n,
                                  const espl_bytes *content, espl_str *out, int64_t *head) {
     espl_spans spans;

@@ -54,11 +54,12 @@ void espl_normalizer_free(espl_normalizer *z) {
 /* True when the form leaves c alone whatever precedes it. False says nothing. */
 static bool form_keeps(espl_norm_kind kind, int32_t c) {
     if (kind == ESPL_NORM_NFC) return espl_tok_nfc_keeps(c);
-    /* The first code point with a decomposition, canonical or compatible; and the ideographs, which have none. */
+    /* Below: the first code point with a decomposition, canonical or compatible; and the ideographs, which have none.
+     */
     return c < (kind == ESPL_NORM_NFD ? 0xC0 : 0xA0) || (c >= 0x4E00 && c <= 0x9FFF);
 }
 
-/* Appends p[0..n) in the form. */
+/* Appends p[0..n) in the form. UTF8PROC_STABLE: Unicode's stability policy for normalisation is kept. */
 static espl_status form_put(espl_norm_kind kind, const char *p, int64_t n, espl_str *out) {
     bool compose = kind == ESPL_NORM_NFC || kind == ESPL_NORM_NFKC;
     bool compat = kind == ESPL_NORM_NFKC || kind == ESPL_NORM_NFKD;
@@ -91,6 +92,7 @@ static espl_status form_apply(espl_norm_kind kind, const espl_piece *in, espl_st
             espl_str_put(out, p + from, end - from);
             continue;
         }
+        /* Between code points that the library does not know, which are copied, the form is made piece by piece. */
         for (int64_t k = from; k < end; k += len) {
             if (!espl_tok_is_norm_inert(espl_tok_decode_char(p + k, &len))) continue;
             ESPL_TRY(form_put(kind, p + from, k - from, out));
@@ -147,6 +149,7 @@ static espl_status step_apply(const espl_norm_step *step, const espl_match_state
     return espl_str_status(out);
 }
 
+/* Two buffers are enough: each step reads the one that the step before it has written. */
 espl_status espl_normalizer_apply(const espl_normalizer *z, const espl_match_state *match, espl_str buffers[2],
                                   espl_piece *piece) {
     int turn = 0; /* the buffer that *piece is not a view of */

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Opening a tokenizer.json, and what can be asked about its tokens. */
+/*
+ * Opening a tokenizer.json, and what can be asked about its tokens. The file comes with the model and is hostile input:
+ * what it may hold is bounded where it is parsed, and nothing of it is trusted later.
+ */
 #include "tokenizer.h"
 
 #include "espalier/base/file.h"
@@ -14,45 +17,42 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The order matters: the pre-tokeniser decides on byte mode, which the model needs; added tokens need model and
- * normaliser. */
-static espl_status tokenizer_parse_components(espl_tokenizer *t, const cJSON *doc, const char *name) {
-    const char *version = "1.0";
-    espl_where where;
-    snprintf(where.text, sizeof where.text, "%s", name); /* the document itself is no component of it */
-    ESPL_TRY(espl_tok_check_keys(doc, &where,
-                                 "version|truncation|padding|added_tokens|normalizer|pre_tokenizer|post_processor|"
-                                 "decoder|model"));
-    ESPL_TRY(espl_json_get_str(doc, "version", where.text, false, &version));
-    if (strcmp(version, "1.0") != 0)
-        return ESPL_FAIL(ESPL_UNSUPPORTED, "%s.version \"%.64s\" is not supported", where.text, version);
-    const cJSON *model = espl_json_member(doc, "model"), *added = espl_json_member(doc, "added_tokens");
-    if (!model) return ESPL_FAIL(ESPL_FORMAT, "%s: \"model\" is missing", where.text);
-
-    ESPL_TRY(espl_normalizer_parse(&t->normalizer, espl_json_member(doc, "normalizer"), name));
-    ESPL_TRY(espl_pretokenizer_parse(&t->pretokenizer, espl_json_member(doc, "pre_tokenizer"), name));
-    ESPL_TRY(espl_tok_template_parse(&t->template, espl_json_member(doc, "post_processor"), name));
-    ESPL_TRY(espl_tok_decoder_parse(&t->decoder, espl_json_member(doc, "decoder"), name));
-    ESPL_TRY(espl_bpe_model_parse(&t->model, model, name));
-    ESPL_TRY(espl_bpe_model_finish(&t->model, t->pretokenizer.byte_mode));
-    ESPL_TRY(espl_added_parse(&t->added, added, name, &t->model, &t->normalizer));
-    t->vocab_size = t->model.n_ids;
-    for (int64_t i = 0; i < t->added.n; i++)
-        t->vocab_size = espl_max_i64(t->vocab_size, (int64_t)t->added.tokens[i].id + 1);
-    return ESPL_OK;
-}
-
 espl_status espl_tokenizer_parse(const char *json, int64_t len, const char *name, espl_tokenizer **out) {
+    static const char keys[] =
+        "version|truncation|padding|added_tokens|normalizer|pre_tokenizer|post_processor|decoder|model";
     espl_tokenizer *t = NULL;
     cJSON *doc = NULL;
+    const char *version = "1.0"; /* the only one so far; files of old have none */
+    espl_where where;
     espl_status st;
+    snprintf(where.text, sizeof where.text, "%s", name);
     ESPL_CHECK(st, done, espl_tok_json_parse(json, len, name, &doc));
     ESPL_CHECK(st, done, espl_mem_alloc(&t, 1, sizeof *t, "tokenizer"));
     ESPL_CHECK(st, done, espl_str_dup(&t->name, name, "tokenizer"));
-    ESPL_CHECK(st, done, tokenizer_parse_components(t, doc, name));
+    ESPL_CHECK(st, done, espl_tok_check_keys(doc, &where, keys));
+    ESPL_CHECK(st, done, espl_json_get_str(doc, "version", where.text, false, &version));
+    const cJSON *model = espl_json_member(doc, "model"), *added = espl_json_member(doc, "added_tokens");
+    if (strcmp(version, "1.0") != 0 || !model) {
+        st = model ? ESPL_FAIL(ESPL_UNSUPPORTED, "%s.version \"%.64s\" is not supported", name, version)
+                   : ESPL_FAIL(ESPL_FORMAT, "%s: \"model\" is missing", name);
+        goto done;
+    }
+
+    /* In this order: the pre-tokeniser decides on byte mode, which the model needs to know; added tokens take their ids
+     * from the model and their forms from the normaliser. */
+    ESPL_CHECK(st, done, espl_normalizer_parse(&t->normalizer, espl_json_member(doc, "normalizer"), name));
+    ESPL_CHECK(st, done, espl_pretokenizer_parse(&t->pretokenizer, espl_json_member(doc, "pre_tokenizer"), name));
+    ESPL_CHECK(st, done, espl_tok_template_parse(&t->template, espl_json_member(doc, "post_processor"), name));
+    ESPL_CHECK(st, done, espl_tok_decoder_parse(&t->decoder, espl_json_member(doc, "decoder"), name));
+    ESPL_CHECK(st, done, espl_bpe_model_parse(&t->model, model, name));
+    ESPL_CHECK(st, done, espl_bpe_model_finish(&t->model, t->pretokenizer.byte_mode));
+    ESPL_CHECK(st, done, espl_added_parse(&t->added, added, name, &t->model, &t->normalizer));
+    t->vocab_size = t->model.n_ids;
+    for (int64_t i = 0; i < t->added.n; i++)
+        t->vocab_size = espl_max_i64(t->vocab_size, (int64_t)t->added.tokens[i].id + 1);
 done:
-    if (st != ESPL_OK) espl_tokenizer_close(&t);
-    espl_json_free(&doc);
+    if (st != ESPL_OK) espl_tokenizer_close(&t); /* frees what was parsed: the parts begin as zeros */
+    espl_json_free(&doc);                        /* all that the tokenizer keeps has been copied */
     *out = t;
     return st;
 }
@@ -88,6 +88,7 @@ void espl_tokenizer_close(espl_tokenizer **p) {
 
 int64_t espl_tokenizer_vocab_size(const espl_tokenizer *t) { return t->vocab_size; }
 
+/* Added tokens first: one may have the content of a vocabulary entry, and then has its id too. */
 int32_t espl_tokenizer_token_id(const espl_tokenizer *t, const char *content) {
     int64_t i, len = (int64_t)strlen(content);
     if (espl_map_get(t->added.by_content, content, len, &i)) return t->added.tokens[i].id;

@@ -16,7 +16,7 @@
 
 /* ------------------------------------------------------------ parsing */
 
-/* A new step at the end of the list, NULL (and ESPL_UNSUPPORTED) when the list is full. */
+/* A new step at the end of the list; ESPL_UNSUPPORTED when the list is full. */
 static espl_status pre_new_step(espl_pretokenizer *z, const espl_where *where, espl_pre_kind kind,
                                 espl_pre_step **out) {
     *out = NULL;
@@ -98,6 +98,7 @@ static espl_status pre_add_metaspace(void *target, const struct cJSON *node, con
     ESPL_TRY(espl_json_get_str(node, "prepend_scheme", where->text, false, &scheme));
     ESPL_TRY(espl_json_get_bool(node, "add_prefix_space", where->text, false, &prefix)); /* of older files */
     if (!scheme) scheme = prefix ? "always" : "never";
+    /* The library refuses the contradiction too. */
     if (!prefix && strcmp(scheme, "never") != 0)
         return ESPL_FAIL(ESPL_FORMAT, "%s: add_prefix_space contradicts prepend_scheme", where->text);
     size_t i = 0, n = sizeof schemes / sizeof *schemes;
@@ -147,7 +148,8 @@ void espl_pretokenizing_free(espl_pretokenizing *r) {
 /* Runs the piece through the steps from `index` on. Depth is bounded by the number of steps. */
 static espl_status pre_run(espl_pretokenizing *r, int64_t index, const espl_piece *piece);
 
-/* Steps that rewrite the piece: what comes out goes on to the next step. */
+/* PREFIX_SPACE, METASPACE and BYTES: what comes out goes on to the next step. Each step has a buffer of its own,
+ * because later steps still look at what earlier ones have written. */
 static espl_status pre_rewrite(espl_pretokenizing *r, int64_t index, const espl_piece *piece) {
     const espl_pre_step *step = &r->z->steps[index];
     const espl_bytes *c = &step->replacement;
@@ -162,6 +164,7 @@ static espl_status pre_rewrite(espl_pretokenizing *r, int64_t index, const espl_
         espl_str_put(out, p, piece->n);
         break;
     case ESPL_PRE_METASPACE:
+        /* A text that begins with a space or the replacement needs no other in front. */
         if (first && p[0] != ' ' && (piece->n < c->n || memcmp(p, c->p, (size_t)c->n) != 0))
             espl_str_put(out, c->p, c->n);
         for (int64_t i = 0; i < piece->n;) {
@@ -195,6 +198,8 @@ static espl_status pre_split(espl_pretokenizing *r, int64_t index, const espl_pi
     while (more) {
         ESPL_CHECK(st, done, espl_spans_next(&spans, &span, &more));
         bool match = span.match != step->invert;
+        /* Does this span continue the word that is open? The names of the library: a match joins what is before it
+         * (PREVIOUS), what is between joins the match before it (NEXT), or like joins like (CONTIGUOUS). */
         bool joins = (step->behavior == ESPL_SPLIT_CONTIGUOUS && match == before) ||
                      (step->behavior == ESPL_SPLIT_PREVIOUS && match && !before) ||
                      (step->behavior == ESPL_SPLIT_NEXT && !match && before);
@@ -203,6 +208,7 @@ static espl_status pre_split(espl_pretokenizing *r, int64_t index, const espl_pi
             word = (espl_piece){.p = piece->p + span.start, .first = piece->first && span.start == 0};
         }
         word.n = piece->p + span.end - word.p;
+        /* A removed match is no word, and ends the one before it. */
         open = !(step->behavior == ESPL_SPLIT_REMOVED && match);
         before = match;
     }
@@ -216,6 +222,6 @@ static espl_status pre_run(espl_pretokenizing *r, int64_t index, const espl_piec
     return r->z->steps[index].kind == ESPL_PRE_SPLIT ? pre_split(r, index, piece) : pre_rewrite(r, index, piece);
 }
 
-espl_status espl_pretokenizer_run(espl_pretokenizing *r, const espl_piece *piece) {
-    return piece->n > 0 ? pre_run(r, 0, piece) : ESPL_OK;
+espl_status espl_pretokenizer_run(void *run, const espl_piece *piece) {
+    return piece->n > 0 ? pre_run(run, 0, piece) : ESPL_OK;
 }

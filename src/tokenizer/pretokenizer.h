@@ -56,7 +56,8 @@ typedef struct espl_pretokenizing {
     void *ctx;
     espl_str rewritten[ESPL_TOK_MAX_STEPS]; /* text as rewritten by each step; freed by espl_pretokenizing_free */
 } espl_pretokenizing;
-espl_status espl_pretokenizer_run(espl_pretokenizing *r, const espl_piece *piece);
+/* run: an espl_pretokenizing; void, so that the function itself receives the texts between added tokens (added.h). */
+espl_status espl_pretokenizer_run(void *run, const espl_piece *piece);
 void espl_pretokenizing_free(espl_pretokenizing *r);
 
 #endif

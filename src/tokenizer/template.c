@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Post-processors: of all that they do, only the tokens of a TemplateProcessing reach the ids of one text. */
+/*
+ * Post-processors: of all that they do, only the tokens of a TemplateProcessing reach the ids of one text. Types of
+ * segments and the template for pairs of texts have no meaning for a language model, and are not read.
+ */
 #include "template.h"
 
 #include "espalier/base/json.h"
@@ -9,6 +12,7 @@
 #include <cjson/cJSON.h>
 #include <string.h>
 
+/* Templates have a few items: growing one by one is fine. */
 static espl_status template_add_item(espl_tok_template *t, int64_t id) {
     ESPL_TRY(espl_mem_resize(&t->items, t->n + 1, sizeof *t->items, "template"));
     t->items[t->n++] = (int32_t)id;
@@ -45,6 +49,7 @@ static espl_status template_add_piece(espl_tok_template *t, const cJSON *piece, 
     return ESPL_OK;
 }
 
+/* A TemplateProcessing. Two of them would nest in a way that no known file needs. */
 static espl_status template_add(void *target, const struct cJSON *node, const espl_where *where, int kind) {
     espl_tok_template *t = target;
     espl_where single_where = espl_tok_where(where->text, ".", "single");
