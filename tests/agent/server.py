@@ -178,8 +178,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def start():
-    """The server, running in threads of its own; .seen maps scripts to their requests, .replies is what script recorded
-    says, in this order."""
+    """Starts the server in its own threads. .seen maps scripts to their requests; .replies holds the replies of script
+    "recorded", in order."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     server.lock, server.seen, server.sent, server.release = threading.Lock(), {}, 0, threading.Event()

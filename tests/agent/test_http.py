@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The agent against a real local server process of scripted manners, and its record, resumed and replayed.
+"""The agent against a scripted local HTTP server; its record, resumed and replayed.
 
 tests/agent/test_http.py PATH/agent_ask
 """
@@ -35,7 +35,7 @@ class Agent(unittest.TestCase):
         self.addCleanup(self.folder.cleanup)
 
     def ask(self, script, code=0, env=None, **options):
-        """Answers and the saved state; the script's name may have a suffix "-x" to count its requests apart."""
+        """Answers and the saved state. A suffix "-x" of the script's name counts its requests separately."""
         options.setdefault("base_url", f"http://127.0.0.1:{self.server.server_port}/{script}/v1")
         environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
         environment.update(env or {})

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A model that exists only as damage curves: what the policy is tried on. Each linear has its own convex curve, and its
- * z-scores hint at it, with noise. */
+/* A model that consists of damage curves only, to test the policy on. Each linear has a convex curve of its own, at
+ * which its z-scores hint, with noise. */
 #ifndef ESPL_TEST_SIMULATION_H
 #define ESPL_TEST_SIMULATION_H
 
@@ -33,7 +33,7 @@ static inline double sim_damage(const simulation *s, const double *sparsity) {
     return sum;
 }
 
-/* Not what the policy's priors say. */
+/* Other factors than the policy's priors. */
 static inline double sim_factor(espl_pattern pattern) {
     int64_t k = espl_pattern_choice(pattern);
     return k == ESPL_PATTERN_CHOICE_2_4 ? 2.6 : k == ESPL_PATTERN_CHOICE_4_8 ? 1.4 : 1;
@@ -66,7 +66,7 @@ static inline void sim_normalise(simulation *s, bool gradient) {
     }
 }
 
-/* spread: of log cost; hint: how much of it the z-scores show, 0 .. 1. */
+/* spread: standard deviation of the log costs; hint: share of them that the z-scores show, 0 .. 1. */
 static inline void sim_init(simulation *s, uint64_t seed, double spread, double hint) {
     static const int64_t shape[ESPL_LINEAR_KINDS] = {64 * 64, 64 * 16, 64 * 16, 64 * 64, 64 * 171, 64 * 171, 171 * 64};
     espl_rng r;
@@ -93,7 +93,8 @@ static inline void sim_init(simulation *s, uint64_t seed, double spread, double 
                               .max_iterations = 60};
 }
 
-/* Profiles with damage curves: the true ones but for the log of a factor with this standard deviation, all dearer. */
+/* Adds damage curves to the profile: the true ones times 4, and each times a random factor, whose log has the standard
+ * deviation `doubt`. */
 static inline void sim_curves(simulation *s, uint64_t seed, double doubt) {
     espl_rng r;
     espl_rng_seed(&r, seed, 1, 0);

@@ -105,7 +105,7 @@ static void narrow_threshold(void **state) {
     }
 }
 
-/* The damage that curves which are right, but for a common factor, lead to; then that of doubtful ones. */
+/* Damage curves that are right but for a common factor, then curves that are each off by a factor. */
 static void curves_lead_to_less_damage(void **state) {
     (void)state;
     static simulation s;
@@ -125,7 +125,7 @@ static void curves_lead_to_less_damage(void **state) {
     assert_true(ratio[0] < 0.75 && ratio[1] < 0.85 && ratio[0] < ratio[1]);
 }
 
-/* Some linears are far dearer than their curves say: rollbacks, and still the target. */
+/* Some linears cost far more than their curves say: there are rollbacks, but the target is reached. */
 static void curves_that_mislead(void **state) {
     (void)state;
     static simulation s;
@@ -143,7 +143,7 @@ static void curves_that_mislead(void **state) {
     espl_agent_destroy(&a);
 }
 
-/* Some linears cannot be touched at all: found out by rollbacks, and left alone. */
+/* Pruning some linears is ruinous: rollbacks reveal it, and they are left alone. */
 static void untouchable_linears(void **state) {
     (void)state;
     static simulation s;
@@ -163,7 +163,7 @@ static void untouchable_linears(void **state) {
     espl_agent_destroy(&a);
 }
 
-/* The cap lies below the target: everything is pruned to the cap, then it stops and says why. */
+/* The cap is below the target: everything is pruned to the cap, then the policy stops and says why. */
 static void stops_at_the_cap(void **state) {
     (void)state;
     static simulation s;
@@ -178,7 +178,7 @@ static void stops_at_the_cap(void **state) {
     espl_agent_destroy(&a);
 }
 
-/* Nothing is ever accepted: it goes on trying, finer and finer, and never crashes. */
+/* Nothing is ever accepted: the policy keeps trying finer steps and does not crash. */
 static void hopeless(void **state) {
     (void)state;
     static simulation s;
@@ -191,7 +191,7 @@ static void hopeless(void **state) {
     espl_agent_destroy(&a);
 }
 
-/* No perplexity, no z-scores. */
+/* Neither perplexity nor z-scores are known. */
 static void works_blind(void **state) {
     (void)state;
     static simulation s;
@@ -232,7 +232,7 @@ static void count_patterns(const simulation *s, int64_t *counts) {
     }
 }
 
-/* The target is met to the weight; robust linears become N:M; what that costs stays near what the policy may spend. */
+/* The target is met to the weight, robust linears get patterns, and their cost stays near what the policy may spend. */
 static void mixed_strategy(void **state) {
     (void)state;
     for (uint64_t seed = 1; seed <= 4; seed++) {
@@ -269,7 +269,7 @@ static bool was_rolled_back(const simulation *s, int64_t i, espl_pattern pattern
     return false;
 }
 
-/* Robust as they seem, some linears do not bear 2:4: found out by rollbacks, and the target is met all the same. */
+/* Some linears seem robust but do not tolerate 2:4: rollbacks reveal it, and the target is still met. */
 static void mixed_backs_off(void **state) {
     (void)state;
     static simulation s;
@@ -304,7 +304,7 @@ static bool same_history(const simulation *a, const simulation *b) {
     return true;
 }
 
-/* An agent made anew at any iteration from the saved state goes on as the first one does. */
+/* An agent that is created again from the saved state, after any iteration, decides as the first one does. */
 static void resume(bool mixed) {
     static simulation s, t;
     espl_agent *a = policy_agent();

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a small language model really answered (tests/agent/fixtures/smollm2): every reply is judged as when it came. */
+/* The recorded replies of a small language model (tests/agent/fixtures/smollm2): the parser still finds the same
+ * problems. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
