@@ -51,8 +51,7 @@ static void fill_masks(run *r) {
         r->updates[i] = calloc((size_t)(OUT[k] * IN[k]), 2);
         r->read_updates[i] = calloc((size_t)(OUT[k] * IN[k]), 2);
         for (int64_t j = 0; j < n; j++) r->masks[i][j] = espl_rng_next(&rng);
-        for (int64_t row = 0; IN[k] % 64 && row < OUT[k]; row++)
-            r->masks[i][(row + 1) * words - 1] &= ((uint64_t)1 << IN[k] % 64) - 1;
+        for (int64_t row = 1; row <= OUT[k]; row++) r->masks[i][row * words - 1] &= espl_mask_columns(IN[k], words - 1);
         for (int64_t j = 0; j < OUT[k] * IN[k]; j++) ((uint16_t *)r->updates[i])[j] = (uint16_t)espl_rng_next(&rng);
     }
 }

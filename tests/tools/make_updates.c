@@ -29,10 +29,8 @@ static espl_status open_both(maker *k, const char *dir, const char *other) {
 }
 
 static espl_status dense_mask(const espl_linear *l, uint64_t **mask) {
-    int64_t words = espl_mask_words(l->in), tail = l->in % 64;
-    ESPL_TRY(espl_mem_alloc(mask, l->out * words, sizeof **mask, "mask"));
-    memset(*mask, 0xFF, (size_t)(l->out * words) * sizeof **mask);
-    for (int64_t r = 1; tail && r <= l->out; r++) (*mask)[r * words - 1] = (UINT64_C(1) << tail) - 1;
+    ESPL_TRY(espl_mem_alloc(mask, espl_mask_bytes(l->out, l->in), 1, "mask"));
+    espl_mask_fill(*mask, l->out, l->in);
     return ESPL_OK;
 }
 

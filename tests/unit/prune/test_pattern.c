@@ -119,10 +119,17 @@ static void n_m_check_sees_a_single_bit(void **state) {
         assert_int_equal(espl_prune_linear(&m.l, &by, &p, 0, m.mask, ws), ESPL_OK);
         assert_true(espl_mask_is_n_m(m.mask, m.l.out, m.l.in, p.n, p.m));
         for (int64_t c = 0; c < m.l.in; c++) {
-            uint64_t *word = m.mask + 3 * espl_mask_words(m.l.in) + c / 64, bit = UINT64_C(1) << c % 64;
-            *word ^= bit;
+            uint64_t *row = m.mask + 3 * espl_mask_words(m.l.in);
+            bool set = espl_mask_row_get(row, c);
+            if (set)
+                espl_mask_row_clear(row, c);
+            else
+                espl_mask_row_set(row, c);
             assert_false(espl_mask_is_n_m(m.mask, m.l.out, m.l.in, p.n, p.m));
-            *word ^= bit;
+            if (set)
+                espl_mask_row_set(row, c);
+            else
+                espl_mask_row_clear(row, c);
         }
     }
 }

@@ -154,7 +154,7 @@ static void equal_scores_go_by_column(void **state) {
     made m = make(2, 200, 1);
     assert_int_equal(prune_rows(&m.l, ESPL_SCORE_WANDA, m.norm, 260, m.mask), ESPL_OK);
     for (int64_t r = 0; r < 2; r++)
-        for (int64_t c = 0; c < 200; c++) assert_int_equal(m.mask[r * 4 + c / 64] >> (c % 64) & 1, c >= 130);
+        for (int64_t c = 0; c < 200; c++) assert_int_equal(espl_mask_row_get(m.mask + r * 4, c), c >= 130);
     unmake(&m);
 }
 
