@@ -1,9 +1,14 @@
 /* The directory that an export becomes: what belongs in it, what may be replaced, how it gets its name. */
 #include "directory.h"
 
+#include "espalier/base/fault.h"
+#include "espalier/base/file.h"
+#include "espalier/base/log.h"
+#include "espalier/base/memory.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>

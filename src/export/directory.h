@@ -2,6 +2,8 @@
 #ifndef ESPL_EXPORT_DIRECTORY_H
 #define ESPL_EXPORT_DIRECTORY_H
 
+#include "espalier/base/hash.h"
+#include "espalier/base/str.h"
 #include "espalier/weights/reader.h"
 
 /* Zero-initialise; espl_export_free frees it. */

@@ -8,6 +8,8 @@
  * The matrix is cut into tiles of fixed size, each computed by one thread. LAPACK's own threaded routines cut by the
  * number of threads, and the last bits of the result would depend on it.
  */
+#include "espalier/base/integer.h"
+#include "espalier/base/memory.h"
 #include "espalier/prune/sparsegpt.h"
 #include "internal.h"
 

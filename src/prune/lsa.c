@@ -8,6 +8,8 @@
  * once; those to its right are updated by one product per group.
  */
 #include "espalier/prune/lsa.h"
+#include "espalier/base/integer.h"
+#include "espalier/base/memory.h"
 #include "internal.h"
 
 #include <cblas.h>

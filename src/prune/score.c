@@ -4,6 +4,8 @@
  */
 #include "internal.h"
 
+#include "espalier/base/integer.h"
+#include "espalier/base/memory.h"
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>

@@ -5,6 +5,8 @@
  * Rows depend on each other only through the selection of the mask.
  */
 #include "espalier/prune/sparsegpt.h"
+#include "espalier/base/integer.h"
+#include "espalier/base/memory.h"
 #include "internal.h"
 
 #include <cblas.h>

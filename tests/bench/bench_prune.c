@@ -5,8 +5,10 @@
  * Rounds alternate between them; medians of the CPU time are printed. With OMP_NUM_THREADS=1 the result does not depend
  * on other processes. */
 #include "../normal.h"
+#include "espalier/base/memory.h"
 #include "espalier/prune/linear.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>

@@ -5,11 +5,16 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "../normal.h"
+#include "espalier/base/hash.h"
+#include "espalier/base/memory.h"
+#include "espalier/base/region.h"
+#include "espalier/base/str.h"
 #include "espalier/weights/writer.h"
 
 enum { CHUNK = 1 << 18, TABLE = 1 << 16, NAME_MAX_BYTES = 80 };

@@ -5,7 +5,10 @@
 #ifndef ESPALIER_MODEL_CONFIG_H
 #define ESPALIER_MODEL_CONFIG_H
 
-#include "espalier/base.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "espalier/base/status.h"
 
 /* X(name, model_type, architecture) */
 #define ESPL_FAMILY_LIST(X)                                                                                            \

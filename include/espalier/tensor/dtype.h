@@ -6,7 +6,9 @@
 #ifndef ESPALIER_TENSOR_DTYPE_H
 #define ESPALIER_TENSOR_DTYPE_H
 
-#include "espalier/base.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 /* X(name, bytes per element, name in safetensors headers) */
 #define ESPL_DTYPE_LIST(X)                                                                                             \

@@ -8,7 +8,8 @@
 #ifndef ESPALIER_TENSOR_MASK_H
 #define ESPALIER_TENSOR_MASK_H
 
-#include "espalier/base.h"
+#include <stdbool.h>
+#include <stdint.h>
 
 enum { ESPL_MASK_BITS = 64 }; /* bits per word */
 

@@ -9,7 +9,9 @@
 #ifndef ESPALIER_TENSOR_WORKSPACE_H
 #define ESPALIER_TENSOR_WORKSPACE_H
 
-#include "espalier/base.h"
+#include <stdint.h>
+
+#include "espalier/base/status.h"
 
 /* Scratch memory of the kernels, one piece per OpenMP thread. Two kernels must not use one workspace at the same time.
  */

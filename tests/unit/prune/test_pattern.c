@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +14,8 @@
 #include <omp.h>
 #endif
 
+#include "espalier/base/memory.h"
+#include "espalier/base/rng.h"
 #include "espalier/prune/linear.h"
 #include "espalier/tensor/statistics.h"
 

@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,6 +15,7 @@
 #endif
 
 #include "../../normal.h"
+#include "espalier/base/memory.h"
 #include "espalier/prune/linear.h"
 #include "espalier/tensor/statistics.h"
 #include "espalier/weights/reader.h"

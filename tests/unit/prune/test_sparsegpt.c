@@ -15,6 +15,7 @@
 #endif
 
 #include "../../normal.h"
+#include "espalier/base/memory.h"
 #include "espalier/prune/linear.h"
 #include "espalier/prune/sparsegpt.h"
 
