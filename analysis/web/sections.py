@@ -110,5 +110,6 @@ def shared_configuration(runs):
         return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
     rows = [[run.name] + [show(f.get(k)) for k in differing] for run, f in zip(runs, flats)]
-    return {"differing_keys": differing, "common": {k: flats[0].get(k) for k in keys if k not in differing},
-            "differences": Table("differences", "Options that differ", ["run"] + differing, rows, left=1 + len(differing))}
+    table = Table("differences", "Options that differ", ["run"] + differing, rows, left=1 + len(differing))
+    return {"differing_keys": differing, "differences": table,
+            "common": {k: flats[0].get(k) for k in keys if k not in differing}}
