@@ -80,16 +80,16 @@ import json, sys
 r = json.load(sys.stdin)
 assert r["windows"] == 2 and r["tokens"] == 256 and r["perplexity"] > 1 and r["perplexity_stderr"] > 0, r' && ok || bad "eval --json"
 "$espalier" --version | grep -q '^OpenBLAS: ' && ok || bad "--version"
-"$espalier" --help | grep -q 'Exit codes' && ok || bad "--help"
+"$espalier" --help >"$dir/help" && grep -q 'Exit codes' "$dir/help" && ok || bad "--help"
 for command in eval generate inspect prune score sweep tokenize; do
-  "$espalier" --help | grep -q "^  $command " && ok || bad "--help does not list $command"
+  grep -q "^  $command " "$dir/help" && ok || bad "--help does not list $command"
   "$espalier" $command --help >"$dir/one" 2>"$dir/err" && [ ! -s "$dir/err" ] &&
     grep -q "^Usage: espalier $command " "$dir/one" && ok || bad "$command --help: $(cat "$dir/err")"
-  "$espalier" $command --usage | grep -q -- '\[--quiet\]' && ok || bad "$command --usage"
+  "$espalier" $command --usage >"$dir/out" && grep -q -- '\[--quiet\]' "$dir/out" && ok || bad "$command --usage"
 done
 ranks 3 "$espalier" tokenize --help | cmp -s - "$dir/one" && ok || bad "three ranks print the help once"
 ranks 2 "$espalier" sweep --version | grep -c '^espalier ' | grep -qx 1 && ok || bad "two ranks print the version once"
-"$espalier" eval --help | grep -q -- '--window=TOKENS' && ok || bad "eval --help"
+"$espalier" eval --help >"$dir/help" && grep -q -- '--window=TOKENS' "$dir/help" && ok || bad "eval --help"
 "$espalier" generate --model "$m" --prompt - --max-tokens 1 --quiet <"$dir/input" >/dev/null && ok || bad "prompt from stdin"
 "$espalier" score --model "$m" --quiet </dev/null && ok || bad "score of nothing"
 
