@@ -1,22 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * export: a pruned model as a Hugging Face directory.
+ * export: a pruned model as a Hugging Face directory (docs/run.md, "The exported model").
  */
 #ifndef ESPALIER_EXPORT_H
 #define ESPALIER_EXPORT_H
 
 #include "espalier/comm.h"
+#include "espalier/model/model.h"
 
-struct espl_model;
-/* Collective. Writes the current, masked model as a Hugging Face directory: the source's shards with their headers to
- * the byte, pruned weights +0, all other bits as the model has them (espl_model_set_weight) or as in the source, and
- * the other files of `source` (config.json, tokenizer files, ...) but for directories, other weights and what is larger
- * than 1 GiB. Each rank writes the tensors of its slice; the result does not depend on how many there are. It grows as
- * DIR.part and appears under its name, on the disk, only when complete. An empty directory and an earlier export of
- * this model are replaced. On failure DIR is as it was, and DIR.part is gone. dir is read on rank 0. ESPL_IO naming the
- * file: also if dir is the source or holds anything else. */
-espl_status espl_export_model(espl_comm *c, const struct espl_model *m, const char *source, const char *dir);
-/* Collective. ESPL_IO as espl_export_model would fail for dir and what is in it. Makes dir's parent, nothing else. */
-espl_status espl_export_check_model(espl_comm *c, const struct espl_model *m, const char *source, const char *dir);
+/* Collective. Writes the model as it is now, with its masks and updated weights, to the directory `dir`:
+ *   - the source's shards, each with its header to the byte. Pruned weights are +0; all other weights have the bits of
+ *     the model (espl_model_set_weight) or of the source;
+ *   - the other files of `source` (config.json, tokenizer, ...), except directories, other weights, and files over
+ *     1 GiB, which a note names;
+ *   - espalier_export.json, which marks the directory as replaceable.
+ * Each rank writes the tensors of its slice; the bytes do not depend on the number of ranks.
+ *
+ * The export grows in DIR.part and gets its name once all of it is on the disk. An empty directory and an earlier
+ * export of this model are replaced. On failure DIR is as before, and DIR.part is removed. `dir` is read on rank 0
+ * only. ESPL_IO naming the file: also if dir is the source, a mount point, or holds anything else. ESPL_NOMEM. */
+espl_status espl_export_model(espl_comm *c, const espl_model *m, const char *source, const char *dir);
+
+/* Collective. The error that espl_export_model would give for what is in its way now: a run checks it before hours of
+ * work. Creates the parent of `dir`, nothing else. */
+espl_status espl_export_check_model(espl_comm *c, const espl_model *m, const char *source, const char *dir);
 
 #endif

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The files of an export. A model directory from a hub holds more than the model: the same weights in other formats,
+ * which would not be pruned and which other programs might load instead. Those are left out; everything small that
+ * describes the model is copied.
+ */
+#include "files.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "espalier/base/fault.h"
+#include "espalier/base/file.h"
+#include "espalier/base/log.h"
+#include "espalier/base/memory.h"
+
+static const int64_t COPY_BYTES_MAX = (int64_t)1 << 30; /* larger files are hardly configuration or tokenizer */
+
+const char *espl_export_base_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+espl_status espl_export_join(const char *dir, const char *name, const char *suffix, espl_str *out) {
+    *out = (espl_str){0};
+    espl_str_printf(out, "%s/%s%s", dir, name, suffix);
+    return espl_str_status(out);
+}
+
+/* ------------------------------------------------------------------- list */
+
+static bool name_ends_with(const char *name, const char *suffix) {
+    size_t n = strlen(name), s = strlen(suffix);
+    return n >= s && strcasecmp(name + n - s, suffix) == 0;
+}
+
+/* Why a file of the source is not copied; NULL: it is copied. Static storage. */
+static const char *files_reason_to_skip(const espl_weights *w, const char *source, const char *name) {
+    static const char *const weight_suffixes[] = {".safetensors", ".index.json", ".bin",      ".pt",   ".pth",
+                                                  ".ckpt",        ".gguf",       ".ggml",     ".onnx", ".h5",
+                                                  ".msgpack",     ".npz",        ".onnx_data"};
+    struct stat info;
+    espl_str path;
+    bool found = espl_export_join(source, name, "", &path) == ESPL_OK && stat(path.data, &info) == 0;
+    espl_str_free(&path);
+    if (!found) return "cannot be read";
+    if (S_ISDIR(info.st_mode)) return "a directory";
+    if (!S_ISREG(info.st_mode)) return "not a regular file";
+    if (name_ends_with(name, ".part")) return "an unfinished file";
+    /* The index of the shards that are written belongs to them. One beside a single model.safetensors does not: the
+     * model was not read by it. */
+    bool is_index = strcmp(name, "model.safetensors.index.json") == 0 &&
+                    strcmp(espl_export_base_name(espl_weights_shard_path(w, 0)), "model.safetensors") != 0;
+    for (size_t i = 0; !is_index && i < sizeof weight_suffixes / sizeof *weight_suffixes; i++)
+        if (name_ends_with(name, weight_suffixes[i])) return "weights that the model is not read from";
+    return info.st_size > COPY_BYTES_MAX ? "larger than 1 GiB" : NULL;
+}
+
+static espl_status files_add(export_files *f, const char *name) {
+    ESPL_TRY(espl_mem_resize(&f->names, f->n + 1, sizeof *f->names, "list of files"));
+    ESPL_TRY(espl_str_dup(&f->names[f->n], name, "file name"));
+    const char *copy = f->names[f->n++]; /* the map borrows its keys */
+    return espl_map_put(f->known, copy, (int64_t)strlen(copy), 0);
+}
+
+static int files_compare_names(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+
+espl_status espl_export_files_list(export_files *f, const espl_weights *w, const char *source, bool quiet) {
+    int64_t shards = espl_weights_shards(w);
+    espl_status st;
+    DIR *d = opendir(source);
+    if (!d) return ESPL_FAIL(ESPL_IO, "%s: cannot be opened: %s", source, strerror(errno));
+    ESPL_CHECK(st, done, espl_map_create(&f->known, 64));
+    ESPL_CHECK(st, done, espl_map_put(f->known, ESPL_EXPORT_MARKER, sizeof ESPL_EXPORT_MARKER - 1, 0));
+    for (const struct dirent *e; (e = readdir(d));) {
+        const char *name = e->d_name;
+        bool skip = strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strcmp(name, ESPL_EXPORT_MARKER) == 0;
+        for (int64_t s = 0; s < shards; s++)
+            skip |= strcmp(espl_export_base_name(espl_weights_shard_path(w, s)), name) == 0;
+        if (skip) continue;
+        const char *reason = files_reason_to_skip(w, source, name);
+        if (!reason) ESPL_CHECK(st, done, files_add(f, name));
+        if (!reason || quiet) continue;
+        espl_str quoted = {0}; /* a file name may hold control characters */
+        espl_str_put_json(&quoted, name, (int64_t)strlen(name));
+        if (!quoted.failed) ESPL_INFO("export: %s of %s is left out: %s", quoted.data, source, reason);
+        espl_str_free(&quoted);
+    }
+    if (f->n > 0) qsort(f->names, (size_t)f->n, sizeof *f->names, files_compare_names);
+    f->n_copied = f->n;
+    for (int64_t s = 0; s < shards; s++)
+        ESPL_CHECK(st, done, files_add(f, espl_export_base_name(espl_weights_shard_path(w, s))));
+done:
+    closedir(d);
+    return st;
+}
+
+bool espl_export_files_know(const export_files *f, const char *name) {
+    static const char part[] = ".part";
+    int64_t n = (int64_t)strlen(name), s = sizeof part - 1;
+    if (espl_map_get(f->known, name, n, NULL)) return true;
+    return n > s && strcmp(name + n - s, part) == 0 && espl_map_get(f->known, name, n - s, NULL);
+}
+
+void espl_export_files_free(export_files *f) {
+    for (int64_t i = 0; i < f->n; i++) espl_mem_free(&f->names[i]);
+    espl_mem_free(&f->names);
+    espl_map_destroy(&f->known);
+}
+
+/* ------------------------------------------------------------------- copy */
+
+static espl_status file_copy(const char *from, const char *to) {
+    char buffer[65536];
+    ssize_t n = 0;
+    int in = open(from, O_RDONLY | O_CLOEXEC);
+    if (in < 0) return ESPL_FAIL(ESPL_IO, "%s: cannot be opened: %s", from, strerror(errno));
+    int out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    bool copied = out >= 0;
+    while (copied && (n = read(in, buffer, sizeof buffer)) != 0)
+        if (n > 0)
+            copied = espl_file_write_all(out, buffer, n);
+        else
+            copied = errno == EINTR;
+    copied = copied && fsync(out) == 0;
+    int error = errno;
+    close(in);
+    if (out >= 0 && close(out) != 0 && copied) { /* NFS may report a full disk only here */
+        copied = false;
+        error = errno;
+    }
+    if (copied && !espl_fault("export.copy")) return ESPL_OK;
+    return ESPL_FAIL(ESPL_IO, "%s: cannot be copied to %s: %s", from, to, copied ? "fault on demand" : strerror(error));
+}
+
+espl_status espl_export_files_copy(const export_files *f, const char *source, const char *target) {
+    espl_status st = ESPL_OK;
+    for (int64_t i = 0; st == ESPL_OK && i < f->n_copied; i++) {
+        espl_str from = {0}, to = {0};
+        ESPL_CHECK(st, next, espl_export_join(source, f->names[i], "", &from));
+        ESPL_CHECK(st, next, espl_export_join(target, f->names[i], "", &to));
+        st = file_copy(from.data, to.data);
+    next:
+        espl_str_free(&from);
+        espl_str_free(&to);
+    }
+    return st;
+}
