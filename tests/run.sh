@@ -39,8 +39,8 @@ espl_mpi_environment
 run_preset release .
 if ! $quick; then
   run_slurm
-  run_preset sanitize '^(unit|fuzz)/' # rooms without MPI: its stack leaks
-  espl_install clang-format clang-tidy shellcheck universal-ctags
+  run_preset sanitize '^(unit|fuzz|mpi|fault)/|^e2e/short'
+  espl_install clang-format clang-tidy shellcheck universal-ctags codespell
   espl_say "lint"
   tests/lint/lint.py
   tests/lint/tidy.sh build/release

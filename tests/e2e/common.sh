@@ -3,6 +3,7 @@
 # Sourced by the shell tests in tests/ after "set -uo pipefail" (with -e where the first failure ends the test).
 #   $dir                 a temporary directory, removed at the end; a function cleanup, if there is one, is called before
 #   ranks NP COMMAND...  COMMAND on NP ranks; after 60 s ($limit, times ESPL_TEST_SLOW) it counts as hanging: exit code 124
+#   $all_ranks           the numbers of ranks to try: 1 2 3 4, or ESPL_TEST_RANKS (consecutive, from 1)
 #   ok; bad TEXT         count a check that holds, or that does not and say so; a test goes on after bad
 #   die TEXT             ends the test
 #   expect TEXT OUTPUT   ends the test unless OUTPUT contains TEXT
@@ -19,7 +20,8 @@ export LC_ALL=C OMP_NUM_THREADS=1 # more ranks than cores
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
 
-limit=60
+# shellcheck disable=SC2034 # used by those who source this
+limit=60 all_ranks=${ESPL_TEST_RANKS:-1 2 3 4}
 ranks() {
   local np=$1
   shift

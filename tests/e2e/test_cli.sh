@@ -11,7 +11,7 @@ espalier=$1 make_model=$2
 same() {
   local name=$1 np
   shift
-  for np in 1 2 3 4; do
+  for np in $all_ranks; do
     ranks "$np" "$espalier" "$@" --quiet <"$dir/input" >"$dir/raw" 2>"$dir/err" || {
       bad "$name on $np ranks: exit $? $(cat "$dir/err")"
       return

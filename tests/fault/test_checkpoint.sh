@@ -13,7 +13,7 @@ cleanup() { umount "$disk" 2>/dev/null || true; }
 # run NP MODE DIR: prints rank 0's message. 60 s without an end is a hang.
 run() { ranks "$1" "$test" "$2" "$3"; }
 
-for np in 1 2 3 4; do
+for np in $all_ranks; do
   here=$dir/of$np last=$((np - 1))
   run "$np" first "$here"
   for fault in reserve:0:1 skeleton:0:1 open:$last:1 slab:$last:9 verify:$last:1 rename:0:1; do

@@ -24,7 +24,7 @@ for fault in $(faults_of 2); do # nothing there before: nothing there after a fa
   expect "fault on demand" "$(ESPL_FAULT=export.$fault run 2 bad "$here/model")"
   only "$here"
 done
-for np in 1 2 3 4; do
+for np in $all_ranks; do
   # an earlier export: as it was after a failure, replaced by the next
   here=$dir/of$np
   run "$np" good "$here/model"

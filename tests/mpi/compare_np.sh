@@ -7,7 +7,7 @@ set -euo pipefail
 # shellcheck source=../e2e/common.sh
 . "$(dirname "$0")/../e2e/common.sh"
 limit=250
-for np in 1 2 3 4; do
+for np in $all_ranks; do
   OMP_NUM_THREADS=$((np == 1 ? 2 : 1)) ranks "$np" "$@" >"$dir/$np" || {
     echo "$np ranks: exit code $?"
     exit 1

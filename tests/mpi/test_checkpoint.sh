@@ -5,14 +5,14 @@
 set -euo pipefail
 # shellcheck source=../e2e/common.sh
 . "$(dirname "$0")/../e2e/common.sh"
-for np in 1 2 3 4; do
+for np in $all_ranks; do
   ranks "$np" "$1" write "$dir/of$np/new"
   diff -rq "$dir/of1" "$dir/of$np" || { echo "$np ranks write other bytes than one"; exit 1; }
 done
-for np in 1 2 3 4; do
-  ranks "$np" "$1" read "$dir/of$((5 - np))/new"
+for np in $all_ranks; do
+  ranks "$np" "$1" read "$dir/of$((1 + ${all_ranks##* } - np))/new"
 done
-for np in 1 2 3 4; do
+for np in $all_ranks; do
   ranks "$np" "$1" retain "$dir/of$np/new"
 done
 echo "checkpoints equal on 1 to 4 ranks"

@@ -40,7 +40,7 @@ truncate -s 1073741825 "$dir/src/hub/large.txt"
 for src in "$dir"/src/*; do
   m=$(basename "$src")
   layers=$(grep -o '"num_hidden_layers": *[0-9]*' "$src/config.json" | grep -o '[0-9]*$')
-  for np in 1 2 3 4; do
+  for np in $all_ranks; do
     [ "$np" -le "$layers" ] || continue
     run "$np" good "$src" "$dir/of$np/$m"
     diff -r "$dir/of1/$m" "$dir/of$np/$m" || die "$m: $np ranks write other bytes than one"
@@ -66,7 +66,7 @@ done
 [ -e "$dir/of1/qwen3-untied-f32-sharded/model.safetensors.index.json" ] || die "no index"
 
 src=$dir/src/qwen3-sliding
-out=$dir/of4/qwen3-sliding
+out=$dir/of${all_ranks##* }/qwen3-sliding
 # an earlier export, an empty directory, what a killed export leaves, and a link are taken over
 rm "$out/config.json"
 mkdir "$dir/empty" "$out.part" "$out.old"
