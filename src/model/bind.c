@@ -50,6 +50,7 @@ espl_status espl_bind_layer(binder *b, int64_t i, model_layer *l) {
             ESPL_TRY(bind_vector(b, name, dims[0], l ? &bias : NULL));
         }
         if (!l) continue;
+        /* source: what espl_model_set_weight(NULL) goes back to. */
         l->linears[k] =
             (espl_linear){.weight = t->data, .dtype = t->dtype, .out = dims[0], .in = dims[1], .bias = bias};
         l->source[k] = t->data;
@@ -77,7 +78,7 @@ espl_status espl_bind_ends(binder *b, bool first, bool last, model_ends *e) {
         e->embed = embed;
         b->bytes += embed->bytes;
     }
-    if (last) {
+    if (last) { /* a table that embeds and is the head is mapped once */
         e->head = (espl_linear){.weight = head->data, .dtype = head->dtype, .out = dims[0], .in = dims[1]};
         b->bytes += first && head == embed ? 0 : head->bytes;
     }

@@ -20,7 +20,7 @@ void espl_calibrate_trace(calibrator *c, int64_t local_layer, float *x) {
     espl_attention_shape shape = espl_model_attention_shape(c->m, local_layer);
     espl_attention a = {.q = b->q, .out = b->attended, .k = b->k_heads, .v = b->v_heads, .T = T, .capacity = T};
     float eps = (float)g->rms_eps, *qkv[3] = {b->q, b->k, b->v}, *gate_up[2] = {b->gate, b->up};
-    a.lse = b->lse;
+    a.lse = b->lse; /* the backward pass recomputes probabilities from it */
     double t = espl_clock_now();
     espl_tensor_rmsnorm(x, l->input_norm, T, g->hidden, eps, b->normed);
     t = espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
@@ -52,7 +52,7 @@ void espl_calibrate_layer_forward(calibrator *c, int64_t local_layer, float *x, 
     const espl_linear *down = &c->m->layers[local_layer].linears[ESPL_DOWN_PROJ];
     espl_calibrate_trace(c, local_layer, x);
     double t = espl_clock_now();
-    if (count) {
+    if (count) { /* q, k, v share an input, and so do gate and up */
         double *sums = c->out->squares + local_layer * c->out->stride;
         const int64_t *at = c->out->at;
         espl_tensor_square_sums(c->b.normed, c->d.T, c->d.C, sums + at[ESPL_Q_PROJ]);
@@ -75,7 +75,7 @@ static void linears_backward(calibrator *c, int64_t local_layer, espl_linear_kin
     const espl_linear *l = &c->m->layers[local_layer].linears[first];
     int64_t index = espl_linear_index(local_layer, first), T = c->d.T;
     double sums[ESPL_LINEAR_KINDS], t = espl_clock_now();
-    if (c->gradient_squares) {
+    if (c->gradient_squares) { /* scores that need each weight's gradient: f32 for every weight of the slice */
         for (int i = 0; i < n; i++)
             espl_tensor_gradient_squares(&l[i], x, dy[i], T, c->gradient_squares[index + i], c->m->workspace);
     } else {
@@ -119,6 +119,7 @@ void espl_calibrate_layer_backward(calibrator *c, int64_t local_layer, const flo
     t = espl_clock_now();
     espl_tensor_attention_backward(&shape, &a, c->m->workspace);
     t = espl_region_lap(ESPL_REGION_ATTENTION, t);
+    /* q_raw and k_raw are empty without qk_norm, and then not read. */
     espl_tensor_norm_rope_backward(b->q_raw, b->d_q, T, g->heads, l->q_norm, eps, &c->m->rope, b->positions);
     espl_tensor_norm_rope_backward(b->k_raw, b->k, T, g->kv_heads, l->k_norm, eps, &c->m->rope, b->positions);
     espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
@@ -140,9 +141,10 @@ void espl_calibrate_head(calibrator *c, int64_t i, const float *x, float *dx) {
     memcpy(b->targets, c->ids + i * T + 1, (size_t)(T - 1) * sizeof *b->targets);
     b->targets[T - 1] = -1;
     espl_tensor_rmsnorm(x, m->ends.final_norm, T, c->d.C, eps, b->normed);
+    /* The scale makes it the gradient of the mean over T - 1 predictions; the last token predicts nothing. */
     espl_tensor_head_backward(&m->ends.head, b->normed, T, b->targets, 1.0f / (float)(T - 1), b->logprob, b->d_normed,
                               b->head, m->workspace);
-    memset(dx, 0, (size_t)(T * c->d.C) * sizeof *dx);
+    memset(dx, 0, (size_t)(T * c->d.C) * sizeof *dx); /* rmsnorm_backward adds */
     espl_tensor_rmsnorm_backward(x, m->ends.final_norm, b->d_normed, T, c->d.C, eps, dx);
     for (int64_t t = 0; t < T; t++) sum -= b->logprob[t];
     c->out->loss[i] = sum / (double)(T - 1);

@@ -21,6 +21,7 @@ calibration_dims espl_calibration_dims_of(const espl_model_config *c, const espl
     for (size_t g = 0; g < sizeof groups / sizeof *groups; g++)
         partial = espl_max_i64(partial, espl_gradient_partials(&l[groups[g].first], groups[g].n));
     bool last = rank == ranks - 1;
+    /* in_flight: the schedule lets rank r be ranks - r samples ahead of its backward pass (calibrate.c). */
     return (calibration_dims){.T = o->window,
                               .C = c->hidden,
                               .Q = c->heads * c->head_dim,

@@ -65,7 +65,7 @@ static bool key_in(const char *key, const char *const *list, size_t n) {
         if (strcmp(list[i], key) == 0) return true;
     return false;
 }
-#define KEY_IN(key, list) key_in((key), (list), sizeof(list) / sizeof *(list))
+#define COUNT_OF(list) (sizeof(list) / sizeof *(list))
 
 /* A value that means the same as a missing field. */
 static bool is_off(const cJSON *v) {
@@ -84,9 +84,9 @@ static espl_status config_check_keys(const cJSON *doc, const char *name) {
     const cJSON *v;
     cJSON_ArrayForEach(v, doc) {
         if (v->string[0] != '_') ESPL_TRY(check_once(doc, v, name));
-        if (KEY_IN(v->string, must_be_off)) {
+        if (key_in(v->string, must_be_off, COUNT_OF(must_be_off))) {
             if (!is_off(v)) return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: \"%s\" is not supported", name, v->string);
-        } else if (v->string[0] != '_' && !KEY_IN(v->string, known_keys)) {
+        } else if (v->string[0] != '_' && !key_in(v->string, known_keys, COUNT_OF(known_keys))) {
             return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: field \"%s\" is unknown to espalier and may change the model", name,
                              v->string);
         }
@@ -223,7 +223,7 @@ static espl_status config_read_rope(const cJSON *doc, const char *name, espl_mod
     snprintf(where, sizeof where, "%s: %s", name, key);
     if (!cJSON_IsObject(rope)) return ESPL_FAIL(ESPL_FORMAT, "%s: must be an object", where);
     cJSON_ArrayForEach(v, rope) {
-        if (!KEY_IN(v->string, keys))
+        if (!key_in(v->string, keys, COUNT_OF(keys)))
             return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: field \"%s\" is not supported", where, v->string);
         ESPL_TRY(check_once(rope, v, where));
     }

@@ -74,6 +74,7 @@ uint64_t *espl_masks_of(const espl_masks *s, int64_t index) { return s->bits[ind
 
 void *espl_masks_update_of(const espl_masks *s, int64_t index) { return s->updates[index - s->linears.first]; }
 
+/* Bits beyond a row's last column stay clear: a checkpoint with stray bits is refused as damaged. */
 void espl_masks_clear(espl_masks *s) {
     for (int64_t i = s->linears.first; i < s->linears.last; i++) {
         const espl_linear *l = espl_model_linear(s->m, i);
@@ -100,6 +101,7 @@ void espl_masks_apply_dense(const espl_masks *s) {
 
 /* ------------------------------------------------------------ of one step */
 
+/* Copies only the linears that a step touches: they are few, and the whole store is as large as the model / 16. */
 espl_status espl_masks_keep(espl_masks *s, int64_t index) {
     uint64_t **before = &s->before[index - s->linears.first];
     int64_t words = mask_words(espl_model_linear(s->m, index));
@@ -124,6 +126,7 @@ void espl_masks_accept(espl_masks *s) {
 
 /* ----------------------------------------------------------------- checks */
 
+/* Counted from the bits, not from what a step was asked for: callers compare the two. */
 espl_status espl_masks_count_pruned(const espl_masks *s, int64_t *counts, int64_t *total) {
     espl_comm *c = s->m->comm; /* of all ranks that hold a slice */
     bool root = espl_comm_rank(c) == 0;
@@ -147,6 +150,8 @@ done:
     return st;
 }
 
+/* The count of a linear can be right while one group lost too many weights and another too few: hardware that runs the
+ * pattern would then drop weights that the measured model has. */
 espl_status espl_masks_check_patterns(const espl_masks *s, const espl_pattern *patterns, const char *file) {
     char name[64], pattern[ESPL_PATTERN_NAME_MAX];
     for (int64_t i = s->linears.first; i < s->linears.last; i++) {

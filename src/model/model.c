@@ -53,6 +53,7 @@ static espl_status model_open_local(espl_model *m, const char *dir) {
         ESPL_TRY(espl_bind_layer(&b, i, mine ? &m->layers[i - m->slice.first] : NULL));
     }
     m->mapped_bytes = b.bytes;
+    /* Last: a missing tensor is a clearer message than an unexpected one. */
     return espl_bind_check_names(&b);
 }
 
@@ -143,6 +144,7 @@ const espl_linear *espl_model_linear(const espl_model *m, int64_t index) {
     return l ? &l->linears[espl_linear_kind_of(index)] : NULL;
 }
 
+/* An index of another rank is a bug of the caller: every rank knows its range (espl_model_linears). */
 static espl_status require_layer(const espl_model *m, int64_t index, model_layer **l) {
     *l = layer_of_linear(m, index);
     if (*l) return ESPL_OK;

@@ -18,7 +18,7 @@ _Static_assert(TILE_MAX *TILE_OUT <= PANEL_FLOATS && TILE_MAX * TILE_MAX <= TILE
 
 void espl_tensor_linear_backward(const espl_linear *linears, int n, const float *const *dy, int64_t T, float *dx,
                                  bool accumulate, espl_workspace *ws) {
-    int64_t in = linears[0].in;
+    int64_t in = linears[0].in; /* common to all; their contributions are added in order, in the same tile */
     tile_grid g = tile_cut(T, in, TILE_MAX, TILE_MIN, TILES_ENOUGH);
 #pragma omp parallel for schedule(dynamic, 1)
     for (int64_t index = 0; index < g.count; index++) {

@@ -17,6 +17,7 @@ void espl_mask_fill(uint64_t *mask, int64_t out, int64_t in) {
         for (int64_t w = 0; w < words; w++) mask[r * words + w] = espl_mask_columns(in, w);
 }
 
+/* Remainders at a row's end follow the rule of espl_mask_n_m_pruned. */
 bool espl_mask_is_n_m(const uint64_t *mask, int64_t out, int64_t in, int64_t n, int64_t m) {
     for (int64_t r = 0; r < out; r++) {
         const uint64_t *row = mask + r * espl_mask_words(in);
