@@ -201,7 +201,8 @@ static espl_status merge_long(const espl_bpe_model *m, espl_bpe_scratch *s) {
 
 /* Encodes p[0..n). Most words are entries of the vocabulary, and nearly all of these encode to themselves: that is
  * remembered, so that such a word costs one look-up. */
-static espl_status bpe_encode_word(const espl_bpe_model *m, espl_bpe_scratch *s, const char *p, int64_t n, espl_ids *ids) {
+static espl_status bpe_encode_word(const espl_bpe_model *m, espl_bpe_scratch *s, const char *p, int64_t n,
+                                   espl_ids *ids) {
     int64_t id = -1;
     uint8_t known = WHOLE_OTHER;
     if (n <= m->max_bytes && espl_map_get(m->byte_mode ? m->raw_vocab : m->vocab, p, n, &id))

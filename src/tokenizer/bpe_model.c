@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Bytes, not characters: an entry may hold NUL. */
 int32_t espl_bpe_model_find(const espl_bpe_model *m, const char *s, int64_t n) {
     int64_t id = -1;
     return espl_map_get(m->vocab, s, n, &id) ? (int32_t)id : -1;
@@ -63,6 +64,7 @@ static espl_status bpe_parse_vocab(espl_bpe_model *m, const cJSON *model) {
         bytes += (int64_t)strlen(i->string) + 1;
         count++;
     }
+    /* n_ids is at most ESPL_TOK_MAX_ID + 1, however few entries there are: 64 MiB. */
     ESPL_TRY(espl_mem_alloc(&m->arena, bytes, 1, "vocabulary"));
     ESPL_TRY(espl_mem_alloc(&m->tokens, m->n_ids, sizeof *m->tokens, "vocabulary"));
     ESPL_TRY(espl_map_create(&m->vocab, count));
@@ -94,6 +96,7 @@ static espl_status bpe_parse_vocab(espl_bpe_model *m, const cJSON *model) {
  * in the library. */
 static espl_status bpe_add_merge(espl_bpe_model *m, const char *a, int64_t na, int64_t n, int64_t index,
                                  uint32_t rank) {
+    /* Left, right and both together, which is also the order of the messages. */
     const struct {
         const char *s;
         int64_t n;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Ids to text. */
+/*
+ * Ids to text: tokens become strings here, decoder.c does the rest. Special tokens are left out before any step runs,
+ * as in the library, so that a step never sees them.
+ */
 #include "tokenizer.h"
 
 #include "espalier/base/hash.h"

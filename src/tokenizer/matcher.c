@@ -101,6 +101,7 @@ static espl_status find_regex(espl_spans *s, bool *found) {
     PCRE2_SPTR p = (PCRE2_SPTR)(s->shadow.len ? s->shadow.data : s->p);
     const espl_match_state *m = s->state;
     size_t n = (size_t)s->n;
+    /* Set for each search: the state is used for texts of all lengths. */
     pcre2_set_match_limit(m->limits, (uint32_t)espl_min_i64(MATCH_LIMIT + MATCH_LIMIT_PER_BYTE * s->n, UINT32_MAX));
     for (*found = false; s->at <= s->n;) {
         int rc = PCRE2_ERROR_JIT_STACKLIMIT, step = 1;
@@ -175,6 +176,7 @@ espl_status espl_spans_open(espl_spans *s, const espl_matcher *m, const char *p,
         espl_str_put(&s->shadow, c, espl_tok_encode_char(proxy, c));
         from = i + len;
     }
+    /* Proxies have the length of what they stand for, so offsets into the shadow are offsets into the text. */
     if (from > 0) espl_str_put(&s->shadow, p + from, n - from);
     return espl_str_status(&s->shadow);
 }

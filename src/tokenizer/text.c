@@ -16,6 +16,7 @@ void espl_tok_bytes_free(espl_bytes *b) {
 
 int espl_tok_encode_char(int32_t cp, char *dst) { return (int)utf8proc_encode_char(cp, (utf8proc_uint8_t *)dst); }
 
+/* Options like "replacement" are characters in Rust, which refuses longer strings. */
 bool espl_tok_is_one_char(const espl_bytes *s) {
     int n;
     if (s->n == 0) return false;

@@ -42,9 +42,11 @@ bool espl_weights_name_is_clean(const char *name) {
 static espl_status header_find_text(const espl_weights_shard *s, const char **text, int64_t *size) {
     static const char lfs[] = "version https://git-lfs";
     int64_t len = s->map.len;
+    /* Interrupted downloads are the usual fault: a message says "cut off?" where one would look like this. */
     if (len < SIZE_BYTES)
         return ESPL_FAIL(ESPL_FORMAT, "%s: %" PRId64 " bytes are too few for a safetensors file (cut off?)", s->path,
                          len);
+    /* A clone without git-lfs holds a small text file in place of the weights. */
     if (len >= (int64_t)sizeof lfs && memcmp(s->map.data, lfs, sizeof lfs - 1) == 0)
         return ESPL_FAIL(ESPL_FORMAT, "%s: this is a Git LFS pointer, not the weights (run git lfs pull)", s->path);
     uint64_t n = 0;
@@ -125,6 +127,7 @@ static espl_status entry_read_offsets(const cJSON *item, const espl_weights_shar
                          "%s: tensor \"%s\": data_offsets [%" PRId64 ", %" PRId64 "] lie outside the %" PRId64
                          " data bytes of the file (cut off?)",
                          t->file, t->name, begin, end, room);
+    /* `begin <= end <= room` holds, so the difference cannot overflow. */
     if (end - begin != t->bytes)
         return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\": %" PRId64 " data bytes, its shape and dtype need %" PRId64,
                          t->file, t->name, end - begin, t->bytes);
@@ -140,6 +143,7 @@ static espl_status header_read_entry(const cJSON *entry, const espl_weights_shar
     static const char *const keys[KEYS] = {"dtype", "shape", "data_offsets"};
     const cJSON *found[KEYS] = {0}, *item;
     *t = (espl_tensor_info){.name = entry->string, .file = s->path, .shard = number};
+    /* Not quoted in the message: that is what the name must not reach. */
     if (!espl_weights_name_is_clean(t->name) || !*t->name)
         return ESPL_FAIL(ESPL_FORMAT, "%s: header with an empty tensor name or control characters in one", s->path);
     if (!cJSON_IsObject(entry))

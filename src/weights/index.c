@@ -18,8 +18,7 @@
 /* An entry takes about 100 bytes: room for a million tensors, ten times as many as the largest published models have.
  */
 #define MAX_INDEX_BYTES 100000000
-/* First sizes of the maps, which grow. */
-enum { EXPECTED_TENSORS = 512, EXPECTED_SHARDS = 16 };
+enum { EXPECTED_SHARDS = 16 }; /* first size of a map, which grows */
 
 /* Checks "weight_map". listed: tensor -> its position in the map; files: shard -> position of its first mention. */
 static espl_status index_check(const cJSON *doc, const char *path, espl_map *listed, espl_map *files,
@@ -81,7 +80,7 @@ espl_status espl_weights_open_index(espl_weights *w, const char *dir, const char
     int64_t i = 0, first;
     espl_status st;
     ESPL_CHECK(st, done, espl_json_read(path, MAX_INDEX_BYTES, &doc));
-    ESPL_CHECK(st, done, espl_map_create(&listed, EXPECTED_TENSORS));
+    ESPL_CHECK(st, done, espl_map_create(&listed, ESPL_WEIGHTS_EXPECTED));
     ESPL_CHECK(st, done, espl_map_create(&files, EXPECTED_SHARDS));
     ESPL_CHECK(st, done, index_check(doc, path, listed, files, &map));
 

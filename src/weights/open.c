@@ -24,9 +24,10 @@
 static espl_status weights_create(espl_weights **w) {
     *w = NULL;
     ESPL_TRY(espl_mem_alloc(w, 1, sizeof **w, "weights"));
-    return espl_map_create(&(*w)->by_name, 512);
+    return espl_map_create(&(*w)->by_name, ESPL_WEIGHTS_EXPECTED);
 }
 
+/* Bytewise, as the safetensors library lists them. */
 static int tensor_by_name(const void *a, const void *b) {
     const espl_tensor_info *x = a, *y = b;
     return strcmp(x->name, y->name);
@@ -35,8 +36,8 @@ static int tensor_by_name(const void *a, const void *b) {
 /* Ends every open: sorts the tensors and hands w out, or releases it when `st` is a failure. Sorting moves tensors, so
  * by_name is filled again: putting an existing key replaces its value. */
 static espl_status weights_finish(espl_weights *w, espl_status st, espl_weights **out) {
+    if (st == ESPL_OK && w->count > 0) qsort(w->tensors, (size_t)w->count, sizeof *w->tensors, tensor_by_name);
     for (int64_t i = 0; st == ESPL_OK && i < w->count; i++) {
-        if (i == 0) qsort(w->tensors, (size_t)w->count, sizeof *w->tensors, tensor_by_name);
         const char *name = w->tensors[i].name;
         st = espl_map_put(w->by_name, name, (int64_t)strlen(name), i);
     }
@@ -60,6 +61,7 @@ espl_status espl_weights_open_file(const char *path, espl_weights **out) {
     return weights_open_single(path, NULL, out);
 }
 
+/* For the tests and the fuzzer: hostile files need no disk. */
 espl_status espl_weights_open_memory(const void *bytes, int64_t len, const char *name, espl_weights **out) {
     espl_mapping memory = {bytes, len};
     return weights_open_single(name, &memory, out);
@@ -93,6 +95,7 @@ done:
     return st;
 }
 
+/* Also takes apart what a failed open leaves: any pointer may still be NULL. */
 void espl_weights_close(espl_weights **wp) {
     if (!wp || !*wp) return;
     espl_weights *w = *wp;

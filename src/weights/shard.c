@@ -15,6 +15,7 @@
 espl_status espl_weights_add_shard(espl_weights *w, const char *name, const espl_mapping *memory) {
     int64_t number = w->n_shards++, first = w->count;
     espl_weights_shard *s = &w->shards[number];
+    /* The shard counts from here on, so that close releases what a failure leaves. */
     *s = (espl_weights_shard){.mapped = !memory};
     ESPL_TRY(espl_str_dup(&s->path, name, "path of a shard"));
     if (memory)

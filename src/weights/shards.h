@@ -17,6 +17,9 @@
 
 struct cJSON;
 
+/* First size of maps from tensor names, which grow: a small model has about 300 tensors. */
+enum { ESPL_WEIGHTS_EXPECTED = 512 };
+
 typedef struct espl_weights_shard {
     char *path;           /* owned */
     espl_mapping map;     /* the file's bytes */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* rooms: tokenizer */
 /*
- * Input starting with '{': a tokenizer.json, and behind a NUL byte a text. Anything else: a text for one of three fixed
- * tokenizers, the first byte chooses. Whatever encodes must decode, and pure byte-level text must come back.
+ * An input that starts with '{' is a tokenizer.json, followed by a text after the first NUL byte. Any other input is a
+ * text for one of three fixed tokenizers, chosen by the first byte. Text that encodes must decode, and the byte-level
+ * tokenizer must give the same ids for the decoded text.
  */
 #include <stdint.h>
 #include <stdlib.h>
