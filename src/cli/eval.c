@@ -8,12 +8,17 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "commands.h"
-#include "model.h"
-
+#include "espalier/base/integer.h"
+#include "espalier/base/log.h"
+#include "espalier/base/memory.h"
+#include "espalier/base/region.h"
+#include "espalier/base/str.h"
 #include "espalier/eval/corpus.h"
+#include "model.h"
 
 enum { DEFAULT_SHOTS = 5 };      /* as MMLU is published */
 enum { FREEBASEQA_TOKENS = 32 }; /* longest answer in standard mode; the set's answers have a few words */
@@ -126,22 +131,9 @@ static const struct argp eval_argp = {
            "docs/evaluation.md describes the protocols.",
     .children = eval_children};
 
-static bool eval_has_benchmark(const cli_eval_options *o) { return o->mmlu || o->freebaseqa || o->choices; }
-
-/* Checks what depends on several options, and fills in the window and what --limit means. */
-static espl_status eval_complete_options(cli_eval_options *o) {
-    if (!o->shared.model) return ESPL_FAIL(ESPL_USAGE, "eval: --model is required");
-    if (!eval_has_benchmark(o) && !o->text)
-        return ESPL_FAIL(ESPL_USAGE, "eval: nothing to evaluate: one of --text, --mmlu, --freebaseqa, --choices");
-    if (!o->text && !o->questions) o->questions = o->limit;
-    if (!eval_has_benchmark(o) && (o->questions || o->details))
-        return ESPL_FAIL(ESPL_USAGE, "--questions and --details belong to --mmlu, --freebaseqa and --choices");
-    if (!o->shared.window) o->shared.window = CLI_DEFAULT_WINDOW;
-    return ESPL_OK;
-}
-
 /* -------------------------------------------------------------- evaluation */
 
+/* An evaluation under way. */
 typedef struct evaluation {
     espl_comm *c;
     const cli_eval_options *o;
@@ -153,9 +145,25 @@ typedef struct evaluation {
     cli_eval_results r;
 } evaluation;
 
-/* Collective. */
-static espl_status evaluation_read_benchmarks(evaluation *e) {
+/* Collective. Reads everything but the model: the text and the questions, as token ids on every rank. */
+static espl_status evaluation_read_inputs(evaluation *e) {
     const cli_eval_options *o = e->o;
+    espl_status st = ESPL_OK;
+    if (o->details && espl_comm_rank(e->c) == 0) {
+        e->details = fopen(o->details, "w");
+        if (!e->details) st = ESPL_FAIL(ESPL_IO, "%s: %s", o->details, strerror(errno));
+    }
+    ESPL_TRY(espl_comm_agree(e->c, st));
+    ESPL_TRY(cli_tokenizer_open(e->c, o->shared.model, &e->t));
+    ESPL_TRY(espl_comm_agree(e->c, espl_model_config_read(o->shared.model, &e->config)));
+    if (o->text) {
+        ESPL_TRY(espl_corpus_read(e->c, e->t, o->text, &e->corpus));
+        if (e->corpus.n < o->shared.window) /* on every rank alike */
+            return ESPL_FAIL(ESPL_CONFIG,
+                             "%s: %" PRId64 " tokens are fewer than one window of %" PRId64 ": use a smaller --window",
+                             o->text, e->corpus.n, o->shared.window);
+    }
+
     int64_t context = o->context ? o->context : e->config.max_positions;
     if (context == 0) context = CLI_DEFAULT_WINDOW; /* config.json does not state it */
     if (o->mmlu) {
@@ -179,7 +187,7 @@ static espl_status evaluation_read_benchmarks(evaluation *e) {
                                      .seed = (uint64_t)o->seed};
         ESPL_TRY(espl_freebaseqa_read(e->c, e->t, &q, &e->r.freebaseqa));
     }
-    if (o->choices) {
+    if (o->choices) { /* an empty context is BOS, else EOS, as in lm-evaluation-harness */
         int64_t start = e->config.bos >= 0 ? e->config.bos : e->config.n_eos ? e->config.eos[0] : 0;
         espl_choices_options q = {.path = o->choices,
                                   .context = context,
@@ -191,28 +199,7 @@ static espl_status evaluation_read_benchmarks(evaluation *e) {
     return ESPL_OK;
 }
 
-/* Collective. */
-static espl_status evaluation_read_inputs(evaluation *e) {
-    const cli_eval_options *o = e->o;
-    espl_status st = ESPL_OK;
-    if (o->details && espl_comm_rank(e->c) == 0) {
-        e->details = fopen(o->details, "w");
-        if (!e->details) st = ESPL_FAIL(ESPL_IO, "%s: %s", o->details, strerror(errno));
-    }
-    ESPL_TRY(espl_comm_agree(e->c, st));
-    ESPL_TRY(cli_tokenizer_open(e->c, o->shared.model, &e->t));
-    ESPL_TRY(espl_comm_agree(e->c, espl_model_config_read(o->shared.model, &e->config)));
-    if (o->text) {
-        ESPL_TRY(espl_corpus_read(e->c, e->t, o->text, &e->corpus));
-        if (e->corpus.n < o->shared.window)
-            return ESPL_FAIL(ESPL_CONFIG,
-                             "%s: %" PRId64 " tokens are fewer than one window of %" PRId64 ": use a smaller --window",
-                             o->text, e->corpus.n, o->shared.window);
-    }
-    return evaluation_read_benchmarks(e);
-}
-
-/* Collective. */
+/* Collective. The text's perplexity, in the convention of Wanda and SparseGPT (espalier/eval/perplexity.h). */
 static espl_status evaluation_measure_text(evaluation *e) {
     const cli_eval_options *o = e->o;
     int64_t window = o->shared.window;
@@ -292,12 +279,19 @@ espl_status cli_eval(espl_comm *c, int argc, char **argv) {
     espl_status st;
     ESPL_TRY(cli_parse(c, &eval_argp, argc, argv, &o, &o.shared));
     if (o.shared.done) return ESPL_OK;
-    ESPL_TRY(eval_complete_options(&o));
+    bool benchmark = o.mmlu || o.freebaseqa || o.choices;
+    if (!o.shared.model) return ESPL_FAIL(ESPL_USAGE, "eval: --model is required");
+    if (!benchmark && !o.text)
+        return ESPL_FAIL(ESPL_USAGE, "eval: nothing to evaluate: one of --text, --mmlu, --freebaseqa, --choices");
+    if (!o.text && !o.questions) o.questions = o.limit;
+    if (!benchmark && (o.questions || o.details))
+        return ESPL_FAIL(ESPL_USAGE, "--questions and --details belong to --mmlu, --freebaseqa and --choices");
+    if (!o.shared.window) o.shared.window = CLI_DEFAULT_WINDOW;
     ESPL_CHECK(st, done, evaluation_read_inputs(&e));
 
     /* One model for all measures: each raises what it needs. */
     espl_model_options mo = {.context = o.text ? o.shared.window : 1, .batch_tokens = o.shared.batch, .slots = 1};
-    if (!eval_has_benchmark(&o)) mo.batch_tokens = espl_min_i64(mo.batch_tokens, mo.context);
+    if (!benchmark) mo.batch_tokens = espl_min_i64(mo.batch_tokens, mo.context);
     if (o.mmlu) espl_prompts_need(&r->mmlu.prompts, &mo);
     if (o.choices) espl_prompts_need(&r->choices.prompts, &mo);
     if (o.freebaseqa) espl_freebaseqa_need(&r->freebaseqa, &e.config, espl_comm_size(c), &mo);

@@ -3,12 +3,11 @@
 #ifndef ESPL_CLI_EVAL_H
 #define ESPL_CLI_EVAL_H
 
-#include "options.h"
-
 #include "espalier/eval/choices.h"
 #include "espalier/eval/freebaseqa.h"
 #include "espalier/eval/mmlu.h"
 #include "espalier/eval/perplexity.h"
+#include "options.h"
 
 /* Texts are borrowed from argv. NULL and 0: not given. */
 typedef struct cli_eval_options {

@@ -2,13 +2,17 @@
 /* What `eval` prints. Programs read the JSON form: its keys and their order stay (docs/evaluation.md). */
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 
+#include "espalier/base/json_writer.h"
+#include "espalier/base/str.h"
 #include "eval.h"
 
 enum { DIGITS = 10 }; /* significant digits of measures in JSON */
 
 /* ------------------------------------------------------------------- JSON */
 
+/* Counts go with every rate: a reader can compute another interval, or pool runs. */
 static void json_put_proportion(espl_json_writer *w, const char *key, const espl_proportion *v) {
     espl_json_open_object(w, key, ESPL_JSON_SPACED);
     espl_json_put_i64(w, "hits", v->hits);
@@ -17,19 +21,6 @@ static void json_put_proportion(espl_json_writer *w, const char *key, const espl
     espl_json_put_rounded(w, "low", v->low, DIGITS);
     espl_json_put_rounded(w, "high", v->high, DIGITS);
     espl_json_close(w);
-}
-
-static void json_put_perplexity(espl_json_writer *w, const char *text, const espl_perplexity *r) {
-    espl_json_put_text(w, "text", text);
-    espl_json_put_i64(w, "window", r->window);
-    espl_json_put_i64(w, "windows", r->windows);
-    espl_json_put_i64(w, "tokens", r->tokens);
-    espl_json_put_rounded(w, "perplexity", r->perplexity, DIGITS);
-    espl_json_put_rounded(w, "perplexity_stderr", r->perplexity_stderr, DIGITS);
-    espl_json_put_rounded(w, "nll", r->nll, DIGITS);
-    espl_json_put_rounded(w, "nll_stderr", r->nll_stderr, DIGITS);
-    espl_json_put_rounded(w, "seconds", r->seconds, DIGITS);
-    espl_json_put_rounded(w, "tokens_per_second", r->tokens_per_second, DIGITS);
 }
 
 static void json_put_mmlu(espl_json_writer *w, const cli_eval_options *o, const espl_mmlu *m,
@@ -82,6 +73,7 @@ static void json_put_freebaseqa(espl_json_writer *w, const cli_eval_options *o, 
 /* The perplexity of a text alone makes a flat object; beside benchmarks, each measure is a member. */
 static espl_status eval_print_json(const espl_comm *c, const cli_eval_options *o, const cli_eval_results *r) {
     bool benchmark = o->mmlu || o->freebaseqa || o->choices;
+    const espl_perplexity *p = &r->perplexity;
     espl_str out = {0};
     espl_json_writer w = espl_json_writer_on(&out);
     espl_json_open_object(&w, NULL, ESPL_JSON_SPACED);
@@ -89,10 +81,19 @@ static espl_status eval_print_json(const espl_comm *c, const cli_eval_options *o
     if (o->shared.mask) espl_json_put_text(&w, "mask", o->shared.mask);
     if (o->text) {
         if (benchmark) espl_json_open_object(&w, "perplexity", ESPL_JSON_SPACED);
-        json_put_perplexity(&w, o->text, &r->perplexity);
+        espl_json_put_text(&w, "text", o->text);
+        espl_json_put_i64(&w, "window", p->window);
+        espl_json_put_i64(&w, "windows", p->windows);
+        espl_json_put_i64(&w, "tokens", p->tokens);
+        espl_json_put_rounded(&w, "perplexity", p->perplexity, DIGITS);
+        espl_json_put_rounded(&w, "perplexity_stderr", p->perplexity_stderr, DIGITS);
+        espl_json_put_rounded(&w, "nll", p->nll, DIGITS);
+        espl_json_put_rounded(&w, "nll_stderr", p->nll_stderr, DIGITS);
+        espl_json_put_rounded(&w, "seconds", p->seconds, DIGITS);
+        espl_json_put_rounded(&w, "tokens_per_second", p->tokens_per_second, DIGITS);
         if (benchmark) espl_json_close(&w);
     }
-    if (o->questions) {
+    if (o->questions) { /* a sample: the numbers are not those of the whole set */
         espl_json_put_i64(&w, "sample", o->questions);
         espl_json_put_i64(&w, "seed", o->seed);
     }
@@ -107,6 +108,7 @@ static espl_status eval_print_json(const espl_comm *c, const cli_eval_options *o
         espl_json_put_rounded(&w, "seconds", r->choices_result.seconds, DIGITS);
         espl_json_close(&w);
     }
+    /* What the times depend on. */
     espl_json_put_i64(&w, "ranks", espl_comm_size(c));
     espl_json_put_i64(&w, "threads", espl_tensor_threads());
     espl_json_close(&w);
@@ -131,6 +133,7 @@ static void print_unusual(int64_t n, const char *what) {
     if (n > 0) printf("  %" PRId64 " %s\n", n, what);
 }
 
+/* Subjects first, then what they add up to: the micro average counts questions, the macro average counts subjects. */
 static void print_mmlu(const cli_eval_options *o, const espl_mmlu *m, const espl_mmlu_result *r) {
     printf("MMLU, %s split, %s prompts, up to %" PRId64 " shots (95 %% Wilson intervals)\n",
            espl_mmlu_split_name(o->mmlu_split), espl_mmlu_style_name(o->mmlu_style), o->shots);

@@ -1,18 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* espalier generate: continues a prompt. The text is shown as it grows, or printed as one JSON object at the end. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "commands.h"
+#include "espalier/base/integer.h"
+#include "espalier/base/json_writer.h"
+#include "espalier/base/log.h"
+#include "espalier/base/memory.h"
+#include "espalier/base/region.h"
+#include "espalier/base/str.h"
+#include "espalier/eval/generate.h"
 #include "model.h"
 #include "options.h"
-
-#include "espalier/eval/generate.h"
 
 enum { DEFAULT_TOKENS = 128 };
 
 /* ---------------------------------------------------------------- options */
 
+/* Given on the command line; defaults in cli_generate. */
 typedef struct generate_options {
     cli_shared shared;
     const char *prompt;
@@ -92,6 +99,7 @@ static espl_status generated_decode(generated_text *g, const int32_t *ids, int64
     return espl_str_status(&g->text);
 }
 
+/* Prints the text up to byte `end`, and at once: a person is watching. */
 static void generated_show(generated_text *g, int64_t end) {
     if (g->silent || end <= g->shown) return;
     fwrite(g->text.data + g->shown, 1, (size_t)(end - g->shown), stdout);
@@ -133,6 +141,7 @@ static espl_status generated_print_json(const generated_text *g, const generate_
 
 /* ---------------------------------------------------------------- command */
 
+/* All ranks compute each token together; the tokenizer, the growing text and the output are rank 0's. */
 espl_status cli_generate(espl_comm *c, int argc, char **argv) {
     generate_options o = {
         .shared.batch = CLI_DEFAULT_BATCH, .max_tokens = DEFAULT_TOKENS, .sampling = {.temperature = 0, .top_p = 1}};
@@ -157,6 +166,7 @@ espl_status cli_generate(espl_comm *c, int argc, char **argv) {
     if (st != ESPL_OK) goto done;
 
     int64_t context = prompt.n + o.max_tokens;
+    /* The KV cache holds the prompt and all that is generated; logits are needed for one position at a time. */
     espl_model_options mo = {
         .context = context, .batch_tokens = espl_min_i64(o.shared.batch, context), .slots = 1, .logits_rows = 1};
     ESPL_CHECK(st, done, cli_model_open(c, &o.shared, &mo, &model));

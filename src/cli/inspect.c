@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* espalier inspect: what a model is, and what each rank of a run would hold of it. Reads headers only, on rank 0. */
 #include <inttypes.h>
+#include <stdio.h>
 
 #include "commands.h"
-#include "options.h"
-
+#include "espalier/base/integer.h"
+#include "espalier/base/json_writer.h"
+#include "espalier/base/memory.h"
+#include "espalier/base/str.h"
 #include "espalier/model/model.h"
 #include "espalier/model/shape.h"
+#include "options.h"
 
 /* ---------------------------------------------------------------- options */
 
@@ -41,7 +45,7 @@ static const struct argp inspect_argp = {
 
 /* -------------------------------------------------------------- gathering */
 
-/* Everything that is printed. */
+/* Everything that is printed, gathered first: both forms of output show the same numbers. */
 typedef struct inspection {
     const inspect_options *o;
     espl_model_config config;
@@ -52,6 +56,8 @@ typedef struct inspection {
     int64_t parameters, without_embeddings, prunable; /* the last: weights of the decoder layers' linears */
 } inspection;
 
+/* Reads config.json and the headers of the weights, and cuts the layers into slices. Of the weights themselves nothing
+ * is read: a model that does not fit this machine can be inspected. */
 static espl_status inspection_read(inspection *v) {
     const char *dir = v->o->shared.operand;
     espl_weights *w;
@@ -78,6 +84,7 @@ static espl_status inspection_read(inspection *v) {
     return espl_model_partition(&v->config, context, (int)v->o->ranks, v->slices);
 }
 
+/* Bytes of a rank with as many threads as this process has. */
 static espl_model_memory inspection_memory(const inspection *v, int64_t rank) {
     return espl_model_memory_of(&v->config, &v->options, v->slices[rank], espl_tensor_threads(), v->bytes_per_weight);
 }
@@ -133,6 +140,7 @@ static void inspection_print_model(const inspection *v) {
     }
 }
 
+/* A line per rank. Layers are printed as a closed interval, "0-13". */
 static void inspection_print_ranks(const inspection *v) {
     printf("\nper rank, window %" PRId64 ", micro-batch %" PRId64 ", %d thread(s):\n", v->options.context,
            v->options.batch_tokens, espl_tensor_threads());
@@ -151,6 +159,7 @@ static void inspection_print_ranks(const inspection *v) {
     }
 }
 
+/* Programs read this form: keys and their order stay. */
 static espl_status inspection_print_json(const inspection *v) {
     const espl_model_config *c = &v->config;
     espl_str out = {0};

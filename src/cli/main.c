@@ -5,15 +5,17 @@
  * Nothing below main() may call exit(): MPI must be ended by every rank, or mpirun takes the job for crashed.
  */
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "commands.h"
+#include "espalier/base/log.h"
+#include "espalier/tensor/workspace.h"
 #include "options.h"
 
-#include "espalier/tensor/workspace.h"
-
-/* X(name, operand, summary) */
+/* The commands, for dispatch and --help. X(name, operand, summary): the name is also that of the function cli_NAME; the
+ * operand begins with the space that separates it from the name. */
 #define COMMAND_LIST(X)                                                                                                \
     X(eval, "", "measure a model: perplexity of a text, MMLU, FreebaseQA, multiple choice")                            \
     X(generate, "", "continue a prompt")                                                                               \
@@ -41,12 +43,15 @@ typedef struct program_options {
     int at;              /* its place in argv */
 } program_options;
 
+/* The commands appear as documentation: names that --help lists, but that are not options. */
 static const struct argp_option program_argp_options[] = {{NULL, 0, NULL, 0, "Commands:", CLI_GROUP_COMMAND},
 #define X(name, operand, summary) {#name operand, 0, NULL, OPTION_DOC | OPTION_NO_USAGE, summary, CLI_GROUP_COMMAND},
                                                           COMMAND_LIST(X)
 #undef X
                                                               {0}};
 
+/* Stops at the first word that is not an option: the command. What follows it belongs to the command's own parser, so
+ * options of the program, which are only --help, --usage and --version, stand before it. */
 static error_t program_parse(int key, char *value, struct argp_state *state) {
     program_options *o = state->input;
     if (key == ARGP_KEY_INIT) return cli_share(state, &o->shared);

@@ -7,9 +7,13 @@
 
 #include <inttypes.h>
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "espalier/base/json.h"
+#include "espalier/base/log.h"
+#include "espalier/base/str.h"
 #include "espalier/checkpoint.h"
 #include "espalier/run/checkpoint_shape.h"
 #include "espalier/tensor/workspace.h"
@@ -17,16 +21,6 @@
 espl_status cli_tokenizer_open(espl_comm *c, const char *dir, espl_tokenizer **t) {
     *t = NULL;
     return espl_comm_agree(c, espl_comm_rank(c) == 0 ? espl_tokenizer_open(dir, t) : ESPL_OK);
-}
-
-/* A single rank that mpirun has bound to one core is the most common reason for a slow run. */
-static void model_note_unused_cores(const espl_comm *c) {
-    cpu_set_t set;
-    long online = sysconf(_SC_NPROCESSORS_ONLN);
-    if (espl_comm_size(c) > 1 || sched_getaffinity(0, sizeof set, &set) != 0 || CPU_COUNT(&set) >= online) return;
-    ESPL_INFO("note: this rank may use %d of %ld cores; mpirun binds a single rank to one core unless told "
-              "--bind-to none",
-              CPU_COUNT(&set), online);
 }
 
 /* Collective. Reads the masks, and compares the hash in the checkpoint's identity with that of the model's weights. */
@@ -80,7 +74,13 @@ static espl_status mask_read_updates(espl_comm *c, const cli_shared *o, const es
 espl_status cli_model_open(espl_comm *c, const cli_shared *o, const espl_model_options *options, cli_model *out) {
     ESPL_TRY(espl_model_open(c, o->model, options, &out->m));
     ESPL_INFO("%s: %d rank(s) x %d thread(s)", o->model, espl_comm_size(c), espl_tensor_threads());
-    model_note_unused_cores(c);
+    /* A single rank that mpirun has bound to one core is the most common reason for a slow run. */
+    cpu_set_t set;
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    if (espl_comm_size(c) == 1 && sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) < online)
+        ESPL_INFO("note: this rank may use %d of %ld cores; mpirun binds a single rank to one core unless told "
+                  "--bind-to none",
+                  CPU_COUNT(&set), online);
     if (!o->mask) return ESPL_OK;
     espl_checkpoint_shape shape = espl_run_checkpoint_shape(espl_model_config_of(out->m), espl_model_slice(out->m));
     ESPL_TRY(espl_comm_agree(c, espl_masks_create(&out->masks, out->m, false)));

@@ -13,8 +13,10 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "espalier/base/log.h"
 #include "version.h"
 
+/* A key that is a letter makes a one-letter option: -h and -V are the only ones. */
 enum { KEY_HELP = 'h', KEY_VERSION = 'V', KEY_USAGE = CLI_KEY_FIRST };
 enum { KEY_QUIET = KEY_USAGE + 1, KEY_VERBOSE, KEY_JSON, KEY_MODEL, KEY_MASK, KEY_WINDOW, KEY_BATCH, KEY_SET };
 
@@ -31,6 +33,7 @@ static const struct argp_option output_options[] = {
     {"verbose", KEY_VERBOSE, NULL, 0, "more detail, and where in the source an error arose", CLI_GROUP_OUTPUT},
     {0}};
 
+/* For commands whose result is one object. `score` prints JSON in any case. */
 static const struct argp_option json_options[] = {
     {"json", KEY_JSON, NULL, 0, "print one JSON object", CLI_GROUP_OUTPUT}, {0}};
 
@@ -40,6 +43,7 @@ static const struct argp_option model_options[] = {
      "Hugging Face model directory: config.json, tokenizer.json, *.safetensors (required)", CLI_GROUP_MODEL},
     {0}};
 
+/* A pruned model is its source plus a checkpoint: no export is needed to measure it. */
 static const struct argp_option mask_options[] = {
     {"mask", KEY_MASK, "CHECKPOINT.h5", 0,
      "prune the model: apply the masks, and updated weights if any, of a run's checkpoint for this model",
@@ -51,6 +55,7 @@ static const struct argp_option window_options[] = {
      CLI_GROUP_MODEL},
     {0}};
 
+/* Sums are added in another order for another number of tokens at once, hence "by rounding". */
 static const struct argp_option batch_options[] = {
     {"batch", KEY_BATCH, "TOKENS", 0,
      "tokens per micro-batch (default: 1024); changes speed and memory, and results only by rounding", CLI_GROUP_MODEL},
@@ -61,6 +66,8 @@ static const struct argp_option set_options[] = {{"set", KEY_SET, "SECTION.KEY=V
                                                   CLI_GROUP_COMMAND},
                                                  {0}};
 
+/* One parser for all children. argp hands it only the options of the children that a command attached, so it need not
+ * know which command it serves. */
 static error_t shared_parse(int key, char *value, struct argp_state *state) {
     cli_shared *o = state->input;
     switch (key) {
@@ -99,7 +106,7 @@ static error_t shared_parse(int key, char *value, struct argp_state *state) {
         }
         o->set[o->n_set++] = value;
         return 0;
-    case ARGP_KEY_ARG:
+    case ARGP_KEY_ARG: /* a word that is not an option; only the program itself takes it before its children do */
         if (!state->root_argp->args_doc || o->operand) {
             (void)ESPL_FAIL(ESPL_USAGE, "unexpected argument \"%s\"", value);
             return EINVAL;
@@ -120,12 +127,15 @@ const struct argp cli_argp_window = {.options = window_options, .parser = shared
 const struct argp cli_argp_batch = {.options = batch_options, .parser = shared_parse};
 const struct argp cli_argp_set = {.options = set_options, .parser = shared_parse};
 
+/* argp asks each child's parser for its own input: without this, state->input would be NULL there. */
 error_t cli_share(struct argp_state *state, cli_shared *shared) {
     for (int i = 0; state->root_argp->children[i].argp; i++) state->child_inputs[i] = shared;
     return 0;
 }
 
-/* ---------------------------------------------------------------- values */
+/* ---------------------------------------------------------------- values
+ *
+ * The whole word must be a number: "9x" and "" are refused, so that a slip of the finger is not a silent 9 or 0. */
 
 error_t cli_take_integer(const char *name, const char *value, int64_t lo, int64_t hi, int64_t *out) {
     char *end;
@@ -155,7 +165,10 @@ error_t cli_fail_choice(const char *name, const char *value, const char *known) 
     return EINVAL;
 }
 
-/* --------------------------------------------------------------- parsing */
+/* --------------------------------------------------------------- parsing
+ *
+ * All ranks parse the same words and come to the same result; they agree on it all the same, since mpirun can start
+ * ranks with different arguments. */
 
 espl_status cli_parse(espl_comm *c, const struct argp *argp, int argc, char **argv, void *options, cli_shared *shared) {
     bool root = espl_comm_rank(c) == 0;

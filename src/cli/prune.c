@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* espalier prune: reads the configuration on rank 0, shares it, and runs, plans or prints it. */
-#include "commands.h"
-#include "options.h"
+#include <stdio.h>
 
+#include "commands.h"
+#include "espalier/base/str.h"
 #include "espalier/config/config.h"
 #include "espalier/run/job.h"
+#include "options.h"
 
 typedef struct prune_options {
     cli_shared shared;

@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* espalier score: the log-probability of every token of standard input, one JSON line each. */
+#include <stdio.h>
+
 #include "commands.h"
+#include "espalier/base/integer.h"
+#include "espalier/base/json_writer.h"
+#include "espalier/base/memory.h"
+#include "espalier/base/str.h"
+#include "espalier/eval/perplexity.h"
 #include "model.h"
 #include "options.h"
-
-#include "espalier/eval/perplexity.h"
 
 enum { LOGPROB_DIGITS = 9 }; /* a float needs 9 to be told from its neighbours */
 
@@ -30,17 +35,7 @@ static const struct argp score_argp = {
            "has nothing before it: its logprob is null.",
     .children = score_children};
 
-/* Tokens per window: --window, else the model's maximum context, but no more than the text has. */
-static espl_status score_choose_window(const cli_shared *o, const espl_corpus *corpus, int64_t *window) {
-    espl_model_config config;
-    ESPL_TRY(espl_model_config_read(o->model, &config));
-    *window = o->window ? o->window : config.max_positions ? config.max_positions : CLI_DEFAULT_WINDOW;
-    *window = espl_min_i64(*window, espl_max_i64(corpus->n, 2));
-    espl_model_config_free(&config);
-    return ESPL_OK;
-}
-
-/* Rank 0 only. */
+/* Rank 0 only. One line per token, from buffers that are used again: a text may have millions. */
 static espl_status score_print(const espl_tokenizer *t, const espl_corpus *corpus, const double *logprob) {
     espl_str text = {0}, line = {0};
     espl_status st = ESPL_OK;
@@ -67,9 +62,9 @@ espl_status cli_score(espl_comm *c, int argc, char **argv) {
     cli_shared o = {.batch = CLI_DEFAULT_BATCH};
     espl_tokenizer *t = NULL;
     espl_corpus corpus = {0};
+    espl_model_config config = {0};
     cli_model model = {0};
     double *logprob = NULL;
-    int64_t window = 0;
     espl_status st;
     ESPL_TRY(cli_parse(c, &score_argp, argc, argv, &o, &o));
     if (o.done) return ESPL_OK;
@@ -78,7 +73,9 @@ espl_status cli_score(espl_comm *c, int argc, char **argv) {
     ESPL_CHECK(st, done, cli_tokenizer_open(c, o.model, &t));
     ESPL_CHECK(st, done, espl_corpus_read(c, t, "-", &corpus));
     if (corpus.n == 0) goto done; /* no tokens, no lines */
-    ESPL_CHECK(st, done, espl_comm_agree(c, score_choose_window(&o, &corpus, &window)));
+    ESPL_CHECK(st, done, espl_comm_agree(c, espl_model_config_read(o.model, &config)));
+    int64_t window = o.window ? o.window : config.max_positions ? config.max_positions : CLI_DEFAULT_WINDOW;
+    window = espl_min_i64(window, espl_max_i64(corpus.n, 2)); /* a short text needs no more memory than it fills */
     espl_model_options mo = {.context = window, .batch_tokens = espl_min_i64(o.batch, window), .slots = 1};
     ESPL_CHECK(st, done, cli_model_open(c, &o, &mo, &model));
     st = espl_mem_alloc(&logprob, corpus.n, sizeof *logprob, "log-probabilities");
@@ -88,6 +85,7 @@ espl_status cli_score(espl_comm *c, int argc, char **argv) {
 done:
     espl_mem_free(&logprob);
     cli_model_close(&model);
+    espl_model_config_free(&config);
     espl_corpus_free(&corpus);
     espl_tokenizer_close(&t);
     return st;

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* espalier sweep: reads a grid of runs on rank 0 and lists it, hands it to Slurm, or runs it. */
 #include <inttypes.h>
+#include <stdio.h>
 
 #include "commands.h"
-#include "options.h"
-
+#include "espalier/base/log.h"
+#include "espalier/base/str.h"
 #include "espalier/config/config.h"
 #include "espalier/sweep.h"
+#include "options.h"
 
 typedef struct sweep_options {
     cli_shared shared;
@@ -58,7 +60,8 @@ static const struct argp sweep_argp = {
            "comments; - is standard input (docs/sweep.md). The same command continues an interrupted sweep.",
     .children = sweep_children};
 
-/* Rank 0 only. *s is the caller's even after a failure. */
+/* Rank 0 only. Reads the sweep and checks every run of it before the first one starts. *s is the caller's to free, even
+ * after a failure. */
 static espl_status sweep_open(const sweep_options *o, espl_sweep **s) {
     ESPL_TRY(espl_sweep_read(o->shared.operand, s));
     for (int i = 0; i < o->shared.n_set; i++) ESPL_TRY(espl_sweep_set(*s, o->shared.set[i]));
@@ -80,7 +83,8 @@ static void shell_put_quoted(espl_str *s, const char *word) {
     espl_str_puts(s, "'");
 }
 
-/* --slurm: the command that submits the unfinished runs. */
+/* --slurm: the command that submits the unfinished runs. Only their numbers go into the array, so that submitting again
+ * after a failure repeats nothing. */
 static espl_status sweep_put_submission(const espl_sweep *s, const sweep_options *o, espl_str *out) {
     espl_str numbers = {0};
     espl_status st;

@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* espalier tokenize: standard input as token ids, one per line, or ids as text. Rank 0 does all of it. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "commands.h"
-#include "options.h"
-
+#include "espalier/base/file.h"
+#include "espalier/base/integer.h"
+#include "espalier/base/memory.h"
+#include "espalier/base/str.h"
 #include "espalier/tokenizer.h"
+#include "options.h"
 
 enum { INPUT_BYTES_MAX = INT32_MAX }; /* bound of the memory for a text and its ids */
 
@@ -71,7 +75,7 @@ static espl_status tokens_parse_ids(const char *text, espl_ids *ids) {
     return ESPL_OK;
 }
 
-/* Rank 0 only. */
+/* Rank 0 only: mpirun gives standard input to it alone. */
 static espl_status tokenize(const tokenize_options *o) {
     espl_tokenizer *t = NULL;
     char *input = NULL;

@@ -8,9 +8,14 @@
 #include "espalier/export.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "espalier/base/fault.h"
+#include "espalier/base/integer.h"
+#include "espalier/base/memory.h"
+#include "espalier/base/str.h"
 #include "espalier/loop/loop.h"
 #include "espalier/tensor/mask.h"
 #include "espalier/weights/writer.h"

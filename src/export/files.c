@@ -16,8 +16,10 @@
 
 #include "espalier/base/fault.h"
 #include "espalier/base/file.h"
+#include "espalier/base/hash.h"
 #include "espalier/base/log.h"
 #include "espalier/base/memory.h"
+#include "espalier/base/str.h"
 
 static const int64_t COPY_BYTES_MAX = (int64_t)1 << 30; /* larger files are hardly configuration or tokenizer */
 

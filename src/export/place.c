@@ -25,6 +25,7 @@
 #include "espalier/base/fault.h"
 #include "espalier/base/file.h"
 #include "espalier/base/log.h"
+#include "espalier/base/str.h"
 
 static const char MARKER_TEXT[] =
     "{\n  \"written_by\": \"espalier\",\n"

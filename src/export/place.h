@@ -3,6 +3,7 @@
 #ifndef ESPL_EXPORT_PLACE_H
 #define ESPL_EXPORT_PLACE_H
 
+#include "espalier/base/str.h"
 #include "files.h"
 
 /* Zero-initialise; free with espl_export_place_free. */
