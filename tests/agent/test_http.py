@@ -64,7 +64,7 @@ class Agent(unittest.TestCase):
 
     # ---- answers
 
-    def test_good(self):
+    def test_a_good_reply_is_taken_and_recorded(self):
         state = self.good("good", env={"TEST_KEY": KEY}, key_env="TEST_KEY", dialogue=self.dialogue)
         request = self.requests("good")[0]
         self.assertEqual(request["path"], "/good/v1/chat/completions")
@@ -80,19 +80,19 @@ class Agent(unittest.TestCase):
         with open(self.dialogue) as f:
             self.assertNotIn(KEY, f.read())
 
-    def test_slow(self):
+    def test_a_slow_reply_is_waited_for(self):
         self.good("slow")
 
-    def test_think_blocks_and_words_around(self):
+    def test_think_blocks_and_words_around_are_skipped(self):
         self.good("think")
 
-    def test_wrong_content_type_and_201(self):
+    def test_any_content_type_and_any_2xx_are_accepted(self):
         self.good("kind")
         self.good("created")
 
     # ---- repeated
 
-    def test_retry_after(self):
+    def test_retry_after_is_obeyed(self):
         self.assertEqual(self.good("busy", retry_max_ms=5000)["retries"], 1)
         seen = self.requests("busy")
         self.assertGreater(seen[1]["at"] - seen[0]["at"], 0.99)
@@ -101,35 +101,35 @@ class Agent(unittest.TestCase):
         self.good("busylong", retry_max_ms=200)
         self.assertLess(self.seconds, 3)
 
-    def test_server_errors(self):
+    def test_server_errors_are_repeated_with_longer_waits(self):
         self.assertEqual(self.good("error", dialogue=self.dialogue)["requests"], 3)
         self.assertEqual([line["wait_ms"] for line in self.record("retry")], [20, 40])
 
-    def test_truncated_and_lost(self):
+    def test_broken_transfers_are_repeated(self):
         self.assertEqual(self.good("truncated")["requests"], 2)
         self.assertEqual(self.good("lost")["requests"], 2)
 
-    def test_hangs_once(self):
+    def test_a_request_that_hangs_is_repeated(self):
         self.assertEqual(self.good("hangonce", total_ms=300)["requests"], 2)
 
-    def test_gives_up(self):
+    def test_gives_up_after_three_bad_answers(self):
         for script, text in (("broken", "HTTP 500"), ("garbage", "not JSON"), ("shape", "choices[0].message.content")):
             answers, state = self.ask(script, code=69)
             self.assertEqual((answers[0]["status"], state["requests"]), ("AGENT", 3))
             self.assertIn(text, answers[0]["error"])
 
-    def test_hangs(self):
+    def test_an_endpoint_that_hangs_is_an_error_in_time(self):
         answers, _ = self.ask("hang", code=69, total_ms=200)
         self.assertIn("timed out", answers[0]["error"].lower())
         self.assertLess(self.seconds, 5)
 
-    def test_refused_connection(self):
+    def test_a_refused_connection_is_an_agent_error(self):
         answers, state = self.ask("", code=69, base_url="http://127.0.0.1:9/v1")
         self.assertEqual((answers[0]["status"], state["requests"]), ("AGENT", 3))
 
     # ---- not repeated
 
-    def test_huge(self):
+    def test_a_huge_reply_is_cut_off_early(self):
         answers, state = self.ask("huge", code=69)
         self.assertIn("longer than", answers[0]["error"])
         self.assertEqual(state["requests"], 1)
@@ -147,7 +147,7 @@ class Agent(unittest.TestCase):
         with open(self.dialogue) as f:
             self.assertNotIn(KEY, f.read())
 
-    def test_usage(self):
+    def test_wrong_urls_and_keys_are_refused_before_asking(self):
         self.ask("good-usage", code=2, key_env="NO_SUCH_VARIABLE")
         self.ask("good-usage", code=2, env={"TEST_KEY": "two words"}, key_env="TEST_KEY")
         for url in ("ftp://host/v1", "file:///etc/passwd", "http://user:secret@host/v1", "host/v1"):
@@ -206,7 +206,7 @@ class Agent(unittest.TestCase):
         answers, _ = self.ask("never-stop", fallback="stop")
         self.assertEqual((answers[0]["source"], answers[0]["decision"]["stop"]), ("stop (fallback)", True))
 
-    def test_no_fallback(self):
+    def test_without_fallback_the_error_says_why(self):
         self.assertIn("no valid reply", self.ask("never-fail", code=69)[0][0]["error"])
 
     def test_dead_endpoint_is_asked_no_more(self):
@@ -214,17 +214,17 @@ class Agent(unittest.TestCase):
         self.assertEqual([a["source"] for a in answers], ["policy (fallback)"] * 5)
         self.assertEqual((state["requests"], state["fallbacks"]), (2, 5))
 
-    def test_stop(self):
+    def test_stop_is_honoured_only_when_allowed(self):
         answers, _ = self.ask("stop")
         self.assertEqual((answers[0]["decision"]["stop"], answers[0]["decision"]["prune"]), (True, {}))
         answers, _ = self.ask("stop-not", fallback="policy", honour_stop=0)
         self.assertEqual(answers[0]["source"], "policy (fallback)")
 
-    def test_control_characters_and_target(self):
+    def test_control_characters_are_cleaned(self):
         answers, _ = self.ask("overshoot", iterations=3)
         self.assertEqual(answers[0]["decision"]["reasoning"], "all  of [31m it")
 
-    def test_cancelled_while_waiting(self):
+    def test_a_signal_ends_the_waiting(self):
         answers, _ = self.ask("hang-cancel", code=75, cancel_ms=300)
         self.assertEqual(answers[0]["status"], "STOPPED")
         self.assertLess(self.seconds, 3)
@@ -244,7 +244,7 @@ class Agent(unittest.TestCase):
         answers, _ = self.ask("", code=1, backend="replay", replay=self.dialogue, iterations=31)
         self.assertIn("no decision of iteration 31", answers[-1]["error"])
 
-    def test_replay_that_does_not_fit(self):
+    def test_a_replay_that_does_not_fit_is_refused(self):
         with open(self.dialogue, "w") as f:
             f.write('{"iteration":1,"type":"decision","decision":{"prune":{"layers.50.mlp.up_proj":0.1}}}\n')
         answers, _ = self.ask("", code=1, backend="replay", replay=self.dialogue)

@@ -58,7 +58,7 @@ class Mask(unittest.TestCase):
         return json.loads(run(ranks, "eval", "--model", model, "--text", self.text, "--window", str(WINDOW), "--limit",
                               str(WINDOW * WINDOWS), "--json", *more))
 
-    def test_perplexity_is_the_runs(self):
+    def test_eval_with_the_mask_gives_the_perplexity_of_the_run(self):
         self.assertGreater(self.summary["sparsity"], 0.1)
         for ranks in (1, 2, 3):
             got = self.eval(ranks, self.model, "--mask", self.mask)
@@ -69,7 +69,7 @@ class Mask(unittest.TestCase):
         dense, pruned = (self.summary[k]["validation"]["nll"] for k in ("dense", "pruned"))
         self.assertGreater(abs(dense - pruned), 1e-4, "pruning that shows")
 
-    def test_score_is_the_perplexitys(self):
+    def test_score_adds_up_to_the_perplexity(self):
         """The same windows as log-probabilities of tokens; the byte tokenizer makes a token of a byte."""
         text = TEXT[:WINDOW * WINDOWS]
         lines = run(1, "score", "--model", self.model, "--mask", self.mask, "--window", str(WINDOW), stdin=text)
@@ -82,7 +82,7 @@ class Mask(unittest.TestCase):
             self.assertEqual(lines, run(ranks, "score", "--model", self.model, "--mask", self.mask, "--window",
                                         str(WINDOW), stdin=text))
 
-    def test_updated_weights(self):
+    def test_updates_equal_a_model_with_these_weights(self):
         """A checkpoint whose updates are another model's linears against a model that has these linears."""
         subprocess.run([MAKE_UPDATES, self.model, self.other, f"{self.dir}/updates"], check=True, env=ENVIRONMENT)
         mixed = f"{self.dir}/mixed"
@@ -96,7 +96,7 @@ class Mask(unittest.TestCase):
             for ranks in (1, 2, 3):
                 self.assertEqual(want, run(ranks, *args, "--model", self.model, "--mask", mask, stdin=stdin))
 
-    def test_sparsegpts_weights(self):
+    def test_a_checkpoint_of_sparsegpt_holds_the_updated_weights(self):
         """A method that updates weights: the checkpoint says what the run measured and what it exported."""
         folder = f"{self.dir}/sparsegpt"
         run(2, "prune", f"{self.dir}/run.json", "--set", f"run.dir={folder}", "--set", "run.export=true", "--set",
@@ -110,7 +110,7 @@ class Mask(unittest.TestCase):
                                    summary["pruned"]["validation"]["nll"], places=6)
             self.assertEqual(want, run(ranks, "score", "--model", self.model, "--mask", mask, stdin=TEXT[:300]))
 
-    def test_refusals(self):
+    def test_masks_of_other_models_are_refused(self):
         text = run(2, "score", "--model", self.other, "--mask", self.mask, stdin="x", code=2)
         self.assertIn("is of another model", text)
         self.assertIn("nowhere.h5", run(3, "score", "--model", self.model, "--mask", "nowhere.h5", stdin="x", code=74))

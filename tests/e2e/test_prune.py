@@ -154,7 +154,7 @@ class Whole(OneRun):
             rise = e["after"]["perplexity"] / e["before"]["perplexity"] - 1
             self.assertEqual(e["accepted"], rise <= THRESHOLD, e)
 
-    def test_equal_on_other_ranks(self):
+    def test_other_ranks_give_the_same_run(self):
         for np in (2, 3, 4):
             with self.subTest(np=np):
                 run = self.work / f"ranks{np}"
@@ -171,26 +171,26 @@ class Whole(OneRun):
             perplexity = perplexity["perplexity"]
         self.assertAlmostEqual(perplexity / summary["pruned"]["test"]["perplexity"], 1, delta=1e-9)
 
-    def test_usr1_then_resumed_on_other_ranks(self):
+    def test_usr1_then_resumed_on_other_ranks_is_the_same_run(self):
         self.interrupted("usr1", 2, 3, lambda job, run: job.send_signal(signal.SIGUSR1), 75)
 
-    def test_killed_rank(self):
+    def test_a_killed_rank_then_resumed_is_the_same_run(self):
         def kill(job, run):
             pids = json.loads((run / "manifest.json").read_text())["ranks"]
             os.kill(pids[1]["pid"], signal.SIGKILL)
         self.interrupted("kill", 3, 1, kill, None)
 
-    def test_term(self):
+    def test_term_stops_with_a_valid_checkpoint(self):
         """To the ranks, as Slurm does; mpirun passes its own on only seconds later."""
         def term(job, run):
             for rank in json.loads((run / "manifest.json").read_text())["ranks"]:
                 os.kill(rank["pid"], signal.SIGTERM)
         self.interrupted("term", 2, 2, term, 75)
 
-    def test_stop_file(self):
+    def test_a_stop_file_stops_with_a_valid_checkpoint(self):
         self.interrupted("stop", 1, 2, lambda job, run: (run / "stop").touch(), 75)
 
-    def test_full_disk(self):
+    def test_a_full_disk_loses_no_checkpoint(self):
         """Room for two checkpoints, then none; the same disk, enlarged, takes the rest."""
         disk = self.work / "disk"
         disk.mkdir()
@@ -206,7 +206,7 @@ class Whole(OneRun):
         self.prune(run, 3, "--resume")
         self.assert_same_run(self.whole, run)
 
-    def test_killed_twice(self):
+    def test_killed_twice_the_record_does_not_double(self):
         """Killed, resumed, killed again early, resumed: the record must not grow double."""
         run = self.work / "twice"
         for n in (1, 3):
@@ -219,7 +219,7 @@ class Whole(OneRun):
         self.prune(run, 1, "--resume")
         self.assert_same_run(self.whole, run)
 
-    def test_replay(self):
+    def test_a_replay_repeats_the_decisions(self):
         run = self.work / "replay"
         self.prune(run, 2, "--set", "agent.backend=replay", "--set", f"agent.replay={self.whole / 'dialogue.jsonl'}")
         self.assertEqual(decisions(self.whole), decisions(run))
@@ -235,7 +235,7 @@ class Whole(OneRun):
         done = self.prune(self.whole, 1, code=2)
         self.assertIn("already holds a run", done.stderr)
 
-    def test_other_model_is_not_resumed(self):
+    def test_a_run_with_other_calibration_is_not_resumed(self):
         run = self.work / "other"
         shutil.copytree(self.whole, run)
         (run / "summary.json").unlink()
@@ -290,7 +290,7 @@ class Whole(OneRun):
         self.prune(run, 2, "--resume")
         self.assert_same_run(self.whole, run)
 
-    def test_stop_file_before_the_start(self):
+    def test_a_stop_file_before_the_start_stops_at_once(self):
         run = self.unfinished("early")
         newest = sorted((run / "checkpoints").iterdir())[-1]
         newest.unlink()
@@ -349,7 +349,7 @@ class Mixed(OneRun):
             self.assertEqual(columns % m, 0)
             self.assertEqual({zeros(words[i:i + m]) for i in range(0, rows * columns, m)}, {m - n}, name)
 
-    def test_summary_counts_them(self):
+    def test_summary_counts_linears_of_each_pattern(self):
         summary = json.loads((self.whole / "summary.json").read_text())
         patterns, counts = list(self.patterns().values()), summary["patterns"]
         self.assertEqual(summary["pruned_weights"], round(0.3 * summary["prunable_weights"]))
@@ -359,13 +359,13 @@ class Mixed(OneRun):
         self.assertAlmostEqual(sum(c["share"] for c in counts.values()), 1)
         self.assertIn(f"{patterns.count('2:4')} linears 2:4", self.done.stdout)
 
-    def test_equal_on_other_ranks(self):
+    def test_other_ranks_give_the_same_run(self):
         for np in (2, 3):
             with self.subTest(np=np):
                 self.prune(self.work / f"ranks{np}", np)
                 self.assert_same_run(self.whole, self.work / f"ranks{np}")
 
-    def test_resumed(self):
+    def test_resumed_patterns_give_the_same_run(self):
         self.assertTrue(any(isinstance(s, str) for _, d in decisions(self.whole)[:2] for s in d["prune"].values()))
         self.interrupted("stop", 2, 1, lambda job, run: (run / "stop").touch(), 75)
 
@@ -380,12 +380,12 @@ class Mixed(OneRun):
 class Sparse(Case):
     """Profiles in which numbers are missing as they should."""
 
-    def test_without_a_part_of_the_profile(self):
+    def test_runs_without_a_part_of_the_profile(self):
         for name, more in (("forward", ["calibration.forward=0", "prune.score=magnitude"]),
                            ("backward", ["calibration.backward=0"])):
             self.prune(self.work / name, 2, *(w for m in more for w in ("--set", m)), "--set", "prune.max_iterations=2")
 
-    def test_linears_that_are_pruned_away(self):
+    def test_linears_without_weights_have_no_profile(self):
         run = self.work / "away"
         more = ["prune.cap=1", "prune.target=0.98", "prune.max_step=1", "prune.threshold=1000000", "prune.max_iterations=6"]
         self.prune(run, 2, *(w for m in more for w in ("--set", m)))
@@ -407,7 +407,7 @@ class SmallModel(Case):
     def lines(self, lines, kind):
         return [line for line in lines if line["type"] == kind]
 
-    def test_replay(self):
+    def test_a_replay_repeats_the_decisions(self):
         for np in (1, 2):
             with self.subTest(np=np):
                 run = self.work / f"replay{np}"
@@ -416,7 +416,7 @@ class SmallModel(Case):
                 self.assertEqual(decisions(self.FIXTURE), decisions(run))
         self.assert_same_run(self.work / "replay1", self.work / "replay2")
 
-    def test_asked_again(self):
+    def test_recorded_replies_meet_the_same_verdicts(self):
         """The policy may have changed since; the verdicts have not."""
         server = scripted.start()
         self.addCleanup(server.server_close)
@@ -437,7 +437,7 @@ class SmallModel(Case):
 
 
 class Refused(Case):
-    def test_messages(self):
+    def test_messages_name_the_key_or_file(self):
         cases = [
             (["--set", "model.path=/nowhere"], 74, "/nowhere"),
             (["--set", "calibration.text=/nowhere.txt"], 74, "/nowhere.txt"),
@@ -456,7 +456,7 @@ class Refused(Case):
                     done = self.prune(self.work / f"refused{i}-{np}", np, *more, code=code)
                     self.assertIn(text, done.stderr)
 
-    def test_model_that_is_not_a_number(self):
+    def test_a_model_with_nan_weights_is_an_error(self):
         model = self.work / "nan"
         shutil.copytree(SAPLING / "model", model)
         path = model / "model.safetensors"
@@ -490,7 +490,7 @@ class Refused(Case):
         self.assertIn("mine.txt", done.stderr)
         self.assertNotIn("perplexity", done.stderr)
 
-    def test_too_many_ranks(self):
+    def test_more_ranks_than_layers_are_refused(self):
         done = self.prune(self.work / "ranks", 9, code=2)
         self.assertIn("9 ranks for 8 layers", done.stderr)
 

@@ -151,7 +151,7 @@ class Slurm(unittest.TestCase):
 
     # ------------------------------------------------- one run, on two nodes
 
-    def test_two_nodes(self):
+    def test_a_job_on_two_nodes_completes(self):
         self.wait_for_state(self.first, "COMPLETED")
         manifest = json.loads((self.whole / "manifest.json").read_text())
         self.assertEqual([r["host"] for r in manifest["ranks"]], ["n1", "n2"])
@@ -178,7 +178,7 @@ class Slurm(unittest.TestCase):
         time.sleep(2.5)
         return job
 
-    def test_interrupted(self):
+    def test_interrupted_jobs_end_as_the_whole_one(self):
         self.wait_for_state(self.first, "COMPLETED")
         checkpoints = self.work / "cancelled" / "checkpoints"
         self.wait_for(self.cancelled, lambda _: (checkpoints / "iteration-000002.h5").exists(), "at iteration 2")
@@ -230,7 +230,7 @@ class Slurm(unittest.TestCase):
         self.assertGreaterEqual(len(states), count)
         return states
 
-    def test_array(self):
+    def test_an_array_runs_the_sweep(self):
         gone = self.work / "gone"
         sweep = self.work / "sweep.json"
         sweep.write_text(json.dumps({
@@ -248,7 +248,7 @@ class Slurm(unittest.TestCase):
 
     # ---------------------------------------------------------------- chain
 
-    def test_chain(self):
+    def test_a_chain_runs_prune_eval_and_report(self):
         run = self.work / "chain"
         done = self.shell(str(ROOT / "jobs" / "chain.sh"), str(self.config), "--set", f"run.dir={run}", "--set",
                           "run.export=true", ESPL_LAUNCHER="mpirun", ESPL_SBATCH_PRUNE="--cpus-per-task=1",
@@ -276,7 +276,7 @@ class Slurm(unittest.TestCase):
 
     # -------------------------------------------------------------- scaling
 
-    def test_scaling(self):
+    def test_scaling_measures_each_number_of_ranks(self):
         job = self.submit("scaling", "--ntasks=2", arguments=(str(self.config), "--set", f"run.dir={self.work}/scaling"),
                           ESPL_SCALING_ITERATIONS="1")
         self.wait_for_state(job, "COMPLETED")
