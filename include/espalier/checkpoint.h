@@ -41,7 +41,7 @@ typedef struct espl_checkpoint {
     espl_profile_row *rows; /* [layers * ESPL_LINEAR_KINDS]: the profile behind the newest decision; or NULL */
     espl_outcome *history;  /* [n_history], oldest first */
     int64_t n_history;
-    espl_probe dense, last; /* of the unpruned model; of the accepted state that the masks describe */
+    espl_quality dense, last; /* of the unpruned model; of the accepted state that the masks describe */
     /* JSON texts: the agent's memory, the effective configuration, what model and data are. */
     espl_str agent, config, identity;
 } espl_checkpoint;

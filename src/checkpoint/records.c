@@ -98,7 +98,7 @@ void espl_records_free(checkpoint_records *r) {
 /* -------------------------------------------------------------- packing */
 
 /* NaN, for measures that are switched off, is stored as it is. */
-static probe_record records_pack_probe(const espl_probe *p) {
+static probe_record records_pack_probe(const espl_quality *p) {
     return (probe_record){p->perplexity,       p->nll,        p->nll_stderr, p->freebaseqa_right,
                           p->freebaseqa_total, p->mmlu_right, p->mmlu_total};
 }

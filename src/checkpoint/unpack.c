@@ -80,7 +80,7 @@ static espl_status unpack_profile(const checkpoint_records *r, const espl_checkp
 }
 
 /* Counts are limited by their totals, so that fractions computed from them stay in 0 to 1. */
-static espl_status unpack_probe(const record_place *p, const probe_record *x, espl_probe *out) {
+static espl_status unpack_probe(const record_place *p, const probe_record *x, espl_quality *out) {
     ESPL_TRY(record_check_measure(p, "perplexity", x->perplexity));
     ESPL_TRY(record_check_measure(p, "nll", x->nll));
     ESPL_TRY(record_check_measure(p, "nll_stderr", x->nll_stderr));
@@ -88,8 +88,8 @@ static espl_status unpack_probe(const record_place *p, const probe_record *x, es
     ESPL_TRY(record_check_range(p, "freebaseqa_right", x->freebaseqa_right, 0, x->freebaseqa_total));
     ESPL_TRY(record_check_range(p, "mmlu_total", x->mmlu_total, 0, INT64_MAX));
     ESPL_TRY(record_check_range(p, "mmlu_right", x->mmlu_right, 0, x->mmlu_total));
-    *out = (espl_probe){x->perplexity,       x->nll,        x->nll_stderr, x->freebaseqa_right,
-                        x->freebaseqa_total, x->mmlu_right, x->mmlu_total};
+    *out = (espl_quality){x->perplexity,       x->nll,        x->nll_stderr, x->freebaseqa_right,
+                          x->freebaseqa_total, x->mmlu_right, x->mmlu_total};
     return ESPL_OK;
 }
 

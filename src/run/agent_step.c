@@ -141,7 +141,7 @@ static espl_status agent_apply(espl_job *j, espl_outcome *o, int64_t *expected) 
 
 /* ----------------------------------------------------------------- judge */
 
-static espl_status agent_judge(const espl_job *j, const espl_probe *after, bool *accepted) {
+static espl_status agent_judge(const espl_job *j, const espl_quality *after, bool *accepted) {
     double limit = j->last.perplexity * (1 + j->o->prune_threshold);
     *accepted = isfinite(after->perplexity) && after->perplexity <= limit;
     return ESPL_OK;

@@ -11,7 +11,7 @@
 #include "espalier/agent/reply.h"
 
 /* Questions appear only where some were asked: a missing member is not a score of 0. */
-static void event_put_quality(espl_json_writer *w, const char *key, const espl_probe *q) {
+static void event_put_quality(espl_json_writer *w, const char *key, const espl_quality *q) {
     const struct {
         const char *key;
         int64_t right, total;

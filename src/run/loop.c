@@ -58,7 +58,7 @@ done:
 /* Makes an outcome the accepted state. Where no question was asked, the newest answers stay: they are what is known of
  * this state's ancestor. */
 static void loop_accept(espl_job *j, const espl_outcome *o, int64_t pruned) {
-    espl_probe before = j->last;
+    espl_quality before = j->last;
     espl_masks_accept(&j->masks);
     j->last = o->after;
     if (o->after.mmlu_total == 0) {

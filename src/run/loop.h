@@ -24,7 +24,7 @@ typedef struct espl_proposer {
      * 0 (elsewhere NULL): the pruned weights that each linear of the model must then have. */
     espl_status (*apply)(espl_job *j, espl_outcome *outcome, int64_t *expected);
     /* Local, the same on every rank. Is the step accepted? A failure ends the run. */
-    espl_status (*judge)(const espl_job *j, const espl_probe *after, bool *accepted);
+    espl_status (*judge)(const espl_job *j, const espl_quality *after, bool *accepted);
     /* Steps are cheap to repeat: a stop request between apply and judge discards the step. */
     bool interruptible;
     /* Ask the probe questions after every step, whatever probes.every says. */

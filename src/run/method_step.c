@@ -64,7 +64,7 @@ static espl_status method_apply(espl_job *j, espl_outcome *o, int64_t *expected)
 }
 
 /* A baseline does not look back: any perplexity is accepted. */
-static espl_status method_judge(const espl_job *j, const espl_probe *after, bool *accepted) {
+static espl_status method_judge(const espl_job *j, const espl_quality *after, bool *accepted) {
     *accepted = true;
     if (!isnan(after->nll)) return ESPL_OK;
     return ESPL_FAIL(ESPL_FORMAT,

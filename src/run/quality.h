@@ -8,9 +8,9 @@
 #include "state.h"
 
 /* Perplexity on the validation windows. The rest of *out becomes 0: no question was asked. */
-espl_status espl_quality_perplexity(espl_job *j, espl_probe *out);
+espl_status espl_quality_perplexity(espl_job *j, espl_quality *out);
 /* Asks the probe questions and adds the answers to *out. */
-espl_status espl_quality_probe(espl_job *j, espl_probe *out);
+espl_status espl_quality_probe(espl_job *j, espl_quality *out);
 /* Mean loss, in nats per token, on a corpus in windows of `window` tokens. */
 espl_status espl_quality_loss(espl_job *j, const espl_corpus *corpus, int64_t window, double *nll);
 

@@ -56,12 +56,12 @@ typedef struct espl_job {
     int64_t linears, weights; /* of the model: prunable linears and their weights */
 
     /* The accepted state: what a checkpoint holds. */
-    int64_t iteration;      /* steps done, rolled back ones included */
-    int64_t revision;       /* accepted changes of the masks */
-    int64_t pruned;         /* weights that the masks prune */
-    espl_pattern *patterns; /* [linears] N:M pattern that a linear was given, else all zero; on every rank */
-    espl_probe dense, last; /* quality of the unpruned model, and of the accepted state */
-    espl_outcome *history;  /* [n_history] all steps, oldest first; rank 0 */
+    int64_t iteration;        /* steps done, rolled back ones included */
+    int64_t revision;         /* accepted changes of the masks */
+    int64_t pruned;           /* weights that the masks prune */
+    espl_pattern *patterns;   /* [linears] N:M pattern that a linear was given, else all zero; on every rank */
+    espl_quality dense, last; /* quality of the unpruned model, and of the accepted state */
+    espl_outcome *history;    /* [n_history] all steps, oldest first; rank 0 */
     int64_t n_history, rollbacks;
 
     /* The profile of the accepted state. */

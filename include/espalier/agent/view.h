@@ -12,7 +12,7 @@ typedef struct espl_agent_view {
     int64_t layers;
     const espl_profile_row *rows;    /* [7 * layers], by espl_linear_index; of the last accepted state */
     double sparsity, sparsity_model; /* overall: of the linears' weights, and of all parameters with embeddings */
-    espl_probe dense, last;          /* of the unpruned model, and of the last accepted state */
+    espl_quality dense, last;        /* of the unpruned model, and of the last accepted state */
     const espl_outcome *history;     /* [n_history] all iterations so far, oldest first, rolled back ones included */
     int64_t n_history;
     bool mixed;                    /* the agent may give a dense linear an N:M pattern in one step */

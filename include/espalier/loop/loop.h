@@ -25,11 +25,12 @@ typedef struct espl_profile_row {
                                         * gradients (espalier/sensitivity.h); NAN where not computed */
 } espl_profile_row;
 
-/* Measures of a whole model. NAN or 0 where a measure is switched off. */
-typedef struct espl_probe {
+/* Quality of a whole model: perplexity on the validation text, and answers to the probe questions. NAN or 0 where it
+ * was not measured. */
+typedef struct espl_quality {
     double perplexity, nll, nll_stderr; /* nll: nats per token */
     int64_t freebaseqa_right, freebaseqa_total, mmlu_right, mmlu_total;
-} espl_probe;
+} espl_quality;
 
 /* Limits that a decision must respect. Sparsities are fractions of the weights of one linear, or of all linears. */
 typedef struct espl_budget {
@@ -65,7 +66,7 @@ typedef struct espl_outcome {
     espl_decision decision;
     bool accepted;                          /* false: rolled back */
     double sparsity_before, sparsity_after; /* overall; after: as tried, even if rolled back */
-    espl_probe before, after;
+    espl_quality before, after;
 } espl_outcome;
 
 /* The N:M patterns that the accepted ones of n outcomes gave to linears: patterns [linears], all written; all zero for

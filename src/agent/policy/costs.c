@@ -72,6 +72,8 @@ static double costs_z(const espl_costs *c, double z) {
     return isfinite(z) ? fmax(-c->o->z_clip, fmin(c->o->z_clip, z)) : 0;
 }
 
+/* Do not reorder this sum: whether the compiler fuses a multiplication into it decides the last bits of a cost, and so
+ * which of two equally good linears a recorded run has pruned. */
 static double costs_log_cost(const espl_costs *c, const double *term, int64_t i) {
     const espl_profile_row *r = &c->v->rows[i];
     double guess = c->curves ? 0 : c->o->weight_s * costs_z(c, r->z_s) + c->o->weight_g * costs_z(c, r->z_g);
