@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* manifest.json: where, when, with which program and configuration a run was started. */
 #ifndef ESPL_RUN_MANIFEST_H
 #define ESPL_RUN_MANIFEST_H
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The end of a run: dense against pruned, the exported model, summary.json and timing.json. */
 #ifndef ESPL_RUN_REPORT_H
 #define ESPL_RUN_REPORT_H
 

@@ -8,8 +8,8 @@
  * Options that belong to another room (the agent's, the methods') are listed by that room, with their defaults and
  * ranges; this header only gives them a section.
  */
-#ifndef ESPALIER_CONFIG_CONFIG_H
-#define ESPALIER_CONFIG_CONFIG_H
+#ifndef ESPALIER_CONFIG_H
+#define ESPALIER_CONFIG_H
 
 #include "espalier/agent/options.h"
 #include "espalier/comm.h"

@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Options, from files and --set: values, messages, what reads back, and what must hold between them. */
 #include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sweeps: reading, expansion, names, configurations, and the states of run directories. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
