@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * usage: configuration_doc          writes docs/configuration.md to standard output, from the table of options
- *        configuration_doc FILE     is FILE that text?
+ * usage: configuration_doc          writes docs/configuration.md to standard output
+ *        configuration_doc FILE     checks that FILE is that text; exit code 1 if it is not
+ *
+ * The page comes from the table of options, like the parser, so that it cannot be out of date.
  */
 #include <string.h>
 
@@ -9,30 +11,31 @@
 #include "espalier/config/table.h"
 
 static const char introduction[] =
-    "# Configuration\n\n"
-    "    espalier prune CONFIG.json [--set section.key=value]... [--print-config] [--dry-run]\n\n"
-    "A configuration is a JSON object of sections, each an object of the options below. What is not given keeps its "
-    "default.\n"
-    "`configs/` holds one for each of several models, with reasons.\n\n"
-    "- Comments run from `//` to the end of the line, or between `/*` and `*/`. A comma may stand before a closing "
-    "brace.\n"
-    "- `--set` replaces single values, and may be given many times: `--set prune.target=0.5 --set "
-    "run.dir=runs/half`.\n"
-    "  A text may do without quotes there.\n"
-    "- `--print-config` prints the effective configuration with the meaning of every option, and reads back as itself; "
-    "without\n"
-    "  a file it prints the defaults: a start for a configuration of your own.\n"
-    "- An unknown name, a wrong type, a value out of range or a name given twice is an error, told with file, line, "
-    "name, "
-    "what\n"
-    "  was found and what is expected (exit code 2). So are options that do not go together, and, before anything is "
-    "computed,\n"
-    "  files that cannot be read (exit code 74).\n"
-    "- Paths are relative to the directory that the program runs in. Only rank 0 reads the configuration.\n\n"
-    "This page is written by `build/release/tests/tools/configuration_doc` from the table `ESPL_CONFIG_OPTIONS` of\n"
-    "`include/espalier/config/config.h`; a test compares them.\n";
+    "# Configuration\n"
+    "\n"
+    "    espalier prune CONFIG.json [--set section.key=value]... [--print-config] [--print-schema] [--dry-run]\n"
+    "\n"
+    "A configuration is a JSON object of sections; each section is an object of the options below. Options that\n"
+    "are not given have their defaults. `configs/` holds commented configurations for several models.\n"
+    "\n"
+    "- Comments run from `//` to the end of the line, or between `/*` and `*/`. A comma may stand before a\n"
+    "  closing brace.\n"
+    "- `--set` replaces single values and may be given many times: `--set prune.target=0.5 --set\n"
+    "  run.dir=runs/half`. A text needs no quotes there.\n"
+    "- `--print-config` prints the effective configuration with the meaning of every option; the program reads\n"
+    "  it back unchanged. Without a file it prints the defaults, a start for a configuration of your own.\n"
+    "- `--print-schema` prints a JSON Schema (2020-12) of configuration files, for editors that complete and\n"
+    "  check them. JSON Schema does not know comments: tell the editor that the files are JSON with comments.\n"
+    "- An unknown name, a wrong type, a value out of range or a name given twice is an error. The message names\n"
+    "  file, line and key, the value found, and what was expected (exit code 2). Options that exclude each\n"
+    "  other are refused likewise, and so are, before anything is computed, files that cannot be read (exit\n"
+    "  code 74).\n"
+    "- Paths are relative to the directory in which the program runs. Only rank 0 reads the configuration.\n"
+    "\n"
+    "This page is written by `build/release/tests/tools/configuration_doc` from the table `ESPL_CONFIG_OPTIONS`\n"
+    "in `include/espalier/config/config.h`; a test compares them.\n";
 
-static void put_default(espl_str *s, const espl_option *row) {
+static void doc_put_default(espl_str *s, const espl_option *row) {
     if (row->type == ESPL_OPTION_TEXT && !*row->text) {
         espl_str_puts(s, "none");
         return;
@@ -43,7 +46,7 @@ static void put_default(espl_str *s, const espl_option *row) {
     espl_str_puts(s, quote);
 }
 
-static void put_allowed(espl_str *s, const espl_option *row) {
+static void doc_put_allowed(espl_str *s, const espl_option *row) {
     switch (row->type) {
     case ESPL_OPTION_CHOICE:
         for (const espl_choice *c = row->choices; c->name; c++)
@@ -65,22 +68,22 @@ static void put_allowed(espl_str *s, const espl_option *row) {
     }
 }
 
-static void put_section(espl_str *s, const espl_section *section) {
+static void doc_put_section(espl_str *s, const espl_section *section) {
     espl_str_printf(s, "\n## %s\n\n%s.\n\n| option | default | allowed | meaning |\n|---|---|---|---|\n", section->name,
                     section->meaning);
     for (int i = 0; i < ESPL_OPTIONS; i++) {
         const espl_option *row = &espl_option_table[i];
         if (strcmp(row->section, section->name) != 0) continue;
         espl_str_printf(s, "| `%s.%s` | ", row->section, row->key);
-        put_default(s, row);
+        doc_put_default(s, row);
         espl_str_puts(s, " | ");
-        put_allowed(s, row);
+        doc_put_allowed(s, row);
         espl_str_printf(s, " | %s |\n", row->meaning);
     }
 }
 
-/* Does FILE hold the text? */
-static bool is_current(const char *path, const espl_str *text) {
+/* Tells on stderr how to update a file that is out of date. */
+static bool doc_is_current(const char *path, const espl_str *text) {
     char *held;
     int64_t len;
     if (espl_file_read(path, 1 << 20, &held, &len) != ESPL_OK) {
@@ -88,7 +91,7 @@ static bool is_current(const char *path, const espl_str *text) {
         return false;
     }
     bool same = len == text->len && memcmp(held, text->data, (size_t)len) == 0;
-    if (!same) fprintf(stderr, "%s is not current: configuration_doc > %s\n", path, path);
+    if (!same) fprintf(stderr, "%s is out of date: run configuration_doc > %s\n", path, path);
     espl_mem_free(&held);
     return same;
 }
@@ -97,10 +100,10 @@ int main(int argc, char **argv) {
     espl_str s = {0};
     bool good = true;
     espl_str_puts(&s, introduction);
-    for (int i = 0; i < ESPL_SECTIONS; i++) put_section(&s, &espl_section_table[i]);
+    for (int i = 0; i < ESPL_SECTIONS; i++) doc_put_section(&s, &espl_section_table[i]);
     if (espl_str_status(&s) != ESPL_OK) return 1;
     if (argc > 1)
-        good = is_current(argv[1], &s);
+        good = doc_is_current(argv[1], &s);
     else
         good = fwrite(s.data, 1, (size_t)s.len, stdout) == (size_t)s.len && fflush(stdout) == 0;
     espl_str_free(&s);
