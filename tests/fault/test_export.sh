@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # usage: test_export.sh TEST_EXPORT MAKE_RANDOM_MODEL
-# An export that cannot be written, on 1 to 4 ranks: the same status everywhere, no hang, no DIR.part, an earlier export
-# untouched, and the next one succeeds. Faults on demand (ESPL_FAULT), a killed rank, and, where mounting is allowed, full
-# and read-only disks.
+# An export that cannot be written, on 1 to 4 ranks: every rank gets the same status, nothing hangs, DIR.part is removed, an
+# earlier export is untouched, and the next export succeeds. Faults are injected (ESPL_FAULT), a rank is killed, and, where
+# mounting is allowed, the disk is full or read-only.
 set -euo pipefail
 test=$1
 # shellcheck source=../e2e/common.sh
@@ -16,16 +16,16 @@ cleanup() { umount "$disk" 2>/dev/null || true; }
 run() { ranks "$1" "$test" "$2" "$dir/model" "$3"; }
 
 run 1 good "$dir/reference/model"
-faults_of() { # NP: faults that rank 0 meets, and those that the last rank meets; nth: in the midst of things
+faults_of() { # NP: faults on rank 0 and on the last rank; :2, :3 and :9 count calls, so that they strike in the middle
   echo copy:0:2 start:0:1 put:0:3 put:$(($1 - 1)):9 flush:$(($1 - 1)):1 rename:0:1
 }
-for fault in $(faults_of 2); do # nothing there before: nothing there after a failure
+for fault in $(faults_of 2); do # no earlier export: a failure leaves nothing
   here=$dir/none-$fault
   expect "fault on demand" "$(ESPL_FAULT=export.$fault run 2 bad "$here/model")"
   only "$here"
 done
 for np in $all_ranks; do
-  # an earlier export: as it was after a failure, replaced by the next
+  # an earlier export: unchanged after a failure, replaced by the next success
   here=$dir/of$np
   run "$np" good "$here/model"
   for fault in $(faults_of "$np") aside:0:1; do
@@ -39,7 +39,7 @@ for np in $all_ranks; do
   diff -r "$dir/reference/model" "$here/model"
 done
 
-# A rank is killed: what is left has another name, never DIR's, and the next export removes it.
+# A rank is killed: DIR is never a partial export, and the next export removes what is left beside it.
 for fault in copy:0:2 put:2:9 rename:0:1; do
   here=$dir/killed-$fault
   run 3 good "$here/model"
@@ -60,12 +60,12 @@ if ! mount -t tmpfs -o size=476k none "$disk" 2>/dev/null; then
   exit 0
 fi
 expect "is a mount point" "$(run 2 bad "$disk")"
-for size in 476 400; do # some of the small files do not fit, the weights do not fit
+for size in 476 400; do # the first has no room for some of the small files, the second none for the weights
   mount -o remount,size=${size}k "$disk"
   for np in 1 4; do
     expect "No space left on device" "$(run "$np" bad "$disk/model")"
     only "$disk"
-    # as on a file system that promises no space: then a rank finds out while it writes
+    # as on a file system that cannot reserve space: a rank meets the full disk while it writes
     expect "No space left on device" "$(ESPL_FAULT=weights.no_promise:0 run "$np" bad "$disk/model")"
     only "$disk"
   done

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A pruned model as a Hugging Face directory.
- *
+/*
  * usage: mpirun -n N test_export good|bad|again MODEL DIR
- * `good` masks MODEL, gives one of its linears other weights, exports it to DIR, and compares DIR's tensors bit for bit
- * with what they should be, and what both models compute. `bad`: the export must fail, in the same way on every rank;
- * rank 0 prints the message. `again`: first bad, then good. tests/mpi/test_export.sh and tests/fault/test_export.sh
- * look at the files. Exit 0: all hold. */
+ *
+ * good   masks MODEL, gives one of its linears other weights, exports it to DIR, and compares the tensors in DIR,
+ *        and the log-probabilities of both models, bit for bit with what they should be
+ * bad    the export must fail, with the same status on every rank; rank 0 prints the message
+ * again  first bad, then good
+ *
+ * tests/mpi/test_export.sh and tests/fault/test_export.sh look at the files. Exit code 0: all checks hold.
+ */
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,9 +18,10 @@
 #include "espalier/model/forward.h"
 #include "harness.h"
 
-enum { TOKENS = 20, UPDATED = 1, DENSE = 3 }; /* linears with other weights, without a mask */
+enum { TOKENS = 20 };            /* of the prompt that both models compute */
+enum { UPDATED = 1, DENSE = 3 }; /* the linear with other weights, and the one without a mask */
 
-typedef struct run {
+typedef struct export_test {
     harness *h;
     espl_comm *c;
     const char *source, *dir;
@@ -25,12 +30,12 @@ typedef struct run {
     int64_t linears;
     uint64_t **masks; /* [linears] of the whole model, NULL: dense */
     void *updated;
-} run;
+} export_test;
 
-/* ----------------------------------------------------------- what is exported */
+/* ------------------------------------------------------------------ pruning */
 
-/* The pattern of tests/golden/gradients.py. */
-static bool pruned(int64_t linear, int64_t row, int64_t column) {
+/* Three of ten weights, in the pattern of tests/golden/gradients.py. */
+static bool is_pruned(int64_t linear, int64_t row, int64_t column) {
     return linear != DENSE && (31 * row + 17 * column + 5 * linear) % 10 < 3;
 }
 
@@ -39,11 +44,12 @@ static uint64_t *make_mask(const espl_tensor_info *t, int64_t linear) {
     uint64_t *mask = calloc((size_t)(t->dims[0] * words), sizeof *mask);
     for (int64_t row = 0; row < t->dims[0]; row++)
         for (int64_t c = 0; c < t->dims[1]; c++)
-            if (!pruned(linear, row, c)) espl_mask_row_set(mask + row * words, c);
+            if (!is_pruned(linear, row, c)) espl_mask_row_set(mask + row * words, c);
     return mask;
 }
 
-/* Other weights: the last bit of each is turned, and some are minus zero. */
+/* Other weights: the lowest bit of each is flipped, and some are -0, which an export must keep: only pruned weights
+ * become +0. */
 static void *make_update(const espl_tensor_info *t) {
     size_t size = espl_dtype_size(t->dtype);
     uint8_t *v = malloc((size_t)t->bytes);
@@ -57,12 +63,12 @@ static void *make_update(const espl_tensor_info *t) {
 
 static const espl_tensor_info *weight_of(const espl_weights *w, int64_t linear) {
     char name[128];
-    snprintf(name, sizeof name, "model.layers.%lld.%s.weight", (long long)espl_linear_layer(linear),
+    snprintf(name, sizeof name, "model.layers.%" PRId64 ".%s.weight", espl_linear_layer(linear),
              espl_linear_path(espl_linear_kind_of(linear)));
     return espl_weights_find(w, name);
 }
 
-static void prune(run *r) {
+static void prune_model(export_test *r) {
     espl_range slice = espl_model_slice(r->m);
     r->linears = espl_linear_index(espl_model_config_of(r->m)->layers, 0);
     r->masks = calloc((size_t)r->linears, sizeof *r->masks);
@@ -75,14 +81,14 @@ static void prune(run *r) {
     }
 }
 
-/* ------------------------------------------------------------ what is there */
+/* ---------------------------------------------------------------- comparing */
 
 static bool same_bits(const espl_tensor_info *t, const espl_tensor_info *u, const void *want, int64_t linear) {
     static const uint8_t zero[8];
     size_t size = espl_dtype_size(t->dtype);
     if (u->bytes != t->bytes || u->offset != t->offset || u->dtype != t->dtype || u->n_dims != t->n_dims) return false;
     for (int64_t i = 0; i < t->count; i++) {
-        bool gone = linear >= 0 && pruned(linear, i / t->dims[1], i % t->dims[1]);
+        bool gone = linear >= 0 && is_pruned(linear, i / t->dims[1], i % t->dims[1]);
         if (memcmp((const uint8_t *)u->data + (size_t)i * size, gone ? zero : (const uint8_t *)want + (size_t)i * size,
                    size) != 0)
             return false;
@@ -90,7 +96,7 @@ static bool same_bits(const espl_tensor_info *t, const espl_tensor_info *u, cons
     return true;
 }
 
-static void compare_tensors(run *r) {
+static void compare_tensors(export_test *r) {
     espl_weights *after;
     check(r, espl_weights_open(r->dir, &after) == ESPL_OK, "exported weights open");
     if (!after) return;
@@ -106,7 +112,7 @@ static void compare_tensors(run *r) {
     espl_weights_close(&after);
 }
 
-static void compute(run *r, espl_model *m, double *logprob) {
+static void compute(export_test *r, espl_model *m, double *logprob) {
     int32_t ids[TOKENS + 1];
     for (int i = 0; i <= TOKENS; i++) ids[i] = (int32_t)((7 * i + 3) % espl_model_config_of(m)->vocab);
     espl_segment s = {.n = TOKENS, .ids = ids, .targets = ids + 1, .logprob = logprob};
@@ -114,8 +120,8 @@ static void compute(run *r, espl_model *m, double *logprob) {
     check(r, espl_model_run(m, &batch, 1, NULL, NULL) == ESPL_OK, "run");
 }
 
-/* The exported model computes what the masked one does. */
-static void compare_models(run *r, const espl_model_options *o) {
+/* Bit for bit: the exported zeros must act as the masks do. */
+static void compare_models(export_test *r, const espl_model_options *o) {
     espl_model *again;
     double masked[TOKENS] = {0}, exported[TOKENS] = {0};
     check(r, espl_model_open(r->c, r->dir, o, &again) == ESPL_OK, "exported model opens");
@@ -128,9 +134,9 @@ static void compare_models(run *r, const espl_model_options *o) {
     espl_model_close(&again);
 }
 
-/* ------------------------------------------------------------------ exports */
+/* ---------------------------------------------------------------- exporting */
 
-static void good(run *r, const espl_model_options *o) {
+static void check_success(export_test *r, const espl_model_options *o) {
     espl_status st = espl_export_model(r->c, r->m, r->source, r->dir);
     check(r, st == ESPL_OK, "export");
     if (st != ESPL_OK) return;
@@ -138,21 +144,22 @@ static void good(run *r, const espl_model_options *o) {
     compare_models(r, o);
 }
 
-static void bad(run *r) {
+static void check_failure(export_test *r) {
     espl_status st = espl_export_model(r->c, r->m, r->source, r->dir);
     check(r, st == ESPL_IO, "the export fails");
-    check(r, espl_comm_max(r->c, (int)st) == (int)st && -espl_comm_max(r->c, -(int)st) == (int)st, "everywhere");
+    check(r, espl_comm_max(r->c, (int)st) == (int)st && -espl_comm_max(r->c, -(int)st) == (int)st,
+          "the same status on every rank");
     if (espl_comm_rank(r->c) == 0) printf("%s\n", espl_base_error_text());
 }
 
-static void test(run *r, const char *mode) {
+static void run_test(export_test *r, const char *mode) {
     espl_model_options o = {.context = TOKENS, .batch_tokens = TOKENS, .slots = 1};
     check(r, espl_model_open(r->c, r->source, &o, &r->m) == ESPL_OK, "open");
     if (!r->m) return;
     check(r, espl_weights_open(r->source, &r->before) == ESPL_OK, "weights open");
-    prune(r);
-    if (strcmp(mode, "good") != 0) bad(r);
-    if (strcmp(mode, "bad") != 0) good(r, &o);
+    prune_model(r);
+    if (strcmp(mode, "good") != 0) check_failure(r);
+    if (strcmp(mode, "bad") != 0) check_success(r, &o);
     for (int64_t i = 0; i < r->linears; i++) free(r->masks[i]);
     free(r->masks);
     free(r->updated);
@@ -163,9 +170,9 @@ static void test(run *r, const char *mode) {
 int main(int argc, char **argv) {
     harness h;
     if (!harness_begin(&h, &argc, &argv, 3, ESPL_LOG_INFO)) return 2;
-    run r = {.h = &h, .c = h.c, .source = argv[2], .dir = argv[3]};
+    export_test r = {.h = &h, .c = h.c, .source = argv[2], .dir = argv[3]};
     h.name = r.dir;
     espl_tensor_blas_init();
-    test(&r, argv[1]);
+    run_test(&r, argv[1]);
     return harness_end(&h);
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # usage: test_export.sh TEST_EXPORT MAKE_RANDOM_MODEL GOLDEN_MODELS_DIR
-# Exports made on 1 to 4 ranks are the same bytes: the right tensors, the source's headers, and its other files. What may
-# be replaced is replaced, everything else is refused.
+# Exports made on 1 to 4 ranks are the same bytes: the right tensors, the source's headers, and its other files. An earlier
+# export is replaced; everything else is refused and stays as it is.
 set -euo pipefail
 test=$1 models=$3
 # shellcheck source=../e2e/common.sh
@@ -18,14 +18,14 @@ refused() { # TEXT SOURCE DIR
   [ "$(find "$dir" | sort)" = "$before" ] || die "a refused export left something: $(find "$dir" | sort)"
 }
 
-# Models of each dtype; the last one as a hub's cache keeps it: links, and files that are not the model's.
+# Models of each dtype; the last one as the hub's cache stores it: links, and files that do not belong to the model.
 for m in qwen3-untied-f32-sharded qwen2-untied-f16 mistral-sliding qwen3-sliding; do
   mkdir -p "$dir/src"
   cp -r "$models/$m" "$dir/src/$m"
 done
 "$2" --layers 5 --hidden 64 --heads 4 --kv-heads 2 --head-dim 32 --ffn 96 --vocab 300 --byte-tokenizer \
   "$dir/src/random-bf16" >/dev/null
-sed -i 's/"tie_word_embeddings": false/"tie_word_embeddings": true/' "$dir/src/qwen2-untied-f16/config.json" # a head in the file all the same
+sed -i 's/"tie_word_embeddings": false/"tie_word_embeddings": true/' "$dir/src/qwen2-untied-f16/config.json" # yet with a head
 mkdir "$dir/blobs" "$dir/src/hub" "$dir/src/hub/onnx"
 for f in "$dir/src/random-bf16"/*; do
   cp "$f" "$dir/blobs/"
@@ -45,7 +45,7 @@ for src in "$dir"/src/*; do
     run "$np" good "$src" "$dir/of$np/$m"
     diff -r "$dir/of1/$m" "$dir/of$np/$m" || die "$m: $np ranks write other bytes than one"
   done
-  # all that is not weights is as in the source
+  # the files that are not weights are those of the source
   while IFS= read -r f; do
     case $f in
     espalier_export.json) continue ;;
@@ -55,19 +55,19 @@ for src in "$dir"/src/*; do
   done < <(ls -A "$dir/of1/$m")
 done
 
-# from the hub's cache: what is the model's, and a note of all else
+# from the hub's cache: the files of the model, and a note on each file that is left out
 run 1 good "$dir/src/hub" "$dir/hub"
 [ "$(ls -A "$dir/hub")" = "$( (ls "$dir/blobs" && printf '%s\n' .gitattributes espalier_export.json vocab.txt) | sort)" ] ||
   die "the export of a hub's cache holds: $(ls -A "$dir/hub")"
 [ -z "$(find "$dir/hub" -type l)" ] || die "the export of a hub's cache has links"
 for f in pytorch_model.bin consolidated.safetensors model.safetensors.index.json model.Q4.GGUF onnx pipe large.txt; do
-  grep -q "\"$f\" of .* is left out" "$dir/notes" || die "nothing said of $f: $(cat "$dir/notes")"
+  grep -q "\"$f\" of .* is left out" "$dir/notes" || die "no note on $f: $(cat "$dir/notes")"
 done
 [ -e "$dir/of1/qwen3-untied-f32-sharded/model.safetensors.index.json" ] || die "no index"
 
 src=$dir/src/qwen3-sliding
 out=$dir/of${all_ranks##* }/qwen3-sliding
-# an earlier export, an empty directory, what a killed export leaves, and a link are taken over
+# an earlier export, an empty directory, the rest of a killed export, and the target of a link are replaced
 rm "$out/config.json"
 mkdir "$dir/empty" "$out.part" "$out.old"
 cp "$out"/* "$out.part"
