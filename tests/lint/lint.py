@@ -37,11 +37,11 @@ INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.M)
 FORBIDDEN_CALL = re.compile(r"(?<![\w.>])(assert|exit|_exit|abort)\s*\(")
 MACHINE_PATH = re.compile(r"(?<![\w.~$})*-])/(work|home|root|Users)/")
 
-MEDIAN_BAND, LENGTH_LIMIT = (12, 20), 80
+ACCESSOR_LENGTH, LENGTH_LIMIT = 3, 80
 LONG_FUNCTIONS_ALLOWED = re.compile(r"src/tensor/|.*table")  # kernels, and what is one table
 
-# False: what later() reports is counted, and listed by -v. True: it is a finding.
-STRICT = False
+# True: what later() reports is a finding. False, while a change is under way: it is counted, and listed by -v.
+STRICT = True
 
 findings, notes = [], []
 postponed = collections.defaultdict(list)  # what -> lines
@@ -152,12 +152,10 @@ def check_lengths(tags):
     functions = [tag for tag in tags if tag.kind == "function" and tag.file.startswith("src/")]
     if not functions:
         return
+    longer = [f.length for f in functions if f.length > ACCESSOR_LENGTH]
     median = statistics.median(f.length for f in functions)
-    notes.append(f"{len(functions)} functions, median {median:g} lines, longest {max(f.length for f in functions)}"
-                 " (tests/lint/figures.py: more)")
-    if not MEDIAN_BAND[0] <= median <= MEDIAN_BAND[1]:
-        later("median length", "src", 1,
-              f"functions have a median of {median:g} lines, {MEDIAN_BAND[0]} to {MEDIAN_BAND[1]} wanted")
+    notes.append(f"{len(functions)} functions, median {median:g} lines ({statistics.median(longer):g} without accessors of up"
+                 f" to {ACCESSOR_LENGTH} lines), longest {max(f.length for f in functions)} (tests/lint/figures.py: more)")
     for f in functions:
         if f.length > LENGTH_LIMIT and LONG_FUNCTIONS_ALLOWED.match(f.file):
             notes.append(f"{f.file}:{f.line}: {f.name} has {f.length} lines (a kernel or table)")
