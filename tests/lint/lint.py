@@ -152,7 +152,7 @@ def check_lengths(tags):
     functions = [tag for tag in tags if tag.kind == "function" and tag.file.startswith("src/")]
     if not functions:
         return
-    longer = [f.length for f in functions if f.length > ACCESSOR_LENGTH]
+    longer = [f.length for f in functions if f.length > ACCESSOR_LENGTH] or [0]
     median = statistics.median(f.length for f in functions)
     notes.append(f"{len(functions)} functions, median {median:g} lines ({statistics.median(longer):g} without accessors of up"
                  f" to {ACCESSOR_LENGTH} lines), longest {max(f.length for f in functions)} (tests/lint/figures.py: more)")
