@@ -40,7 +40,10 @@ run_preset release .
 if ! $quick; then
   run_slurm
   run_preset sanitize '^(unit|fuzz|mpi|fault)/|^e2e/short'
-  espl_install clang-format clang-tidy shellcheck universal-ctags codespell
+  espl_install clang-format clang-tidy shellcheck universal-ctags codespell doxygen
+  espl_say "API reference"
+  cmake --preset release >/dev/null # finds Doxygen
+  cmake --build build/release --target docs -- --quiet
   espl_say "lint"
   tests/lint/lint.py
   tests/lint/tidy.sh build/release
