@@ -70,7 +70,7 @@ class Mask(unittest.TestCase):
         self.assertGreater(abs(dense - pruned), 1e-4, "pruning that shows")
 
     def test_score_adds_up_to_the_perplexity(self):
-        """The same windows as log-probabilities of tokens; the byte tokenizer makes a token of a byte."""
+        """The same windows, token by token. With the byte tokenizer a token is a byte."""
         text = TEXT[:WINDOW * WINDOWS]
         lines = run(1, "score", "--model", self.model, "--mask", self.mask, "--window", str(WINDOW), stdin=text)
         logprob = [json.loads(line)["logprob"] for line in lines.splitlines()]
@@ -83,7 +83,7 @@ class Mask(unittest.TestCase):
                                         str(WINDOW), stdin=text))
 
     def test_updates_equal_a_model_with_these_weights(self):
-        """A checkpoint whose updates are another model's linears against a model that has these linears."""
+        """A checkpoint whose updates are the linears of another model, against a model that has these linears."""
         subprocess.run([MAKE_UPDATES, self.model, self.other, f"{self.dir}/updates"], check=True, env=ENVIRONMENT)
         mixed = f"{self.dir}/mixed"
         shutil.copytree(self.model, mixed)
@@ -97,7 +97,7 @@ class Mask(unittest.TestCase):
                 self.assertEqual(want, run(ranks, *args, "--model", self.model, "--mask", mask, stdin=stdin))
 
     def test_a_checkpoint_of_sparsegpt_holds_the_updated_weights(self):
-        """A method that updates weights: the checkpoint says what the run measured and what it exported."""
+        """A method that updates weights: model and checkpoint give what the run measured and what it exported."""
         folder = f"{self.dir}/sparsegpt"
         run(2, "prune", f"{self.dir}/run.json", "--set", f"run.dir={folder}", "--set", "run.export=true", "--set",
             "prune.allocation=uniform", "--set", "prune.update=sparsegpt")
