@@ -11,7 +11,7 @@
 
 typedef struct espl_sweep espl_sweep;
 
-enum { ESPL_SWEEP_MAX = 10000 }; /* most runs of a sweep */
+enum { ESPL_SWEEP_MAX = 10000 }; /* maximum number of runs */
 
 /* X(name, text) */
 #define ESPL_SWEEP_STATE_LIST(X)                                                                                       \

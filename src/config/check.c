@@ -26,7 +26,7 @@ static espl_status config_check_calibration(const espl_config *o) {
     if (o->calibration_forward == 0 && espl_config_is_oneshot(o))
         return ESPL_FAIL(
             ESPL_CONFIG,
-            "calibration.forward is 0, but prune.allocation \"%s\" sends windows through the blocks: set at "
+            "calibration.forward is 0, but prune.allocation \"%s\" runs calibration windows through the model: set at "
             "least 1 window",
             espl_allocation_name(o->prune_allocation));
     return ESPL_OK;
@@ -35,13 +35,19 @@ static espl_status config_check_calibration(const espl_config *o) {
 static espl_status config_check_goal(const espl_config *o) {
     espl_method_options p;
     ESPL_TRY(espl_config_method(o, &p));
-    /* The agent removes weights in many small steps, by scores that one calibration pass gives. */
-    if (!espl_config_is_oneshot(o) && (p.update != ESPL_UPDATE_NONE || strcmp(o->prune_pattern, "unstructured") != 0 ||
-                                       espl_score_needs_gradients(p.score)))
-        return ESPL_FAIL(ESPL_CONFIG,
-                         "prune.allocation \"agent\" goes with prune.update none, prune.pattern unstructured and "
-                         "prune.score wanda, magnitude or ria, not with update %s, pattern %s and score %s",
-                         espl_update_name(p.update), o->prune_pattern, espl_score_name(p.score));
+    if (!espl_config_is_oneshot(o)) {
+        /* The agent removes weights in many small steps, by scores that one calibration pass gives. */
+        const char *agent = "prune.allocation \"agent\" prunes in steps";
+        if (p.update != ESPL_UPDATE_NONE)
+            return ESPL_FAIL(ESPL_CONFIG, "prune.update is \"%s\", but %s: use none", espl_update_name(p.update),
+                             agent);
+        if (strcmp(o->prune_pattern, "unstructured") != 0)
+            return ESPL_FAIL(ESPL_CONFIG, "prune.pattern is \"%s\", but %s: use unstructured", o->prune_pattern, agent);
+        if (espl_score_needs_gradients(p.score))
+            return ESPL_FAIL(ESPL_CONFIG,
+                             "prune.score is \"%s\", but %s: use a score without gradients of single weights",
+                             espl_score_name(p.score), agent);
+    }
     if (o->prune_mixed && espl_config_is_oneshot(o))
         return ESPL_FAIL(ESPL_CONFIG, "prune.mixed goes with prune.allocation \"agent\", not \"%s\"",
                          espl_allocation_name(o->prune_allocation));

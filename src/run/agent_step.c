@@ -101,7 +101,7 @@ static espl_status agent_propose(espl_job *j, espl_outcome *o) {
     ESPL_TRY(espl_stop_check(j, ESPL_STOP_BETWEEN_PHASES));
     double start = espl_clock_now();
     ESPL_TRY(espl_comm_agree(j->comm, j->root ? agent_ask(j, d) : ESPL_OK));
-    espl_region_add(ESPL_REGION_AGENT, espl_clock_now() - start); /* not the ranks that wait for the broadcast */
+    espl_region_add(ESPL_REGION_AGENT, espl_clock_now() - start); /* without the broadcast */
     ESPL_TRY(agent_broadcast_decision(j, d));
     if (d->n > 0) return ESPL_OK;
     j->end = "ended by the agent";

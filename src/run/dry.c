@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * --dry-run: what a job would take. It reads all inputs as the job would, so that what is missing shows now, but of the
- * weights only the headers. Bytes and FLOPs come from the rooms that spend them.
+ * --dry-run: what a job would take. It reads all inputs, so missing files are found now, but only the headers of the
+ * weights. Bytes and FLOPs come from the rooms that spend them.
  */
 #include <inttypes.h>
 #include <math.h>
@@ -59,9 +59,9 @@ static double forecast_forward_flops(const forecast *f, int64_t context) {
     return sum;
 }
 
-/* A step without probe questions. An agent's: forward windows once; of a gradient sample forward, forward again
- * (recomputed) and backward, which is twice as much, with the head. A method counts its own. Then validation, forward
- * with the head. */
+/* A step without probe questions. Agent: one forward pass per forward window; per gradient sample a forward, a
+ * recomputed forward and a backward pass (twice a forward), with the head. A method counts its own FLOPs. Then
+ * validation: one forward pass with the head. */
 static double forecast_step_flops(const forecast *f) {
     const espl_config *o = f->o;
     double head = espl_model_head_flops(f->config), pruning;

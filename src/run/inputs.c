@@ -16,29 +16,31 @@ static const int64_t JSONL_BYTES_MAX = (int64_t)1 << 34;
 
 /* ----------------------------------------------------------------- texts */
 
-/* Rank 0 only. Joins the "text" members of a .jsonl file, with an empty line between two documents. */
+/* Appends the "text" member of one line of a .jsonl file, behind an empty line if it is not the first. */
+static espl_status inputs_append_document(const char *where, const char *line, int64_t len, espl_str *out) {
+    cJSON *document;
+    const char *text;
+    ESPL_TRY(espl_json_parse(line, len, where, &document));
+    espl_status st = espl_json_get_str(document, "text", where, true, &text);
+    if (st == ESPL_OK) espl_str_printf(out, "%s%s", out->len > 0 ? "\n\n" : "", text);
+    espl_json_free(&document);
+    return st;
+}
+
+/* Rank 0 only. Joins the documents of a .jsonl file. */
 static espl_status inputs_join_documents(const char *path, espl_str *out) {
-    char *bytes;
+    char *bytes, where[512];
     int64_t len, number = 1;
     ESPL_TRY(espl_file_read(path, JSONL_BYTES_MAX, &bytes, &len));
     espl_status st = ESPL_OK;
     for (int64_t at = 0; at < len; number++) {
-        const char *end = memchr(bytes + at, '\n', (size_t)(len - at)), *text;
+        const char *end = memchr(bytes + at, '\n', (size_t)(len - at));
         int64_t n = end ? end - (bytes + at) : len - at;
-        char where[512];
-        cJSON *document = NULL;
-        if (n > 0) {
-            snprintf(where, sizeof where, "%s: line %" PRId64, path, number);
-            ESPL_CHECK(st, done, espl_json_parse(bytes + at, n, where, &document));
-            st = espl_json_get_str(document, "text", where, true, &text);
-            if (st == ESPL_OK && out->len > 0) espl_str_puts(out, "\n\n");
-            if (st == ESPL_OK) espl_str_puts(out, text);
-            if (st == ESPL_OK) st = espl_str_status(out);
-            espl_json_free(&document);
-            if (st != ESPL_OK) goto done;
-        }
+        snprintf(where, sizeof where, "%s: line %" PRId64, path, number);
+        if (n > 0) ESPL_CHECK(st, done, inputs_append_document(where, bytes + at, n, out));
         at += n + 1;
     }
+    st = espl_str_status(out);
 done:
     espl_mem_free(&bytes);
     return st;
@@ -64,8 +66,8 @@ static espl_status inputs_check_length(const char *key, const char *path, const 
                      key, path, corpus->n, tokens);
 }
 
-/* Local. The stream of random numbers is seeded by run.seed alone, never by a rank: all ranks cut the same windows.
- * Copies the calibration windows out of the corpus: at random places drawn by run.seed, or consecutive ones. */
+/* Copies the calibration windows out of the corpus, at random places or consecutively. Local: the random stream is
+ * seeded by run.seed alone, so all ranks cut the same windows. */
 static espl_status inputs_cut_calibration(espl_job *j, const espl_corpus *corpus) {
     const espl_config *o = j->o;
     espl_inputs *in = &j->inputs;

@@ -118,8 +118,8 @@ static bool job_is_cancelled(void *arg) {
     return espl_stop_signalled();
 }
 
-/* Rank 0 only. Creates the agent. With `dialogue` it records there, after what the file holds of iterations beyond
- * j->iteration is cut off: a resumed run repeats them. */
+/* Rank 0 only. Creates the agent. If `dialogue` is given, records are appended to it; records of iterations after
+ * j->iteration are cut off first, because a resumed run repeats them. */
 static espl_status job_create_agent(espl_job *j, const char *dialogue) {
     const espl_config *o = j->o;
     const char *slash = strrchr(o->model_path, '/');
@@ -136,8 +136,8 @@ static espl_status job_create_agent(espl_job *j, const char *dialogue) {
     return espl_agent_create(&j->agent, &a);
 }
 
-/* Rank 0 only. Opens events.jsonl and dialogue.jsonl behind what the restored checkpoint covers. The agent is created a
- * second time for that: the checkpoint holds its memory, and says how much of its record counts. */
+/* Rank 0 only. Opens events.jsonl and dialogue.jsonl, cut to the restored iteration. The agent is created again,
+ * because that iteration was unknown when it was first created to restore its memory. */
 static espl_status job_open_records(espl_job *j) {
     espl_str dialogue = {0}, events = {0}, memory = {0};
     espl_status st;

@@ -55,8 +55,8 @@ done:
     return st;
 }
 
-/* Makes an outcome the accepted state. Where no question was asked, the newest answers stay: they are what is known of
- * this state's ancestor. */
+/* Makes an outcome the accepted state. If this step asked no questions, the answers of the last step that did are kept.
+ */
 static void loop_accept(espl_job *j, const espl_outcome *o, int64_t pruned) {
     espl_quality before = j->last;
     espl_masks_accept(&j->masks);

@@ -3,7 +3,7 @@
  * The one pruning path. A job is a loop of steps; each step is proposed, applied, judged and settled:
  *
  *     propose   which linears lose how much          the agent, many small steps | a one-shot method, one large step
- *     apply     the masks get what was proposed, to the weight; verified against what was expected
+ *     apply     prune exactly the proposed number of weights; verify the counts
  *     judge     perplexity on the validation text    the agent's threshold       | a method is always accepted
  *     settle    accept, or roll the masks back; probe questions, history, events, checkpoint
  *

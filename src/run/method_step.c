@@ -30,8 +30,8 @@ static espl_status method_propose(espl_job *j, espl_outcome *o) {
     return espl_comm_agree(j->comm, st);
 }
 
-/* The fitness of the search: loss on calibration windows, more of them in each stage of the selection. What a search
- * looks at must be neither what steps are judged by nor what is reported. */
+/* The fitness of the search: loss on calibration windows, more of them in each stage of the selection. The search must
+ * not see the validation or report texts. */
 static espl_status method_fitness(void *context, int64_t stage, double *value) {
     espl_job *j = context;
     espl_method_options o;
@@ -63,7 +63,7 @@ static espl_status method_apply(espl_job *j, espl_outcome *o, int64_t *expected)
     return ESPL_OK;
 }
 
-/* A baseline does not look back: any perplexity is accepted. */
+/* A one-shot step is always accepted. */
 static espl_status method_judge(const espl_job *j, const espl_quality *after, bool *accepted) {
     *accepted = true;
     if (!isnan(after->nll)) return ESPL_OK;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Progress for people: a line per step, with a bar and the estimated time to the target. Clocks enter here and in the
- * time limit, and nowhere else.
+ * Progress for people: a line per step, with a bar and the estimated time to the target. Times are for people and for
+ * the time limit; no decision depends on them.
  */
 #include "progress.h"
 
@@ -15,10 +15,14 @@ void espl_progress_start(const espl_job *j, bool resumed) {
     const espl_config *o = j->o;
     ESPL_INFO("%s: %" PRId64 " layers, %" PRId64 " prunable weights; %d rank(s) x %d thread(s)%s", o->model_path,
               j->config.layers, j->weights, espl_comm_size(j->comm), espl_tensor_threads(), resumed ? "; resumed" : "");
-    ESPL_INFO("target %.1f %% of the linears (%.1f %% of all parameters), rollback at +%.1f %% perplexity; agent: %s",
-              100 * o->prune_target,
-              100 * espl_job_sparsity_of_model(j, (int64_t)(o->prune_target * (double)j->weights)),
-              100 * o->prune_threshold, espl_agent_backend_name(o->agent_backend));
+    if (espl_config_is_oneshot(o))
+        ESPL_INFO("one shot: score %s, allocation %s, pattern %s, update %s", espl_score_name(o->prune_score),
+                  espl_allocation_name(o->prune_allocation), o->prune_pattern, espl_update_name(o->prune_update));
+    else
+        ESPL_INFO(
+            "target %.1f %% of the linears (%.1f %% of all parameters), rollback at +%.1f %% perplexity; agent: %s",
+            100 * o->prune_target, 100 * espl_job_sparsity_of_model(j, (int64_t)(o->prune_target * (double)j->weights)),
+            100 * o->prune_threshold, espl_agent_backend_name(o->agent_backend));
     ESPL_INFO("dense: perplexity %.4f", j->dense.perplexity);
 }
 
@@ -51,15 +55,16 @@ void espl_progress_outcome(const espl_job *j, const espl_outcome *o, double seco
     double now = espl_job_sparsity(j, j->pruned), done = now - j->first_sparsity;
     double remaining = (espl_clock_now() - j->start) * (j->o->prune_target - now) / done;
     if (done > 0 && remaining > 0) progress_format_time(remaining, left, sizeof left);
-    ESPL_INFO("%4" PRId64 "  [%s] %5.2f %%  perplexity %.4f (%+.2f %%)  %s  %s%s%s", o->iteration, bar,
+    ESPL_INFO("%4" PRId64 "  [%s] %5.2f %%  perplexity %.4f (%+.2f %%)  %s, took %s%s%s%s", o->iteration, bar,
               100 * o->sparsity_after, o->after.perplexity, 100 * (o->after.perplexity / o->before.perplexity - 1),
-              o->accepted ? "accepted" : "ROLLED BACK", took, *left ? ", to go " : "", left);
+              o->accepted ? "accepted" : "ROLLED BACK", took, *left ? ", " : "", left, *left ? " left" : "");
     const char *reason = o->decision.reason;
-    if (j->root && reason && *reason) { /* one line of it, cut between words */
+    const char *source = j->root ? espl_agent_source(j->agent) : ""; /* empty for a one-shot method */
+    if (j->root && reason && *reason) {                              /* one line of it, cut between words */
         int n = (int)strnlen(reason, REASON_BYTES_MAX + 1);
         bool whole = n <= REASON_BYTES_MAX;
         while (!whole && n > REASON_BYTES_MAX / 2 && reason[n - 1] != ' ') n--;
-        ESPL_INFO("      %s: %.*s%s", espl_agent_source(j->agent), n, reason, whole ? "" : "...");
+        ESPL_INFO("      %s%s%.*s%s", source, *source ? ": " : "", n, reason, whole ? "" : "...");
     }
     if (o->after.mmlu_total > 0 || o->after.freebaseqa_total > 0)
         ESPL_INFO("      MMLU %" PRId64 "/%" PRId64 ", FreebaseQA %" PRId64 "/%" PRId64, o->after.mmlu_right,

@@ -5,13 +5,13 @@
  * The room in layers, each using only those below it:
  *
  *     job                                the job from its first to its last line
- *     report   resume   dry              the end; continuing; --dry-run
+ *     report   dry                       the end; --dry-run
  *     loop                               steps until the goal: propose, apply, judge, settle
  *     agent_step   method_step           who proposes, and how it is applied
- *     store                              checkpoints
+ *     store                              checkpoints, and restoring them
  *     identity manifest events progress  what is recorded and shown
  *     inputs   quality   stop            texts and questions; measuring the model; being stopped
- *     state
+ *     state   checkpoint_shape
  */
 #ifndef ESPL_RUN_STATE_H
 #define ESPL_RUN_STATE_H

@@ -25,7 +25,7 @@ void espl_stop_watch(void) {
 
 bool espl_stop_signalled(void) { return caught_signal != 0; }
 
-/* The ranks take the largest reason that one of them has. */
+/* The ranks agree on the largest value. */
 typedef enum stop_reason { STOP_NO_REASON, STOP_SIGNAL, STOP_FILE, STOP_TIME_LIMIT } stop_reason;
 
 static stop_reason stop_reason_here(const espl_job *j, espl_stop_point point) {

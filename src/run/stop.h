@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Stopping a job early: signals, a stop file, a time limit. espl_stop_watch and espl_stop_signalled are in run.h. */
+/* Stopping a job early: signals, a stop file, a time limit. espl_stop_watch and espl_stop_signalled are in
+ * espalier/run/stop.h. */
 #ifndef ESPL_RUN_STOP_H
 #define ESPL_RUN_STOP_H
 

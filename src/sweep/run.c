@@ -71,17 +71,18 @@ static espl_status sweep_record_end(sweep_job *k, int64_t run, espl_status st) {
 
 /* -------------------------------------------------------------- all runs */
 
-/* Rank 0 only. Which runs are to be done, in order. Runs that never failed go first: one that kills the whole job must
- * not keep the others from being done. ESPL_CONFIG: a directory holds another run. */
+/* Rank 0 only. Which runs are to be done, in order. Runs that failed, or were under way when their process died,
+ * go last: one that kills the whole job must not keep the others from being done. ESPL_CONFIG: a directory holds
+ * another run. */
 static espl_status sweep_order_runs(sweep_job *k, int64_t only) {
     int64_t all = espl_sweep_count(k->s), first = only < 0 ? 0 : only, last = only < 0 ? all : only + 1;
     ESPL_TRY(espl_mem_alloc(&k->order, all, sizeof *k->order, "runs of a sweep"));
     for (int pass = 0; pass < 2; pass++)
         for (int64_t i = first; i < last; i++) {
-            espl_sweep_state state;
+            espl_sweep_state state = ESPL_SWEEP_NEW;
             espl_str note = {0};
             espl_status st = espl_sweep_state_of(k->s, i, &state, &note);
-            bool troubled = state == ESPL_SWEEP_FAILED || note.len > 0;
+            bool troubled = state == ESPL_SWEEP_FAILED || note.len > 0; /* failed, or under way when it was killed */
             if (st == ESPL_OK && state == ESPL_SWEEP_DIFFERS)
                 st = ESPL_FAIL(ESPL_CONFIG,
                                "run %" PRId64 ", %s/%s, is %s: rename the directory, or use another \"dir\"", i + 1,

@@ -87,8 +87,8 @@ done:
     return st;
 }
 
-/* A damaged sweep.json must not stop the sweep: the checkpoints of the run tell more than it does.
- * Is this the mark in sweep.json? Its message is appended then. A file that cannot be read counts as no mark. */
+/* True if sweep.json holds this mark; appends its message. A file that cannot be read counts as no mark: the
+ * checkpoints of the run tell more than it does. */
 static bool sweep_has_mark(const char *path, sweep_mark mark, espl_str *message) {
     cJSON *doc;
     const char *state = "", *text = "";
@@ -116,9 +116,11 @@ static espl_status sweep_read_manifest(const char *path, espl_config *o) {
     return st;
 }
 
-/* Compares the run's configuration with the one that its directory was begun with. *note stays empty if no result
- * depends on a difference. */
-static espl_status sweep_compare(const espl_sweep *s, int64_t run, const char *manifest, espl_str *note) {
+/* Compares the run's configuration with the one that its directory was begun with. *differs: a result may depend on the
+ * difference, which is appended to *note; or the manifest cannot be read, which is another configuration for all we
+ * know. */
+static espl_status sweep_compare(const espl_sweep *s, int64_t run, const char *manifest, bool *differs,
+                                 espl_str *note) {
     espl_config then = {0}, now = {0};
     espl_str names = {0};
     unsigned classes = ~(1u << ESPL_RESUME_CIRCUMSTANCE);
@@ -128,10 +130,12 @@ static espl_status sweep_compare(const espl_sweep *s, int64_t run, const char *m
     ESPL_CHECK(st, done, espl_sweep_config(s, run, &now));
     if (sweep_read_manifest(manifest, &then) != ESPL_OK) {
         espl_str_puts(note, espl_base_error_text());
+        *differs = true;
         goto done;
     }
     ESPL_CHECK(st, done, espl_config_differences(&then, &now, classes, DIFFERENCES_SHOWN, &names));
-    if (names.len > 0) espl_str_printf(note, "begun with another %s", names.data);
+    *differs = names.len > 0;
+    if (*differs) espl_str_printf(note, "begun with another %s", names.data);
 done:
     espl_str_free(&names);
     espl_config_free(&then);
@@ -163,17 +167,20 @@ espl_status espl_sweep_state_of(const espl_sweep *s, int64_t run, espl_sweep_sta
 
     bool begun = sweep_has_checkpoint(checkpoints.data);
     bool finished = espl_file_exists(summary.data) && espl_run_summary_reads(summary.data);
-    *state = finished ? ESPL_SWEEP_FINISHED : begun ? ESPL_SWEEP_RESUMABLE : ESPL_SWEEP_NEW;
+    bool differs = false;
     if ((finished || begun) && espl_file_exists(manifest.data))
-        ESPL_CHECK(st, done, sweep_compare(s, run, manifest.data, note));
-    if (note->len > 0) {
+        ESPL_CHECK(st, done, sweep_compare(s, run, manifest.data, &differs, note));
+    if (differs) {
         *state = ESPL_SWEEP_DIFFERS;
-    } else if (!finished) {
-        if (sweep_has_mark(mark.data, SWEEP_MARK_FAILED, note)) *state = ESPL_SWEEP_FAILED;
-        if (sweep_has_mark(mark.data, SWEEP_MARK_UNDER_WAY, &place)) {
-            espl_str_printf(note, "under way (%s), or killed there", place.data ? place.data : "");
-            *state = ESPL_SWEEP_RESUMABLE;
-        }
+    } else if (finished) {
+        *state = ESPL_SWEEP_FINISHED;
+    } else if (sweep_has_mark(mark.data, SWEEP_MARK_FAILED, note)) {
+        *state = ESPL_SWEEP_FAILED;
+    } else if (sweep_has_mark(mark.data, SWEEP_MARK_UNDER_WAY, &place)) {
+        espl_str_printf(note, "under way (%s), or killed there", place.data ? place.data : "");
+        *state = ESPL_SWEEP_RESUMABLE;
+    } else {
+        *state = begun ? ESPL_SWEEP_RESUMABLE : ESPL_SWEEP_NEW;
     }
     st = espl_str_status(note);
 done:

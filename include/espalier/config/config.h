@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config: the options of a job, from one table. Each row of the table is a field of espl_config, a key of the JSON
- * file, a
- * --set name, a line of --print-config, a property of the JSON Schema and a row of docs/configuration.md. To add an
- * option, add a row; nothing else has to know.
+ * config: the options of a job, from one table. Each row is a field of espl_config, a key of the JSON file, a name for
+ * --set, a line of --print-config, a property of the JSON Schema and a row of docs/configuration.md. To add an option,
+ * add a row (CONTRIBUTING.md; an option that names a file or has named values needs a second line elsewhere).
  *
  * Options that belong to another room (the agent's, the methods') are listed by that room, with their defaults and
  * ranges; this header only gives them a section.
@@ -33,8 +32,8 @@ typedef enum espl_sample {
  * What a changed option means when a run is resumed, or when a sweep finds a run directory:
  *   IDENTITY      it says which model, texts or questions are used. Their content is compared, by hash, not their path.
  *   METHOD        another value is another method: --resume refuses it.
- *   CIRCUMSTANCE  where and how patiently the run works. No result depends on it, and checkpoints do not hold it.
- *   FREE          the user may change it; the log names it, since the result may no longer be that of one run.
+ *   CIRCUMSTANCE  where the run works and how long it waits. No result depends on it, and checkpoints do not hold it.
+ *   FREE          the user may change it; the log names it, since the result then mixes two configurations.
  */
 #define ESPL_RESUME_LIST(X)                                                                                            \
     X(IDENTITY)                                                                                                        \
@@ -56,7 +55,7 @@ typedef enum espl_resume {
     X(probes, "Knowledge that is probed in the loop, so that the agent sees what it destroys")                         \
     X(report, "What is measured of the dense and of the pruned model at the end")                                      \
     X(prune, "The goal and its rules")                                                                                 \
-    X(agent, "Who decides where to cut; from base_url on: backend openai")                                             \
+    X(agent, "Who decides what to prune. base_url and the options after it apply to backend openai")                   \
     X(policy, "Backend policy, which is also the fallback (docs/agent.md)")
 
 /* X(type, section, key, default, lowest, highest, resume, meaning); the field is section_key.
@@ -65,7 +64,7 @@ typedef enum espl_resume {
  *   INTEGER  int64_t
  *   REAL     double
  *   FLAG     bool
- * Rows of other rooms come through a macro that expands to X: the caller's macro must have this name. */
+ * Rows of other rooms come through a macro that expands to X: callers must name their macro X. */
 #define ESPL_CONFIG_METHOD_ROW(type, key, value, lo, hi, meaning) X(type, prune, key, value, lo, hi, FREE, meaning)
 #define ESPL_CONFIG_OPTIONS(X)                                                                                         \
     X(TEXT, model, path, "", 0, 0, IDENTITY, "Hugging Face directory of the model to prune")                           \
@@ -109,20 +108,21 @@ typedef enum espl_resume {
     X(TEXT, report, freebaseqa, "", 0, 0, FREE, "FreebaseQA file for the report")                                      \
     X(INTEGER, report, freebaseqa_questions, 0, 0, 1000000, FREE, "FreebaseQA questions in the report; 0: all")        \
     ESPL_METHOD_GOAL_LIST(ESPL_CONFIG_METHOD_ROW)                                                                      \
-    X(REAL, prune, max_step, 0.1, 1e-6, 1, FREE, "most sparsity added to one linear in one iteration")                 \
-    X(INTEGER, prune, max_linears, 8, 1, 1000000, FREE, "most linears in one decision")                                \
+    X(REAL, prune, max_step, 0.1, 1e-6, 1, FREE, "maximum sparsity added to one linear in one iteration")              \
+    X(INTEGER, prune, max_linears, 8, 1, 1000000, FREE, "maximum number of linears in one decision")                   \
     X(REAL, prune, threshold, 0.1, 0, 1e6, FREE,                                                                       \
-      "perplexity increase over the last accepted state, relative, that is rolled back")                               \
-    X(INTEGER, prune, max_iterations, 100, 1, 1000000, FREE, "iterations at most, rolled back ones included")          \
+      "relative rise of perplexity over the last accepted state above which a step is rolled back")                    \
+    X(INTEGER, prune, max_iterations, 100, 1, 1000000, FREE,                                                           \
+      "maximum number of iterations, including rolled-back ones")                                                      \
     X(CHOICE, prune, score, ESPL_SCORE_WANDA, score, espl_score, METHOD,                                               \
-      "score that orders a linear's weights; gblm and rgs (Wanda++) in one shot only")                                 \
+      "score that orders a linear's weights; gblm and rgs (Wanda++) for one-shot methods only")                        \
     X(CHOICE, prune, allocation, ESPL_ALLOCATION_AGENT, allocation, espl_allocation, METHOD,                           \
       "who says how much each linear loses: the agent, step by step, or a baseline, in one shot")                      \
     X(TEXT, prune, pattern, "unstructured", 0, 0, METHOD,                                                              \
       "unstructured, row, layer, or N:M such as 2:4 (N of M stay; the target is then not read); agent: unstructured")  \
     X(FLAG, prune, mixed, false, 0, 1, METHOD, "the agent may also make a dense linear 2:4 or 4:8 in one go")          \
     X(CHOICE, prune, update, ESPL_UPDATE_NONE, update, espl_update, METHOD,                                            \
-      "what becomes of the weights that stay; in one shot only")                                                       \
+      "how surviving weights are updated; one-shot methods only")                                                      \
     ESPL_METHOD_TUNING_LIST(ESPL_CONFIG_METHOD_ROW)                                                                    \
     ESPL_AGENT_OPTION_LIST(X)
 

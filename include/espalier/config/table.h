@@ -63,7 +63,7 @@ const espl_section *espl_section_find(const char *name);
 
 /* Appends an option's value as JSON. */
 void espl_option_put_value(espl_str *s, const espl_option *row, const espl_config *o);
-/* Appends an option's default as JSON; the empty text of a TEXT that means none is "". */
+/* Appends an option's default as JSON; a TEXT without a default prints as "". */
 void espl_option_put_default(espl_str *s, const espl_option *row);
 /* Appends the value as it stands in a name or a table: a text without quotes. */
 void espl_option_put_plain(espl_str *s, const espl_option *row, const espl_config *o);

@@ -34,7 +34,7 @@ bool espl_allocation_parse(const char *name, espl_allocation *out);
  * of the configuration's option table. X(type, key, default, lowest, highest, meaning), type INTEGER or REAL. */
 #define ESPL_METHOD_GOAL_LIST(X)                                                                                       \
     X(REAL, target, 0.45, 0, 1, "sparsity of all prunable linears to reach")                                           \
-    X(REAL, cap, 0.8, 0, 1, "most sparsity of one linear")
+    X(REAL, cap, 0.8, 0, 1, "maximum sparsity of one linear")
 #define ESPL_METHOD_TUNING_LIST(X)                                                                                     \
     X(REAL, damping, 0.01, 0, 1e6, "SparseGPT: share of the Hessian's mean diagonal that is added to it")              \
     X(REAL, owl_outlier, 5, 0, 1e9, "OWL: a score so many times the mean is an outlier (M)")                           \

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The pruning job: profile, ask, prune, judge, roll back or checkpoint, until the goal; then the report and the export.
- * docs/run.md describes it for users.
+ * The pruning job: profile, ask, prune, judge, accept or roll back, checkpoint, until the goal; then the report and the
+ * export. docs/run.md describes it for users.
  */
 #ifndef ESPALIER_RUN_JOB_H
 #define ESPALIER_RUN_JOB_H
