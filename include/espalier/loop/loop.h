@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Plain data that the rooms of the pruning loop exchange: profile rows, probes, the budget, decisions, outcomes. The
+ * Plain data that the rooms of the pruning loop exchange: profile rows, quality, budget, decisions, outcomes. The
  * rooms agent, sensitivity, prune and checkpoint do not know each other; they share these types. All functions are
  * Local.
  */
