@@ -48,6 +48,25 @@ struct espl_agent {
     const char *source; /* of the newest decision */
 };
 
+/* No default in the switches over the backend: the compiler names the places that a new backend must be added to. */
+static espl_status agent_unknown_backend(espl_agent_backend b) {
+    return ESPL_FAIL(ESPL_INTERNAL, "the agent has no backend %d", (int)b);
+}
+
+static espl_status agent_open_backend(espl_agent *a, const espl_agent_options *o) {
+    switch (a->backend) {
+    case ESPL_BACKEND_POLICY:
+        return ESPL_OK; /* nothing to open */
+    case ESPL_BACKEND_OPENAI:
+        return espl_openai_open(&a->openai, o);
+    case ESPL_BACKEND_REPLAY:
+        return espl_replay_open(&a->replay, o->replay);
+    case ESPL_BACKEND_COUNT:
+        break;
+    }
+    return agent_unknown_backend(a->backend);
+}
+
 espl_status espl_agent_create(espl_agent **out, const espl_agent_options *o) {
     espl_status st;
     ESPL_TRY(espl_mem_alloc(out, 1, sizeof **out, "agent"));
@@ -63,8 +82,7 @@ espl_status espl_agent_create(espl_agent **out, const espl_agent_options *o) {
     a->state.response_format = true;
     a->source = "";
     if (o->model_name) ESPL_CHECK(st, failed, espl_str_dup(&a->model_name, o->model_name, "agent"));
-    if (o->backend == ESPL_BACKEND_REPLAY) ESPL_CHECK(st, failed, espl_replay_open(&a->replay, o->replay));
-    if (o->backend == ESPL_BACKEND_OPENAI) ESPL_CHECK(st, failed, espl_openai_open(&a->openai, o));
+    ESPL_CHECK(st, failed, agent_open_backend(a, o));
     /* Last: it cuts the file, which a wrong option must leave as it is. */
     if (o->dialogue_path) ESPL_CHECK(st, failed, espl_journal_open(&a->dialogue, o->dialogue_path, o->keep_iterations));
     return ESPL_OK;
@@ -121,33 +139,57 @@ static espl_status agent_record_text(espl_agent *a, const espl_agent_view *v, co
     return espl_journal_end(a->dialogue, &w);
 }
 
-/* Adds a message to the conversation, and returns its text to fill in. */
-static espl_str *agent_add_message(espl_message *messages, int64_t *n, const char *role) {
-    messages[*n].role = role;
-    return &messages[(*n)++].text;
+/* A conversation with the endpoint: a new one in each iteration. */
+typedef struct agent_conversation {
+    espl_message *messages; /* those of `chat`, which borrows them */
+    espl_chat chat;
+} agent_conversation;
+
+/* Adds a message, and returns its text to fill in. */
+static espl_str *conversation_add_message(agent_conversation *c, const char *role) {
+    espl_message *added = &c->messages[c->chat.n_messages++];
+    added->role = role;
+    return &added->text;
 }
 
-/* Asks the endpoint until a reply is valid: a conversation of its own in each iteration, in which every invalid reply
- * is answered with its problems. ESPL_AGENT: no usable answer. */
+static espl_status conversation_open(agent_conversation *c, const espl_agent *a, const espl_agent_view *v) {
+    /* System and user message, plus two messages for each retry. */
+    ESPL_TRY(espl_mem_alloc(&c->messages, 2 + 2 * a->max_invalid, sizeof *c->messages, "agent"));
+    c->chat.messages = c->messages;
+    espl_prompt_put_system(conversation_add_message(c, "system"), v, a->model_name);
+    return espl_prompt_put_user(conversation_add_message(c, "user"), v, a->prompt_bytes);
+}
+
+/* Returns an invalid reply to its author, with its problems. The author reads its own reply again, cleaned: its bytes
+ * go into a request and into the record. */
+static espl_status conversation_answer_invalid(agent_conversation *c, const espl_agent_view *v, const char *text,
+                                               int64_t len, const espl_str *problems) {
+    espl_str *said = conversation_add_message(c, "assistant");
+    espl_agent_put_clean(said, text, len, REPLY_REPEATED_MAX);
+    espl_str *correction = conversation_add_message(c, "user");
+    espl_prompt_put_correction(correction, v, problems);
+    return espl_str_status(said->failed ? said : correction);
+}
+
+static void conversation_free(agent_conversation *c) {
+    for (int64_t k = 0; k < c->chat.n_messages; k++) espl_str_free(&c->messages[k].text);
+    espl_mem_free(&c->messages);
+}
+
+/* Asks the endpoint until a reply is valid; every invalid reply is answered with its problems. ESPL_AGENT: no usable
+ * answer. */
 static espl_status agent_ask_endpoint(espl_agent *a, const espl_agent_view *v, espl_decision *out, espl_str *notes) {
-    espl_message *messages = NULL;
-    espl_chat chat = {.iteration = v->iteration, .dialogue = a->dialogue, .state = &a->state};
+    agent_conversation c = {.chat = {.iteration = v->iteration, .dialogue = a->dialogue, .state = &a->state}};
     espl_str reply = {0}, problems = {0}, told = {0};
     espl_status st;
     /* A dead server costs its time-outs in every iteration, hours in all. */
     if (a->state.failures >= a->give_up_after)
         return ESPL_FAIL(ESPL_AGENT, "the agent's endpoint gave no usable answer in %" PRId64 " iterations: given up",
                          a->state.failures);
-    /* The opening, and an invalid reply with its correction per attempt but the last. */
-    ESPL_CHECK(st, done, espl_mem_alloc(&messages, 2 + 2 * a->max_invalid, sizeof *messages, "agent"));
-    chat.messages = messages;
-    espl_prompt_put_system(agent_add_message(messages, &chat.n_messages, "system"), v, a->model_name);
-    espl_str *user = agent_add_message(messages, &chat.n_messages, "user");
-    ESPL_CHECK(st, done, espl_prompt_put_user(user, v, a->prompt_bytes));
-
-    for (;; chat.attempt++) {
+    ESPL_CHECK(st, done, conversation_open(&c, a, v));
+    for (;; c.chat.attempt++) {
         bool cut_off = false;
-        ESPL_CHECK(st, done, espl_openai_ask(a->openai, &chat, &reply, &cut_off));
+        ESPL_CHECK(st, done, espl_openai_ask(a->openai, &c.chat, &reply, &cut_off));
         espl_decision_free(out); /* of the attempt before */
         problems.len = notes->len = 0;
         const char *text = reply.data ? reply.data : "";
@@ -161,27 +203,21 @@ static espl_status agent_ask_endpoint(espl_agent *a, const espl_agent_view *v, e
         if (problems.len == 0) break;
 
         a->state.stats.invalid++;
-        ESPL_CHECK(st, done, agent_record_text(a, v, "invalid", chat.attempt, problems.data, problems.len));
-        if (chat.attempt == a->max_invalid) {
+        ESPL_CHECK(st, done, agent_record_text(a, v, "invalid", c.chat.attempt, problems.data, problems.len));
+        if (c.chat.attempt == a->max_invalid) {
             espl_agent_put_joined(&told, &problems);
             ESPL_CHECK(st, done, espl_str_status(&told));
             st = ESPL_FAIL(ESPL_AGENT, "the agent gave no valid reply in %" PRId64 " attempts; last: %.400s",
                            a->max_invalid + 1, told.data);
             goto done;
         }
-        /* The author reads its own reply again, cleaned: its bytes go into a request and into the record. */
-        espl_str *said = agent_add_message(messages, &chat.n_messages, "assistant");
-        espl_agent_put_clean(said, text, reply.len, REPLY_REPEATED_MAX);
-        espl_str *correction = agent_add_message(messages, &chat.n_messages, "user");
-        espl_prompt_put_correction(correction, v, &problems);
-        ESPL_CHECK(st, done, espl_str_status(said->failed ? said : correction));
+        ESPL_CHECK(st, done, conversation_answer_invalid(&c, v, text, reply.len, &problems));
     }
 done:
     /* A cancelled wait or a full disk says nothing about the endpoint. */
     if (st == ESPL_AGENT) a->state.failures++;
     if (st == ESPL_OK) a->state.failures = 0;
-    for (int64_t k = 0; k < chat.n_messages; k++) espl_str_free(&messages[k].text);
-    espl_mem_free(&messages);
+    conversation_free(&c);
     espl_str_free(&reply);
     espl_str_free(&problems);
     espl_str_free(&told);
@@ -216,12 +252,20 @@ espl_status espl_agent_ask(espl_agent *a, const espl_agent_view *view, espl_deci
     *out = (espl_decision){0};
     ESPL_TRY(espl_view_check(view));
     a->source = espl_agent_backend_name(a->backend);
-    if (a->backend == ESPL_BACKEND_POLICY)
+    switch (a->backend) {
+    case ESPL_BACKEND_POLICY:
         st = agent_ask_policy(a, view, out, &notes);
-    else if (a->backend == ESPL_BACKEND_REPLAY)
-        st = espl_replay_ask(a->replay, view, out);
-    else
+        break;
+    case ESPL_BACKEND_OPENAI:
         st = agent_ask_endpoint(a, view, out, &notes);
+        break;
+    case ESPL_BACKEND_REPLAY:
+        st = espl_replay_ask(a->replay, view, out);
+        break;
+    case ESPL_BACKEND_COUNT:
+        st = agent_unknown_backend(a->backend);
+        break;
+    }
     /* Only the endpoint fails with ESPL_AGENT. All else (no memory, no disk, cancelled) ends the run. */
     if (st == ESPL_AGENT && a->fallback != ESPL_FALLBACK_FAIL) st = agent_fall_back(a, view, out, &notes);
     double seconds = espl_clock_now() - start;

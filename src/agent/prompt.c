@@ -12,7 +12,7 @@
 #include <math.h>
 #include <string.h>
 
-/* The price of a linear is that of so much more sparsity; the system message names the number as well. */
+/* A linear's price is the cost of adding this much sparsity. The system message names the number as well. */
 static const double PRICED_STEP = 0.05;
 
 enum {

@@ -156,13 +156,12 @@ static void reply_read_wish(reply_reader *r, const cJSON *item) {
 
 /* ---------------------------------------------------------------- budget */
 
-/* Turns wishes into whole weights under the cap, then under the target: patterns first, because they are whole or
- * nothing, then steps, scaled to end at the target to the weight. */
-static void reply_fit_budget(reply_reader *r) {
+/* Turns wishes into whole weights under the cap of each linear, and returns their sum. Patterns were checked against
+ * the cap when they were read. */
+static int64_t reply_apply_cap(reply_reader *r) {
     const espl_agent_view *v = r->v;
-    int64_t n = espl_view_linears(v), left = espl_view_left(v), total = 0, trimmed = 0;
-    /* The cap, linear by linear. Patterns were checked against it when they were read. */
-    for (int64_t i = 0; i < n; i++) {
+    int64_t total = 0, trimmed = 0;
+    for (int64_t i = 0; i < espl_view_linears(v); i++) {
         reply_wish *w = &r->wishes[i];
         int64_t room = espl_view_room(v, i);
         if (w->step == 0) continue;
@@ -174,23 +173,16 @@ static void reply_fit_budget(reply_reader *r) {
         total += w->count;
     }
     if (trimmed) espl_str_printf(r->notes, "%" PRId64 " linears trimmed to the cap\n", trimmed);
-    if (left <= 0) {
-        PROBLEM(r, NULL, "the target is reached: answer with \"stop\": true");
-        return;
-    }
-    if (total <= 0) {
-        PROBLEM(r, NULL, "nothing to prune is left in these linears (the cap, or steps of less than a weight)");
-        return;
-    }
+    return total;
+}
 
-    /* The target. A pattern cannot be scaled: half of 2:4 is no pattern. In the order of the linears. */
-    int64_t dropped = 0, steps = 0;
-    for (int64_t i = 0; i < n; i++) {
+/* Grants patterns in the order of the linears as long as `left` weights allow it, and returns what remains for steps. A
+ * pattern cannot be scaled: half of 2:4 is no pattern. */
+static int64_t reply_grant_patterns(reply_reader *r, int64_t left) {
+    int64_t dropped = 0;
+    for (int64_t i = 0; i < espl_view_linears(r->v); i++) {
         reply_wish *w = &r->wishes[i];
-        if (!espl_pattern_is_n_m(w->pattern)) {
-            steps += w->count;
-            continue;
-        }
+        if (!espl_pattern_is_n_m(w->pattern)) continue;
         if (w->count > left) {
             w->count = 0;
             dropped++;
@@ -200,11 +192,18 @@ static void reply_fit_budget(reply_reader *r) {
     if (dropped)
         espl_str_printf(r->notes, "%" PRId64 " linears not made N:M: the target leaves no room for half of them\n",
                         dropped);
+    return left;
+}
+
+/* Scales the steps to end at the target to the weight, if they would exceed it. */
+static void reply_scale_steps(reply_reader *r, int64_t left) {
+    int64_t n = espl_view_linears(r->v), steps = 0, given = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (!espl_pattern_is_n_m(r->wishes[i].pattern)) steps += r->wishes[i].count;
     if (steps <= left) return;
 
     /* Rounding the running sum, not each step, makes the counts add up to exactly `left`. */
     double factor = (double)left / (double)steps, asked = 0;
-    int64_t given = 0;
     for (int64_t i = 0; i < n; i++) {
         if (espl_pattern_is_n_m(r->wishes[i].pattern)) continue;
         asked += (double)r->wishes[i].count;
@@ -213,6 +212,17 @@ static void reply_fit_budget(reply_reader *r) {
         given = upto;
     }
     espl_str_printf(r->notes, "all steps scaled by %.6g to end at the target\n", factor);
+}
+
+/* The cap, then the target: patterns first, because they are whole or nothing, then steps. */
+static void reply_fit_budget(reply_reader *r) {
+    int64_t total = reply_apply_cap(r), left = espl_view_left(r->v);
+    if (left <= 0)
+        PROBLEM(r, NULL, "the target is reached: answer with \"stop\": true");
+    else if (total <= 0)
+        PROBLEM(r, NULL, "nothing to prune is left in these linears (the cap, or steps of less than a weight)");
+    else
+        reply_scale_steps(r, reply_grant_patterns(r, left));
 }
 
 /* Fills the decision's items. A step stays as it was asked wherever it still means the count, so that the decision
