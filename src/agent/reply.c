@@ -54,7 +54,7 @@ reply_problem(espl_str *problems, int64_t *n_problems, const char *name, const c
     char text[256];
     va_list args;
     if (++*n_problems > PROBLEMS_MAX) {
-        if (*n_problems == PROBLEMS_MAX + 1) espl_str_puts(problems, "and more of the kind\n");
+        if (*n_problems == PROBLEMS_MAX + 1) espl_str_puts(problems, "and more like these\n");
         return;
     }
     va_start(args, fmt);
@@ -190,7 +190,8 @@ static int64_t reply_grant_patterns(reply_reader *r, int64_t left) {
         left -= w->count;
     }
     if (dropped)
-        espl_str_printf(r->notes, "%" PRId64 " linears not made N:M: the target leaves no room for half of them\n",
+        espl_str_printf(r->notes,
+                        "%" PRId64 " linears not made N:M: pruning half of their weights would exceed the target\n",
                         dropped);
     return left;
 }
@@ -220,7 +221,7 @@ static void reply_fit_budget(reply_reader *r) {
     if (left <= 0)
         PROBLEM(r, NULL, "the target is reached: answer with \"stop\": true");
     else if (total <= 0)
-        PROBLEM(r, NULL, "nothing to prune is left in these linears (the cap, or steps of less than a weight)");
+        PROBLEM(r, NULL, "these linears cannot be pruned further (the cap, or steps of less than a weight)");
     else
         reply_scale_steps(r, reply_grant_patterns(r, left));
 }
@@ -242,7 +243,7 @@ static espl_status reply_write_items(reply_reader *r) {
     }
     r->d->n = n;
     if (n == 0)
-        PROBLEM(r, NULL, "the target leaves no room for half of any of these linears: give steps, or smaller ones");
+        PROBLEM(r, NULL, "pruning half of any of these linears would exceed the target: use steps, or smaller linears");
     return ESPL_OK;
 }
 

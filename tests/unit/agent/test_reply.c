@@ -105,7 +105,7 @@ static void refuses_with_reasons(void **state) {
     refused("{\"prune\":{\"layers.1.mlp.up_proj\":0.05,\"layers.2.mlp.up_proj\":0.05,\"layers.3.mlp.up_proj\":0.05,"
             "\"layers.4.mlp.up_proj\":0.05,\"layers.5.mlp.up_proj\":0.05}}",
             "at most 4");
-    refused("{\"prune\":{\"layers.3.mlp.up_proj\":1e-9}}", "nothing to prune is left");
+    refused("{\"prune\":{\"layers.3.mlp.up_proj\":1e-9}}", "these linears cannot be pruned further");
 }
 
 /* Large, deep and long: an answer within a moment, and problem lists that stay short. */
@@ -283,7 +283,7 @@ static void patterns_are_whole(void **state) {
     assert_true(!espl_pattern_is_n_m(p.d.items[1].pattern) && p.d.items[1].step == 0.1);
     parsed_free(&p);
     s->budget.target = (0.3 * (double)up) / (double)s->total;
-    bars(s, "{\"prune\":{\"layers.1.mlp.up_proj\":\"2:4\"}}", "no room for half");
+    bars(s, "{\"prune\":{\"layers.1.mlp.up_proj\":\"2:4\"}}", "would exceed the target");
 }
 
 /* The prompt speaks of patterns only where they may be chosen. */
