@@ -21,8 +21,8 @@
  * only. ESPL_IO naming the file: also if dir is the source, a mount point, or holds anything else. ESPL_NOMEM. */
 espl_status espl_export_model(espl_comm *c, const espl_model *m, const char *source, const char *dir);
 
-/* Collective. The error that espl_export_model would give for what is in its way now: a run checks it before hours of
- * work. Creates the parent of `dir`, nothing else. */
+/* Collective. Fails now if `dir` is blocked, with the error of espl_export_model: a run checks it before hours of work.
+ * Creates the parent of `dir`, nothing else. */
 espl_status espl_export_check_model(espl_comm *c, const espl_model *m, const char *source, const char *dir);
 
 #endif

@@ -43,17 +43,17 @@ const char *espl_agent_backend_name(espl_agent_backend b);
  *   TEXT     "" or NULL: none; lowest and highest are not used
  *   CHOICE   lowest: name of the list of values in the configuration; highest: the C type
  *   INTEGER, REAL, FLAG
- * `resume` is the configuration's word for a change of the option between runs; the agent does not read it. */
+ * `resume`: class of ESPL_RESUME_LIST (config); the agent ignores it. */
 #define ESPL_AGENT_OPTION_LIST(X)                                                                                      \
     X(CHOICE, agent, backend, ESPL_BACKEND_POLICY, backend, espl_agent_backend, FREE, "who decides")                   \
     X(CHOICE, agent, fallback, ESPL_FALLBACK_POLICY, fallback, espl_agent_fallback, FREE,                              \
       "who decides when the endpoint does not")                                                                        \
     X(INTEGER, agent, max_invalid, 2, 0, 100, FREE, "how often an invalid reply is answered with its problems")        \
     X(INTEGER, agent, give_up_after, 3, 1, 1000000, FREE,                                                              \
-      "iterations without an answer after which it is asked no more")                                                  \
+      "consecutive iterations without a usable answer before the endpoint is given up")                                \
     X(FLAG, agent, honour_stop, true, 0, 1, FREE, "the endpoint may end the run before the target")                    \
     X(INTEGER, agent, prompt_bytes, 65536, 2048, 67108864, FREE,                                                       \
-      "most bytes of a message beyond the table of profiles")                                                          \
+      "maximum bytes of a message beyond the table of profiles")                                                       \
     X(TEXT, agent, replay, "", 0, 0, FREE, "dialogue.jsonl to replay")                                                 \
     X(TEXT, agent, base_url, "", 0, 0, CIRCUMSTANCE, "endpoint, for example http://127.0.0.1:8000/v1")                 \
     X(TEXT, agent, model, "", 0, 0, FREE, "name of the model there")                                                   \

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* XXH3, 64 bits. Checkpoints and configurations store its values: the function must not change. */
+/* XXH3, 64 bits. Checkpoints and manifests store its values: the function must not change. */
 uint64_t espl_hash64(const void *bytes, int64_t n, uint64_t seed);
 
 /* Map from byte strings to int64. Keys are borrowed: they must outlive the map. Keys may contain NUL or be empty. */

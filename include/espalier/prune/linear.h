@@ -20,9 +20,9 @@ typedef struct espl_scoring {
  * ignored). The surviving weights with the lowest scores go first; NaN goes last. Scores are computed in f32; RIA's
  * sums are over the weights that survive.
  *
- *   Row    `count` more weights, all rows to the same number of pruned weights, the first rows one more where it does
- *          not divide. Rows that an earlier pattern left fuller keep theirs, and the others share the rest. Among equal
- *          scores the lower column goes.
+ *   Row    `count` more weights. Brings all rows to the same number of pruned weights; if it does not divide, the first
+ *          rows lose one more. Rows that have already lost more stay as they are. Among equal scores the lower column
+ *          goes.
  *   Layer  the `count` lowest scores of the linear; among equals the lower row, then the lower column.
  *   N:M    every group of m inputs keeps its n highest, or fewer that survive; among equals the lower column goes.
  *          `count` is ignored.
