@@ -108,15 +108,26 @@ void espl_scorer_keys(const scorer *s, int64_t r, int32_t *keys) {
         const float *norm = s->by->norm ? s->by->norm + c0 : NULL;
         espl_prune_widen(s->l, r, c0, n, w);
         for (int64_t c = 0; c < n; c++) w[c] = fabsf(w[c]);
-        if (s->by->score == ESPL_SCORE_WANDA) {
+        switch (s->by->score) { /* no default: the compiler reports a score that is missing here */
+        case ESPL_SCORE_MAGNITUDE:
+            break;
+        case ESPL_SCORE_WANDA:
             for (int64_t c = 0; c < n; c++) w[c] *= norm[c];
-        } else if (s->by->score == ESPL_SCORE_RIA) {
+            break;
+        case ESPL_SCORE_RIA: {
             const float *columns = s->column_sums + c0, *scale = s->scale + c0;
             for (int64_t c = 0; c < n; c++)
                 w[c] = (ria_fraction(w[c], columns[c]) + ria_fraction(w[c], s->row_sums[r])) * scale[c];
-        } else if (espl_score_needs_gradients(s->by->score)) {
+            break;
+        }
+        case ESPL_SCORE_GBLM:
+        case ESPL_SCORE_RGS: {
             const float *gradient = s->by->gradient + r * in + c0;
             for (int64_t c = 0; c < n; c++) w[c] *= norm[c] + gradient[c];
+            break;
+        }
+        case ESPL_SCORE_COUNT:
+            break;
         }
         espl_select_keys(w, n, keys + c0);
     }

@@ -175,8 +175,11 @@ static void pattern_names_are_parsed(void **state) {
         assert_false(espl_prune_pattern_parse(bad[i], ESPL_SCORE_WANDA, ESPL_UPDATE_NONE, &p));
     assert_true(espl_prune_pattern_parse("4:8", ESPL_SCORE_WANDA, ESPL_UPDATE_NONE, &p));
     assert_true(p.group == ESPL_GROUP_N_M && p.n == 4 && p.m == 8);
-    static const espl_group own[ESPL_SCORE_COUNT] = {ESPL_GROUP_LAYER, ESPL_GROUP_ROW, ESPL_GROUP_LAYER, ESPL_GROUP_ROW,
-                                                     ESPL_GROUP_ROW};
+    static const espl_group own[ESPL_SCORE_COUNT] = {
+        [ESPL_SCORE_MAGNITUDE] = ESPL_GROUP_LAYER, [ESPL_SCORE_WANDA] = ESPL_GROUP_ROW,
+        [ESPL_SCORE_RIA] = ESPL_GROUP_LAYER,       [ESPL_SCORE_GBLM] = ESPL_GROUP_ROW,
+        [ESPL_SCORE_RGS] = ESPL_GROUP_ROW,
+    };
     for (int s = 0; s < ESPL_SCORE_COUNT; s++) {
         assert_true(espl_prune_pattern_parse("unstructured", (espl_score)s, ESPL_UPDATE_NONE, &p));
         assert_int_equal(p.group, own[s]);
