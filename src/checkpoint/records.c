@@ -99,8 +99,13 @@ void espl_records_free(checkpoint_records *r) {
 
 /* NaN, for measures that are switched off, is stored as it is. */
 static probe_record records_pack_probe(const espl_quality *p) {
-    return (probe_record){p->perplexity,       p->nll,        p->nll_stderr, p->freebaseqa_right,
-                          p->freebaseqa_total, p->mmlu_right, p->mmlu_total};
+    return (probe_record){.perplexity = p->perplexity,
+                          .nll = p->nll,
+                          .nll_stderr = p->nll_stderr,
+                          .freebaseqa_right = p->freebaseqa_right,
+                          .freebaseqa_total = p->freebaseqa_total,
+                          .mmlu_right = p->mmlu_right,
+                          .mmlu_total = p->mmlu_total};
 }
 
 /* Texts of any length do not fit into fixed rows: they are appended to `texts`, and the row holds their place. */
@@ -113,10 +118,11 @@ static outcome_record records_pack_outcome(const espl_outcome *o, espl_str *text
                         .sparsity_before = o->sparsity_before,
                         .sparsity_after = o->sparsity_after,
                         .reason_at = texts->len};
-    /* The columns of a probe are contiguous and in the order of probe_record (PROBE_COLUMNS). */
+    /* Column by column, under their names. */
     probe_record before = records_pack_probe(&o->before), after = records_pack_probe(&o->after);
-    memcpy(&x.before_perplexity, &before, sizeof before);
-    memcpy(&x.after_perplexity, &after, sizeof after);
+#define PACK_COLUMN(member, kind) x.before_##member = before.member, x.after_##member = after.member;
+    PROBE_FIELDS(PACK_COLUMN)
+#undef PACK_COLUMN
     espl_str_puts(texts, d->reason ? d->reason : "");
     x.reason_bytes = texts->len - x.reason_at;
     x.reflection_at = texts->len;
@@ -151,7 +157,11 @@ espl_status espl_records_pack(const espl_checkpoint *k, const espl_checkpoint_sh
         r->history[i] = records_pack_outcome(o, &r->history_text);
         for (int64_t j = 0; j < o->decision.n; j++) {
             const espl_decision_item *item = &o->decision.items[j];
-            *to++ = (item_record){o->iteration, item->linear, item->step, item->pattern.n, item->pattern.m};
+            *to++ = (item_record){.iteration = o->iteration,
+                                  .linear = item->linear,
+                                  .step = item->step,
+                                  .n = item->pattern.n,
+                                  .m = item->pattern.m};
         }
     }
     espl_str_put(&r->agent, k->agent.data, k->agent.len);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What rank 0 stores besides masks and updates: the run's profile, history, probes and texts, in the form of the file's
- * tables. Private to the checkpoint room.
+ * What rank 0 stores besides masks and updates: the run's profile, history, quality and texts, in the form of the
+ * file's tables. Private to the checkpoint room.
  */
 #ifndef ESPL_CHECKPOINT_RECORDS_H
 #define ESPL_CHECKPOINT_RECORDS_H
@@ -15,6 +15,7 @@ enum { RECORD_NAME_BYTES = ESPL_LINEAR_NAME_MAX };
 /* X(field, kind): I integer, F float, N name. All members have 8 bytes or RECORD_NAME_BYTES, so that the structs have
  * no padding and equal the rows of the file byte for byte. docs/checkpoint-format.md describes the columns. */
 #define PROFILE_FIELDS(X) X(layer, I) X(name, N) X(weights, I) X(pruned, I) X(s, F) X(g, F) X(z_s, F) X(z_g, F)
+/* The columns of an espl_quality; "probe" in the stored names. */
 #define PROBE_COLUMNS(X, when)                                                                                         \
     X(when##perplexity, F)                                                                                             \
     X(when##nll, F)                                                                                                    \

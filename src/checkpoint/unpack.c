@@ -73,7 +73,8 @@ static espl_status unpack_profile(const checkpoint_records *r, const espl_checkp
         ESPL_TRY(record_check_range(&p, "pruned", x->pruned, 0, weights));
         ESPL_TRY(record_check_measure(&p, "s", x->s));
         ESPL_TRY(record_check_measure(&p, "g", x->g));
-        k->rows[p.row] = (espl_profile_row){x->weights, x->pruned, x->s, x->g, x->z_s, x->z_g, {0}};
+        k->rows[p.row] = (espl_profile_row){
+            .weights = x->weights, .pruned = x->pruned, .s = x->s, .g = x->g, .z_s = x->z_s, .z_g = x->z_g};
         for (int q = 0; q < ESPL_DAMAGE_LEVELS; q++) k->rows[p.row].damage[q] = NAN; /* not stored: measured again */
     }
     return ESPL_OK;
@@ -88,8 +89,13 @@ static espl_status unpack_probe(const record_place *p, const probe_record *x, es
     ESPL_TRY(record_check_range(p, "freebaseqa_right", x->freebaseqa_right, 0, x->freebaseqa_total));
     ESPL_TRY(record_check_range(p, "mmlu_total", x->mmlu_total, 0, INT64_MAX));
     ESPL_TRY(record_check_range(p, "mmlu_right", x->mmlu_right, 0, x->mmlu_total));
-    *out = (espl_quality){x->perplexity,       x->nll,        x->nll_stderr, x->freebaseqa_right,
-                          x->freebaseqa_total, x->mmlu_right, x->mmlu_total};
+    *out = (espl_quality){.perplexity = x->perplexity,
+                          .nll = x->nll,
+                          .nll_stderr = x->nll_stderr,
+                          .freebaseqa_right = x->freebaseqa_right,
+                          .freebaseqa_total = x->freebaseqa_total,
+                          .mmlu_right = x->mmlu_right,
+                          .mmlu_total = x->mmlu_total};
     return ESPL_OK;
 }
 
@@ -120,7 +126,7 @@ static espl_status unpack_items(const checkpoint_records *r, int64_t first, int6
         ESPL_TRY(record_check_range(&p, "linear", x->linear, previous + 1, linears - 1)); /* ascending: each once */
         if (!(x->step > 0 && x->step <= 1)) return record_bad_number(&p, "step", x->step, "more than 0, at most 1");
         if (x->n != 0 || x->m != 0) {
-            pattern = (espl_pattern){ESPL_GROUP_N_M, x->n, x->m};
+            pattern = (espl_pattern){.group = ESPL_GROUP_N_M, .n = x->n, .m = x->m};
             if (espl_pattern_choice(pattern) < 0)
                 return ESPL_FAIL(ESPL_FORMAT,
                                  "%s: dataset \"%s\": row %" PRId64 ": n of m is %" PRId64 " of %" PRId64
@@ -150,9 +156,10 @@ static espl_status unpack_outcome(const record_place *p, const checkpoint_record
     o->accepted = x->accepted != 0;
     o->sparsity_before = x->sparsity_before;
     o->sparsity_after = x->sparsity_after;
-    probe_record before, after; /* contiguous columns in the order of probe_record (PROBE_COLUMNS) */
-    memcpy(&before, &x->before_perplexity, sizeof before);
-    memcpy(&after, &x->after_perplexity, sizeof after);
+    probe_record before, after;
+#define UNPACK_COLUMN(member, kind) before.member = x->before_##member, after.member = x->after_##member;
+    PROBE_FIELDS(UNPACK_COLUMN)
+#undef UNPACK_COLUMN
     ESPL_TRY(unpack_probe(p, &before, &o->before));
     ESPL_TRY(unpack_probe(p, &after, &o->after));
     /* A decision names each linear at most once, and its items must exist: `first` rows are taken already. */

@@ -90,8 +90,21 @@ static bool writer_copy_data(int from, int to) {
     return errno == ENXIO; /* no more data */
 }
 
-/* Local, on rank 0. Creates the part file at its full size with the skeleton in it. Where the file system can promise
- * the space (fallocate), a full disk shows here, on one rank, and not in the middle of a collective write. */
+/* Local, on rank 0. Gives the part file its full size. Where the file system can promise the space (fallocate), a full
+ * disk shows here, on one rank, and not in the middle of a collective write. */
+static espl_status writer_reserve(const checkpoint_writer *w, off_t bytes) {
+    bool supported = !espl_fault("checkpoint.no_promise"); /* the fault: a file system without fallocate */
+    bool full = supported && fallocate(w->fd, 0, 0, bytes) != 0 &&
+                (errno == ENOSPC || errno == EDQUOT || errno == EFBIG); /* other reasons: not supported */
+    if (espl_fault("checkpoint.reserve")) {
+        full = true;
+        errno = ENOSPC;
+    }
+    if (full || ftruncate(w->fd, bytes) != 0) return writer_io_error(w, "given its full size");
+    return ESPL_OK;
+}
+
+/* Local, on rank 0. Creates the part file at its full size with the skeleton in it. */
 static espl_status writer_create_part(checkpoint_writer *w, const char *dir) {
     espl_status st;
     ESPL_TRY(espl_file_make_directory(dir));
@@ -105,16 +118,8 @@ static espl_status writer_create_part(checkpoint_writer *w, const char *dir) {
         goto done;
     }
     w->has_part = true;
-    bool supported = !espl_fault("checkpoint.no_promise"); /* the fault: a file system without fallocate */
-    bool full = supported && fallocate(w->fd, 0, 0, bytes) != 0 &&
-                (errno == ENOSPC || errno == EDQUOT || errno == EFBIG); /* other reasons: not supported */
-    if (espl_fault("checkpoint.reserve")) {
-        full = true;
-        errno = ENOSPC;
-    }
-    if (full || ftruncate(w->fd, bytes) != 0)
-        st = writer_io_error(w, "given its full size");
-    else if (espl_fault("checkpoint.skeleton"))
+    ESPL_CHECK(st, done, writer_reserve(w, bytes));
+    if (espl_fault("checkpoint.skeleton"))
         st = ESPL_FAIL(ESPL_IO, "%s: cannot be written: fault on demand", w->part.data);
     else if (!writer_copy_data(image, w->fd))
         st = writer_io_error(w, "written");
