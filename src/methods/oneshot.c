@@ -22,7 +22,7 @@ static const float GRADIENT_WEIGHT = 100; /* GBLM's scale and Wanda++'s alpha */
 
 /* ----------------------------------------------------------- pruning pass */
 
-typedef struct pruning {
+typedef struct pruning_pass {
     oneshot *job;
     block_pass pass;
     uint64_t *masks[ESPL_LINEAR_KINDS]; /* of the block */
@@ -31,9 +31,9 @@ typedef struct pruning {
     float *matrix;                      /* [most weights of a linear] updated weights, or regional gradients */
     float *factor;                      /* [largest in, largest in] */
     bool *dead;                         /* [largest in] */
-} pruning;
+} pruning_pass;
 
-static void pruning_take(pruning *p, const method_plan *plan, espl_comm *comm, espl_block *block, pool *buffers) {
+static void pruning_take(pruning_pass *p, const method_plan *plan, espl_comm *comm, espl_block *block, pool *buffers) {
     const espl_model_config *config = plan->config;
     int64_t in, out, weights;
     espl_pass_take(&p->pass, plan, &plan->prune, comm, block, buffers);
@@ -53,7 +53,7 @@ static void pruning_take(pruning *p, const method_plan *plan, espl_comm *comm, e
 }
 
 /* Local. Prunes one linear of the loaded block, whose input is prepared: the mask, and with SparseGPT the weights. */
-static espl_status prune_linear(pruning *p, int64_t index) {
+static espl_status prune_linear(pruning_pass *p, int64_t index) {
     oneshot *job = p->job;
     const espl_method_options *o = job->plan.o;
     espl_linear_kind kind = espl_linear_kind_of(index);
@@ -91,7 +91,7 @@ static espl_status prune_linear(pruning *p, int64_t index) {
 
 /* Local. Prunes the linears of the inputs that this rank owns. */
 static espl_status pruning_block(void *context, int64_t layer) {
-    pruning *p = context;
+    pruning_pass *p = context;
     const method_plan *plan = &p->job->plan;
     const espl_method_options *o = plan->o;
     for (int i = 0; i < BLOCK_INPUTS; i++) {
@@ -99,7 +99,7 @@ static espl_status pruning_block(void *context, int64_t layer) {
         if (plan->prune.grams)
             ESPL_TRY(espl_prune_factor(p->pass.s.grams[i].total, espl_input_size(plan->config, i),
                                        2.0 / (double)o->samples, o->damping, p->factor, p->dead));
-        /* The scale of the norm matters where it is added to a gradient: then it is the mean sample's. */
+        /* Scores that add a gradient use the norm averaged over samples: there its scale matters. */
         if (plan->prune.squares) espl_statistics_norm(&p->pass.s, i, espl_score_needs_gradients(o->score), p->norm[i]);
         for (int k = espl_input_first(i); k < espl_input_first(i + 1); k++)
             ESPL_TRY(prune_linear(p, espl_linear_index(layer, (espl_linear_kind)k)));
@@ -107,10 +107,10 @@ static espl_status pruning_block(void *context, int64_t layer) {
     return ESPL_OK;
 }
 
-/* Collective. Masks and updated weights of the block from their owners to all ranks, for its outputs; the rank of its
- * slice keeps them. */
+/* Collective. Broadcasts the block's masks and updated weights from their owners. All ranks compute the block's outputs
+ * with them; the rank of its slice keeps them. */
 static void pruning_publish(void *context, int64_t layer) {
-    pruning *p = context;
+    pruning_pass *p = context;
     oneshot *job = p->job;
     const method_plan *plan = &job->plan;
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
@@ -131,7 +131,7 @@ static void pruning_publish(void *context, int64_t layer) {
 
 int64_t espl_pruning_bytes(const method_plan *plan) {
     const espl_method_options *o = plan->o;
-    pruning p;
+    pruning_pass p = {0};
     pool buffers = {.counting = true};
     int64_t kernel = 0;
     pruning_take(&p, plan, NULL, NULL, &buffers);
@@ -247,24 +247,23 @@ static espl_status oneshot_prepare(oneshot *job, pool *buffers) {
 espl_status espl_method_run(espl_comm *comm, const espl_method_options *o, const int32_t *ids, espl_masks *masks,
                             int64_t *counts) {
     oneshot job = {.comm = comm, .masks = masks, .m = masks->m, .ids = ids};
-    pruning pass = {.job = &job};
+    pruning_pass pruning = {.job = &job,
+                            .pass = {.context = &pruning, .work = pruning_block, .publish = pruning_publish}};
     pool buffers = {0}, pass_buffers = {0};
     espl_status st;
     job.plan = espl_plan_make(espl_model_config_of(job.m), o, espl_comm_rank(comm), espl_comm_size(comm), NULL);
     st = check_options(&job);
     if (st == ESPL_OK) st = oneshot_prepare(&job, &buffers);
     job.plan.slices = job.slices;
+    /* Local so far; each phase below agrees by itself. The masks stay as they are unless every rank is prepared. */
+    ESPL_CHECK(st, done, espl_comm_agree(comm, st));
     /* Every method starts from the dense model: its gradients, and what the survey and the search measure. */
     masks->updated = false;
     espl_masks_apply_dense(masks);
-    ESPL_CHECK(st, done, espl_comm_agree(comm, st)); /* Local so far; each phase below agrees by itself */
     if (job.plan.model_gradients) ESPL_CHECK(st, done, model_gradients(&job));
     ESPL_CHECK(st, done, espl_oneshot_allocate(&job));
-    pruning_take(&pass, &job.plan, comm, job.block, &pass_buffers);
-    pass.pass.context = &pass;
-    pass.pass.work = pruning_block;
-    pass.pass.publish = pruning_publish;
-    ESPL_CHECK(st, done, espl_pass_run(&pass.pass, ids));
+    pruning_take(&pruning, &job.plan, comm, job.block, &pass_buffers);
+    ESPL_CHECK(st, done, espl_pass_run(&pruning.pass, ids));
     masks->updated = job.plan.updating;
     espl_masks_apply(masks);
     if (counts) memcpy(counts, job.counts, (size_t)job.plan.linears * sizeof *counts);

@@ -6,7 +6,9 @@
 
 void espl_pass_take(block_pass *p, const method_plan *plan, const pass_plan *wanted, espl_comm *comm, espl_block *block,
                     pool *buffers) {
-    *p = (block_pass){.plan = plan, .wanted = wanted, .buffers = buffers};
+    p->plan = plan;
+    p->wanted = wanted;
+    p->buffers = buffers;
     espl_statistics_take(&p->s, plan, wanted, comm, block, buffers);
     p->states =
         espl_pool_take(buffers, plan->local, (size_t)(plan->o->window * plan->config->hidden) * sizeof *p->states,

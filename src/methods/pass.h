@@ -13,13 +13,14 @@ typedef struct block_pass {
     block_statistics s;
     float *states; /* [local, window, hidden]: inputs of the current block */
     pool *buffers; /* of the pass, and of whoever makes it; borrowed */
-    /* What is done with each block once its statistics are collected. */
+    /* What is done with each block once its statistics are collected; set by whoever makes the pass. */
     espl_status (*work)(void *context, int64_t layer); /* Local, on what this rank owns */
     void (*publish)(void *context, int64_t layer);     /* Collective, after work succeeded on every rank; or NULL */
     void *context;
 } block_pass;
 
-/* Local. Takes the buffers of a pass: statistics and states. comm and block may be NULL when the pool only counts. */
+/* Local. Takes the buffers of a pass: statistics and states. Keeps the callbacks. comm and block may be NULL when the
+ * pool only counts. */
 void espl_pass_take(block_pass *p, const method_plan *plan, const pass_plan *wanted, espl_comm *comm, espl_block *block,
                     pool *buffers);
 /* Collective. Runs the pass: embeds ids [samples, window], then for each block collects its statistics, works,

@@ -108,19 +108,19 @@ static void survey_publish(void *context, int64_t layer) {
 }
 
 espl_status espl_survey_run(oneshot *job, double *values, float *const *norms) {
-    survey s = {.job = job, .values = values, .norms = norms};
+    survey s = {.job = job,
+                .values = values,
+                .norms = norms,
+                .pass = {.context = &s, .work = survey_block, .publish = values ? survey_publish : NULL}};
     pool buffers = {0};
     survey_take(&s, &job->plan, job->comm, job->block, &buffers);
-    s.pass.context = &s;
-    s.pass.work = survey_block;
-    if (values) s.pass.publish = survey_publish;
     espl_status st = espl_pass_run(&s.pass, job->ids);
     espl_pool_free(&buffers);
     return st;
 }
 
 int64_t espl_survey_bytes(const method_plan *plan) {
-    survey s;
+    survey s = {0};
     pool buffers = {.counting = true};
     int64_t kernel = 0;
     survey_take(&s, plan, NULL, NULL, &buffers);
