@@ -2,7 +2,7 @@
 /*
  * How many weights each linear loses: from the pattern, from measures of the dense model, or by search.
  */
-#include "job.h"
+#include "driver.h"
 
 #include <math.h>
 #include <string.h>
@@ -13,7 +13,7 @@
 /* ------------------------------------------------------------------ search */
 
 typedef struct candidates {
-    oneshot *job;
+    method_driver *driver;
     float **norms; /* [slice layers, BLOCK_INPUTS], each [in], of the dense model */
     int64_t *max;  /* [linears] weights that each linear may lose */
 } candidates;
@@ -35,43 +35,43 @@ static void candidates_take(candidates *c, const method_plan *plan, int64_t laye
 /* Collective. Fitness of the model with the masks of an allocation, by the score on the dense model's activations. */
 static espl_status candidate_fitness(void *context, const int64_t *counts, int64_t stage, double *fitness) {
     const candidates *c = context;
-    oneshot *job = c->job;
-    const espl_method_options *o = job->plan.o;
-    espl_range linears = job->masks->linears;
+    method_driver *driver = c->driver;
+    const espl_method_options *o = driver->plan.o;
+    espl_range linears = driver->masks->linears;
     espl_status st = ESPL_OK;
     for (int64_t index = linears.first; index < linears.last && st == ESPL_OK; index++) {
         int64_t i = index - linears.first;
-        const espl_linear *l = espl_model_linear(job->m, index);
-        uint64_t *mask = espl_masks_of(job->masks, index);
-        espl_scoring by = {.score = o->score, .gradient = job->gradients ? job->gradients[i] : NULL};
+        const espl_linear *l = espl_model_linear(driver->m, index);
+        uint64_t *mask = espl_masks_of(driver->masks, index);
+        espl_scoring by = {.score = o->score, .gradient = driver->gradients ? driver->gradients[i] : NULL};
         by.norm = c->norms[espl_linear_layer(i) * BLOCK_INPUTS + espl_input_of(espl_linear_kind_of(i))];
         /* The same count means the same mask: most linears keep that of the candidate before. */
         if (l->out * l->in - espl_mask_count(mask, l->out, l->in) == counts[index]) continue;
         espl_mask_fill(mask, l->out, l->in);
-        st = espl_prune_linear(l, &by, &o->pattern, counts[index], mask, espl_model_workspace(job->m));
+        st = espl_prune_linear(l, &by, &o->pattern, counts[index], mask, espl_model_workspace(driver->m));
     }
-    ESPL_TRY(espl_comm_agree(job->comm, st));
+    ESPL_TRY(espl_comm_agree(driver->comm, st));
     return o->fitness(o->context, stage, fitness);
 }
 
-/* Collective. Evolves job->counts, from a uniform allocation on. The model is dense again afterwards. */
-static espl_status allocate_by_search(oneshot *job) {
-    const method_plan *plan = &job->plan;
-    candidates c = {.job = job};
+/* Collective. Evolves driver->counts, from a uniform allocation on. The model is dense again afterwards. */
+static espl_status allocate_by_search(method_driver *driver) {
+    const method_plan *plan = &driver->plan;
+    candidates c = {.driver = driver};
     pool buffers = {0};
     double best;
     espl_status st;
-    candidates_take(&c, plan, espl_range_count(espl_model_slice(job->m)), &buffers);
-    ESPL_CHECK(st, done, espl_comm_agree(job->comm, buffers.st));
-    ESPL_CHECK(st, done, espl_survey_run(job, NULL, c.norms));
-    for (int64_t i = 0; i < plan->linears; i++) c.max[i] = (int64_t)floor(plan->o->cap * (double)job->weights[i]);
+    candidates_take(&c, plan, espl_range_count(espl_model_slice(driver->m)), &buffers);
+    ESPL_CHECK(st, done, espl_comm_agree(driver->comm, buffers.st));
+    ESPL_CHECK(st, done, espl_survey_run(driver, NULL, c.norms));
+    for (int64_t i = 0; i < plan->linears; i++) c.max[i] = (int64_t)floor(plan->o->cap * (double)driver->weights[i]);
     /* The candidates' masks are in effect in the model while its fitness is computed, also those of the other ranks. */
-    espl_masks_clear(job->masks);
-    espl_masks_apply(job->masks);
-    st = espl_comm_agree(job->comm,
-                         espl_allocate_search(&plan->o->search, plan->o->search_evaluations, job->weights, c.max,
-                                              plan->linears, candidate_fitness, &c, job->counts, &best));
-    espl_masks_apply_dense(job->masks);
+    espl_masks_clear(driver->masks);
+    espl_masks_apply(driver->masks);
+    st = espl_comm_agree(driver->comm,
+                         espl_allocate_search(&plan->o->search, plan->o->search_evaluations, driver->weights, c.max,
+                                              plan->linears, candidate_fitness, &c, driver->counts, &best));
+    espl_masks_apply_dense(driver->masks);
 done:
     espl_pool_free(&buffers);
     return st;
@@ -80,12 +80,13 @@ done:
 /* -------------------------------------------------------------- allocation */
 
 /* Sparsities [linears] from what the survey measured. blocks [layers] and by_block [layers] are scratch. */
-static void from_survey(const oneshot *job, const double *values, double *blocks, double *by_block, double *sparsity) {
-    const espl_method_options *o = job->plan.o;
-    int64_t layers = job->plan.config->layers, linears = job->plan.linears;
+static void from_survey(const method_driver *driver, const double *values, double *blocks, double *by_block,
+                        double *sparsity) {
+    const espl_method_options *o = driver->plan.o;
+    int64_t layers = driver->plan.config->layers, linears = driver->plan.linears;
     double beta = o->lsa_beta < 0 ? espl_lsa_beta(o->target) : o->lsa_beta;
     if (o->allocation == ESPL_ALLOCATION_LSA_LINEAR) {
-        espl_allocate_lsa(values, job->weights, linears, o->target, beta, sparsity);
+        espl_allocate_lsa(values, driver->weights, linears, o->target, beta, sparsity);
         return;
     }
     /* Per block: OWL has one value at the first linear and zeros after it; LSA sums its errors (the mean over a block's
@@ -99,8 +100,8 @@ static void from_survey(const oneshot *job, const double *values, double *blocks
     for (int64_t i = 0; i < linears; i++) sparsity[i] = by_block[espl_linear_layer(i)];
 }
 
-espl_status espl_oneshot_allocate(oneshot *job) {
-    const method_plan *plan = &job->plan;
+espl_status espl_driver_allocate(method_driver *driver) {
+    const method_plan *plan = &driver->plan;
     const espl_method_options *o = plan->o;
     int64_t layers = plan->config->layers, linears = plan->linears;
     pool buffers = {0};
@@ -109,22 +110,22 @@ espl_status espl_oneshot_allocate(oneshot *job) {
         for (int64_t i = 0; i < linears; i++) {
             int64_t out, in;
             espl_model_linear_shape(plan->config, espl_linear_kind_of(i), &out, &in);
-            job->counts[i] = espl_prune_pattern_count(&o->pattern, out, in);
+            driver->counts[i] = espl_prune_pattern_count(&o->pattern, out, in);
         }
         return ESPL_OK;
     }
     double *values = espl_pool_take(&buffers, linears, sizeof *values, "allocation");
     double *sparsity = espl_pool_take(&buffers, linears, sizeof *sparsity, "allocation");
     double *blocks = espl_pool_take(&buffers, 2 * layers, sizeof *blocks, "allocation");
-    ESPL_CHECK(st, done, espl_comm_agree(job->comm, buffers.st));
+    ESPL_CHECK(st, done, espl_comm_agree(driver->comm, buffers.st));
     for (int64_t i = 0; i < linears; i++)
         sparsity[i] = o->allocation == ESPL_ALLOCATION_GIVEN ? o->given[i] : o->target;
     if (plan->surveys && o->allocation != ESPL_ALLOCATION_SEARCH) {
-        ESPL_CHECK(st, done, espl_survey_run(job, values, NULL));
-        from_survey(job, values, blocks, blocks + layers, sparsity);
+        ESPL_CHECK(st, done, espl_survey_run(driver, values, NULL));
+        from_survey(driver, values, blocks, blocks + layers, sparsity);
     }
-    ESPL_CHECK(st, done, espl_allocate_exact(sparsity, job->weights, linears, o->target, o->cap, job->counts));
-    if (o->allocation == ESPL_ALLOCATION_SEARCH) ESPL_CHECK(st, done, allocate_by_search(job));
+    ESPL_CHECK(st, done, espl_allocate_exact(sparsity, driver->weights, linears, o->target, o->cap, driver->counts));
+    if (o->allocation == ESPL_ALLOCATION_SEARCH) ESPL_CHECK(st, done, allocate_by_search(driver));
 done:
     espl_pool_free(&buffers);
     return st;

@@ -4,16 +4,16 @@
  */
 #include "espalier/methods/cost.h"
 
+#include "driver.h"
 #include "espalier/model/calibration.h"
 #include "espalier/prune/linear.h"
 #include "espalier/prune/lsa.h"
 #include "espalier/prune/sparsegpt.h"
-#include "job.h"
 
 int64_t espl_method_bytes(const espl_model_config *c, const espl_method_options *o, espl_range slice, int rank,
                           int ranks) {
     method_plan plan = espl_plan_make(c, o, rank, ranks, NULL);
-    /* The phases follow each other; what the job holds lasts through all of them. */
+    /* The phases follow each other; what the driver holds lasts through all of them. */
     int64_t phase = espl_max_i64(espl_allocation_bytes(&plan, slice), espl_pruning_bytes(&plan));
     if (plan.model_gradients) {
         /* The buffers of the calibration and its results, in f64: one per input and output feature and per linear of
@@ -29,7 +29,7 @@ int64_t espl_method_bytes(const espl_model_config *c, const espl_method_options 
         phase = espl_max_i64(phase, espl_model_calibration_bytes(c, &calibration, slice, rank, ranks) +
                                         results * (int64_t)sizeof(double));
     }
-    return espl_oneshot_bytes(&plan, slice) + phase;
+    return espl_driver_bytes(&plan, slice) + phase;
 }
 
 /* Parts of a decoder layer's FLOPs per token. */

@@ -13,17 +13,17 @@
 #include <math.h>
 #include <string.h>
 
+#include "driver.h"
 #include "espalier/model/calibration.h"
 #include "espalier/prune/linear.h"
 #include "espalier/prune/sparsegpt.h"
-#include "job.h"
 
 static const float GRADIENT_WEIGHT = 100; /* GBLM's scale and Wanda++'s alpha */
 
 /* ----------------------------------------------------------- pruning pass */
 
 typedef struct pruning_pass {
-    oneshot *job;
+    method_driver *driver;
     block_pass pass;
     uint64_t *masks[ESPL_LINEAR_KINDS]; /* of the block */
     void *weights[ESPL_LINEAR_KINDS];   /* SparseGPT: updated weights, in the linear's dtype (at most f32) */
@@ -54,45 +54,45 @@ static void pruning_take(pruning_pass *p, const method_plan *plan, espl_comm *co
 
 /* Local. Prunes one linear of the loaded block, whose input is prepared: the mask, and with SparseGPT the weights. */
 static espl_status prune_linear(pruning_pass *p, int64_t index) {
-    oneshot *job = p->job;
-    const espl_method_options *o = job->plan.o;
+    method_driver *driver = p->driver;
+    const espl_method_options *o = driver->plan.o;
     espl_linear_kind kind = espl_linear_kind_of(index);
-    const espl_linear *l = espl_block_linear(job->block, kind);
+    const espl_linear *l = espl_block_linear(driver->block, kind);
     int64_t n = l->out * l->in, lost;
-    espl_workspace *ws = espl_model_workspace(job->m);
+    espl_workspace *ws = espl_model_workspace(driver->m);
     char name[64];
     espl_mask_fill(p->masks[kind], l->out, l->in);
-    if (job->plan.updating) {
+    if (driver->plan.updating) {
         double loss;
         espl_sparsegpt_options by = {.factor = p->factor, .dead = p->dead, .pattern = o->pattern};
-        by.count = job->counts[index], by.block = o->block;
+        by.count = driver->counts[index], by.block = o->block;
         ESPL_TRY(espl_prune_sparsegpt(l, &by, p->masks[kind], p->matrix, &loss, ws));
         espl_tensor_narrow(p->matrix, n, l->dtype, p->weights[kind]);
         ESPL_DEBUG("%s: SparseGPT loss %g", espl_linear_name(index, name), loss);
     } else {
         espl_scoring by = {.score = o->score, .norm = p->norm[espl_input_of(kind)]};
-        if (job->plan.prune.gradients) {
+        if (driver->plan.prune.gradients) {
             const double *sum = p->pass.s.gradients[kind].total;
             by.gradient = p->matrix;
 #pragma omp parallel for schedule(static)
             for (int64_t i = 0; i < n; i++)
                 p->matrix[i] = (float)((double)GRADIENT_WEIGHT * sqrt(sum[i] / (double)o->samples));
         }
-        if (job->gradients) by.gradient = job->gradients[index - job->masks->linears.first];
-        ESPL_TRY(espl_prune_linear(l, &by, &o->pattern, job->counts[index], p->masks[kind], ws));
+        if (driver->gradients) by.gradient = driver->gradients[index - driver->masks->linears.first];
+        ESPL_TRY(espl_prune_linear(l, &by, &o->pattern, driver->counts[index], p->masks[kind], ws));
     }
     /* Every count is exact by construction: anything else is a bug, found here rather than in a result. */
     lost = n - espl_mask_count(p->masks[kind], l->out, l->in);
-    if (lost != job->counts[index])
+    if (lost != driver->counts[index])
         return ESPL_FAIL(ESPL_INTERNAL, "%s lost %" PRId64 " weights; expected %" PRId64, espl_linear_name(index, name),
-                         lost, job->counts[index]);
+                         lost, driver->counts[index]);
     return ESPL_OK;
 }
 
 /* Local. Prunes the linears of the inputs that this rank owns. */
 static espl_status pruning_block(void *context, int64_t layer) {
     pruning_pass *p = context;
-    const method_plan *plan = &p->job->plan;
+    const method_plan *plan = &p->driver->plan;
     const espl_method_options *o = plan->o;
     for (int i = 0; i < BLOCK_INPUTS; i++) {
         if (espl_plan_owner(plan, &plan->prune, layer, i) != plan->rank) continue;
@@ -111,21 +111,21 @@ static espl_status pruning_block(void *context, int64_t layer) {
  * with them; the rank of its slice keeps them. */
 static void pruning_publish(void *context, int64_t layer) {
     pruning_pass *p = context;
-    oneshot *job = p->job;
-    const method_plan *plan = &job->plan;
+    method_driver *driver = p->driver;
+    const method_plan *plan = &driver->plan;
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
-        espl_linear *l = espl_block_linear(job->block, (espl_linear_kind)k);
+        espl_linear *l = espl_block_linear(driver->block, (espl_linear_kind)k);
         int owner = espl_plan_owner(plan, &plan->prune, layer, espl_input_of((espl_linear_kind)k));
         int64_t index = espl_linear_index(layer, (espl_linear_kind)k), mask_bytes = espl_mask_bytes(l->out, l->in);
-        espl_comm_broadcast(job->comm, p->masks[k], mask_bytes, owner);
+        espl_comm_broadcast(driver->comm, p->masks[k], mask_bytes, owner);
         l->mask = p->masks[k];
-        if (espl_oneshot_mine(job, layer)) memcpy(espl_masks_of(job->masks, index), l->mask, (size_t)mask_bytes);
+        if (espl_driver_mine(driver, layer)) memcpy(espl_masks_of(driver->masks, index), l->mask, (size_t)mask_bytes);
         if (!plan->updating) continue;
         int64_t weight_bytes = l->out * l->in * (int64_t)espl_dtype_size(l->dtype);
-        espl_comm_broadcast(job->comm, p->weights[k], weight_bytes, owner);
+        espl_comm_broadcast(driver->comm, p->weights[k], weight_bytes, owner);
         l->weight = p->weights[k];
-        if (espl_oneshot_mine(job, layer))
-            memcpy(espl_masks_update_of(job->masks, index), l->weight, (size_t)weight_bytes);
+        if (espl_driver_mine(driver, layer))
+            memcpy(espl_masks_update_of(driver->masks, index), l->weight, (size_t)weight_bytes);
     }
 }
 
@@ -147,11 +147,11 @@ int64_t espl_pruning_bytes(const method_plan *plan) {
     return buffers.bytes + kernel;
 }
 
-/* --------------------------------------------------------------------- job */
+/* ------------------------------------------------------------------ driver */
 
-static espl_status check_options(const oneshot *job) {
-    const espl_method_options *o = job->plan.o;
-    const int64_t vocab = job->plan.config->vocab;
+static espl_status check_options(const method_driver *driver) {
+    const espl_method_options *o = driver->plan.o;
+    const int64_t vocab = driver->plan.config->vocab;
     bool n_m = espl_pattern_is_n_m(o->pattern);
     if (o->samples < 1 || !(o->target >= 0 && o->target < 1) || !(o->cap > 0 && o->cap <= 1))
         return ESPL_FAIL(ESPL_CONFIG,
@@ -169,7 +169,7 @@ static espl_status check_options(const oneshot *job) {
         return ESPL_FAIL(ESPL_CONFIG, "allocation \"search\" without a fitness");
     if (o->allocation == ESPL_ALLOCATION_SEARCH && o->score == ESPL_SCORE_RGS)
         return ESPL_FAIL(ESPL_CONFIG, "allocation \"search\" with score \"rgs\": regional gradients are not kept");
-    if (job->plan.updating) {
+    if (driver->plan.updating) {
         if (!(o->damping >= 0) || o->block < 1 || o->block > ESPL_SPARSEGPT_BLOCK_MAX)
             return ESPL_FAIL(ESPL_CONFIG,
                              "SparseGPT with damping %g (expected 0 or more) and blocks of %" PRId64
@@ -179,97 +179,98 @@ static espl_status check_options(const oneshot *job) {
             return ESPL_FAIL(ESPL_CONFIG,
                              "SparseGPT with blocks of %" PRId64 " columns cannot keep groups of %" PRId64 " together",
                              o->block, o->pattern.m);
-        if (!job->masks->updates) return ESPL_FAIL(ESPL_USAGE, "SparseGPT without buffers for updated weights");
+        if (!driver->masks->updates) return ESPL_FAIL(ESPL_USAGE, "SparseGPT without buffers for updated weights");
     }
     for (int64_t i = 0; i < o->samples * o->window; i++)
-        if (job->ids[i] < 0 || job->ids[i] >= vocab)
+        if (driver->ids[i] < 0 || driver->ids[i] >= vocab)
             return ESPL_FAIL(ESPL_USAGE, "token id %" PRId32 " is outside the model's vocabulary of %" PRId64,
-                             job->ids[i], vocab);
+                             driver->ids[i], vocab);
     return ESPL_OK;
 }
 
-/* Buffers of the job. GBLM: a float for every weight of the slice. */
-static void oneshot_take(oneshot *job, const method_plan *plan, espl_range slice, pool *buffers) {
+/* Buffers of the driver. GBLM: a float for every weight of the slice. */
+static void driver_take(method_driver *driver, const method_plan *plan, espl_range slice, pool *buffers) {
     int64_t out, in, n = espl_range_count(slice) * ESPL_LINEAR_KINDS;
-    job->slices = espl_pool_take(buffers, plan->ranks, sizeof *job->slices, "slices");
-    job->counts = espl_pool_take(buffers, plan->linears, sizeof *job->counts, "counts");
-    job->weights = espl_pool_take(buffers, plan->linears, sizeof *job->weights, "counts");
+    driver->slices = espl_pool_take(buffers, plan->ranks, sizeof *driver->slices, "slices");
+    driver->counts = espl_pool_take(buffers, plan->linears, sizeof *driver->counts, "counts");
+    driver->weights = espl_pool_take(buffers, plan->linears, sizeof *driver->weights, "counts");
     if (!plan->model_gradients) return;
     float *all = espl_pool_take(buffers, espl_range_count(slice),
                                 (size_t)espl_model_layer_linear_weights(plan->config) * sizeof *all, "gradients");
-    job->gradients = espl_pool_take(buffers, n, sizeof *job->gradients, "gradients");
-    if (!all || !job->gradients) return;
+    driver->gradients = espl_pool_take(buffers, n, sizeof *driver->gradients, "gradients");
+    if (!all || !driver->gradients) return;
     for (int64_t i = 0; i < n; i++) {
         espl_model_linear_shape(plan->config, espl_linear_kind_of(i), &out, &in);
-        job->gradients[i] = all;
+        driver->gradients[i] = all;
         all += out * in;
     }
 }
 
-int64_t espl_oneshot_bytes(const method_plan *plan, espl_range slice) {
-    oneshot job;
+int64_t espl_driver_bytes(const method_plan *plan, espl_range slice) {
+    method_driver driver;
     pool buffers = {.counting = true};
-    oneshot_take(&job, plan, slice, &buffers);
+    driver_take(&driver, plan, slice, &buffers);
     return buffers.bytes + espl_block_bytes(plan->config, plan->o->window, plan->prune.gradients);
 }
 
 /* Collective. GBLM: 100 sqrt(sum over the samples of g^2) of each weight of the slice, g of the dense model's loss. */
-static espl_status model_gradients(oneshot *job) {
-    espl_calibration_options o = {.window = job->plan.o->window, .backward = job->plan.o->samples};
+static espl_status model_gradients(method_driver *driver) {
+    espl_calibration_options o = {.window = driver->plan.o->window, .backward = driver->plan.o->samples};
     espl_calibration c;
-    o.gradient_squares = job->gradients;
-    ESPL_TRY(espl_model_calibrate(job->m, &o, job->ids, NULL, NULL, &c));
+    o.gradient_squares = driver->gradients;
+    ESPL_TRY(espl_model_calibrate(driver->m, &o, driver->ids, NULL, NULL, &c));
     espl_calibration_free(&c);
-    for (int64_t i = 0; i < espl_range_count(job->masks->linears); i++) {
-        float *g = job->gradients[i];
-        int64_t n = job->weights[i]; /* blocks are alike: those of the slice have the weights of the first ones */
+    for (int64_t i = 0; i < espl_range_count(driver->masks->linears); i++) {
+        float *g = driver->gradients[i];
+        int64_t n = driver->weights[i]; /* blocks are alike: those of the slice have the weights of the first ones */
 #pragma omp parallel for schedule(static)
         for (int64_t j = 0; j < n; j++) g[j] = GRADIENT_WEIGHT * sqrtf(g[j]);
     }
     return ESPL_OK;
 }
 
-/* Local. Everything that the job holds through all phases. */
-static espl_status oneshot_prepare(oneshot *job, pool *buffers) {
-    const espl_model_config *config = job->plan.config;
-    oneshot_take(job, &job->plan, espl_model_slice(job->m), buffers);
+/* Local. Everything that the driver holds through all phases. */
+static espl_status driver_prepare(method_driver *driver, pool *buffers) {
+    const espl_model_config *config = driver->plan.config;
+    driver_take(driver, &driver->plan, espl_model_slice(driver->m), buffers);
     ESPL_TRY(buffers->st);
-    ESPL_TRY(espl_model_partition(config, espl_model_options_of(job->m)->context, job->plan.ranks, job->slices));
-    ESPL_TRY(espl_block_create(job->m, job->plan.o->window, job->plan.prune.gradients, &job->block));
-    for (int64_t i = 0; i < job->plan.linears; i++) {
+    ESPL_TRY(
+        espl_model_partition(config, espl_model_options_of(driver->m)->context, driver->plan.ranks, driver->slices));
+    ESPL_TRY(espl_block_create(driver->m, driver->plan.o->window, driver->plan.prune.gradients, &driver->block));
+    for (int64_t i = 0; i < driver->plan.linears; i++) {
         int64_t out, in;
         espl_model_linear_shape(config, espl_linear_kind_of(i), &out, &in);
-        job->weights[i] = out * in;
+        driver->weights[i] = out * in;
     }
     return ESPL_OK;
 }
 
 espl_status espl_method_run(espl_comm *comm, const espl_method_options *o, const int32_t *ids, espl_masks *masks,
                             int64_t *counts) {
-    oneshot job = {.comm = comm, .masks = masks, .m = masks->m, .ids = ids};
-    pruning_pass pruning = {.job = &job,
+    method_driver driver = {.comm = comm, .masks = masks, .m = masks->m, .ids = ids};
+    pruning_pass pruning = {.driver = &driver,
                             .pass = {.context = &pruning, .work = pruning_block, .publish = pruning_publish}};
     pool buffers = {0}, pass_buffers = {0};
     espl_status st;
-    job.plan = espl_plan_make(espl_model_config_of(job.m), o, espl_comm_rank(comm), espl_comm_size(comm), NULL);
-    st = check_options(&job);
-    if (st == ESPL_OK) st = oneshot_prepare(&job, &buffers);
-    job.plan.slices = job.slices;
+    driver.plan = espl_plan_make(espl_model_config_of(driver.m), o, espl_comm_rank(comm), espl_comm_size(comm), NULL);
+    st = check_options(&driver);
+    if (st == ESPL_OK) st = driver_prepare(&driver, &buffers);
+    driver.plan.slices = driver.slices;
     /* Local so far; each phase below agrees by itself. The masks stay as they are unless every rank is prepared. */
     ESPL_CHECK(st, done, espl_comm_agree(comm, st));
     /* Every method starts from the dense model: its gradients, and what the survey and the search measure. */
     masks->updated = false;
     espl_masks_apply_dense(masks);
-    if (job.plan.model_gradients) ESPL_CHECK(st, done, model_gradients(&job));
-    ESPL_CHECK(st, done, espl_oneshot_allocate(&job));
-    pruning_take(&pruning, &job.plan, comm, job.block, &pass_buffers);
+    if (driver.plan.model_gradients) ESPL_CHECK(st, done, model_gradients(&driver));
+    ESPL_CHECK(st, done, espl_driver_allocate(&driver));
+    pruning_take(&pruning, &driver.plan, comm, driver.block, &pass_buffers);
     ESPL_CHECK(st, done, espl_pass_run(&pruning.pass, ids));
-    masks->updated = job.plan.updating;
+    masks->updated = driver.plan.updating;
     espl_masks_apply(masks);
-    if (counts) memcpy(counts, job.counts, (size_t)job.plan.linears * sizeof *counts);
+    if (counts) memcpy(counts, driver.counts, (size_t)driver.plan.linears * sizeof *counts);
 done:
     espl_pool_free(&pass_buffers);
     espl_pool_free(&buffers);
-    espl_block_destroy(&job.block);
+    espl_block_destroy(&driver.block);
     return st;
 }

@@ -2,7 +2,7 @@
 /*
  * Measures of the dense model that allocations start from.
  */
-#include "job.h"
+#include "driver.h"
 
 #include <math.h>
 
@@ -10,7 +10,7 @@
 
 /* The state of a survey pass. Only the buffers of the configured allocation are taken. */
 typedef struct survey {
-    oneshot *job;
+    method_driver *driver;
     block_pass pass;
     double *values;
     float *const *norms;
@@ -34,11 +34,11 @@ static void survey_take(survey *s, const method_plan *plan, espl_comm *comm, esp
 /* Sum of the Wanda scores of the loaded block, and how many exceed `threshold`. Sums are added in row order, the same
  * for any number of threads. */
 static double wanda_scores(survey *s, float threshold, int64_t *above) {
-    espl_workspace *ws = espl_model_workspace(s->job->m);
+    espl_workspace *ws = espl_model_workspace(s->driver->m);
     double sum = 0;
     int64_t count = 0;
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
-        const espl_linear *l = espl_block_linear(s->job->block, (espl_linear_kind)k);
+        const espl_linear *l = espl_block_linear(s->driver->block, (espl_linear_kind)k);
         const float *norm = s->norm[espl_input_of((espl_linear_kind)k)];
 #pragma omp parallel for schedule(static) reduction(+ : count)
         for (int64_t r = 0; r < l->out; r++) {
@@ -64,12 +64,12 @@ static double wanda_scores(survey *s, float threshold, int64_t *above) {
 /* Local, at the owners. Measures the loaded block. */
 static espl_status survey_block(void *context, int64_t layer) {
     survey *s = context;
-    oneshot *job = s->job;
-    const method_plan *plan = &job->plan;
+    method_driver *driver = s->driver;
+    const method_plan *plan = &driver->plan;
     const espl_method_options *o = plan->o;
     if (o->allocation == ESPL_ALLOCATION_SEARCH) {
-        int64_t mine = (layer - espl_model_slice(job->m).first) * BLOCK_INPUTS;
-        for (int i = 0; i < BLOCK_INPUTS && espl_oneshot_mine(job, layer); i++)
+        int64_t mine = (layer - espl_model_slice(driver->m).first) * BLOCK_INPUTS;
+        for (int i = 0; i < BLOCK_INPUTS && espl_driver_mine(driver, layer); i++)
             espl_statistics_norm(&s->pass.s, i, espl_score_needs_gradients(o->score), s->norms[mine + i]);
     } else if (o->allocation == ESPL_ALLOCATION_OWL) {
         /* Per cent of the block's scores above M times their mean. */
@@ -90,9 +90,9 @@ static espl_status survey_block(void *context, int64_t layer) {
                 for (int64_t j = 0; j <= i; j++)
                     s->hessian[i * n + j] = s->hessian[j * n + i] = (float)(2.0 / (double)o->samples * sum[i * n + j]);
             for (int k = espl_input_first(input); k < espl_input_first(input + 1); k++)
-                ESPL_TRY(espl_prune_lsa_error(espl_block_linear(job->block, (espl_linear_kind)k), s->hessian,
+                ESPL_TRY(espl_prune_lsa_error(espl_block_linear(driver->block, (espl_linear_kind)k), s->hessian,
                                               &s->values[espl_linear_index(layer, (espl_linear_kind)k)],
-                                              espl_model_workspace(job->m)));
+                                              espl_model_workspace(driver->m)));
         }
     }
     return ESPL_OK;
@@ -101,20 +101,20 @@ static espl_status survey_block(void *context, int64_t layer) {
 /* Collective. The values of a block from their owners to all. */
 static void survey_publish(void *context, int64_t layer) {
     survey *s = context;
-    const method_plan *plan = &s->job->plan;
+    const method_plan *plan = &s->driver->plan;
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++)
-        espl_comm_broadcast(s->job->comm, &s->values[espl_linear_index(layer, (espl_linear_kind)k)], sizeof(double),
+        espl_comm_broadcast(s->driver->comm, &s->values[espl_linear_index(layer, (espl_linear_kind)k)], sizeof(double),
                             espl_plan_owner(plan, &plan->survey, layer, espl_input_of((espl_linear_kind)k)));
 }
 
-espl_status espl_survey_run(oneshot *job, double *values, float *const *norms) {
-    survey s = {.job = job,
+espl_status espl_survey_run(method_driver *driver, double *values, float *const *norms) {
+    survey s = {.driver = driver,
                 .values = values,
                 .norms = norms,
                 .pass = {.context = &s, .work = survey_block, .publish = values ? survey_publish : NULL}};
     pool buffers = {0};
-    survey_take(&s, &job->plan, job->comm, job->block, &buffers);
-    espl_status st = espl_pass_run(&s.pass, job->ids);
+    survey_take(&s, &driver->plan, driver->comm, driver->block, &buffers);
+    espl_status st = espl_pass_run(&s.pass, driver->ids);
     espl_pool_free(&buffers);
     return st;
 }

@@ -4,14 +4,14 @@
  * statistics, pass; survey (measures of the dense model); allocation (counts, from the survey or by search); oneshot
  * (the driver). cost.c sizes all of them.
  */
-#ifndef ESPL_METHODS_JOB_H
-#define ESPL_METHODS_JOB_H
+#ifndef ESPL_METHODS_DRIVER_H
+#define ESPL_METHODS_DRIVER_H
 
 #include "espalier/model/masks.h"
 #include "pass.h"
 
 /* What outlives a pass. A pass owns its own buffers (pass.h). */
-typedef struct oneshot {
+typedef struct method_driver {
     espl_comm *comm;
     espl_masks *masks;
     espl_model *m;      /* of the masks */
@@ -22,28 +22,28 @@ typedef struct oneshot {
     int64_t *weights;   /* [linears] */
     int64_t *counts;    /* [linears] weights to prune */
     float **gradients;  /* [slice linears] GBLM: 100 sqrt(sum of squares) per weight; else NULL */
-} oneshot;
+} method_driver;
 
 /* Local. Whether a block is in this rank's slice. */
-static inline bool espl_oneshot_mine(const oneshot *job, int64_t layer) {
-    espl_range slice = espl_model_slice(job->m);
+static inline bool espl_driver_mine(const method_driver *driver, int64_t layer) {
+    espl_range slice = espl_model_slice(driver->m);
     return layer >= slice.first && layer < slice.last;
 }
 
 /* Collective. Measures each block of the dense model in a pass: OWL's outliers into values[first linear of the block];
  * LSA's errors into values [linears]; for the search the norms of the blocks of this rank's slice into norms [slice
  * layers, BLOCK_INPUTS]. */
-espl_status espl_survey_run(oneshot *job, double *values, float *const *norms);
+espl_status espl_survey_run(method_driver *driver, double *values, float *const *norms);
 /* Local. Bytes that it allocates. */
 int64_t espl_survey_bytes(const method_plan *plan);
 
-/* Collective. Fills job->counts. */
-espl_status espl_oneshot_allocate(oneshot *job);
+/* Collective. Fills driver->counts. */
+espl_status espl_driver_allocate(method_driver *driver);
 /* Local. Bytes that it allocates, for layers `slice`. */
 int64_t espl_allocation_bytes(const method_plan *plan, espl_range slice);
 
-/* Local. Bytes of the job, which all phases have, and of the pruning pass. */
-int64_t espl_oneshot_bytes(const method_plan *plan, espl_range slice);
+/* Local. Bytes of the driver, which all phases have, and of the pruning pass. */
+int64_t espl_driver_bytes(const method_plan *plan, espl_range slice);
 int64_t espl_pruning_bytes(const method_plan *plan);
 
 #endif
