@@ -75,7 +75,7 @@ reply_problem(espl_str *problems, int64_t *n_problems, const char *name, const c
 /* The member of that name, NULL if it is missing or null. cJSON would return the first of several. */
 static const cJSON *reply_member(reply_reader *r, const cJSON *doc, const char *key) {
     const cJSON *found = NULL;
-    for (const cJSON *i = doc->child; i; i = i->next) {
+    for (const cJSON *i = doc ? doc->child : NULL; i; i = i->next) {
         if (strcmp(i->string, key) != 0) continue;
         if (found) PROBLEM(r, NULL, "\"%s\" is given more than once", key);
         found = i;

@@ -98,11 +98,12 @@ void espl_journal_close(espl_journal **j) {
 espl_json_writer espl_journal_begin(espl_str *s, int64_t iteration, const char *type) {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
+    int64_t milliseconds = now.tv_nsec / 1000000; /* cut, not rounded: a line is never from the future */
     espl_json_writer w = espl_json_writer_on(s);
     espl_json_open_object(&w, NULL, ESPL_JSON_COMPACT);
     espl_json_put_i64(&w, "iteration", iteration);
     espl_json_put_text(&w, "type", type);
-    espl_json_put_fixed(&w, "time", (double)now.tv_sec + (double)(now.tv_nsec / 1000000) / 1000, 3);
+    espl_json_put_fixed(&w, "time", (double)now.tv_sec + (double)milliseconds / 1000, 3);
     return w;
 }
 

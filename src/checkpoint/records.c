@@ -136,7 +136,7 @@ espl_status espl_records_pack(const espl_checkpoint *k, const espl_checkpoint_sh
     /* One-shot methods and the dense model have no profile; the table then has no rows. */
     r->n_profile = k->rows ? shape->layers * ESPL_LINEAR_KINDS : 0;
     ESPL_TRY(espl_mem_alloc(&r->profile, r->n_profile, sizeof *r->profile, "profile of a checkpoint"));
-    for (int64_t i = 0; i < r->n_profile; i++) {
+    for (int64_t i = 0; k->rows && i < r->n_profile; i++) {
         const espl_profile_row *p = &k->rows[i];
         r->profile[i] = (profile_record){.layer = espl_linear_layer(i),
                                          .weights = p->weights,

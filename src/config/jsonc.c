@@ -156,7 +156,7 @@ espl_status espl_jsonc_members(espl_jsonc *r, const char *expected, espl_jsonc_m
         if (r->at >= r->len || r->text[r->at] != '"') return espl_jsonc_fail_expected(r, "a name in quotes or }");
         ESPL_TRY(espl_jsonc_scalar(r, "a name in quotes", &key));
         espl_status st = espl_jsonc_take(r, ':', "a colon after the name");
-        if (st == ESPL_OK) st = member(r, key->valuestring, at, context);
+        if (st == ESPL_OK && key) st = member(r, key->valuestring, at, context);
         cJSON_Delete(key);
         ESPL_TRY(st);
         ESPL_TRY(espl_jsonc_take_if(r, ',', &more));

@@ -88,7 +88,9 @@ double espl_method_flops(const espl_model_config *c, const espl_method_options *
             tokens += (double)(alive * espl_method_search_windows(o, stage) * o->window);
             alive = espl_min_i64(alive, o->search.survivors[stage]);
         }
-        flops += (double)((o->search_evaluations + evaluations - 1) / evaluations) * tokens * model;
+        /* at least one candidate per stage */
+        int64_t generations = (o->search_evaluations + evaluations - 1) / espl_max_i64(evaluations, 1);
+        flops += (double)generations * tokens * model;
     }
     /* Work on the linears of a block, at the target sparsity: an allocation moves weights between linears, and with
      * them little of SparseGPT's cost. */

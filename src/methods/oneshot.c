@@ -220,7 +220,7 @@ static espl_status model_gradients(method_driver *driver) {
     o.gradient_squares = driver->gradients;
     ESPL_TRY(espl_model_calibrate(driver->m, &o, driver->ids, NULL, NULL, &c));
     espl_calibration_free(&c);
-    for (int64_t i = 0; i < espl_range_count(driver->masks->linears); i++) {
+    for (int64_t i = 0; driver->gradients && i < espl_range_count(driver->masks->linears); i++) {
         float *g = driver->gradients[i];
         int64_t n = driver->weights[i]; /* blocks are alike: those of the slice have the weights of the first ones */
 #pragma omp parallel for schedule(static)

@@ -141,9 +141,9 @@ espl_status espl_masks_count_pruned(const espl_masks *s, int64_t *counts, int64_
     }
     ESPL_CHECK(st, done, espl_comm_gather_records(c, mine, n, sizeof *mine, linears, all));
     *total = 0;
-    for (int64_t i = 0; root && i < linears; i++) *total += all[i];
+    for (int64_t i = 0; all && i < linears; i++) *total += all[i];
     espl_comm_broadcast(c, total, sizeof *total, 0);
-    if (root && counts) memcpy(counts, all, (size_t)linears * sizeof *counts);
+    if (all && counts) memcpy(counts, all, (size_t)linears * sizeof *counts);
 done:
     espl_mem_free(&mine);
     espl_mem_free(&all);

@@ -105,14 +105,14 @@ void espl_scorer_keys(const scorer *s, int64_t r, int32_t *keys) {
     float w[PIECE];
     for (int64_t c0 = 0; c0 < in; c0 += PIECE) {
         int64_t n = espl_min_i64(PIECE, in - c0);
-        const float *norm = s->by->norm ? s->by->norm + c0 : NULL;
+        const float *norm = s->by->norm; /* [in]; scores without activations do not read it */
         espl_prune_widen(s->l, r, c0, n, w);
         for (int64_t c = 0; c < n; c++) w[c] = fabsf(w[c]);
         switch (s->by->score) { /* no default: the compiler reports a score that is missing here */
         case ESPL_SCORE_MAGNITUDE:
             break;
         case ESPL_SCORE_WANDA:
-            for (int64_t c = 0; c < n; c++) w[c] *= norm[c];
+            for (int64_t c = 0; c < n; c++) w[c] *= norm[c0 + c];
             break;
         case ESPL_SCORE_RIA: {
             const float *columns = s->column_sums + c0, *scale = s->scale + c0;
@@ -123,7 +123,7 @@ void espl_scorer_keys(const scorer *s, int64_t r, int32_t *keys) {
         case ESPL_SCORE_GBLM:
         case ESPL_SCORE_RGS: {
             const float *gradient = s->by->gradient + r * in + c0;
-            for (int64_t c = 0; c < n; c++) w[c] *= norm[c] + gradient[c];
+            for (int64_t c = 0; c < n; c++) w[c] *= norm[c0 + c] + gradient[c];
             break;
         }
         case ESPL_SCORE_COUNT:

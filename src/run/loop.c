@@ -30,7 +30,7 @@ static espl_status loop_verify(espl_job *j, const int64_t *expected, int64_t *pr
     espl_status st = j->root ? espl_mem_alloc(&counts, j->linears, sizeof *counts, "counts") : ESPL_OK;
     ESPL_CHECK(st, done, espl_comm_agree(j->comm, st));
     ESPL_CHECK(st, done, espl_masks_count_pruned(&j->masks, counts, pruned));
-    for (int64_t i = 0; counts && st == ESPL_OK && i < j->linears; i++)
+    for (int64_t i = 0; counts && expected && st == ESPL_OK && i < j->linears; i++)
         if (counts[i] != expected[i])
             st = ESPL_FAIL(ESPL_INTERNAL, "%s has %" PRId64 " pruned weights, expected %" PRId64,
                            espl_linear_name(i, name), counts[i], expected[i]);

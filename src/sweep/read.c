@@ -43,17 +43,22 @@ static espl_status sweep_fail_named(const espl_jsonc *r, int64_t at, const char 
 
 /* ----------------------------------------------------------- assignments */
 
-/* The option that "section.key" names. run.dir is refused: every run has a directory of its own. */
-static espl_status sweep_find_option(const espl_jsonc *r, const char *name, int64_t at, const espl_option **row) {
+/* The option that "section.key" names; NULL with *st on failure. run.dir is refused: every run has a directory of its
+ * own. */
+static const espl_option *sweep_find_option(const espl_jsonc *r, const char *name, int64_t at, espl_status *st) {
     char section[64];
     const char *dot = strchr(name, '.');
-    if (!dot) return sweep_fail_named(r, at, name, ": expected an option, such as prune.target");
-    snprintf(section, sizeof section, "%.*s", (int)(dot - name), name);
-    *row = espl_option_find(section, dot + 1);
-    if (!*row) return espl_option_fail_unknown(r, at, section, dot + 1);
-    if (*row == &espl_option_table[ESPL_OPTION_OF_run_dir])
-        return espl_jsonc_fail_with(r, at, "run.dir: every run has a directory of its own, in the sweep's \"dir\"");
-    return ESPL_OK;
+    const espl_option *row = NULL;
+    snprintf(section, sizeof section, "%.*s", dot ? (int)(dot - name) : 0, name);
+    if (dot) row = espl_option_find(section, dot + 1);
+    *st = ESPL_OK;
+    if (!dot)
+        *st = sweep_fail_named(r, at, name, ": expected an option, such as prune.target");
+    else if (!row)
+        *st = espl_option_fail_unknown(r, at, section, dot + 1);
+    else if (row == &espl_option_table[ESPL_OPTION_OF_run_dir])
+        *st = espl_jsonc_fail_with(r, at, "run.dir: every run has a directory of its own, in the sweep's \"dir\"");
+    return *st == ESPL_OK ? row : NULL;
 }
 
 /* Tries the value at r->at and keeps it as an assignment. */
@@ -73,8 +78,9 @@ static espl_status sweep_take_assignment(espl_jsonc *r, const espl_option *row, 
 /* A member "prune.target": 0.45 of the object whose assignments begin at f->first. */
 static espl_status sweep_take_option(espl_jsonc *r, const char *key, int64_t at, void *context) {
     sweep_file *f = context;
-    const espl_option *row;
-    ESPL_TRY(sweep_find_option(r, key, at, &row));
+    espl_status st;
+    const espl_option *row = sweep_find_option(r, key, at, &st);
+    if (!row) return st;
     for (int64_t i = f->first; i < f->s->n_assignments; i++)
         if (f->s->assignments[i].row == row) return sweep_fail_named(r, at, key, " is given twice here");
     return sweep_take_assignment(r, row, f);
@@ -145,10 +151,11 @@ static espl_status sweep_take_grid_value(espl_jsonc *r, const espl_option *row, 
 static espl_status sweep_take_grid_axis(espl_jsonc *r, const char *key, int64_t at, void *context) {
     sweep_file *f = context;
     espl_sweep *s = f->s;
-    const espl_option *row;
+    espl_status st;
+    const espl_option *row = sweep_find_option(r, key, at, &st);
     int64_t first = s->n_entries;
     bool more = true, done;
-    ESPL_TRY(sweep_find_option(r, key, at, &row));
+    if (!row) return st;
     for (int64_t i = 0; i < s->n_axes; i++)
         if (strcmp(s->axes[i].name, key) == 0) return sweep_fail_named(r, at, key, " is given twice here");
     ESPL_TRY(espl_jsonc_take(r, '[', "a list of values, [ ... ]"));

@@ -114,6 +114,7 @@ typedef struct espl_agent_options {
 #define ESPL_AGENT_FIELD_INTEGER(ctype) int64_t
 #define ESPL_AGENT_FIELD_REAL(ctype) double
 #define ESPL_AGENT_FIELD_FLAG(ctype) bool
+/* NOLINTNEXTLINE(bugprone-macro-parentheses): a member's name */
 #define X(type, section, key, value, lo, hi, resume, meaning) ESPL_AGENT_FIELD_##type(hi) key; /* meaning */
     ESPL_AGENT_OPTION_LIST(X)
 #undef X
