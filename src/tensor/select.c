@@ -95,7 +95,7 @@ void espl_select_n_m(const int32_t *keys, int64_t in, int64_t n, int64_t m, uint
             go--;
         }
         for (; go > 0 && left; go--) {
-            unsigned lowest = (unsigned)__builtin_ctzll(left); /* left is not 0 */
+            unsigned lowest = (unsigned)__builtin_ctzll(left) % ESPL_MASK_BITS; /* left is not 0 */
             for (unsigned c = lowest + 1; c < (unsigned)width; c++)
                 if (left >> c & 1 && keys[c0 + c] < keys[c0 + lowest]) lowest = c;
             left &= ~(UINT64_C(1) << lowest);
