@@ -95,9 +95,10 @@ void espl_select_n_m(const int32_t *keys, int64_t in, int64_t n, int64_t m, uint
             go--;
         }
         for (; go > 0 && left; go--) {
-            unsigned lowest = (unsigned)__builtin_ctzll(left) % ESPL_MASK_BITS; /* left is not 0 */
+            unsigned lowest = (unsigned)__builtin_ctzll(left); /* left is not 0 */
             for (unsigned c = lowest + 1; c < (unsigned)width; c++)
                 if (left >> c & 1 && keys[c0 + c] < keys[c0 + lowest]) lowest = c;
+            /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): lowest is a bit of left, below 64 */
             left &= ~(UINT64_C(1) << lowest);
             espl_mask_row_clear(row, c0 + lowest);
         }
