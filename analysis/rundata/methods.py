@@ -6,9 +6,9 @@ import re
 from .files import member, number, text
 
 SCORES = {"magnitude": "magnitude", "wanda": "Wanda", "ria": "RIA", "gblm": "GBLM", "rgs": "Wanda++ RGS",
-          "wanda++": "Wanda++ RGS"}
+          "wanda++": "Wanda++ RGS", "curvature": "curvature"}
 ALLOCATIONS = {"owl": "OWL", "lsa": "LSA", "lsa-linear": "LSA per linear", "uniform": "uniform", "search": "search",
-               "given": "given"}
+               "global": "global", "given": "given"}
 UPDATES = {"sparsegpt": "SparseGPT"}
 DEFAULTS = {"allocation": "agent", "pattern": "unstructured", "update": "none", "score": "wanda"}
 
@@ -44,6 +44,9 @@ def method_name(config):
     # An updating method chooses its own mask, so its name stands in place of the score.
     update, score = prune_key(config, "update"), prune_key(config, "score")
     operator = UPDATES.get(update, update) if update != "none" else SCORES.get(score, score)
+    power = number(member(config, "prune", "curvature_power"))
+    if score == "curvature" and update == "none" and power >= 0:  # else it is measured by the run
+        operator += f" p={power:g}"
     if pattern:
         return f"{operator} {pattern[0]}:{pattern[1]}"
     allocation = prune_key(config, "allocation")

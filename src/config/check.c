@@ -29,6 +29,10 @@ static espl_status config_check_calibration(const espl_config *o) {
             "calibration.forward is 0, but prune.allocation \"%s\" runs calibration windows through the model: set at "
             "least 1 window",
             espl_allocation_name(o->prune_allocation));
+    if (o->calibration_backward == 0 && espl_score_needs_outputs(o->prune_score))
+        return ESPL_FAIL(ESPL_CONFIG,
+                         "calibration.backward is 0, but prune.score \"%s\" needs gradients: set at least 1 window",
+                         espl_score_name(o->prune_score));
     return ESPL_OK;
 }
 
@@ -41,13 +45,26 @@ static espl_status config_check_goal(const espl_config *o) {
         if (p.update != ESPL_UPDATE_NONE)
             return ESPL_FAIL(ESPL_CONFIG, "prune.update is \"%s\", but %s: use none", espl_update_name(p.update),
                              agent);
-        if (strcmp(o->prune_pattern, "unstructured") != 0)
-            return ESPL_FAIL(ESPL_CONFIG, "prune.pattern is \"%s\", but %s: use unstructured", o->prune_pattern, agent);
+        if (espl_pattern_is_n_m(p.pattern))
+            return ESPL_FAIL(ESPL_CONFIG, "prune.pattern is \"%s\", but %s: use unstructured or row, or prune.mixed",
+                             o->prune_pattern, agent);
+        if (strcmp(o->prune_pattern, "layer") == 0 && !espl_score_needs_outputs(p.score))
+            return ESPL_FAIL(
+                ESPL_CONFIG,
+                "prune.pattern is \"layer\", but the agent's damage curves of prune.score \"%s\" are those of rows: "
+                "use unstructured or row",
+                espl_score_name(p.score));
         if (espl_score_needs_gradients(p.score))
             return ESPL_FAIL(ESPL_CONFIG,
                              "prune.score is \"%s\", but %s: use a score without gradients of single weights",
                              espl_score_name(p.score), agent);
     }
+    if (p.allocation == ESPL_ALLOCATION_GLOBAL &&
+        (!espl_score_needs_outputs(p.score) || p.pattern.group != ESPL_GROUP_LAYER))
+        return ESPL_FAIL(ESPL_CONFIG,
+                         "prune.allocation \"global\" compares the weights of all linears: it goes with prune.score "
+                         "curvature and prune.pattern unstructured or layer, not with score %s and pattern %s",
+                         espl_score_name(p.score), o->prune_pattern);
     if (o->prune_mixed && espl_config_is_oneshot(o))
         return ESPL_FAIL(ESPL_CONFIG, "prune.mixed goes with prune.allocation \"agent\", not \"%s\"",
                          espl_allocation_name(o->prune_allocation));

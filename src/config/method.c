@@ -2,7 +2,17 @@
 /* Translates section "prune" into the options of the methods room. */
 #include "espalier/config/config.h"
 
+#include <string.h>
+
 bool espl_config_is_oneshot(const espl_config *o) { return o->prune_allocation != ESPL_ALLOCATION_AGENT; }
+
+/* Magnitude and RIA compare whole linears in one shot, as published; in steps, rows keep their shares. */
+espl_pattern espl_config_step_pattern(const espl_config *o) {
+    espl_pattern p = {.group = o->prune_score == ESPL_SCORE_CURVATURE ? ESPL_GROUP_LAYER : ESPL_GROUP_ROW};
+    if (strcmp(o->prune_pattern, "row") == 0) p.group = ESPL_GROUP_ROW;
+    if (strcmp(o->prune_pattern, "layer") == 0) p.group = ESPL_GROUP_LAYER;
+    return p;
+}
 
 espl_status espl_config_method(const espl_config *o, espl_method_options *p) {
     *p = espl_method_defaults();
@@ -17,6 +27,8 @@ espl_status espl_config_method(const espl_config *o, espl_method_options *p) {
     ESPL_METHOD_OPTION_LIST(X)
 #undef X
     p->samples = o->calibration_forward;
+    p->gradient_samples = o->calibration_backward;
+    p->curvature_power = o->prune_curvature_power;
     p->window = o->calibration_window;
     p->search.seed = (uint64_t)o->run_seed;
     return ESPL_OK;

@@ -33,7 +33,7 @@ static const espl_choice choices_of_mmlu_style[] = {
 #undef X
         LIST_END};
 static const espl_choice choices_of_score[] = {
-#define X(name, text, activations, gradients) CHOICE(ESPL_SCORE_, name, text)
+#define X(name, text, activations, gradients, outputs) CHOICE(ESPL_SCORE_, name, text)
     ESPL_SCORE_LIST(X)
 #undef X
         LIST_END};
@@ -45,6 +45,7 @@ static const espl_choice choices_of_allocation[] = {{"agent", ESPL_ALLOCATION_AG
                                                     {"lsa", ESPL_ALLOCATION_LSA},
                                                     {"lsa-linear", ESPL_ALLOCATION_LSA_LINEAR},
                                                     {"search", ESPL_ALLOCATION_SEARCH},
+                                                    {"global", ESPL_ALLOCATION_GLOBAL},
                                                     LIST_END};
 static const espl_choice choices_of_update[] = {
 #define X(name, text) CHOICE(ESPL_UPDATE_, name, text)

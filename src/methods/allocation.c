@@ -44,6 +44,7 @@ static espl_status candidate_fitness(void *context, const int64_t *counts, int64
         const espl_linear *l = espl_model_linear(driver->m, index);
         uint64_t *mask = espl_masks_of(driver->masks, index);
         espl_scoring by = {.score = o->score, .gradient = driver->gradients ? driver->gradients[i] : NULL};
+        if (driver->rows) by.rows = espl_curvature_rows(driver, index);
         by.norm = c->norms[espl_linear_layer(i) * BLOCK_INPUTS + espl_input_of(espl_linear_kind_of(i))];
         /* The same count means the same mask: most linears keep that of the candidate before. */
         if (l->out * l->in - espl_mask_count(mask, l->out, l->in) == counts[index]) continue;
@@ -114,6 +115,7 @@ espl_status espl_driver_allocate(method_driver *driver) {
         }
         return ESPL_OK;
     }
+    if (o->allocation == ESPL_ALLOCATION_GLOBAL) return espl_curvature_allocate(driver);
     double *values = espl_pool_take(&buffers, linears, sizeof *values, "allocation");
     double *sparsity = espl_pool_take(&buffers, linears, sizeof *sparsity, "allocation");
     double *blocks = espl_pool_take(&buffers, 2 * layers, sizeof *blocks, "allocation");
@@ -135,6 +137,7 @@ int64_t espl_allocation_bytes(const method_plan *plan, espl_range slice) {
     const espl_method_options *o = plan->o;
     int64_t bytes = 2 * (plan->linears + plan->config->layers) * (int64_t)sizeof(double), linear = 0;
     if (espl_pattern_is_n_m(o->pattern)) return 0;
+    if (o->allocation == ESPL_ALLOCATION_GLOBAL) return espl_curvature_allocation_bytes(plan, slice);
     if (!plan->surveys) return bytes;
     if (o->allocation != ESPL_ALLOCATION_SEARCH) return bytes + espl_survey_bytes(plan);
     candidates c;

@@ -15,17 +15,19 @@ int64_t espl_method_bytes(const espl_model_config *c, const espl_method_options 
     method_plan plan = espl_plan_make(c, o, rank, ranks, NULL);
     /* The phases follow each other; what the driver holds lasts through all of them. */
     int64_t phase = espl_max_i64(espl_allocation_bytes(&plan, slice), espl_pruning_bytes(&plan));
-    if (plan.model_gradients) {
+    if (plan.model_gradients || plan.outputs) {
         /* The buffers of the calibration and its results, in f64: one per input and output feature and per linear of
          * the slice, and a loss per sample. */
-        espl_calibration_options calibration = {.window = o->window, .backward = o->samples};
+        espl_calibration_options calibration = {.window = o->window,
+                                                .forward = plan.outputs ? o->samples : 0,
+                                                .backward = plan.outputs ? o->gradient_samples : o->samples};
         int64_t results = ESPL_LINEAR_KINDS, out, in;
         for (int i = 0; i < BLOCK_INPUTS; i++) results += espl_input_size(c, i);
         for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
             espl_model_linear_shape(c, (espl_linear_kind)k, &out, &in);
             results += out;
         }
-        results = espl_range_count(slice) * results + o->samples;
+        results = espl_range_count(slice) * results + calibration.backward;
         phase = espl_max_i64(phase, espl_model_calibration_bytes(c, &calibration, slice, rank, ranks) +
                                         results * (int64_t)sizeof(double));
     }
@@ -70,13 +72,17 @@ static double pass_flops(const method_plan *p, const pass_plan *pass) {
 double espl_method_flops(const espl_model_config *c, const espl_method_options *o) {
     method_plan p = espl_plan_make(c, o, 0, 1, NULL);
     double model = espl_model_head_flops(c), backward = 3 * espl_model_head_flops(c), block_work = 0;
-    double flops = pass_flops(&p, &p.prune) + (p.surveys ? pass_flops(&p, &p.survey) : 0);
+    double flops = (p.direct ? 0 : pass_flops(&p, &p.prune)) + (p.surveys ? pass_flops(&p, &p.survey) : 0), forward = 0;
     for (int64_t layer = 0; layer < c->layers; layer++) {
         layer_flops f = layer_flops_of(&p, layer);
         model += f.forward;
         backward += f.forward + f.gradient;
+        forward += f.forward;
     }
     if (p.model_gradients) flops += (double)(o->samples * o->window) * backward;
+    if (p.outputs)
+        flops += (double)(espl_max_i64(o->samples - o->gradient_samples, 0) * o->window) * forward +
+                 (double)(o->gradient_samples * o->window) * backward;
     if (o->allocation == ESPL_ALLOCATION_SEARCH && p.surveys) {
         /* Whole generations: all offspring in the first stage, the survivors of a stage in the next one, in the last
          * one with the parent. */

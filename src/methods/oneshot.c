@@ -66,6 +66,7 @@ static espl_status prune_linear(pruning_pass *p, int64_t index) {
         double loss;
         espl_sparsegpt_options by = {.factor = p->factor, .dead = p->dead, .pattern = o->pattern};
         by.count = driver->counts[index], by.block = o->block;
+        if (driver->plan.outputs) by.rows = espl_curvature_rows(driver, index);
         ESPL_TRY(espl_prune_sparsegpt(l, &by, p->masks[kind], p->matrix, &loss, ws));
         espl_tensor_narrow(p->matrix, n, l->dtype, p->weights[kind]);
         ESPL_DEBUG("%s: SparseGPT loss %g", espl_linear_name(index, name), loss);
@@ -134,10 +135,10 @@ int64_t espl_pruning_bytes(const method_plan *plan) {
     pruning_pass p = {0};
     pool buffers = {.counting = true};
     int64_t kernel = 0;
-    pruning_take(&p, plan, NULL, NULL, &buffers);
+    if (!plan->direct) pruning_take(&p, plan, NULL, NULL, &buffers);
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
         int64_t out, in;
-        if (!espl_plan_may_own(plan, &plan->prune, espl_input_of((espl_linear_kind)k))) continue;
+        if (!plan->direct && !espl_plan_may_own(plan, &plan->prune, espl_input_of((espl_linear_kind)k))) continue;
         espl_model_linear_shape(plan->config, (espl_linear_kind)k, &out, &in);
         int64_t bytes = plan->updating
                             ? espl_max_i64(espl_prune_factor_bytes(in), espl_prune_sparsegpt_bytes(out, in, o->block))
@@ -163,6 +164,17 @@ static espl_status check_options(const method_driver *driver) {
                          "allocation \"%s\" with pattern %" PRId64 ":%" PRId64
                          ", which fixes the sparsity: expected \"uniform\"",
                          espl_allocation_name(o->allocation), o->pattern.n, o->pattern.m);
+    if (espl_score_needs_outputs(o->score) &&
+        (o->gradient_samples < 1 || !(o->curvature_power >= 0 && o->curvature_power <= 1)))
+        return ESPL_FAIL(ESPL_CONFIG,
+                         "score \"%s\" with %" PRId64 " gradient samples (expected 1 or more) and power %g (0 to 1)",
+                         espl_score_name(o->score), o->gradient_samples, o->curvature_power);
+    if (o->allocation == ESPL_ALLOCATION_GLOBAL &&
+        (!espl_score_needs_outputs(o->score) || o->pattern.group != ESPL_GROUP_LAYER))
+        return ESPL_FAIL(ESPL_CONFIG,
+                         "allocation \"global\" with score \"%s\": it compares the weights of all linears, which needs "
+                         "score \"curvature\" and no pattern of rows",
+                         espl_score_name(o->score));
     if (o->allocation == ESPL_ALLOCATION_GIVEN && !o->given)
         return ESPL_FAIL(ESPL_CONFIG, "allocation \"given\" without sparsities");
     if (o->allocation == ESPL_ALLOCATION_SEARCH && !o->fitness)
@@ -188,12 +200,13 @@ static espl_status check_options(const method_driver *driver) {
     return ESPL_OK;
 }
 
-/* Buffers of the driver. GBLM: a float for every weight of the slice. */
+/* Buffers of the driver. GBLM: a float for every weight of the slice; curvature: one for every input and output. */
 static void driver_take(method_driver *driver, const method_plan *plan, espl_range slice, pool *buffers) {
     int64_t out, in, n = espl_range_count(slice) * ESPL_LINEAR_KINDS;
     driver->slices = espl_pool_take(buffers, plan->ranks, sizeof *driver->slices, "slices");
     driver->counts = espl_pool_take(buffers, plan->linears, sizeof *driver->counts, "counts");
     driver->weights = espl_pool_take(buffers, plan->linears, sizeof *driver->weights, "counts");
+    espl_curvature_take(driver, plan, slice, buffers);
     if (!plan->model_gradients) return;
     float *all = espl_pool_take(buffers, espl_range_count(slice),
                                 (size_t)espl_model_layer_linear_weights(plan->config) * sizeof *all, "gradients");
@@ -262,9 +275,14 @@ espl_status espl_method_run(espl_comm *comm, const espl_method_options *o, const
     masks->updated = false;
     espl_masks_apply_dense(masks);
     if (driver.plan.model_gradients) ESPL_CHECK(st, done, model_gradients(&driver));
+    if (driver.plan.outputs) ESPL_CHECK(st, done, espl_curvature_measure(&driver));
     ESPL_CHECK(st, done, espl_driver_allocate(&driver));
-    pruning_take(&pruning, &driver.plan, comm, driver.block, &pass_buffers);
-    ESPL_CHECK(st, done, espl_pass_run(&pruning.pass, ids));
+    if (driver.plan.direct) {
+        ESPL_CHECK(st, done, espl_comm_agree(comm, espl_curvature_prune(&driver)));
+    } else {
+        pruning_take(&pruning, &driver.plan, comm, driver.block, &pass_buffers);
+        ESPL_CHECK(st, done, espl_pass_run(&pruning.pass, ids));
+    }
     masks->updated = driver.plan.updating;
     espl_masks_apply(masks);
     if (counts) memcpy(counts, driver.counts, (size_t)driver.plan.linears * sizeof *counts);

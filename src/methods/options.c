@@ -25,7 +25,8 @@ espl_method_options espl_method_defaults(void) {
 #define X(type, key, value, lowest, highest, meaning) o.key = value;
     ESPL_METHOD_OPTION_LIST(X)
 #undef X
-    o.block = 128; /* as in the released SparseGPT */
+    o.curvature_power = 1; /* the full Gauss-Newton factor */
+    o.block = 128;         /* as in the released SparseGPT */
     /* EvoPress with a smaller budget (docs/methods.md). Levels of a quarter of the smallest linear cross the range of
      * sparsities within a few generations. */
     o.search = (espl_search_options){.offspring = 16, .stages = 2, .survivors = {4, 1, 1}, .step = 0.25};

@@ -20,7 +20,9 @@ method_plan espl_plan_make(const espl_model_config *c, const espl_method_options
     /* The search scores its candidates even if SparseGPT then selects the masks. */
     p.model_gradients = o->score == ESPL_SCORE_GBLM && (!p.updating || search);
     p.surveys = (lsa || search || a == ESPL_ALLOCATION_OWL) && !espl_pattern_is_n_m(o->pattern);
-    p.blocks = c->layers * (p.surveys ? 2 : 1);
+    p.outputs = espl_score_needs_outputs(o->score);
+    p.direct = p.outputs && !p.updating;
+    p.blocks = c->layers * ((p.surveys ? 1 : 0) + (p.direct ? 0 : 1));
     p.survey = (pass_plan){.grams = lsa,
                            .squares = !lsa,
                            .owner = lsa      ? OWNER_INPUT
@@ -30,7 +32,7 @@ method_plan espl_plan_make(const espl_model_config *c, const espl_method_options
                           .squares = !p.updating && espl_score_needs_activations(o->score),
                           .gradients = !p.updating && o->score == ESPL_SCORE_RGS,
                           .owner = p.model_gradients ? OWNER_SLICE : OWNER_INPUT,
-                          .before = p.blocks - c->layers};
+                          .before = p.surveys ? c->layers : 0};
     return p;
 }
 

@@ -42,6 +42,8 @@ typedef struct method_plan {
     int64_t local;         /* samples of this rank */
     bool updating;         /* SparseGPT updates the surviving weights */
     bool model_gradients;  /* GBLM's gradients of the model's loss are needed */
+    bool outputs;          /* curvature: a calibration of the dense model gives norms and row factors */
+    bool direct;           /* masks come from that calibration at once, without a pruning pass over the blocks */
     bool surveys;          /* a pass over the dense model precedes the allocation */
     pass_plan survey, prune;
 } method_plan;

@@ -44,6 +44,11 @@ const double *espl_calibration_output_squares(const espl_calibration *c, int64_t
     return layer < 0 ? NULL : c->output_squares + layer * c->output_stride + c->output_at[espl_linear_kind_of(index)];
 }
 
+double espl_calibration_output_unit(const espl_calibration *c) {
+    double predictions = (double)(c->window - 1);
+    return c->samples > 0 ? predictions * predictions / (double)(c->samples * c->window) : 0;
+}
+
 void espl_calibration_norms(const espl_calibration *c, int64_t index, int64_t in, float *norm) {
     const double *squares = espl_calibration_squares(c, index);
     for (int64_t j = 0; j < in; j++) norm[j] = (float)sqrt(squares[j]);

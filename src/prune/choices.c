@@ -8,9 +8,9 @@
 
 static const struct {
     const char *name;
-    bool activations, gradients;
+    bool activations, gradients, outputs;
 } scores[ESPL_SCORE_COUNT] = {
-#define X(name, text, activations, gradients) {text, activations, gradients},
+#define X(name, text, activations, gradients, outputs) {text, activations, gradients, outputs},
     ESPL_SCORE_LIST(X)
 #undef X
 };
@@ -33,6 +33,8 @@ bool espl_score_needs_activations(espl_score s) { return scores[s].activations; 
 
 bool espl_score_needs_gradients(espl_score s) { return scores[s].gradients; }
 
+bool espl_score_needs_outputs(espl_score s) { return scores[s].outputs; }
+
 const char *espl_update_name(espl_update u) { return update_names[u]; }
 
 bool espl_update_parse(const char *name, espl_update *out) {
@@ -42,8 +44,9 @@ bool espl_update_parse(const char *name, espl_update *out) {
 }
 
 bool espl_prune_pattern_parse(const char *text, espl_score score, espl_update update, espl_pattern *out) {
-    /* The group of the released code. */
-    bool layer = update == ESPL_UPDATE_SPARSEGPT || score == ESPL_SCORE_MAGNITUDE || score == ESPL_SCORE_RIA;
+    /* The group of the released code. Within a row, the curvature's factor of the row would cancel. */
+    bool layer = update == ESPL_UPDATE_SPARSEGPT || score == ESPL_SCORE_MAGNITUDE || score == ESPL_SCORE_RIA ||
+                 score == ESPL_SCORE_CURVATURE;
     *out = (espl_pattern){0};
     if (strcmp(text, "row") == 0)
         out->group = ESPL_GROUP_ROW;

@@ -122,6 +122,16 @@ espl_status espl_prune_linear(const espl_linear *l, const espl_scoring *by, cons
     return st;
 }
 
+espl_status espl_prune_count_keys(const espl_linear *l, const espl_scoring *by, const uint64_t *mask, int32_t upper,
+                                  int64_t *counts, espl_workspace *ws) {
+    scorer s;
+    ESPL_TRY(espl_scorer_create(l, by, mask, &s));
+    espl_select_matrix keys = {.rows = l->out, .columns = l->in, .row = scorer_row, .context = &s};
+    espl_select_count(&keys, upper, counts, ws);
+    espl_scorer_destroy(&s);
+    return ESPL_OK;
+}
+
 int64_t espl_prune_linear_bytes(espl_score score, const espl_pattern *p, int64_t out, int64_t in) {
     int64_t bytes = espl_scorer_bytes(score, out, in), row = out * (int64_t)sizeof(int64_t);
     return espl_pattern_is_n_m(*p) ? bytes : bytes + row;

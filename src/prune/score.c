@@ -72,6 +72,8 @@ espl_status espl_scorer_create(const espl_linear *l, const espl_scoring *by, con
         return ESPL_FAIL(ESPL_USAGE, "score %s needs the norms of the activations", espl_score_name(by->score));
     if (espl_score_needs_gradients(by->score) && !by->gradient)
         return ESPL_FAIL(ESPL_USAGE, "score %s needs the gradient of each weight", espl_score_name(by->score));
+    if (espl_score_needs_outputs(by->score) && !by->rows)
+        return ESPL_FAIL(ESPL_USAGE, "score %s needs a factor for each row", espl_score_name(by->score));
     if (by->score != ESPL_SCORE_RIA) return ESPL_OK;
     ESPL_CHECK(st, failed, espl_mem_alloc(&out->column_sums, l->in, sizeof *out->column_sums, "column sums"));
     ESPL_CHECK(st, failed, espl_mem_alloc(&out->row_sums, l->out, sizeof *out->row_sums, "row sums"));
@@ -118,6 +120,11 @@ void espl_scorer_keys(const scorer *s, int64_t r, int32_t *keys) {
             const float *columns = s->column_sums + c0, *scale = s->scale + c0;
             for (int64_t c = 0; c < n; c++)
                 w[c] = (ria_fraction(w[c], columns[c]) + ria_fraction(w[c], s->row_sums[r])) * scale[c];
+            break;
+        }
+        case ESPL_SCORE_CURVATURE: {
+            float row_factor = s->by->rows[r];
+            for (int64_t c = 0; c < n; c++) w[c] = w[c] * norm[c0 + c] * row_factor;
             break;
         }
         case ESPL_SCORE_GBLM:

@@ -32,11 +32,13 @@ typedef struct column_range {
     int64_t first, last;
 } column_range;
 
-/* w^2 / U_jj^2 of columns c of row r as keys: twice the loss of pruning the weight and compensating for it. */
+/* w^2 / U_jj^2 of columns c of row r as keys: twice the loss of pruning the weight and compensating for it, by the
+ * weight of the row's output for the model's loss. */
 static void surgeon_keys(const surgeon *s, int64_t r, column_range c, int32_t *keys) {
     const float *w = s->w + r * s->l->in, *factor = s->o->factor;
     for (int64_t i = c.first; i < c.last; i++) {
         float d = factor[i * s->l->in + i], e = w[i] * w[i] / (d * d);
+        if (s->o->rows) e = e * s->o->rows[r] * s->o->rows[r];
         espl_select_keys(&e, 1, &keys[i - c.first]);
     }
 }

@@ -6,6 +6,7 @@
 
 #include "espalier/prune/linear.h"
 #include "espalier/sensitivity.h"
+#include "espalier/tensor/statistics.h"
 #include "events.h"
 #include "loop.h"
 #include "stop.h"
@@ -49,7 +50,10 @@ static espl_status agent_profile(espl_job *j) {
     if (j->has_profile) return ESPL_OK;
     espl_calibration_free(&j->calibration);
     ESPL_TRY(espl_model_calibrate(j->model, &o, j->inputs.calibration, agent_show_calibration, NULL, &j->calibration));
-    ESPL_TRY(espl_sensitivity_profile(j->comm, j->model, &j->calibration, j->rows));
+    /* The damage that the agent plans with is that of the weights that agent_apply will take. */
+    bool layers = j->o->prune_score == ESPL_SCORE_CURVATURE && espl_config_step_pattern(j->o).group == ESPL_GROUP_LAYER;
+    double power = layers ? j->curvature_power : ESPL_SENSITIVITY_BY_ROW;
+    ESPL_TRY(espl_sensitivity_profile(j->comm, j->model, &j->calibration, power, j->rows));
     ESPL_TRY(espl_comm_agree(j->comm, j->root ? agent_check_profile(j) : ESPL_OK));
     j->has_profile = true;
     return ESPL_OK;
@@ -116,6 +120,28 @@ static int64_t agent_item_weights(const espl_job *j, const espl_decision_item *i
     return llround(item->step * (double)j->rows[item->linear].weights);
 }
 
+/* Prunes a linear of this rank by the score, within the item's N:M groups or, unless it has any, as prune.pattern says.
+ */
+static espl_status agent_prune_linear(espl_job *j, const espl_decision_item *item, const espl_linear *l) {
+    bool outputs = espl_score_needs_outputs(j->o->prune_score);
+    espl_pattern pattern = espl_pattern_is_n_m(item->pattern) ? item->pattern : espl_config_step_pattern(j->o);
+    float *norm, *rows = NULL;
+    espl_status st;
+    ESPL_TRY(espl_mem_alloc(&norm, l->in, sizeof *norm, "activation norms"));
+    if (outputs) ESPL_CHECK(st, done, espl_mem_alloc(&rows, l->out, sizeof *rows, "row factors"));
+    espl_calibration_norms(&j->calibration, item->linear, l->in, norm);
+    if (outputs)
+        espl_tensor_row_factors(espl_calibration_output_squares(&j->calibration, item->linear), l->out,
+                                espl_calibration_output_unit(&j->calibration), j->curvature_power, rows);
+    espl_scoring scoring = {.score = j->o->prune_score, .norm = norm, .rows = rows};
+    st = espl_prune_linear(l, &scoring, &pattern, agent_item_weights(j, item), espl_masks_of(&j->masks, item->linear),
+                           espl_model_workspace(j->model));
+done:
+    espl_mem_free(&rows);
+    espl_mem_free(&norm);
+    return st;
+}
+
 /* Statistics of this rank's linears are local, so no communication is needed. Masks are kept first, for a rollback. */
 static espl_status agent_apply(espl_job *j, espl_outcome *o, int64_t *expected) {
     const espl_decision *d = &o->decision;
@@ -123,18 +149,10 @@ static espl_status agent_apply(espl_job *j, espl_outcome *o, int64_t *expected) 
     for (int64_t i = 0; i < d->n; i++) {
         const espl_decision_item *item = &d->items[i];
         const espl_linear *l = espl_model_linear(j->model, item->linear);
-        int64_t weights = agent_item_weights(j, item);
-        float *norm;
-        if (expected) expected[item->linear] += weights;
+        if (expected) expected[item->linear] += agent_item_weights(j, item);
         if (!l) continue; /* another rank's */
         ESPL_TRY(espl_masks_keep(&j->masks, item->linear));
-        ESPL_TRY(espl_mem_alloc(&norm, l->in, sizeof *norm, "activation norms"));
-        espl_calibration_norms(&j->calibration, item->linear, l->in, norm);
-        espl_scoring scoring = {.score = j->o->prune_score, .norm = norm};
-        espl_status st = espl_prune_linear(l, &scoring, &item->pattern, weights, espl_masks_of(&j->masks, item->linear),
-                                           espl_model_workspace(j->model));
-        espl_mem_free(&norm);
-        ESPL_TRY(st);
+        ESPL_TRY(agent_prune_linear(j, item, l));
     }
     return ESPL_OK;
 }

@@ -7,6 +7,7 @@
 #include <math.h>
 
 #include "espalier/methods/cost.h"
+#include "espalier/methods/curvature.h"
 #include "espalier/model/shape.h"
 #include "espalier/prune/linear.h"
 #include "espalier/run/checkpoint_shape.h"
@@ -53,6 +54,20 @@ done:
     return st;
 }
 
+/* Is the exponent of score curvature measured before the first step? */
+static bool forecast_tries_powers(const forecast *f) {
+    return f->o->prune_score == ESPL_SCORE_CURVATURE && f->o->prune_curvature_power < 0;
+}
+
+/* What the trials do (espl_curvature_choose_power): the method of a trial, whose calibration all trials share. */
+static espl_method_options forecast_trial(const forecast *f) {
+    espl_method_options trial = f->method;
+    trial.allocation = ESPL_ALLOCATION_GLOBAL;
+    trial.update = ESPL_UPDATE_NONE;
+    trial.pattern = (espl_pattern){.group = ESPL_GROUP_LAYER};
+    return trial;
+}
+
 static double forecast_forward_flops(const forecast *f, int64_t context) {
     double sum = 0;
     for (int64_t i = 0; i < f->config->layers; i++) sum += espl_model_layer_flops(f->config, i, context);
@@ -73,7 +88,12 @@ static double forecast_step_flops(const forecast *f) {
         pruning =
             (double)only_forward * window * layers + (double)o->calibration_backward * window * (4 * layers + 4 * head);
     }
-    return pruning + (double)f->validation_tokens * (forecast_forward_flops(f, o->validation_window) + head);
+    double validation = (double)f->validation_tokens * (forecast_forward_flops(f, o->validation_window) + head);
+    if (f->oneshot && forecast_tries_powers(f)) {
+        espl_method_options trial = forecast_trial(f);
+        pruning += espl_method_flops(f->config, &trial) + ESPL_CURVATURE_POWERS * validation;
+    }
+    return pruning + validation;
 }
 
 /* ----------------------------------------------------------------- print */
@@ -86,9 +106,16 @@ static const char *format_megabytes(int64_t bytes, char *buf) {
 /* What pruning takes on one rank besides the model and its masks: calibration for the agent, or the method, with the
  * updated weights of its slice. */
 static int64_t forecast_pruning_bytes(const forecast *f, int64_t r) {
-    if (!f->oneshot)
-        return espl_model_calibration_bytes(f->config, &f->calibration, f->slices[r], (int)r, (int)f->ranks);
-    int64_t bytes = espl_method_bytes(f->config, &f->method, f->slices[r], (int)r, (int)f->ranks);
+    int64_t bytes, trial_bytes = 0;
+    if (forecast_tries_powers(f)) {
+        espl_method_options trial = forecast_trial(f);
+        trial_bytes = espl_method_bytes(f->config, &trial, f->slices[r], (int)r, (int)f->ranks);
+    }
+    if (f->oneshot)
+        bytes = espl_method_bytes(f->config, &f->method, f->slices[r], (int)r, (int)f->ranks);
+    else
+        bytes = espl_model_calibration_bytes(f->config, &f->calibration, f->slices[r], (int)r, (int)f->ranks);
+    bytes = espl_max_i64(bytes, trial_bytes);
     if (f->method.update != ESPL_UPDATE_NONE)
         bytes += espl_range_count(f->slices[r]) * espl_model_layer_linear_weights(f->config) * f->bytes_per_weight;
     return bytes;

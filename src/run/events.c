@@ -51,6 +51,20 @@ espl_status espl_event_start(espl_job *j, bool resumed) {
     return espl_journal_end(j->events, &w);
 }
 
+espl_status espl_event_curvature_power(espl_job *j, const double *powers, const double *losses, int64_t n) {
+    espl_str line = {0};
+    if (!j->root) return ESPL_OK;
+    espl_json_writer w = espl_journal_begin(&line, j->iteration, "curvature_power");
+    espl_json_put_f64(&w, "power", j->curvature_power);
+    espl_json_open_array(&w, "powers", ESPL_JSON_COMPACT);
+    for (int64_t i = 0; i < n; i++) espl_json_put_f64(&w, NULL, powers[i]);
+    espl_json_close(&w);
+    espl_json_open_array(&w, "nll", ESPL_JSON_COMPACT);
+    for (int64_t i = 0; i < n; i++) espl_json_put_f64(&w, NULL, losses[i]);
+    espl_json_close(&w);
+    return espl_journal_end(j->events, &w);
+}
+
 espl_status espl_event_profile(espl_job *j) {
     static const struct {
         const char *key;

@@ -74,20 +74,23 @@ done:
 /* Another method would continue from what this one has pruned, so it is refused. The other options are the user's to
  * change (a higher target, for example), but the result is then no longer that of one configuration: the log names
  * them. An option that the checkpoint does not know had its default. */
-static espl_status identity_check_config(const espl_job *j, const char *path, const espl_str *stored) {
-    espl_config then;
+static espl_status identity_check_config(espl_job *j, const char *path, const espl_str *stored) {
+    espl_config then, now = *j->o; /* borrows its texts */
     espl_str method = {0}, changed = {0};
     espl_status st;
     ESPL_TRY(espl_config_init(&then));
     ESPL_CHECK(st, done, espl_config_parse(stored->data ? stored->data : "", stored->len, path, &then));
-    ESPL_CHECK(st, done, espl_config_differences(&then, j->o, 1u << ESPL_RESUME_METHOD, ESPL_OPTIONS, &method));
+    /* A checkpoint holds the chosen exponent: a run that leaves the choice open goes on with it. */
+    if (now.prune_curvature_power < 0) now.prune_curvature_power = then.prune_curvature_power;
+    j->curvature_power = then.prune_curvature_power;
+    ESPL_CHECK(st, done, espl_config_differences(&then, &now, 1u << ESPL_RESUME_METHOD, ESPL_OPTIONS, &method));
     if (method.len > 0) {
         st = ESPL_FAIL(ESPL_CONFIG, "%s was made with another %s: another method needs a run of its own (run.dir)",
                        path, method.data);
         goto done;
     }
     ESPL_CHECK(st, done,
-               espl_config_differences(&then, j->o, 1u << ESPL_RESUME_IDENTITY | 1u << ESPL_RESUME_FREE, ESPL_OPTIONS,
+               espl_config_differences(&then, &now, 1u << ESPL_RESUME_IDENTITY | 1u << ESPL_RESUME_FREE, ESPL_OPTIONS,
                                        &changed));
     if (changed.len > 0) ESPL_INFO("note: changed since the checkpoint: %s", changed.data);
 done:
@@ -97,7 +100,7 @@ done:
     return st;
 }
 
-espl_status espl_identity_check(const espl_job *j, const char *path, const espl_checkpoint *stored) {
+espl_status espl_identity_check(espl_job *j, const char *path, const espl_checkpoint *stored) {
     ESPL_TRY(identity_check_content(j, path, &stored->identity));
     return identity_check_config(j, path, &stored->config);
 }

@@ -13,6 +13,7 @@
 #include "espalier/run/job.h"
 #include "espalier/run/stop.h"
 #include "events.h"
+#include "exponent.h"
 #include "identity.h"
 #include "inputs.h"
 #include "loop.h"
@@ -171,6 +172,8 @@ static espl_status job_begin(espl_job *j, bool resume) {
     j->first_sparsity = espl_job_sparsity(j, j->pruned);
     espl_progress_start(j, resumed);
     ESPL_TRY(espl_comm_agree(j->comm, espl_event_start(j, resumed)));
+    ESPL_TRY(espl_exponent_choose(j));
+    espl_masks_apply(&j->masks);
     if (!resumed) ESPL_TRY(espl_store_write(j));
     return espl_stop_check(j, ESPL_STOP_BETWEEN_PHASES);
 }
@@ -193,7 +196,7 @@ static espl_status job_run(espl_job *j, bool resume) {
 }
 
 espl_status espl_run_prune(espl_comm *c, const espl_config *o, bool resume) {
-    espl_job j = {.comm = c, .o = o, .root = espl_comm_rank(c) == 0, .start = espl_clock_now()};
+    espl_job j = {.comm = c, .o = o, .root = espl_comm_rank(c) == 0, .start = espl_clock_now(), .curvature_power = -1};
     espl_stop_watch();
     espl_status st = job_run(&j, resume);
     espl_agent_destroy(&j.agent);

@@ -49,6 +49,7 @@ static void method_show_blocks(void *context, int64_t done, int64_t n) {
 static espl_status method_apply(espl_job *j, espl_outcome *o, int64_t *expected) {
     espl_method_options options;
     ESPL_TRY(espl_config_method(j->o, &options));
+    options.curvature_power = j->curvature_power;
     options.fitness = method_fitness;
     options.progress = method_show_blocks;
     options.context = j;

@@ -8,7 +8,7 @@
  *     report   dry                       the end; --dry-run
  *     loop                               steps until the goal: propose, apply, judge, settle
  *     agent_step   method_step           who proposes, and how it is applied
- *     store                              checkpoints, and restoring them
+ *     store      exponent                checkpoints, and restoring them; the exponent of score curvature
  *     identity manifest events progress  what is recorded and shown
  *     inputs   quality   stop            texts and questions; measuring the model; being stopped
  *     state   checkpoint_shape
@@ -54,6 +54,7 @@ typedef struct espl_job {
     espl_str identity; /* rank 0: JSON with hashes of model and inputs */
 
     int64_t linears, weights; /* of the model: prunable linears and their weights */
+    double curvature_power;   /* exponent of score curvature in effect; below 0: not chosen yet, or not needed */
 
     /* The accepted state: what a checkpoint holds. */
     int64_t iteration;        /* steps done, rolled back ones included */

@@ -23,7 +23,9 @@ espl_status espl_store_write(espl_job *j) {
         k.dense = j->dense;
         k.last = j->last;
         k.identity = j->identity;
-        ESPL_CHECK(st, agree, espl_config_print(j->o, ESPL_CONFIG_CONTENT, &k.config));
+        espl_config effective = *j->o; /* borrows its texts */
+        effective.prune_curvature_power = j->curvature_power;
+        ESPL_CHECK(st, agree, espl_config_print(&effective, ESPL_CONFIG_CONTENT, &k.config));
         ESPL_CHECK(st, agree, espl_agent_state_save(j->agent, &k.agent));
     }
 agree:
@@ -84,6 +86,7 @@ static espl_status store_restore(espl_job *j, const char *path, espl_checkpoint 
     }
     espl_comm_broadcast(j->comm, &j->dense, sizeof j->dense, 0);
     espl_comm_broadcast(j->comm, &j->last, sizeof j->last, 0);
+    espl_comm_broadcast(j->comm, &j->curvature_power, sizeof j->curvature_power, 0);
     espl_comm_broadcast(j->comm, &j->rollbacks, sizeof j->rollbacks, 0);
     espl_comm_broadcast(j->comm, j->patterns, j->linears * (int64_t)sizeof *j->patterns, 0);
     ESPL_TRY(espl_comm_agree(j->comm, espl_masks_check_patterns(&j->masks, j->patterns, path)));

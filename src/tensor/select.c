@@ -107,14 +107,12 @@ void espl_select_n_m(const int32_t *keys, int64_t in, int64_t n, int64_t m, uint
 
 /* --------------------------------------------------------------- all rows */
 
-enum { LOWER_BITS = 15, BINS = 1 << 16, ANY = -1 };
+enum { LOWER_BITS = ESPL_SELECT_LOWER_BITS, BINS = ESPL_SELECT_BINS };
 /* A thread's counts and, on the main thread, the sums behind them. */
 _Static_assert(BINS *(sizeof(uint32_t) + sizeof(int64_t)) <= TILE_OUT * TILE_IN * sizeof(float),
                "counts and sums fit a panel");
 
-/* sums [BINS] = how many keys fall into each bin: of all keys by their upper bits (upper = ANY), or of those with these
- * upper bits by their lower bits. */
-static void select_count_bins(const espl_select_matrix *m, int32_t upper, int64_t *sums, espl_workspace *ws) {
+void espl_select_count(const espl_select_matrix *m, int32_t upper, int64_t *sums, espl_workspace *ws) {
     memset(sums, 0, BINS * sizeof *sums);
 #pragma omp parallel
     {
@@ -124,7 +122,7 @@ static void select_count_bins(const espl_select_matrix *m, int32_t upper, int64_
 #pragma omp for schedule(static)
         for (int64_t r = 0; r < m->rows; r++) {
             const int32_t *keys = m->row(m->context, r, (int32_t *)(void *)mine.tile);
-            if (upper == ANY)
+            if (upper == ESPL_SELECT_ANY)
                 for (int64_t c = 0; c < m->columns; c++) counts[keys[c] >> LOWER_BITS]++;
             else
                 for (int64_t c = 0; c < m->columns; c++)
@@ -144,9 +142,9 @@ static int32_t select_find_bin(const int64_t *counts, int64_t *k) {
 
 int32_t espl_select_rank(const espl_select_matrix *m, int64_t k, int64_t *below, espl_workspace *ws) {
     int64_t *sums = (int64_t *)(void *)(espl_workspace_mine(ws).panel + BINS), rank = k;
-    select_count_bins(m, ANY, sums, ws);
+    espl_select_count(m, ESPL_SELECT_ANY, sums, ws);
     int32_t upper = select_find_bin(sums, &rank);
-    select_count_bins(m, upper, sums, ws);
+    espl_select_count(m, upper, sums, ws);
     int32_t key = upper << LOWER_BITS | select_find_bin(sums, &rank);
     *below = k - rank;
     return key;

@@ -81,3 +81,10 @@ espl_status espl_tensor_score_quantile(const espl_linear *l, const float *norm, 
     *out = (double)espl_select_score(espl_select_rank(&m, (int64_t)floor(fraction * (double)(n - 1)), &below, ws));
     return ESPL_OK;
 }
+
+/* --------------------------------------------------------------- row factors */
+
+/* The root of the published W^2 E[x^2] E[g^2]^p: the same order, and no underflow of small squares in f32. */
+void espl_tensor_row_factors(const double *squares, int64_t out, double unit, double power, float *rows) {
+    for (int64_t r = 0; r < out; r++) rows[r] = (float)pow(unit * squares[r], power / 2);
+}

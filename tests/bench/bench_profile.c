@@ -124,7 +124,7 @@ static espl_status profile(bench *b, double *seconds) {
     double start = now(b);
     ESPL_TRY(espl_model_calibrate(b->m, &o, b->ids, NULL, NULL, &c));
     double calibrated = now(b);
-    espl_status st = espl_sensitivity_profile(b->c, b->m, &c, b->rows);
+    espl_status st = espl_sensitivity_profile(b->c, b->m, &c, ESPL_SENSITIVITY_BY_ROW, b->rows);
     *seconds = now(b) - start;
     ESPL_INFO("  calibration %.2f s, rows %.3f s", calibrated - start, *seconds - (calibrated - start));
     espl_calibration_free(&c);

@@ -377,6 +377,58 @@ class Mixed(OneRun):
         self.assertIn("must have a number", done.stderr)
 
 
+class Curvature(OneRun):
+    """The agent with score curvature, over whole linears, with an exponent that is measured at the start."""
+
+    MORE = [word for value in ("prune.score=curvature", "prune.target=0.1", "prune.threshold=0.002", "probes.mmlu=",
+                               "probes.freebaseqa=", "report.mmlu=", "report.freebaseqa=")
+            for word in ("--set", value)]
+
+    def choice(self, run):
+        return [{k: line[k] for k in ("iteration", "power", "powers", "nll")} for line in read_lines(run / "events.jsonl")
+                if line["type"] == "curvature_power"]
+
+    def test_the_exponent_has_the_lowest_loss(self):
+        (line,) = self.choice(self.whole)
+        self.assertEqual(line["iteration"], 0)
+        self.assertEqual(line["powers"], [0, 0.25, 0.5, 0.75, 1])
+        self.assertEqual(line["power"], max(p for p, x in zip(line["powers"], line["nll"]) if x == min(line["nll"])))
+
+    def test_rows_lose_different_numbers(self):
+        tensors = read_tensors(self.whole / "model" / "model.safetensors")
+        (rows, columns), words = tensors["model.layers.0.self_attn.k_proj.weight"]
+        self.assertGreater(len({zeros(words[r * columns:(r + 1) * columns]) for r in range(rows)}), 2)
+
+    def test_equal_on_other_ranks(self):
+        for np in (2, 4):
+            with self.subTest(np=np):
+                self.prune(self.work / f"ranks{np}", np)
+                self.assert_same_run(self.whole, self.work / f"ranks{np}")
+                self.assertEqual(self.choice(self.whole), self.choice(self.work / f"ranks{np}"))
+
+    def test_killed(self):
+        self.interrupted("killed", 2, 3, lambda job, run: job.send_signal(signal.SIGKILL), None)
+        self.assertEqual(len(self.choice(self.work / "killed")), 1)  # a resumed run does not choose again
+
+    def test_another_exponent_is_not_resumed(self):
+        run = self.work / "exponent"
+        job = self.start(run, 1)
+        self.wait_for_iteration(run, job, 1)
+        (run / "stop").touch()
+        job.communicate(timeout=120 * SLOW)
+        (line,) = self.choice(self.whole)
+        done = self.prune(run, 1, "--resume", "--set", f"prune.curvature_power={(line['power'] + 0.1) / 2}", code=2)
+        self.assertIn("another prune.curvature_power", done.stderr)
+
+    def test_global_is_equal_on_other_ranks(self):
+        one, more = self.work / "global1", ["--set", "prune.allocation=global", "--set", "prune.target=0.45"]
+        self.prune(one, 1, *more)
+        summary = json.loads((one / "summary.json").read_text())
+        self.assertEqual(summary["pruned_weights"], round(0.45 * summary["prunable_weights"]))
+        self.prune(self.work / "global3", 3, *more)
+        self.assert_same_run(one, self.work / "global3")
+
+
 class Sparse(Case):
     """Profiles in which numbers are missing as they should."""
 

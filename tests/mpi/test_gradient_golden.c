@@ -78,7 +78,7 @@ static void compare_squares(run *r, const espl_calibration *c) {
 static void compare_profile(run *r, const espl_calibration *c) {
     const float *w = want(r, "quantile"), *damage = want(r, "damage");
     espl_profile_row *rows = calloc((size_t)r->linears, sizeof *rows);
-    check(r, espl_sensitivity_profile(r->c, r->m, c, rows) == ESPL_OK, "profile");
+    check(r, espl_sensitivity_profile(r->c, r->m, c, ESPL_SENSITIVITY_BY_ROW, rows) == ESPL_OK, "profile");
     double sum = 0;
     for (int64_t i = 0; w && i < r->linears; i++) {
         compare(r, "quantile", rows[i].s, (double)w[i]);

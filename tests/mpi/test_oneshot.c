@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "espalier/methods/allocate.h"
 #include "espalier/methods/cost.h"
 #include "espalier/methods/oneshot.h"
 #include "espalier/model/shape.h"
@@ -189,6 +190,31 @@ static void allocations(run *r) {
     }
 }
 
+/* Masks from statistics of the dense model, and SparseGPT by counts and row weights from them. */
+static void curvatures(run *r) {
+    static const struct {
+        const char *name, *pattern;
+        double power;
+        espl_allocation allocation;
+        espl_update update;
+    } kinds[] = {{"curvature-layer", "unstructured", 1, ESPL_ALLOCATION_UNIFORM, ESPL_UPDATE_NONE},
+                 {"curvature-2:4", "2:4", 0.5, ESPL_ALLOCATION_UNIFORM, ESPL_UPDATE_NONE},
+                 {"curvature-global", "unstructured", 0.5, ESPL_ALLOCATION_GLOBAL, ESPL_UPDATE_NONE},
+                 {"curvature-owl", "row", 0.5, ESPL_ALLOCATION_OWL, ESPL_UPDATE_NONE},
+                 {"curvature-global-sparsegpt", "unstructured", 1, ESPL_ALLOCATION_GLOBAL, ESPL_UPDATE_SPARSEGPT}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        espl_method_options o = options_of(r);
+        o.score = ESPL_SCORE_CURVATURE;
+        o.update = kinds[i].update;
+        o.allocation = kinds[i].allocation;
+        o.gradient_samples = r->samples;
+        o.curvature_power = kinds[i].power;
+        check(r, espl_prune_pattern_parse(kinds[i].pattern, o.score, o.update, &o.pattern), "pattern");
+        one_shot(r, kinds[i].name, &o);
+        if (!espl_pattern_is_n_m(o.pattern)) compare_counts(r, kinds[i].name, true);
+    }
+}
+
 /* The fewer weights layer 0 has left, the better: what the search must then find. */
 static espl_status survivors_of_layer_0(void *context, int64_t stage, double *value) {
     run *r = context;
@@ -232,6 +258,15 @@ static void refusals(run *r) {
     o = options_of(r);
     o.target = 0.97;
     check(r, espl_method_run(r->c, &o, r->ids, &r->masks, NULL) == ESPL_CONFIG, "beyond the cap");
+    o.score = ESPL_SCORE_CURVATURE;
+    o.pattern.group = ESPL_GROUP_LAYER;
+    o.allocation = ESPL_ALLOCATION_GLOBAL;
+    check(r, espl_method_run(r->c, &o, r->ids, &r->masks, NULL) == ESPL_CONFIG, "no gradient samples");
+    o.gradient_samples = 1;
+    check(r, espl_method_run(r->c, &o, r->ids, &r->masks, NULL) == ESPL_CONFIG, "beyond all caps together");
+    o.target = 0.5;
+    o.pattern.group = ESPL_GROUP_ROW;
+    check(r, espl_method_run(r->c, &o, r->ids, &r->masks, NULL) == ESPL_CONFIG, "global by row");
     int32_t keep = r->ids[3];
     o = options_of(r);
     r->ids[3] = -1;
@@ -270,6 +305,7 @@ static void test_opened(run *r) {
     make_room(r);
     all_methods(r);
     allocations(r);
+    curvatures(r);
     searches(r);
     refusals(r);
     clear_room(r);
@@ -292,10 +328,94 @@ static void test_model(harness *h, const char *goldens, const char *dir) {
         fprintf(stderr, "%s: %" PRId64 " of %" PRId64 " mask bits differ on rank 0\n", r.name, r.differing, r.bits);
 }
 
+/* ------------------------------------------------------ global selection */
+
+enum { SELECTED = 7 }; /* linears of curvature.safetensors */
+
+static const espl_tensor_info *selected_tensor(const espl_weights *w, int linear, const char *part) {
+    char name[64];
+    snprintf(name, sizeof name, "%d.%s", linear, part);
+    return espl_weights_find(w, name);
+}
+
+/* Linears of all dtypes, spread over the ranks, against NumPy, which puts all scores into one list and repeats the
+ * selection while a linear is above its cap. Every mask is the same to the bit. */
+static void test_global_selection(harness *h, const char *goldens) {
+    static const double powers[] = {0, 0.5, 1}, unit = 0.25, sparsity = 0.45, cap = 0.8; /* make_curvature.py */
+    run r = {.h = h, .c = h->c, .name = "global selection"};
+    int rank = espl_comm_rank(h->c), ranks = espl_comm_size(h->c);
+    int64_t first = SELECTED * rank / ranks, n = SELECTED * (rank + 1) / ranks - first, all = 0;
+    int64_t max[SELECTED], counts[SELECTED];
+    espl_linear linears[SELECTED];
+    espl_scored_linear own[SELECTED];
+    uint64_t *masks[SELECTED];
+    float *norms[SELECTED], *rows[SELECTED];
+    espl_workspace *ws;
+    char path[4096];
+    h->name = r.name;
+    snprintf(path, sizeof path, "%s/curvature.safetensors", goldens);
+    espl_weights *w = NULL;
+    check(&r, espl_weights_open_file(path, &w) == ESPL_OK && espl_workspace_create(&ws) == ESPL_OK, path);
+    if (!w) return;
+    for (int i = 0; i < SELECTED; i++) {
+        const espl_tensor_info *t = selected_tensor(w, i, "weight"), *norm = selected_tensor(w, i, "norm");
+        linears[i] = (espl_linear){.weight = t->data, .dtype = t->dtype, .out = t->dims[0], .in = t->dims[1]};
+        int64_t weights = linears[i].out * linears[i].in;
+        all += weights;
+        max[i] = espl_min_i64((int64_t)(cap * (double)weights), weights - 1);
+        masks[i] = malloc((size_t)mask_bytes(&linears[i]));
+        norms[i] = malloc((size_t)norm->bytes);
+        memcpy(norms[i], norm->data, (size_t)norm->bytes);
+        rows[i] = malloc((size_t)linears[i].out * sizeof *rows[i]);
+    }
+    for (size_t p = 0; p < sizeof powers / sizeof *powers; p++) {
+        for (int i = 0; i < SELECTED; i++) {
+            const espl_tensor_info *t = selected_tensor(w, i, "squares");
+            for (int64_t k = 0; k < linears[i].out; k++) {
+                float f;
+                memcpy(&f, (const char *)t->data + (size_t)k * sizeof f, sizeof f);
+                espl_tensor_row_factors(&(double){(double)f}, 1, unit, powers[p], &rows[i][k]);
+            }
+            espl_mask_fill(masks[i], linears[i].out, linears[i].in);
+        }
+        for (int64_t i = 0; i < n; i++)
+            own[i] = (espl_scored_linear){
+                .l = &linears[first + i],
+                .mask = masks[first + i],
+                .by = {.score = ESPL_SCORE_CURVATURE, .norm = norms[first + i], .rows = rows[first + i]}};
+        peak_begin("sums of the ranks");
+        espl_status st =
+            espl_allocate_global(h->c, own, first, n, max, SELECTED, llround(sparsity * (double)all), counts, ws);
+        int64_t bytes = espl_allocate_global_bytes(n, SELECTED);
+        check(&r, st == ESPL_OK && peak.peak >= bytes && peak.peak <= bytes + HANDLES, "bytes");
+        for (int64_t i = first; i < first + n && st == ESPL_OK; i++) {
+            espl_pattern layer = {.group = ESPL_GROUP_LAYER};
+            char part[32];
+            snprintf(part, sizeof part, "global.%g", powers[p]);
+            const espl_tensor_info *want = selected_tensor(w, (int)i, part);
+            check(&r,
+                  espl_prune_linear(&linears[i], &own[i - first].by, &layer, counts[i], masks[i], ws) == ESPL_OK &&
+                      want->bytes == mask_bytes(&linears[i]) && memcmp(masks[i], want->data, (size_t)want->bytes) == 0,
+                  part);
+        }
+    }
+    check(&r, espl_allocate_global(h->c, own, first, n, max, SELECTED, all, counts, ws) == ESPL_CONFIG, "too many");
+    check(&r, espl_allocate_global(h->c, own, first, n, max, SELECTED, 0, counts, ws) == ESPL_OK && counts[0] == 0,
+          "none");
+    for (int i = 0; i < SELECTED; i++) {
+        free(masks[i]);
+        free(norms[i]);
+        free(rows[i]);
+    }
+    espl_workspace_destroy(&ws);
+    espl_weights_close(&w);
+}
+
 int main(int argc, char **argv) {
     harness h;
     if (!harness_begin(&h, &argc, &argv, 2, ESPL_LOG_QUIET)) return 2;
     espl_tensor_blas_init();
+    test_global_selection(&h, argv[1]);
     for (int i = 2; i < argc; i++) test_model(&h, argv[1], argv[i]);
     return harness_end(&h);
 }

@@ -116,17 +116,20 @@ typedef enum espl_resume {
       "maximum number of iterations, including rolled-back ones")                                                      \
     X(CHOICE, prune, score, ESPL_SCORE_WANDA, score, espl_score, METHOD,                                               \
       "score that orders a linear's weights; gblm and rgs (Wanda++) for one-shot methods only")                        \
+    X(REAL, prune, curvature_power, -1, -1, 1, METHOD,                                                                 \
+      "score curvature: exponent of the outputs' mean squared gradients; below 0: chosen on the validation windows")   \
     X(CHOICE, prune, allocation, ESPL_ALLOCATION_AGENT, allocation, espl_allocation, METHOD,                           \
       "who says how much each linear loses: the agent, step by step, or a baseline, in one shot")                      \
     X(TEXT, prune, pattern, "unstructured", 0, 0, METHOD,                                                              \
-      "unstructured, row, layer, or N:M such as 2:4 (N of M stay; the target is then not read); agent: unstructured")  \
+      "unstructured, row, layer, or N:M such as 2:4 (N of M stay; the target is then not read); agent: not N:M")       \
     X(FLAG, prune, mixed, false, 0, 1, METHOD, "the agent may also make a dense linear 2:4 or 4:8 in one go")          \
     X(CHOICE, prune, update, ESPL_UPDATE_NONE, update, espl_update, METHOD,                                            \
       "how surviving weights are updated; one-shot methods only")                                                      \
     ESPL_METHOD_TUNING_LIST(ESPL_CONFIG_METHOD_ROW)                                                                    \
     ESPL_AGENT_OPTION_LIST(X)
 
-/* Section "policy" is ESPL_POLICY_LIST of the agent room; all of it is FREE. */
+/* Section "policy" is ESPL_POLICY_LIST of the agent room; all of it is FREE. Fields are in the order of the table,
+ * whatever that costs in padding. NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding) */
 typedef struct espl_config {
 #define ESPL_CONFIG_FIELD_TEXT(type_) char *
 #define ESPL_CONFIG_FIELD_CHOICE(type_) type_
@@ -193,6 +196,9 @@ bool espl_config_is_oneshot(const espl_config *o);
 /* Local. The one-shot method, or the agent's way of pruning a linear, that section prune describes. ESPL_CONFIG:
  * prune.pattern is none of the patterns. */
 espl_status espl_config_method(const espl_config *o, espl_method_options *p);
+/* Local. The group of weights that compete in a step of the agent: what prune.pattern says; "unstructured" is the row,
+ * but the layer for score curvature. */
+espl_pattern espl_config_step_pattern(const espl_config *o);
 
 /* Local. Name in a configuration: "random". Static storage. */
 const char *espl_sample_name(espl_sample s);

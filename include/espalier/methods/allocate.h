@@ -6,7 +6,9 @@
 #ifndef ESPALIER_METHODS_ALLOCATE_H
 #define ESPALIER_METHODS_ALLOCATE_H
 
+#include "espalier/comm.h"
 #include "espalier/methods/options.h"
+#include "espalier/prune/linear.h"
 
 /* Local. From the desired sparsities [n] of linears with weights [n] to counts [n] with sum(counts) = round(target *
  * sum(weights)) exactly and counts[i] <= floor(cap * weights[i]): all sparsities are shifted by one number, clipped to
@@ -25,6 +27,26 @@ void espl_allocate_lsa(const double *errors, const int64_t *weights, int64_t n, 
                        double *sparsity);
 /* Local. The published beta for a target. */
 double espl_lsa_beta(double target);
+
+/* A linear of this rank, its survivors so far, and what its weights are ordered by. Borrowed. */
+typedef struct espl_scored_linear {
+    const espl_linear *l;
+    const uint64_t *mask; /* [out, words] */
+    espl_scoring by;
+} espl_scored_linear;
+
+/* Collective. Selects the `wanted` lowest scores among the surviving weights of all linears of the model, at most
+ * max[i] of linear i: counts[i] of them lie in linear i, the lowest of that linear, and sum(counts) = wanted exactly.
+ * Where a linear is at its maximum, the others lose more. Among equal scores the lower linear goes first;
+ * espl_prune_linear with the layer as group then takes the lower row and column. own [n]: linears first .. first + n -
+ * 1, which are this rank's; the ranks' ranges follow each other. max and counts [linears of the model], on every rank.
+ * Only counts of keys travel, and they are integers: the same result for any number of ranks and threads. Allocates
+ * espl_allocate_global_bytes. ESPL_CONFIG: wanted is more than sum(max). max[i] must not exceed the survivors. */
+espl_status espl_allocate_global(espl_comm *comm, const espl_scored_linear *own, int64_t first, int64_t n,
+                                 const int64_t *max, int64_t linears, int64_t wanted, int64_t *counts,
+                                 espl_workspace *ws);
+/* Local. For n linears of this rank. The communicator's buffers are not counted. */
+int64_t espl_allocate_global_bytes(int64_t n, int64_t linears);
 
 /* Fitness, lower is better, of the allocation counts [n] on the data of a stage. Collective: the same on every rank. */
 typedef espl_status (*espl_search_fitness)(void *context, const int64_t *counts, int64_t stage, double *fitness);

@@ -25,6 +25,8 @@ int64_t espl_method_bytes(const espl_model_config *c, const espl_method_options 
  *                   + L sum over the linears of espl_prune_sparsegpt_flops
  *   RGS             + T sum of (F_i + G_i)
  *   GBLM            + T (sum of (F_i + G_i) + 3 H)
+ *   curvature       instead of the pruning pass, with SparseGPT besides it: T' sum of F_i of the T' tokens without
+ *                   gradients, and (sum of (F_i + G_i) + 3 H) per token of the gradient samples
  *   survey          OWL, LSA, search: one more pass; LSA: + the Gram matrices as above and L sum over the linears of
  *                   espl_prune_lsa_flops
  *   search          + generations * tokens of their evaluations * (sum of F_i + H) */

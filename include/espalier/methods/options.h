@@ -16,6 +16,7 @@
     X(LSA, "lsa")               /* per block, by the error of a greedy pruning (ICLR 2026) */                          \
     X(LSA_LINEAR, "lsa-linear") /* the same per linear */                                                              \
     X(SEARCH, "search")         /* per linear, evolution by level switches (EvoPress, 2410.14649) */                   \
+    X(GLOBAL, "global")         /* all weights of the model compared by one score: equal marginal damage */            \
     X(GIVEN, "given")           /* sparsities from the caller */                                                       \
     X(AGENT, "agent")           /* step by step, by an agent: not a one-shot method */
 typedef enum espl_allocation {
@@ -57,12 +58,14 @@ typedef struct espl_search_options {
 } espl_search_options;
 
 typedef struct espl_method_options {
-    espl_score score; /* ignored with SparseGPT, except by the search */
+    espl_score score; /* ignored with SparseGPT, except by the search and, to weight rows, curvature */
     espl_update update;
     espl_allocation allocation;
-    espl_pattern pattern;    /* N:M fixes the sparsity: the allocation must be uniform and the target is ignored */
-    int64_t samples, window; /* calibration data: `samples` windows of `window` tokens */
-    int64_t block;           /* SparseGPT: columns per block, a multiple of M for N:M */
+    espl_pattern pattern;     /* N:M fixes the sparsity: the allocation must be uniform and the target is ignored */
+    int64_t samples, window;  /* calibration data: `samples` windows of `window` tokens */
+    int64_t gradient_samples; /* curvature: windows whose gradients are taken */
+    double curvature_power;   /* curvature: exponent p of E[g^2], 0 .. 1 */
+    int64_t block;            /* SparseGPT: columns per block, a multiple of M for N:M */
 #define ESPL_METHOD_TYPE_REAL double
 #define ESPL_METHOD_TYPE_INTEGER int64_t
 #define X(type, key, value, lowest, highest, meaning) ESPL_METHOD_TYPE_##type key; /* meaning */
@@ -77,8 +80,8 @@ typedef struct espl_method_options {
     void *context;                /* argument of fitness and progress */
 } espl_method_options;
 
-/* The defaults: Wanda, row, uniform, and those of ESPL_METHOD_OPTION_LIST. samples and window are 0: the caller sets
- * them. */
+/* The defaults: Wanda, row, uniform, and those of ESPL_METHOD_OPTION_LIST. samples, gradient_samples and window are 0:
+ * the caller sets them. */
 espl_method_options espl_method_defaults(void);
 
 /* Calibration windows that the fitness of a search stage is computed on: all of them in the last stage, a quarter in

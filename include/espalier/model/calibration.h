@@ -54,6 +54,10 @@ double espl_calibration_gradient(const espl_calibration *c, int64_t index);
  * y. NULL if the linear is not this rank's; zeros without samples or with gradient_squares. Borrowed. */
 const double *espl_calibration_output_squares(const espl_calibration *c, int64_t index);
 
+/* Local. What makes those sums means over tokens of (dl/dy_o)^2, l the loss of one token: L_i is the mean over the
+ * window - 1 predictions of a sample. 0 without samples. */
+double espl_calibration_output_unit(const espl_calibration *c);
+
 /* Local. Observes the backward pass, for tests: called, sample after sample, with layer i and dL/d(residual stream
  * after decoder layer i) [T, hidden] for i = this rank's layers minus one, down to -1 for the embeddings on the first
  * rank, and on the last rank also for the last layer. NULL ends it. */

@@ -9,15 +9,17 @@
 #include "espalier/loop/pattern.h"
 
 /* What orders the weights of a linear: the lowest scores are pruned. Scores without gradients come first.
- * X(name, name in a configuration, needs activations, needs gradients) */
+ * X(name, name in a configuration, needs activations, needs a gradient per weight, needs one per output feature) */
 #define ESPL_SCORE_LIST(X)                                                                                             \
-    X(MAGNITUDE, "magnitude", false, false) /* |W| */                                                                  \
-    X(WANDA, "wanda", true, false)          /* |W| * ||X_j||_2 (Sun et al. 2306.11695) */                              \
-    X(RIA, "ria", true, false)              /* relative importance and activations (Zhang et al., ICLR 2024) */        \
-    X(GBLM, "gblm", true, true) /* |W| * (||X_j|| + 100 sqrt(sum g^2)), g of the model's loss (2311.04902) */          \
-    X(RGS, "rgs", true, true)   /* |W| * (||X_j|| + 100 rms(g)), g of ||block output|| (Wanda++ 2503.04992) */
+    X(MAGNITUDE, "magnitude", false, false, false) /* |W| */                                                           \
+    X(WANDA, "wanda", true, false, false)          /* |W| * ||X_j||_2 (Sun et al. 2306.11695) */                       \
+    X(RIA, "ria", true, false, false)              /* relative importance and activations (Zhang et al., ICLR 2024) */ \
+    X(GBLM, "gblm", true, true, false) /* |W| * (||X_j|| + 100 sqrt(sum g^2)), g of the model's loss (2311.04902) */   \
+    X(RGS, "rgs", true, true, false)   /* |W| * (||X_j|| + 100 rms(g)), g of ||block output|| (Wanda++ 2503.04992) */  \
+    X(CURVATURE, "curvature", true, false, true) /* |W| * ||X_j|| * rms(g_i)^p, g of the model's loss at output i:     \
+                                                  * diagonal Gauss-Newton (Optimal Brain Damage, K-FAC) */
 typedef enum espl_score {
-#define X(name, text, activations, gradients) ESPL_SCORE_##name,
+#define X(name, text, activations, gradients, outputs) ESPL_SCORE_##name,
     ESPL_SCORE_LIST(X)
 #undef X
         ESPL_SCORE_COUNT
@@ -27,7 +29,8 @@ const char *espl_score_name(espl_score s);
 /* False if no score has this name. */
 bool espl_score_parse(const char *name, espl_score *out);
 bool espl_score_needs_activations(espl_score s);
-bool espl_score_needs_gradients(espl_score s);
+bool espl_score_needs_gradients(espl_score s); /* of each weight */
+bool espl_score_needs_outputs(espl_score s);   /* gradients of the linear's output */
 
 /* How the surviving weights change. X(name, name in a configuration) */
 #define ESPL_UPDATE_LIST(X)                                                                                            \
@@ -45,8 +48,8 @@ const char *espl_update_name(espl_update u);
 bool espl_update_parse(const char *name, espl_update *out);
 
 /* Reads "row", "layer", "2:4" (N:M of loop/pattern.h) or "unstructured", which is the group that the method's authors
- * use: the layer for magnitude, RIA and SparseGPT (which compares within a block of columns), else the row. False for
- * any other text; *out is undefined then. */
+ * use: the layer for magnitude, RIA, curvature and SparseGPT (which compares within a block of columns), else the row.
+ * False for any other text; *out is undefined then. */
 bool espl_prune_pattern_parse(const char *text, espl_score score, espl_update update, espl_pattern *out);
 
 #endif

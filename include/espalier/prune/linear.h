@@ -14,6 +14,8 @@ typedef struct espl_scoring {
     const float *norm; /* [in] ||X_j||_2; NULL for scores without activations */
     const float
         *gradient; /* [out, in], >= 0: the score is |W| * (norm + gradient); NULL for scores without gradients */
+    const float
+        *rows; /* [out] curvature: factor of each row, of espl_tensor_row_factors (tensor/statistics.h); else NULL */
 } espl_scoring;
 
 /* Prunes weights of a linear: clears bits of `mask` [out, words], which holds the linear's mask so far (l->mask is
@@ -32,6 +34,11 @@ typedef struct espl_scoring {
  * unchanged after a failure. */
 espl_status espl_prune_linear(const espl_linear *l, const espl_scoring *s, const espl_pattern *p, int64_t count,
                               uint64_t *mask, espl_workspace *ws);
+
+/* Counts the keys of a linear's scores as espl_select_count does, for a selection over several linears. Weights that
+ * `mask` prunes have the highest key. counts [ESPL_SELECT_BINS], written. Errors as espl_prune_linear. */
+espl_status espl_prune_count_keys(const espl_linear *l, const espl_scoring *s, const uint64_t *mask, int32_t upper,
+                                  int64_t *counts, espl_workspace *ws);
 
 /* Bytes that espl_prune_linear allocates for a linear [out, in], with the current number of threads. */
 int64_t espl_prune_linear_bytes(espl_score score, const espl_pattern *p, int64_t out, int64_t in);

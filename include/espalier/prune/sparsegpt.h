@@ -24,6 +24,7 @@ enum { ESPL_SPARSEGPT_BLOCK_MAX = 1024 }; /* columns: the errors of a tile of ro
 typedef struct espl_sparsegpt_options {
     const float *factor;  /* [in, in], of espl_prune_factor; borrowed */
     const bool *dead;     /* [in], of espl_prune_factor; borrowed */
+    const float *rows;    /* [out] weights of rows that compete (score curvature), or NULL: all 1; borrowed */
     espl_pattern pattern; /* Row, layer: which weights of a block of columns compete */
     int64_t count;        /* weights to prune; ignored for N:M */
     int64_t block;        /* columns per block, 1 .. ESPL_SPARSEGPT_BLOCK_MAX; for N:M a multiple of M */
@@ -31,7 +32,8 @@ typedef struct espl_sparsegpt_options {
 
 /* Prunes exactly `count` weights of a dense linear (N:M: those of the pattern), columns from left to right, and
  * compensates for each with the weights to its right. weight [out, in] f32 is written, 0 where pruned; `mask` [out,
- * words], all set before, is cleared there. Weights compete by w^2 / U_jj^2: within all rows of a block (layer), within
+ * words], all set before, is cleared there. Weights compete by w^2 / U_jj^2, times
+ * the square of their row's weight: within all rows of a block (layer), within
  * each row of a block (row), or within M columns with the weights as updated so far (N:M). *loss: sum of (w / U_jj)^2 /
  * 2 over the pruned weights. ESPL_USAGE: an invalid count or block. */
 espl_status espl_prune_sparsegpt(const espl_linear *l, const espl_sparsegpt_options *o, uint64_t *mask, float *weight,

@@ -56,6 +56,13 @@ typedef struct espl_select_matrix {
 } espl_select_matrix;
 enum { ESPL_SELECT_COLUMNS_MAX = ESPL_WORKSPACE_SCRATCH / (int)sizeof(int32_t) };
 
+/* Radix selection takes a key's 31 bits in two digits: upper 16, lower 15. */
+enum { ESPL_SELECT_LOWER_BITS = 15, ESPL_SELECT_BINS = 1 << 16, ESPL_SELECT_ANY = -1 };
+/* counts [ESPL_SELECT_BINS], written: how many keys fall into each bin: of all keys by their upper digit (upper =
+ * ESPL_SELECT_ANY), or of those with this upper digit by their lower one. Uses the workspace, allocates nothing. Counts
+ * are integers: the same for any number of threads. */
+void espl_select_count(const espl_select_matrix *m, int32_t upper, int64_t *counts, espl_workspace *ws);
+
 /* Returns the key of rank k (from 0) among all keys of the matrix in ascending order; *below: number of lower keys. 0
  * <= k < rows * columns. Uses the workspace, allocates nothing. The result does not depend on the number of threads. */
 int32_t espl_select_rank(const espl_select_matrix *m, int64_t k, int64_t *below, espl_workspace *ws);

@@ -28,4 +28,18 @@ espl_status espl_tensor_score_quantile(const espl_linear *l, const float *norm, 
 espl_status espl_tensor_removal_curve(const espl_linear *l, const float *norm, const double *importance, int64_t levels,
                                       double *curve, espl_workspace *ws);
 
+/* The same for a removal from the whole dense linear, by |W| * norm * factors: curve[k] = sum of importance[r] * (W_rc
+ * norm_c)^2 over the (k + 1) out in / levels weights with the smallest scores. All rows are read. Scores are sorted
+ * into bins 1.6 % wide, inside which damage is taken as proportional to the number of weights. factors [out], >= 0.
+ * ESPL_UNSUPPORTED: more than 131072 inputs; ESPL_NOMEM. */
+espl_status espl_tensor_removal_curve_of_layer(const espl_linear *l, const float *norm, const float *factors,
+                                               const double *importance, int64_t levels, double *curve,
+                                               espl_workspace *ws);
+
+/* The row factors of score curvature: rows[i] = (unit * squares[i])^(power / 2), in f64 and rounded once. squares
+ * [out]: sums of squared gradients of a linear's outputs (espalier/model/calibration.h); unit makes them mean squares.
+ * With |W|
+ * * norm * rows the order is that of W^2 E[x^2] E[g^2]^power. power 0: 1 for every row, dead ones too. */
+void espl_tensor_row_factors(const double *squares, int64_t out, double unit, double power, float *rows);
+
 #endif

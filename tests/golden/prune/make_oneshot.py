@@ -24,6 +24,10 @@ METHODS = {"magnitude-layer": ("magnitude", "layer"), "wanda-row": ("wanda", "ro
            "wanda-4:8": ("wanda", (4, 8)), "ria-layer": ("ria", "layer"), "gblm-row": ("gblm", "row"),
            "rgs-row": ("rgs", "row"), "sparsegpt-layer": ("sparsegpt", "layer"), "sparsegpt-2:4": ("sparsegpt", (2, 4))}
 
+# curvature: (group, or "global": over all linears), exponent; from statistics of the dense model
+CURVATURES = {"curvature-layer": ("layer", 1.0), "curvature-2:4": ((2, 4), 0.5), "curvature-global": ("global", 0.5)}
+CAP = 0.95
+
 
 def linears(layer):
     return [layer.get_submodule(path) for path in PATHS]
@@ -66,6 +70,20 @@ def loss_gradients(model, ids):
             for total, linear in zip(row, linears(layer)):
                 total += linear.weight.grad ** 2
     return [[100 * total.sqrt() for total in row] for row in sums]
+
+
+def output_squares(model, ids):
+    """For each linear E[(dl/dy_i)^2] over all tokens, l the loss of one token: the sample's mean loss, times predictions."""
+    flat, outputs, sums = [l for layer in model.model.layers for l in linears(layer)], {}, {}
+    handles = [l.register_forward_hook(lambda _m, _i, out, i=i: outputs.update({i: out})) for i, l in enumerate(flat)]
+    for sample in ids.split(1):
+        logits = model(sample, use_cache=False).logits
+        loss = torch.nn.functional.cross_entropy(logits[0, :-1], sample[0, 1:])
+        for i, g in zip(outputs, torch.autograd.grad(loss, list(outputs.values()))):
+            sums[i] = sums.get(i, 0) + (g[0].double() * (sample.shape[1] - 1)).square().sum(0)
+    for handle in handles:
+        handle.remove()
+    return [sums[i] / ids.numel() for i in range(len(flat))]
 
 
 def regional_gradients(model, block, ids):
@@ -228,6 +246,24 @@ def run(name, method, ids):
     return tensors
 
 
+def curvatures(model, ids):
+    tensors, gradients = {}, output_squares(model, ids)
+    seen = [x for b in range(len(model.model.layers)) for x in inputs(model, b, ids)]
+    flat = [l for layer in model.model.layers for l in linears(layer)]
+    for method, (group, power) in CURVATURES.items():
+        scores = [l.weight.detach().double() ** 2 * (x.double() ** 2).mean((0, 1)) * (g ** power)[:, None]
+                  for l, x, g in zip(flat, seen, gradients)]
+        if group == "global":
+            together = torch.cat([s.flatten() for s in scores])
+            threshold = together.kthvalue(round(TARGET * together.numel())).values
+            gone = [s <= threshold for s in scores]
+            assert max(g.double().mean() for g in gone) < CAP
+        else:
+            gone = [pruned_by(group, s) for s in scores]
+        tensors |= {f"mask.{method}.{i}": packed(g) for i, g in enumerate(gone)}
+    return tensors
+
+
 def make(name):
     model, _ = load(name)
     random = np.random.RandomState(7)
@@ -238,6 +274,7 @@ def make(name):
         tensors["lsa"], tensors["lsa-linear"] = (s.float() for s in lsa(model, ids))
     for method in METHODS:
         tensors |= run(name, method, ids)
+    tensors |= curvatures(model, ids)
     return {n: t.contiguous() for n, t in tensors.items()}
 
 

@@ -308,6 +308,16 @@ static void checks_between_options(void **state) {
     check_with("calibration.forward=0", nothing, "calibration.forward is 0, but prune.score \"wanda\" needs");
     check_with("calibration.forward=0", "prune.score=ria", "calibration.forward is 0, but prune.score \"ria\" needs");
     check_with("calibration.forward=0", "prune.score=magnitude", NULL);
+    check_with("calibration.backward=0", "prune.score=curvature", "calibration.backward is 0, but prune.score");
+    check_with("calibration.backward=0", nothing, NULL);
+    check_with("prune.score=curvature", nothing, NULL);
+    check_with("prune.score=curvature", "prune.pattern=row", NULL);
+    check_with("prune.score=curvature", "prune.pattern=2:4", "prune.pattern is \"2:4\", but");
+    check_with("prune.score=wanda", "prune.pattern=layer", "prune.pattern is \"layer\", but");
+    check_with("prune.update=sparsegpt", nothing, "prune.update is \"sparsegpt\", but");
+    check_with("prune.score=rgs", nothing, "prune.score is \"rgs\", but");
+    check_with("prune.allocation=global", nothing, "it goes with prune.score curvature");
+    check_with("prune.allocation=global", "prune.score=curvature", NULL);
     check_with("prune.target=0.9", nothing, "prune.target is 0.9, but no linear may be pruned beyond prune.cap, 0.8");
     check_with("prune.target=0.8", nothing, NULL);
     check_with("agent.backend=replay", nothing, "agent.replay is missing");
@@ -315,6 +325,26 @@ static void checks_between_options(void **state) {
     check_with("agent.backend=openai", "agent.model=m", "agent.base_url is missing");
     check_with("agent.backend=openai", "agent.base_url=localhost:80", "expected http://... or https://...");
     check_with("agent.backend=openai", "agent.base_url=http://localhost", "agent.model is missing");
+}
+
+static void the_step_pattern_is_the_scores_unless_one_is_named(void **state) {
+    static const struct {
+        const char *score, *pattern;
+        espl_group group;
+    } cases[] = {{"wanda", "unstructured", ESPL_GROUP_ROW},       {"magnitude", "unstructured", ESPL_GROUP_ROW},
+                 {"ria", "unstructured", ESPL_GROUP_ROW},         {"ria", "layer", ESPL_GROUP_LAYER},
+                 {"curvature", "unstructured", ESPL_GROUP_LAYER}, {"curvature", "row", ESPL_GROUP_ROW}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        espl_config o = complete();
+        char text[64];
+        snprintf(text, sizeof text, "prune.score=%s", cases[i].score);
+        set(&o, text);
+        snprintf(text, sizeof text, "prune.pattern=%s", cases[i].pattern);
+        set(&o, text);
+        assert_int_equal(espl_config_step_pattern(&o).group, cases[i].group);
+        espl_config_free(&o);
+    }
 }
 
 static void names_missing_files(void **state) {
@@ -376,6 +406,7 @@ int main(void) {
         cmocka_unit_test_teardown(refuses_assignments, no_leak),
         cmocka_unit_test_teardown(prints_what_reads_back, no_leak),
         cmocka_unit_test_teardown(checks_between_options, no_leak),
+        cmocka_unit_test_teardown(the_step_pattern_is_the_scores_unless_one_is_named, no_leak),
         cmocka_unit_test_teardown(names_missing_files, no_leak),
         cmocka_unit_test_teardown(shipped_configurations, no_leak),
     };

@@ -50,6 +50,20 @@ static void scores_cost_their_statistics(void **state) {
                 ADVANCE + STATISTICS + TOKENS * (2 * (FORWARD + GRADIENT) + 3 * HEAD));
 }
 
+static void curvature_costs_a_calibration_instead_of_a_pass(void **state) {
+    espl_method_options o = method(ESPL_SCORE_CURVATURE, ESPL_ALLOCATION_UNIFORM);
+    enum { SAMPLE = 4 * (2 * (FORWARD + GRADIENT) + 3 * HEAD) }; /* with gradients; without, two forward layers */
+    (void)state;
+    o.gradient_samples = 1;
+    check_flops(o, SAMPLE + 2 * 4 * 2 * FORWARD);
+    o.allocation = ESPL_ALLOCATION_GLOBAL;
+    check_flops(o, SAMPLE + 2 * 4 * 2 * FORWARD);
+    o.gradient_samples = 5; /* more than the windows of the norms */
+    check_flops(o, 5 * SAMPLE);
+    o.allocation = ESPL_ALLOCATION_OWL;
+    check_flops(o, 5 * SAMPLE + ADVANCE + STATISTICS);
+}
+
 static void sparsegpt_costs_factors_and_updates(void **state) {
     espl_method_options o = method(ESPL_SCORE_WANDA, ESPL_ALLOCATION_UNIFORM);
     double factors = 2 * 2.0 / 3 * (3 * 8 * 8 * 8 + 16 * 16 * 16);
@@ -103,6 +117,7 @@ static void bytes_grow_with_what_a_rank_holds(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(scores_cost_their_statistics),
+        cmocka_unit_test(curvature_costs_a_calibration_instead_of_a_pass),
         cmocka_unit_test(sparsegpt_costs_factors_and_updates),
         cmocka_unit_test(surveys_cost_a_pass),
         cmocka_unit_test(a_search_costs_whole_generations),

@@ -178,7 +178,7 @@ static void pattern_names_are_parsed(void **state) {
     static const espl_group own[ESPL_SCORE_COUNT] = {
         [ESPL_SCORE_MAGNITUDE] = ESPL_GROUP_LAYER, [ESPL_SCORE_WANDA] = ESPL_GROUP_ROW,
         [ESPL_SCORE_RIA] = ESPL_GROUP_LAYER,       [ESPL_SCORE_GBLM] = ESPL_GROUP_ROW,
-        [ESPL_SCORE_RGS] = ESPL_GROUP_ROW,
+        [ESPL_SCORE_RGS] = ESPL_GROUP_ROW,         [ESPL_SCORE_CURVATURE] = ESPL_GROUP_LAYER,
     };
     for (int s = 0; s < ESPL_SCORE_COUNT; s++) {
         assert_true(espl_prune_pattern_parse("unstructured", (espl_score)s, ESPL_UPDATE_NONE, &p));

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Score curvature: statistics of the dense model from one calibration pass with gradients, the global allocation over
+ * them, and masks straight from them.
+ *
+ * Norms stay with the slice that they belong to. Row factors are few, and SparseGPT works on the linears of all blocks
+ * on all ranks, so every rank has those of the whole model.
+ */
+#include "driver.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "espalier/methods/allocate.h"
+#include "espalier/methods/curvature.h"
+#include "espalier/model/calibration.h"
+#include "espalier/prune/linear.h"
+#include "espalier/tensor/statistics.h"
+
+/* Offsets of a linear's norms and row factors in those of its layer; returns the floats of a layer. */
+static int64_t norms_at(const espl_model_config *c, espl_linear_kind kind, int64_t *at) {
+    int64_t floats = 0;
+    for (int i = 0; i < BLOCK_INPUTS; i++) {
+        if (i == espl_input_of(kind)) *at = floats;
+        floats += espl_input_size(c, i);
+    }
+    return floats;
+}
+
+static int64_t rows_at(const espl_model_config *c, espl_linear_kind kind, int64_t *at) {
+    int64_t floats = 0;
+    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
+        int64_t out, in;
+        espl_model_linear_shape(c, (espl_linear_kind)k, &out, &in);
+        if (k == (int)kind) *at = floats;
+        floats += out;
+    }
+    return floats;
+}
+
+void espl_curvature_take(method_driver *driver, const method_plan *plan, espl_range slice, pool *buffers) {
+    int64_t at;
+    if (!plan->outputs) return;
+    driver->norms = espl_pool_take(buffers, espl_range_count(slice),
+                                   (size_t)norms_at(plan->config, ESPL_Q_PROJ, &at) * sizeof *driver->norms,
+                                   "norms of the dense model");
+    driver->rows =
+        espl_pool_take(buffers, plan->config->layers,
+                       (size_t)rows_at(plan->config, ESPL_Q_PROJ, &at) * sizeof *driver->rows, "row factors");
+}
+
+const float *espl_curvature_rows(const method_driver *driver, int64_t index) {
+    int64_t at = 0, stride = rows_at(driver->plan.config, espl_linear_kind_of(index), &at);
+    return driver->rows + espl_linear_layer(index) * stride + at;
+}
+
+static float *curvature_norms(const method_driver *driver, int64_t index) {
+    int64_t at = 0, stride = norms_at(driver->plan.config, espl_linear_kind_of(index), &at);
+    return driver->norms + (espl_linear_layer(index) - espl_model_slice(driver->m).first) * stride + at;
+}
+
+static espl_scoring curvature_scoring(const method_driver *driver, int64_t index) {
+    return (espl_scoring){.score = ESPL_SCORE_CURVATURE,
+                          .norm = curvature_norms(driver, index),
+                          .rows = espl_curvature_rows(driver, index)};
+}
+
+static espl_status curvature_calibrate(method_driver *driver, espl_calibration *c) {
+    const espl_method_options *o = driver->plan.o;
+    espl_calibration_options wanted = {.window = o->window, .forward = o->samples, .backward = o->gradient_samples};
+    return espl_model_calibrate(driver->m, &wanted, driver->ids, NULL, NULL, c);
+}
+
+/* Collective. Fills norms and row factors from a calibration. */
+static espl_status curvature_fill(method_driver *driver, const espl_calibration *c, double power) {
+    espl_range mine = espl_model_slice(driver->m);
+    int64_t at, stride = rows_at(driver->plan.config, ESPL_Q_PROJ, &at);
+    for (int64_t index = c->linears.first; index < c->linears.last; index++) {
+        const espl_linear *l = espl_model_linear(driver->m, index);
+        float *rows = driver->rows + (espl_curvature_rows(driver, index) - driver->rows);
+        espl_calibration_norms(c, index, l->in, curvature_norms(driver, index));
+        espl_tensor_row_factors(espl_calibration_output_squares(c, index), l->out, espl_calibration_output_unit(c),
+                                power, rows);
+    }
+    ESPL_TRY(espl_comm_gather_records(driver->comm, driver->rows + mine.first * stride, espl_range_count(mine),
+                                      (size_t)stride * sizeof *driver->rows, driver->plan.config->layers,
+                                      driver->rows));
+    espl_comm_broadcast(driver->comm, driver->rows,
+                        driver->plan.config->layers * stride * (int64_t)sizeof *driver->rows, 0);
+    return ESPL_OK;
+}
+
+espl_status espl_curvature_measure(method_driver *driver) {
+    espl_calibration c;
+    ESPL_TRY(curvature_calibrate(driver, &c));
+    espl_status st = curvature_fill(driver, &c, driver->plan.o->curvature_power);
+    espl_calibration_free(&c);
+    return st;
+}
+
+espl_status espl_curvature_allocate(method_driver *driver) {
+    const espl_method_options *o = driver->plan.o;
+    espl_range mine = driver->masks->linears;
+    int64_t n = espl_range_count(mine), linears = driver->plan.linears, all = 0, *max;
+    espl_scored_linear *own;
+    pool buffers = {0};
+    espl_status st;
+    max = espl_pool_take(&buffers, linears, sizeof *max, "limits of the linears");
+    own = espl_pool_take(&buffers, n, sizeof *own, "scored linears");
+    ESPL_CHECK(st, done, espl_comm_agree(driver->comm, buffers.st));
+    for (int64_t i = 0; i < linears; i++) {
+        all += driver->weights[i];
+        max[i] = espl_min_i64((int64_t)floor(o->cap * (double)driver->weights[i]), driver->weights[i] - 1);
+    }
+    espl_masks_clear(driver->masks);
+    for (int64_t i = 0; i < n; i++)
+        own[i] = (espl_scored_linear){.l = espl_model_linear(driver->m, mine.first + i),
+                                      .mask = espl_masks_of(driver->masks, mine.first + i),
+                                      .by = curvature_scoring(driver, mine.first + i)};
+    st = espl_allocate_global(driver->comm, own, mine.first, n, max, linears, llround(o->target * (double)all),
+                              driver->counts, espl_model_workspace(driver->m));
+done:
+    espl_pool_free(&buffers);
+    return st;
+}
+
+espl_status espl_curvature_prune(method_driver *driver) {
+    const espl_method_options *o = driver->plan.o;
+    espl_range mine = driver->masks->linears;
+    char name[ESPL_LINEAR_NAME_MAX];
+    espl_masks_clear(driver->masks);
+    for (int64_t index = mine.first; index < mine.last; index++) {
+        const espl_linear *l = espl_model_linear(driver->m, index);
+        uint64_t *mask = espl_masks_of(driver->masks, index);
+        espl_scoring by = curvature_scoring(driver, index);
+        ESPL_TRY(espl_prune_linear(l, &by, &o->pattern, driver->counts[index], mask, espl_model_workspace(driver->m)));
+        int64_t lost = l->out * l->in - espl_mask_count(mask, l->out, l->in);
+        if (lost != driver->counts[index])
+            return ESPL_FAIL(ESPL_INTERNAL, "%s lost %" PRId64 " weights; expected %" PRId64,
+                             espl_linear_name(index, name), lost, driver->counts[index]);
+        espl_comm_progress(driver->comm);
+    }
+    return ESPL_OK;
+}
+
+int64_t espl_curvature_allocation_bytes(const method_plan *plan, espl_range slice) {
+    int64_t n = espl_range_count(slice) * ESPL_LINEAR_KINDS;
+    return plan->linears * (int64_t)sizeof(int64_t) + n * (int64_t)sizeof(espl_scored_linear) +
+           espl_allocate_global_bytes(n, plan->linears);
+}
+
+/* ---------------------------------------------------------------- exponent */
+
+const double espl_curvature_powers[ESPL_CURVATURE_POWERS] = {0, 0.25, 0.5, 0.75, 1};
+
+espl_status espl_curvature_choose_power(espl_comm *comm, const espl_method_options *o, const int32_t *ids,
+                                        espl_masks *masks, double *losses, double *power) {
+    espl_method_options global = *o;
+    method_driver driver = {.comm = comm, .masks = masks, .m = masks->m, .ids = ids};
+    const espl_model_config *config = espl_model_config_of(driver.m);
+    espl_calibration c = {0};
+    pool buffers = {0};
+    espl_status st;
+    int best = ESPL_CURVATURE_POWERS - 1;
+    global.score = ESPL_SCORE_CURVATURE;
+    global.update = ESPL_UPDATE_NONE;
+    global.allocation = ESPL_ALLOCATION_GLOBAL;
+    global.pattern = (espl_pattern){.group = ESPL_GROUP_LAYER};
+    driver.plan = espl_plan_make(config, &global, espl_comm_rank(comm), espl_comm_size(comm), NULL);
+    driver.counts = espl_pool_take(&buffers, driver.plan.linears, sizeof *driver.counts, "counts");
+    driver.weights = espl_pool_take(&buffers, driver.plan.linears, sizeof *driver.weights, "counts");
+    espl_curvature_take(&driver, &driver.plan, espl_model_slice(driver.m), &buffers);
+    ESPL_CHECK(st, done, espl_comm_agree(comm, buffers.st));
+    for (int64_t i = 0; i < driver.plan.linears; i++) {
+        int64_t out, in;
+        espl_model_linear_shape(config, espl_linear_kind_of(i), &out, &in);
+        driver.weights[i] = out * in;
+    }
+    espl_masks_apply_dense(masks);
+    ESPL_CHECK(st, done, curvature_calibrate(&driver, &c));
+    for (int k = ESPL_CURVATURE_POWERS - 1; k >= 0; k--) {
+        ESPL_CHECK(st, done, curvature_fill(&driver, &c, espl_curvature_powers[k]));
+        ESPL_CHECK(st, done, espl_curvature_allocate(&driver));
+        ESPL_CHECK(st, done, espl_comm_agree(comm, espl_curvature_prune(&driver)));
+        espl_masks_apply(masks);
+        st = o->fitness(o->context, 0, &losses[k]);
+        espl_masks_apply_dense(masks);
+        ESPL_CHECK(st, done, st);
+        if (losses[k] < losses[best] || isnan(losses[best])) best = k;
+    }
+    *power = espl_curvature_powers[best];
+done:
+    espl_masks_clear(masks);
+    espl_masks_apply_dense(masks);
+    espl_calibration_free(&c);
+    espl_pool_free(&buffers);
+    return st;
+}
