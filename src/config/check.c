@@ -65,6 +65,7 @@ static espl_status config_check_goal(const espl_config *o) {
                          "prune.allocation \"global\" compares the weights of all linears: it goes with prune.score "
                          "curvature and prune.pattern unstructured or layer, not with score %s and pattern %s",
                          espl_score_name(p.score), o->prune_pattern);
+    if (espl_config_is_oneshot(o)) ESPL_TRY(espl_method_check(&p));
     if (o->prune_mixed && espl_config_is_oneshot(o))
         return ESPL_FAIL(ESPL_CONFIG, "prune.mixed goes with prune.allocation \"agent\", not \"%s\"",
                          espl_allocation_name(o->prune_allocation));

@@ -153,46 +153,16 @@ int64_t espl_pruning_bytes(const method_plan *plan) {
 static espl_status check_options(const method_driver *driver) {
     const espl_method_options *o = driver->plan.o;
     const int64_t vocab = driver->plan.config->vocab;
-    bool n_m = espl_pattern_is_n_m(o->pattern);
-    if (o->samples < 1 || !(o->target >= 0 && o->target < 1) || !(o->cap > 0 && o->cap <= 1))
-        return ESPL_FAIL(ESPL_CONFIG,
-                         "one-shot pruning with %" PRId64 " samples (expected 1 or more), target %g (0 to below 1) and "
-                         "cap %g (above 0 to 1)",
-                         o->samples, o->target, o->cap);
-    if (n_m && o->allocation != ESPL_ALLOCATION_UNIFORM)
-        return ESPL_FAIL(ESPL_CONFIG,
-                         "allocation \"%s\" with pattern %" PRId64 ":%" PRId64
-                         ", which fixes the sparsity: expected \"uniform\"",
-                         espl_allocation_name(o->allocation), o->pattern.n, o->pattern.m);
-    if (espl_score_needs_outputs(o->score) &&
-        (o->gradient_samples < 1 || !(o->curvature_power >= 0 && o->curvature_power <= 1)))
-        return ESPL_FAIL(ESPL_CONFIG,
-                         "score \"%s\" with %" PRId64 " gradient samples (expected 1 or more) and power %g (0 to 1)",
-                         espl_score_name(o->score), o->gradient_samples, o->curvature_power);
-    if (o->allocation == ESPL_ALLOCATION_GLOBAL &&
-        (!espl_score_needs_outputs(o->score) || o->pattern.group != ESPL_GROUP_LAYER))
-        return ESPL_FAIL(ESPL_CONFIG,
-                         "allocation \"global\" with score \"%s\": it compares the weights of all linears, which needs "
-                         "score \"curvature\" and no pattern of rows",
-                         espl_score_name(o->score));
+    ESPL_TRY(espl_method_check(o));
+    if (espl_score_needs_outputs(o->score) && !(o->curvature_power >= 0 && o->curvature_power <= 1))
+        return ESPL_FAIL(ESPL_CONFIG, "score \"%s\" with power %g, expected 0 to 1", espl_score_name(o->score),
+                         o->curvature_power);
     if (o->allocation == ESPL_ALLOCATION_GIVEN && !o->given)
         return ESPL_FAIL(ESPL_CONFIG, "allocation \"given\" without sparsities");
     if (o->allocation == ESPL_ALLOCATION_SEARCH && !o->fitness)
         return ESPL_FAIL(ESPL_CONFIG, "allocation \"search\" without a fitness");
-    if (o->allocation == ESPL_ALLOCATION_SEARCH && o->score == ESPL_SCORE_RGS)
-        return ESPL_FAIL(ESPL_CONFIG, "allocation \"search\" with score \"rgs\": regional gradients are not kept");
-    if (driver->plan.updating) {
-        if (!(o->damping >= 0) || o->block < 1 || o->block > ESPL_SPARSEGPT_BLOCK_MAX)
-            return ESPL_FAIL(ESPL_CONFIG,
-                             "SparseGPT with damping %g (expected 0 or more) and blocks of %" PRId64
-                             " columns (1 to %d)",
-                             o->damping, o->block, ESPL_SPARSEGPT_BLOCK_MAX);
-        if (n_m && o->block % o->pattern.m != 0)
-            return ESPL_FAIL(ESPL_CONFIG,
-                             "SparseGPT with blocks of %" PRId64 " columns cannot keep groups of %" PRId64 " together",
-                             o->block, o->pattern.m);
-        if (!driver->masks->updates) return ESPL_FAIL(ESPL_USAGE, "SparseGPT without buffers for updated weights");
-    }
+    if (driver->plan.updating && !driver->masks->updates)
+        return ESPL_FAIL(ESPL_USAGE, "SparseGPT without buffers for updated weights");
     for (int64_t i = 0; i < o->samples * o->window; i++)
         if (driver->ids[i] < 0 || driver->ids[i] >= vocab)
             return ESPL_FAIL(ESPL_USAGE, "token id %" PRId32 " is outside the model's vocabulary of %" PRId64,

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Names and defaults of the one-shot methods.
+ * Names, defaults and checks of the options of one-shot methods.
  */
 #include "espalier/methods/options.h"
 
+#include <inttypes.h>
 #include <string.h>
+
+#include "espalier/prune/sparsegpt.h"
 
 static const char *const allocation_names[ESPL_ALLOCATION_COUNT] = {
 #define X(name, text) text,
@@ -38,4 +41,43 @@ int64_t espl_method_search_windows(const espl_method_options *o, int64_t stage) 
     int64_t windows = o->samples;
     for (int64_t s = stage + 1; s < o->search.stages && windows >= STAGE_FACTOR; s++) windows /= STAGE_FACTOR;
     return windows;
+}
+
+espl_status espl_method_check(const espl_method_options *o) {
+    bool n_m = espl_pattern_is_n_m(o->pattern);
+    if (o->samples < 1)
+        return ESPL_FAIL(ESPL_CONFIG, "a one-shot method with %" PRId64 " calibration windows, expected 1 or more",
+                         o->samples);
+    if (!(o->target >= 0 && o->target < 1) || !(o->cap > 0 && o->cap <= 1))
+        return ESPL_FAIL(
+            ESPL_CONFIG,
+            "a one-shot method with target %g and cap %g, expected a target of 0 to below 1 and a cap above "
+            "0 to 1",
+            o->target, o->cap);
+    if (n_m && o->allocation != ESPL_ALLOCATION_UNIFORM)
+        return ESPL_FAIL(ESPL_CONFIG,
+                         "allocation \"%s\" with pattern %" PRId64 ":%" PRId64
+                         ", which fixes the sparsity: expected \"uniform\"",
+                         espl_allocation_name(o->allocation), o->pattern.n, o->pattern.m);
+    if (espl_score_needs_outputs(o->score) && o->gradient_samples < 1)
+        return ESPL_FAIL(ESPL_CONFIG, "score \"%s\" with %" PRId64 " gradient samples, expected 1 or more",
+                         espl_score_name(o->score), o->gradient_samples);
+    if (o->allocation == ESPL_ALLOCATION_GLOBAL &&
+        (!espl_score_needs_outputs(o->score) || o->pattern.group != ESPL_GROUP_LAYER))
+        return ESPL_FAIL(ESPL_CONFIG,
+                         "allocation \"global\" with score \"%s\": it compares the weights of all linears, which needs "
+                         "score \"curvature\" and no pattern of rows",
+                         espl_score_name(o->score));
+    if (o->allocation == ESPL_ALLOCATION_SEARCH && o->score == ESPL_SCORE_RGS)
+        return ESPL_FAIL(ESPL_CONFIG, "allocation \"search\" with score \"rgs\": regional gradients are not kept");
+    if (o->update != ESPL_UPDATE_SPARSEGPT) return ESPL_OK;
+    if (!(o->damping >= 0) || o->block < 1 || o->block > ESPL_SPARSEGPT_BLOCK_MAX)
+        return ESPL_FAIL(ESPL_CONFIG,
+                         "SparseGPT with damping %g (expected 0 or more) and blocks of %" PRId64 " columns (1 to %d)",
+                         o->damping, o->block, ESPL_SPARSEGPT_BLOCK_MAX);
+    if (n_m && o->block % o->pattern.m != 0)
+        return ESPL_FAIL(ESPL_CONFIG,
+                         "SparseGPT with blocks of %" PRId64 " columns cannot keep groups of %" PRId64 " together",
+                         o->block, o->pattern.m);
+    return ESPL_OK;
 }

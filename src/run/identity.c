@@ -62,8 +62,8 @@ static espl_status identity_check_content(const espl_job *j, const char *path, c
     if (names.len > 0)
         st = ESPL_FAIL(
             ESPL_CONFIG,
-            "%s was made with another model, other texts or another seed than the configuration names: %s differ", path,
-            names.data);
+            "%s was made with another model, other texts or another seed than the configuration names (different: %s)",
+            path, names.data);
 done:
     espl_json_free(&now);
     espl_json_free(&then);

@@ -84,9 +84,8 @@ static espl_status sweep_order_runs(sweep_job *k, int64_t only) {
             espl_status st = espl_sweep_state_of(k->s, i, &state, &note);
             bool troubled = state == ESPL_SWEEP_FAILED || note.len > 0; /* failed, or under way when it was killed */
             if (st == ESPL_OK && state == ESPL_SWEEP_DIFFERS)
-                st = ESPL_FAIL(ESPL_CONFIG,
-                               "run %" PRId64 ", %s/%s, is %s: rename the directory, or use another \"dir\"", i + 1,
-                               k->s->dir, k->s->names[i], note.data ? note.data : "");
+                st = ESPL_FAIL(ESPL_CONFIG, "run %" PRId64 ", %s/%s: %s; rename the directory, or use another \"dir\"",
+                               i + 1, k->s->dir, k->s->names[i], note.data ? note.data : "");
             espl_str_free(&note);
             ESPL_TRY(st);
             if (state == ESPL_SWEEP_FINISHED)

@@ -21,9 +21,9 @@ static inline float fast_exp(float x) {
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
     union {
-        int32_t i;
+        uint32_t u; /* unsigned: for NaN, n is any number, and a negative one must not be shifted */
         float f;
-    } two_n = {.i = ((int32_t)n + 127) << 23};
+    } two_n = {.u = (uint32_t)((int32_t)n + 127) << 23};
     return x < -87.3f ? 0.0f : p * two_n.f;
 }
 

@@ -240,7 +240,7 @@ class Whole(OneRun):
         shutil.copytree(self.whole, run)
         (run / "summary.json").unlink()
         done = self.prune(run, 2, "--resume", "--set", "calibration.window=32", code=2)
-        self.assertIn("than the configuration names: calibration differ", done.stderr)
+        self.assertIn("than the configuration names (different: calibration)", done.stderr)
 
     def unfinished(self, name):
         """A copy of the run without its end."""

@@ -84,6 +84,10 @@ typedef struct espl_method_options {
  * the caller sets them. */
 espl_method_options espl_method_defaults(void);
 
+/* Checks options against each other, as far as they are known before a run: what espl_method_run would refuse.
+ * ESPL_CONFIG. */
+espl_status espl_method_check(const espl_method_options *o);
+
 /* Calibration windows that the fitness of a search stage is computed on: all of them in the last stage, a quarter in
  * the stage before, and so on. */
 int64_t espl_method_search_windows(const espl_method_options *o, int64_t stage);

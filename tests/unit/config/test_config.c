@@ -317,6 +317,9 @@ static void checks_between_options(void **state) {
     check_with("prune.update=sparsegpt", nothing, "prune.update is \"sparsegpt\", but");
     check_with("prune.score=rgs", nothing, "prune.score is \"rgs\", but");
     check_with("prune.allocation=global", nothing, "it goes with prune.score curvature");
+    check_with("prune.allocation=search", "prune.score=rgs", "allocation \"search\" with score \"rgs\"");
+    check_with("prune.allocation=owl", "prune.pattern=2:4", "allocation \"owl\" with pattern 2:4");
+    check_with("prune.allocation=uniform", "prune.cap=0", "a one-shot method with target");
     check_with("prune.allocation=global", "prune.score=curvature", NULL);
     check_with("prune.target=0.9", nothing, "prune.target is 0.9, but no linear may be pruned beyond prune.cap, 0.8");
     check_with("prune.target=0.8", nothing, NULL);
