@@ -73,9 +73,11 @@ void espl_prompt_put_system(espl_str *out, const espl_agent_view *view, const ch
     prompt_put_rules(out, view);
     espl_str_puts(
         out, "\nProfiles: z_s is the z-score of how much even the weakest surviving weights of a linear matter "
-             "(weight times activation), z_g that of the loss gradient. High means sensitive: prune less. Low "
-             "means robust: prune more. price, where given, is the rise of perplexity in % that pruning a further 0.05 "
-             "of a linear is expected to cause; trust its proportions more than its size. Learn from the outcomes: "
+             "(weight times activation), z_g that of the loss gradient, z_k, where given, that of the gradient of the "
+             "loss of answers to factual questions. High means sensitive: prune less. Low "
+             "means robust: prune more. price, where given, is the rise of perplexity in %, knowledge included, that "
+             "pruning a further 0.05 of a linear is expected to cause; trust its proportions more than its size. Learn "
+             "from the outcomes: "
              "what preceded a rollback is dear, what was pruned "
              "at no cost is cheap. Damage grows faster than sparsity, so spread the pruning.\n");
     if (view->mixed)
@@ -115,19 +117,21 @@ static void prompt_put_z(espl_str *s, double z) {
 /* One line per linear: all that the profile knows of it, in few tokens. The names are those that a reply must use. */
 static void prompt_put_table(espl_str *s, const espl_agent_view *v) {
     char name[64], pattern[ESPL_PATTERN_NAME_MAX];
-    bool prices = espl_view_has_damage(v);
+    bool prices = espl_view_has_damage(v), knowledge = espl_view_has_knowledge(v);
     double total = fmax(1, (double)espl_view_weights(v));
-    espl_str_printf(s, "\nProfiles (name, share of all weights in %%, z_s, z_g, sparsity%s%s):\n",
-                    prices ? ", price" : "", v->mixed ? ", pattern if it has one" : "");
+    espl_str_printf(s, "\nProfiles (name, share of all weights in %%, z_s, z_g%s, sparsity%s%s):\n",
+                    knowledge ? ", z_k" : "", prices ? ", price" : "", v->mixed ? ", pattern if it has one" : "");
     for (int64_t i = 0; i < espl_view_linears(v); i++) {
         const espl_profile_row *r = &v->rows[i];
         double now = espl_row_sparsity(r);
         espl_str_printf(s, "%s %.3g", espl_linear_name(i, name), 100 * (double)r->weights / total);
         prompt_put_z(s, r->z_s);
         prompt_put_z(s, r->z_g);
+        if (knowledge) prompt_put_z(s, r->z_k);
         espl_str_printf(s, " %.4g", now);
         if (prices) /* nats to per cent of perplexity */
-            espl_str_printf(s, " %.3g", 100 * expm1(espl_row_damage(r, now + PRICED_STEP) - espl_row_damage(r, now)));
+            espl_str_printf(s, " %.3g",
+                            100 * expm1(espl_view_damage(v, r, now + PRICED_STEP) - espl_view_damage(v, r, now)));
         if (espl_pattern_is_n_m(espl_view_pattern(v, i)))
             espl_str_printf(s, " %s", espl_pattern_name(espl_view_pattern(v, i), pattern));
         espl_str_puts(s, "\n");

@@ -77,10 +77,15 @@ bool espl_view_has_damage(const espl_agent_view *v) {
     return true;
 }
 
-/* Between two levels the curve is a power of the sparsity; below the first level, the power of the first two. Damage
+bool espl_view_has_knowledge(const espl_agent_view *v) {
+    for (int64_t i = 0; i < espl_view_linears(v); i++)
+        if (isfinite(v->rows[i].z_k)) return true;
+    return false;
+}
+
+/* Between two levels a curve is a power of the sparsity; below the first level, the power of the first two. Damage
  * grows about as a power, so that straight lines would misjudge the small steps of the policy. */
-double espl_row_damage(const espl_profile_row *r, double sparsity) {
-    const double *d = r->damage;
+static double curve_at(const double *d, double sparsity) {
     double x = fmin(sparsity, 1) * ESPL_DAMAGE_LEVELS;
     int k = (int)x;
     if (x <= 0) return 0;
@@ -90,8 +95,18 @@ double espl_row_damage(const espl_profile_row *r, double sparsity) {
     return d[k - 1] * pow(x / k, log(d[k] / d[k - 1]) / log((k + 1.0) / k));
 }
 
+double espl_view_damage(const espl_agent_view *v, const espl_profile_row *r, double sparsity) {
+    double text = curve_at(r->damage, sparsity), share = v->budget.share;
+    if (!isfinite(r->damage_k[0]) || share <= 0) return text;
+    return (1 - share) * text + share * curve_at(r->damage_k, sparsity);
+}
+
 double espl_outcome_rise(const espl_outcome *o) {
     double before = o->before.perplexity, after = o->after.perplexity;
     if (!isfinite(before) || before <= 0 || after == 0) return NAN;
     return isfinite(after) ? after / before - 1 : INFINITY;
+}
+
+double espl_outcome_damage(const espl_agent_view *v, const espl_outcome *o) {
+    return espl_quality_rise(&o->before, &o->after, v->budget.share);
 }

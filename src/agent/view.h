@@ -29,13 +29,18 @@ double espl_view_example(const espl_agent_view *v);
  * some curves missing cannot be used. */
 bool espl_view_has_damage(const espl_agent_view *v);
 
+/* True if the profile has knowledge sensitivities. */
+bool espl_view_has_knowledge(const espl_agent_view *v);
+
 static inline double espl_row_sparsity(const espl_profile_row *r) {
     return r->weights > 0 ? (double)r->pruned / (double)r->weights : 0;
 }
-/* The row's damage curve at a sparsity, in nats; only if espl_view_has_damage. */
-double espl_row_damage(const espl_profile_row *r, double sparsity);
+/* The row's damage curve at a sparsity, in nats: of text and knowledge together; only if espl_view_has_damage. */
+double espl_view_damage(const espl_agent_view *v, const espl_profile_row *r, double sparsity);
 
 /* Relative change of perplexity over an outcome. NAN: not measured; INFINITY: perplexity after it is not finite. */
 double espl_outcome_rise(const espl_outcome *o);
+/* Damage of an outcome in nats, text and knowledge together: what judged it. NAN, INFINITY as above. */
+double espl_outcome_damage(const espl_agent_view *v, const espl_outcome *o);
 
 #endif

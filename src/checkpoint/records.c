@@ -44,7 +44,9 @@ static hid_t records_make_type(const record_field *f, size_t bytes) {
 espl_status espl_records_tables(checkpoint_records *r, record_table tables[RECORD_TABLES]) {
     static const char probe[] =
         "measures of a whole model: perplexity on the validation windows, its logarithm and that "
-        "one's standard error, questions answered; NaN and 0 where a probe is off";
+        "one's standard error, loss of the answers to the judge's questions and its standard error, questions "
+        "answered; "
+        "NaN and 0 where a probe is off";
     const record_field *fields[RECORD_TABLES] = {profile_fields, outcome_fields, item_fields, probe_fields,
                                                  probe_fields};
     const record_table list[RECORD_TABLES] = {
@@ -102,6 +104,8 @@ static probe_record records_pack_probe(const espl_quality *p) {
     return (probe_record){.perplexity = p->perplexity,
                           .nll = p->nll,
                           .nll_stderr = p->nll_stderr,
+                          .answers = p->answers,
+                          .answers_stderr = p->answers_stderr,
                           .freebaseqa_right = p->freebaseqa_right,
                           .freebaseqa_total = p->freebaseqa_total,
                           .mmlu_right = p->mmlu_right,
@@ -144,7 +148,8 @@ espl_status espl_records_pack(const espl_checkpoint *k, const espl_checkpoint_sh
                                          .s = p->s,
                                          .g = p->g,
                                          .z_s = p->z_s,
-                                         .z_g = p->z_g};
+                                         .z_g = p->z_g,
+                                         .z_k = p->z_k};
         espl_linear_name(i, r->profile[i].name);
     }
     r->n_history = k->n_history;

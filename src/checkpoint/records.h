@@ -14,12 +14,15 @@ enum { RECORD_NAME_BYTES = ESPL_LINEAR_NAME_MAX };
 
 /* X(field, kind): I integer, F float, N name. All members have 8 bytes or RECORD_NAME_BYTES, so that the structs have
  * no padding and equal the rows of the file byte for byte. docs/checkpoint-format.md describes the columns. */
-#define PROFILE_FIELDS(X) X(layer, I) X(name, N) X(weights, I) X(pruned, I) X(s, F) X(g, F) X(z_s, F) X(z_g, F)
+#define PROFILE_FIELDS(X)                                                                                              \
+    X(layer, I) X(name, N) X(weights, I) X(pruned, I) X(s, F) X(g, F) X(z_s, F) X(z_g, F) X(z_k, F)
 /* The columns of an espl_quality; "probe" in the stored names. */
 #define PROBE_COLUMNS(X, when)                                                                                         \
     X(when##perplexity, F)                                                                                             \
     X(when##nll, F)                                                                                                    \
     X(when##nll_stderr, F)                                                                                             \
+    X(when##answers, F)                                                                                                \
+    X(when##answers_stderr, F)                                                                                         \
     X(when##freebaseqa_right, I)                                                                                       \
     X(when##freebaseqa_total, I)                                                                                       \
     X(when##mmlu_right, I)                                                                                             \

@@ -73,9 +73,16 @@ static espl_status unpack_profile(const checkpoint_records *r, const espl_checkp
         ESPL_TRY(record_check_range(&p, "pruned", x->pruned, 0, weights));
         ESPL_TRY(record_check_measure(&p, "s", x->s));
         ESPL_TRY(record_check_measure(&p, "g", x->g));
-        k->rows[p.row] = (espl_profile_row){
-            .weights = x->weights, .pruned = x->pruned, .s = x->s, .g = x->g, .z_s = x->z_s, .z_g = x->z_g};
-        for (int q = 0; q < ESPL_DAMAGE_LEVELS; q++) k->rows[p.row].damage[q] = NAN; /* not stored: measured again */
+        k->rows[p.row] = (espl_profile_row){.weights = x->weights,
+                                            .pruned = x->pruned,
+                                            .s = x->s,
+                                            .g = x->g,
+                                            .z_s = x->z_s,
+                                            .z_g = x->z_g,
+                                            .z_k = x->z_k};
+        /* Not stored: measured again. */
+        for (int q = 0; q < ESPL_DAMAGE_LEVELS; q++) k->rows[p.row].damage[q] = k->rows[p.row].damage_k[q] = NAN;
+        for (int t = 0; t < ESPL_TOPICS; t++) k->rows[p.row].k[t] = k->rows[p.row].z_topic[t] = NAN;
     }
     return ESPL_OK;
 }
@@ -85,6 +92,8 @@ static espl_status unpack_probe(const record_place *p, const probe_record *x, es
     ESPL_TRY(record_check_measure(p, "perplexity", x->perplexity));
     ESPL_TRY(record_check_measure(p, "nll", x->nll));
     ESPL_TRY(record_check_measure(p, "nll_stderr", x->nll_stderr));
+    ESPL_TRY(record_check_measure(p, "answers", x->answers));
+    ESPL_TRY(record_check_measure(p, "answers_stderr", x->answers_stderr));
     ESPL_TRY(record_check_range(p, "freebaseqa_total", x->freebaseqa_total, 0, INT64_MAX));
     ESPL_TRY(record_check_range(p, "freebaseqa_right", x->freebaseqa_right, 0, x->freebaseqa_total));
     ESPL_TRY(record_check_range(p, "mmlu_total", x->mmlu_total, 0, INT64_MAX));
@@ -92,6 +101,8 @@ static espl_status unpack_probe(const record_place *p, const probe_record *x, es
     *out = (espl_quality){.perplexity = x->perplexity,
                           .nll = x->nll,
                           .nll_stderr = x->nll_stderr,
+                          .answers = x->answers,
+                          .answers_stderr = x->answers_stderr,
                           .freebaseqa_right = x->freebaseqa_right,
                           .freebaseqa_total = x->freebaseqa_total,
                           .mmlu_right = x->mmlu_right,

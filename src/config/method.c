@@ -6,6 +6,8 @@
 
 bool espl_config_is_oneshot(const espl_config *o) { return o->prune_allocation != ESPL_ALLOCATION_AGENT; }
 
+bool espl_config_distills(const espl_config *o) { return o->distill_passes > 0 || o->distill_steps > 0; }
+
 /* Magnitude and RIA compare whole linears in one shot, as published; in steps, rows keep their shares. */
 espl_pattern espl_config_step_pattern(const espl_config *o) {
     espl_pattern p = {.group = o->prune_score == ESPL_SCORE_CURVATURE ? ESPL_GROUP_LAYER : ESPL_GROUP_ROW};
@@ -29,6 +31,7 @@ espl_status espl_config_method(const espl_config *o, espl_method_options *p) {
     p->samples = o->calibration_forward;
     p->gradient_samples = o->calibration_backward;
     p->curvature_power = o->prune_curvature_power;
+    p->knowledge_share = o->knowledge_share;
     p->window = o->calibration_window;
     p->search.seed = (uint64_t)o->run_seed;
     return ESPL_OK;

@@ -5,7 +5,32 @@
  */
 #include "espalier/loop/loop.h"
 
+#include <math.h>
 #include <string.h>
+
+const char *espl_topic_name(espl_topic t) {
+    static const char *const names[] = {
+#define X(name, label) label,
+        ESPL_TOPIC_LIST(X)
+#undef X
+    };
+    return (unsigned)t < ESPL_TOPICS ? names[t] : "?";
+}
+
+void espl_topic_weights(const bool present[ESPL_TOPICS], double weights[ESPL_TOPICS]) {
+    int mmlu = 0;
+    for (int t = 0; t < ESPL_TOPICS; t++) mmlu += t != ESPL_TOPIC_FACTS && present[t];
+    double facts = !present[ESPL_TOPIC_FACTS] ? 0 : mmlu > 0 ? 0.5 : 1;
+    for (int t = 0; t < ESPL_TOPICS; t++)
+        weights[t] = !present[t] ? 0 : t == ESPL_TOPIC_FACTS ? facts : (1 - facts) / mmlu;
+}
+
+double espl_quality_rise(const espl_quality *before, const espl_quality *after, double share) {
+    double text = log(after->perplexity / before->perplexity), answers = after->answers - before->answers;
+    if (!isfinite(before->perplexity) || before->perplexity <= 0 || after->perplexity == 0) return NAN;
+    if (!isfinite(after->perplexity)) return INFINITY;
+    return isfinite(answers) ? (1 - share) * text + share * answers : text;
+}
 
 espl_status espl_decision_init(espl_decision *d, int64_t capacity) {
     espl_status st;

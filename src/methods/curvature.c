@@ -69,20 +69,26 @@ static espl_scoring curvature_scoring(const method_driver *driver, int64_t index
 static espl_status curvature_calibrate(method_driver *driver, espl_calibration *c) {
     const espl_method_options *o = driver->plan.o;
     espl_calibration_options wanted = {.window = o->window, .forward = o->samples, .backward = o->gradient_samples};
-    return espl_model_calibrate(driver->m, &wanted, driver->ids, NULL, NULL, c);
+    ESPL_TRY(espl_model_calibrate(driver->m, &wanted, driver->ids, NULL, NULL, c));
+    if (!o->topics) return ESPL_OK;
+    return espl_model_calibrate_knowledge(driver->m, o->topics, o->topic_window, o->knowledge_share, c);
 }
 
 /* Collective. Fills norms and row factors from a calibration. */
 static espl_status curvature_fill(method_driver *driver, const espl_calibration *c, double power) {
     espl_range mine = espl_model_slice(driver->m);
-    int64_t at, stride = rows_at(driver->plan.config, ESPL_Q_PROJ, &at);
+    int64_t at, in, out, weights, stride = rows_at(driver->plan.config, ESPL_Q_PROJ, &at);
+    double *importance;
+    espl_plan_largest(driver->plan.config, &in, &out, &weights);
+    ESPL_TRY(espl_comm_agree(driver->comm, espl_mem_alloc(&importance, out, sizeof *importance, "importance")));
     for (int64_t index = c->linears.first; index < c->linears.last; index++) {
         const espl_linear *l = espl_model_linear(driver->m, index);
         float *rows = driver->rows + (espl_curvature_rows(driver, index) - driver->rows);
         espl_calibration_norms(c, index, l->in, curvature_norms(driver, index));
-        espl_tensor_row_factors(espl_calibration_output_squares(c, index), l->out, espl_calibration_output_unit(c),
-                                power, rows);
+        espl_calibration_importance(c, index, l->out, importance);
+        espl_tensor_row_factors(importance, l->out, 1, power, rows);
     }
+    espl_mem_free(&importance);
     ESPL_TRY(espl_comm_gather_records(driver->comm, driver->rows + mine.first * stride, espl_range_count(mine),
                                       (size_t)stride * sizeof *driver->rows, driver->plan.config->layers,
                                       driver->rows));

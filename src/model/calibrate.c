@@ -25,6 +25,8 @@ void espl_calibration_free(espl_calibration *c) {
     espl_mem_free(&c->gradient);
     espl_mem_free(&c->squares);
     espl_mem_free(&c->output_squares);
+    espl_mem_free(&c->knowledge);
+    espl_mem_free(&c->topic_gradients);
     *c = (espl_calibration){0};
 }
 
@@ -45,8 +47,7 @@ const double *espl_calibration_output_squares(const espl_calibration *c, int64_t
 }
 
 double espl_calibration_output_unit(const espl_calibration *c) {
-    double predictions = (double)(c->window - 1);
-    return c->samples > 0 ? predictions * predictions / (double)(c->samples * c->window) : 0;
+    return c->samples > 0 ? c->predictions * c->predictions / ((double)c->samples * c->tokens) : 0;
 }
 
 void espl_calibration_norms(const espl_calibration *c, int64_t index, int64_t in, float *norm) {
@@ -58,6 +59,15 @@ double espl_calibration_gradient(const espl_calibration *c, int64_t index) {
     return calibration_layer(c, index) < 0 ? NAN : c->gradient[index - c->linears.first];
 }
 
+static void calibration_count_predictions(const espl_calibration_options *o, espl_calibration *out) {
+    int64_t targets = 0;
+    out->predictions = (double)(o->window - 1);
+    out->tokens = (double)o->window;
+    if (!o->targets || o->backward == 0) return;
+    for (int64_t i = 0; i < o->backward * o->window; i++) targets += o->targets[i] >= 0;
+    out->predictions = out->tokens = (double)espl_max_i64(targets, 1) / (double)o->backward;
+}
+
 static espl_status calibration_create(const calibrator *c, espl_calibration *out) {
     const espl_model_config *g = &c->m->config;
     int64_t q = g->heads * g->head_dim;
@@ -65,6 +75,7 @@ static espl_status calibration_create(const calibrator *c, espl_calibration *out
                               .window = c->o->window,
                               .forward_tokens = c->o->forward * c->o->window,
                               .samples = c->o->backward};
+    calibration_count_predictions(c->o, out);
     /* Linears with the same input share its squares. */
     out->at[ESPL_O_PROJ] = g->hidden;
     out->at[ESPL_GATE_PROJ] = out->at[ESPL_UP_PROJ] = g->hidden + q;
@@ -128,6 +139,7 @@ static void pass_forward(calibrator *c, const calibration_pass *p) {
         espl_calibrate_layer_forward(c, l, x, p->sample < c->o->forward);
         espl_comm_progress(m->comm);
     }
+    if (m->last && c->o->final_states && p->sample < c->o->forward) espl_calibrate_final_states(c, p->sample, x);
 }
 
 /* On the last rank the sample's forward pass came just before: its output is still in the stream. */
@@ -192,6 +204,8 @@ espl_status espl_model_calibrate(espl_model *m, const espl_calibration_options *
                          o->forward, o->backward, o->window, m->options.context);
     ESPL_TRY(espl_calibration_check_backward(m));
     ESPL_TRY(espl_model_check_ids(m, "token", ids, windows * o->window, 0));
+    if (o->targets) ESPL_TRY(espl_model_check_ids(m, "target", o->targets, o->backward * o->window, INT32_MIN));
+    if (o->choices) ESPL_TRY(espl_model_check_ids(m, "choice", o->choices, o->n_choices, 0));
 
     calibrator c = {.m = m, .o = o, .ids = ids, .out = out, .gradient_squares = o->gradient_squares};
     c.d = espl_calibration_dims_of(&m->config, o, m->slice, rank, ranks);

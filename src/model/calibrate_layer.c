@@ -78,6 +78,9 @@ static void linears_backward(calibrator *c, int64_t local_layer, espl_linear_kin
     if (c->gradient_squares) { /* scores that need each weight's gradient: f32 for every weight of the slice */
         for (int i = 0; i < n; i++)
             espl_tensor_gradient_squares(&l[i], x, dy[i], T, c->gradient_squares[index + i], c->m->workspace);
+    } else if (c->o->gradient_sums) {
+        for (int i = 0; i < n; i++)
+            espl_tensor_gradient_add(&l[i], x, dy[i], T, c->o->gradient_sums[index + i], c->m->workspace);
     } else {
         double *output_squares = c->out->output_squares + local_layer * c->out->output_stride;
         espl_tensor_gradient_sums(l, n, x, dy, T, c->b.partial, sums, c->m->workspace);
@@ -130,23 +133,54 @@ void espl_calibrate_layer_backward(calibrator *c, int64_t local_layer, const flo
     if (c->m->gradient_tap) c->m->gradient_tap(c->m->gradient_context, c->m->slice.first + local_layer - 1, dy, T);
 }
 
-/* L = mean over T - 1 predictions of -log p(next token). */
+/* L_i = sum of -log p(target), over the number of predictions of a mean sample. The last token of a text predicts
+ * nothing. b->d_normed becomes the gradient of the final norm's output. */
+static double head_predict(calibrator *c, int64_t i) {
+    const espl_calibration_options *o = c->o;
+    const espl_linear *head = &c->m->ends.head;
+    calibration_buffers *b = &c->b;
+    int64_t T = c->d.T;
+    float scale = 1.0f / (float)c->out->predictions;
+    double sum = 0;
+    memcpy(b->targets, c->ids + i * T + 1, (size_t)(T - 1) * sizeof *b->targets);
+    b->targets[T - 1] = -1;
+    if (o->targets) memcpy(b->targets, o->targets + i * T, (size_t)T * sizeof *b->targets);
+    if (o->choices)
+        espl_tensor_choices(head, b->normed, T, b->targets, o->choices, o->n_choices, scale, b->logprob, b->d_normed,
+                            c->m->workspace);
+    else
+        espl_tensor_head_backward(head, b->normed, T, b->targets, scale, b->logprob, b->d_normed, b->head,
+                                  c->m->workspace);
+    for (int64_t t = 0; t < T; t++) sum -= b->logprob[t];
+    return sum / c->out->predictions;
+}
+
+/* L_i = mean divergence from the teacher's predictions, times the sample's scale. */
+static double head_distill(calibrator *c, int64_t i) {
+    const espl_calibration_options *o = c->o;
+    calibration_buffers *b = &c->b;
+    int64_t T = c->d.T, n = o->lengths[i];
+    double sum = 0;
+    espl_tensor_head_distill(&c->m->ends.head, b->normed, o->teacher[i], T, n, o->scales[i] / (float)n, b->logprob,
+                             b->d_normed, b->head, c->m->workspace);
+    for (int64_t t = 0; t < n; t++) sum += b->logprob[t];
+    return (double)o->scales[i] * sum / (double)n;
+}
+
 void espl_calibrate_head(calibrator *c, int64_t i, const float *x, float *dx) {
     ESPL_REGION_SCOPE(ESPL_REGION_HEAD);
     const espl_model *m = c->m;
     calibration_buffers *b = &c->b;
     int64_t T = c->d.T;
     float eps = (float)m->config.rms_eps;
-    double sum = 0;
-    memcpy(b->targets, c->ids + i * T + 1, (size_t)(T - 1) * sizeof *b->targets);
-    b->targets[T - 1] = -1;
     espl_tensor_rmsnorm(x, m->ends.final_norm, T, c->d.C, eps, b->normed);
-    /* The scale makes it the gradient of the mean over T - 1 predictions; the last token predicts nothing. */
-    espl_tensor_head_backward(&m->ends.head, b->normed, T, b->targets, 1.0f / (float)(T - 1), b->logprob, b->d_normed,
-                              b->head, m->workspace);
+    c->out->loss[i] = c->o->teacher ? head_distill(c, i) : head_predict(c, i);
     memset(dx, 0, (size_t)(T * c->d.C) * sizeof *dx); /* rmsnorm_backward adds */
     espl_tensor_rmsnorm_backward(x, m->ends.final_norm, b->d_normed, T, c->d.C, eps, dx);
-    for (int64_t t = 0; t < T; t++) sum -= b->logprob[t];
-    c->out->loss[i] = sum / (double)(T - 1);
     if (m->gradient_tap) m->gradient_tap(m->gradient_context, m->config.layers - 1, dx, T);
+}
+
+void espl_calibrate_final_states(calibrator *c, int64_t i, const float *x) {
+    int64_t T = c->d.T, C = c->d.C;
+    espl_tensor_rmsnorm(x, c->m->ends.final_norm, T, C, (float)c->m->config.rms_eps, c->o->final_states + i * T * C);
 }

@@ -91,6 +91,8 @@ void espl_calibrate_trace(calibrator *c, int64_t local_layer, float *x);
 /* x: the layer's input. dy [T, hidden], the gradient of its output, becomes that of its input. Adds to the sums of
  * |dL/dW|, or of its squares. */
 void espl_calibrate_layer_backward(calibrator *c, int64_t local_layer, const float *x, float *dy);
+/* Last rank: the final norm's output of forward window i, whose last layer's output is x, into o->final_states. */
+void espl_calibrate_final_states(calibrator *c, int64_t i, const float *x);
 /* Final norm, head and loss of sample i: dx [T, hidden] = gradient of the last layer's output x. */
 void espl_calibrate_head(calibrator *c, int64_t i, const float *x, float *dx);
 

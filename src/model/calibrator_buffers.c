@@ -31,7 +31,9 @@ calibration_dims espl_calibration_dims_of(const espl_model_config *c, const espl
                               .layers = espl_range_count(slice),
                               .in_flight = espl_min_i64(o->backward, ranks - rank),
                               .partial = partial,
-                              .head = last ? espl_head_backward_floats(&head, o->window) : 0,
+                              .head = !last        ? 0
+                                      : o->teacher ? espl_head_distill_floats(&head, o->window)
+                                                   : espl_head_backward_floats(&head, o->window),
                               .back = o->backward > 0,
                               .several = ranks > 1,
                               .last = last,

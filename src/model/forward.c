@@ -46,6 +46,9 @@ static espl_status batch_check(const espl_model *m, const espl_batch *b) {
         ESPL_TRY(espl_model_check_ids(m, "token", s->ids, s->n, 0));
         if (s->targets) ESPL_TRY(espl_model_check_ids(m, "target", s->targets, s->n, INT32_MIN)); /* below 0: none */
         if (s->selected) ESPL_TRY(espl_model_check_ids(m, "selected", s->selected, s->n_selected, 0));
+        if (s->choices && (s->n_choices < 1 || s->n_choices > ESPL_CHOICES_MAX))
+            return ESPL_FAIL(ESPL_USAGE, "%" PRId64 " choices, expected 1 to %d", s->n_choices, ESPL_CHOICES_MAX);
+        if (s->choices) ESPL_TRY(espl_model_check_ids(m, "choice", s->choices, s->n_choices, 0));
         rows += wants_row(s);
     }
     if (b->n < 1 || tokens > m->options.batch_tokens || rows > m->options.logits_rows)
@@ -58,27 +61,50 @@ static espl_status batch_check(const espl_model *m, const espl_batch *b) {
 
 /* ---------------------------------------------------------------- results */
 
-/* Log-probabilities of the targets. Only rows of segments with targets go through the head: the rows, and their
- * targets, are packed at the front of `packed` [T, hidden], which is overwritten. */
+static bool wants_vocabulary(const espl_segment *s) { return s->targets && !s->choices; }
+
+/* A segment with few targets sends only their rows through the head; of one with many, such as a window of text, all
+ * rows go. */
+static bool has_few_targets(const espl_segment *s) {
+    int64_t targets = 0;
+    for (int64_t t = 0; t < s->n; t++) targets += s->targets[t] >= 0;
+    return 2 * targets < s->n;
+}
+
+/* Log-probabilities of the targets. The rows that go through the head, and their targets, are packed at the front of
+ * `packed` [T, hidden], which is overwritten. */
 static void write_logprobs(espl_model *m, const espl_batch *b, float *packed) {
     int64_t row = 0, rows = 0, C = m->config.hidden;
-    for (int64_t i = 0; i < b->n; i++) {
+    for (int64_t i = 0; i < b->n; row += b->segments[i++].n) {
         const espl_segment *s = &b->segments[i];
-        if (s->targets) {
-            memcpy(packed + rows * C, m->b.normed + row * C, (size_t)(s->n * C) * sizeof(float));
-            memmove(m->b.targets + rows, m->b.targets + row, (size_t)s->n * sizeof *m->b.targets);
-            rows += s->n;
+        if (!wants_vocabulary(s)) continue;
+        bool few = has_few_targets(s);
+        for (int64_t t = 0; t < s->n; t++) {
+            if (few && s->targets[t] < 0) continue;
+            memcpy(packed + rows * C, m->b.normed + (row + t) * C, (size_t)C * sizeof(float));
+            m->b.targets[rows++] = s->targets[t];
         }
-        row += s->n;
     }
-    if (!rows) return;
-    espl_tensor_logprob(&m->ends.head, packed, rows, m->b.targets, m->b.logprob, m->b.partial, m->workspace);
+    if (rows > 0)
+        espl_tensor_logprob(&m->ends.head, packed, rows, m->b.targets, m->b.logprob, m->b.partial, m->workspace);
     const double *logprob = m->b.logprob;
     for (int64_t i = 0; i < b->n; i++) {
         const espl_segment *s = &b->segments[i];
-        if (!s->targets) continue;
-        memcpy(s->logprob, logprob, (size_t)s->n * sizeof *logprob);
-        logprob += s->n;
+        if (!wants_vocabulary(s)) continue;
+        bool few = has_few_targets(s);
+        for (int64_t t = 0; t < s->n; t++) s->logprob[t] = few && s->targets[t] < 0 ? 0 : *logprob++;
+    }
+}
+
+/* Log-probabilities of targets that compete with a few choices. */
+static void write_choices(espl_model *m, const espl_batch *b) {
+    const float *x = m->b.normed;
+    for (int64_t i = 0; i < b->n; i++) {
+        const espl_segment *s = &b->segments[i];
+        if (s->targets && s->choices)
+            espl_tensor_choices(&m->ends.head, x, s->n, s->targets, s->choices, s->n_choices, 0, s->logprob, NULL,
+                                m->workspace);
+        x += s->n * m->config.hidden;
     }
 }
 
@@ -162,6 +188,7 @@ static void batch_compute(espl_model *m, const espl_batch *b, float *x, int64_t 
     espl_tensor_rmsnorm(x, m->ends.final_norm, T, m->config.hidden, (float)m->config.rms_eps, m->b.normed);
     if (m->tap) m->tap(m->tap_context, m->config.layers, m->b.normed, T);
     write_logprobs(m, b, x);
+    write_choices(m, b);
     write_selected(m, b);
     write_logits(m, b); /* last: it reorders the normed rows */
 }

@@ -17,6 +17,12 @@ static int64_t mask_words(const espl_linear *l) { return l->out * espl_mask_word
 /* In the dtype of the source: a checkpoint and an export store updated weights as they are here. */
 static int64_t weight_bytes(const espl_linear *l) { return l->out * l->in * (int64_t)espl_dtype_size(l->dtype); }
 
+static int64_t updates_bytes(const espl_masks *s) {
+    int64_t bytes = 0;
+    for (int64_t i = s->linears.first; i < s->linears.last; i++) bytes += weight_bytes(espl_model_linear(s->m, i));
+    return bytes;
+}
+
 int64_t espl_masks_bytes(const espl_model_config *c, espl_range slice) {
     int64_t bytes = 0;
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
@@ -48,8 +54,7 @@ failed:
 }
 
 espl_status espl_masks_add_updates(espl_masks *s) {
-    int64_t n = espl_range_count(s->linears), bytes = 0;
-    for (int64_t i = 0; i < n; i++) bytes += weight_bytes(espl_model_linear(s->m, s->linears.first + i));
+    int64_t n = espl_range_count(s->linears), bytes = updates_bytes(s);
     ESPL_TRY(espl_mem_alloc(&s->updates, n, sizeof *s->updates, "updated weights"));
     ESPL_TRY(espl_mem_alloc(&s->all_updates, bytes, 1, "updated weights"));
     char *next = s->all_updates;
@@ -111,17 +116,42 @@ espl_status espl_masks_keep(espl_masks *s, int64_t index) {
     return ESPL_OK;
 }
 
+espl_status espl_masks_keep_updates(espl_masks *s) {
+    int64_t bytes = updates_bytes(s);
+    if (s->updates_before) return ESPL_OK;
+    ESPL_TRY(espl_mem_alloc(&s->updates_before, bytes, 1, "weights before the step"));
+    memcpy(s->updates_before, s->all_updates, (size_t)bytes);
+    s->updated_before = s->updated;
+    if (s->updated) return ESPL_OK;
+    espl_masks_apply_dense(s);
+    for (int64_t i = s->linears.first; i < s->linears.last; i++) {
+        const espl_linear *l = espl_model_linear(s->m, i);
+        memcpy(espl_masks_update_of(s, i), l->weight, (size_t)weight_bytes(l));
+    }
+    s->updated = true;
+    espl_masks_apply(s);
+    return ESPL_OK;
+}
+
+static void masks_restore_updates(espl_masks *s) {
+    memcpy(s->all_updates, s->updates_before, (size_t)updates_bytes(s));
+    s->updated = s->updated_before;
+    espl_masks_apply(s);
+}
+
 void espl_masks_roll_back(espl_masks *s) {
     for (int64_t i = s->linears.first; i < s->linears.last; i++) {
         const uint64_t *before = s->before[i - s->linears.first];
         if (!before) continue;
         memcpy(espl_masks_of(s, i), before, (size_t)mask_words(espl_model_linear(s->m, i)) * sizeof *before);
     }
+    if (s->updates_before) masks_restore_updates(s);
     espl_masks_accept(s);
 }
 
 void espl_masks_accept(espl_masks *s) {
     for (int64_t i = 0; i < espl_range_count(s->linears); i++) espl_mem_free(&s->before[i]);
+    espl_mem_free(&s->updates_before);
 }
 
 /* ----------------------------------------------------------------- checks */

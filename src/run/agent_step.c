@@ -8,7 +8,9 @@
 #include "espalier/sensitivity.h"
 #include "espalier/tensor/statistics.h"
 #include "events.h"
+#include "judge.h"
 #include "loop.h"
+#include "recovery.h"
 #include "stop.h"
 
 static const char *agent_reason_to_end(const espl_job *j) {
@@ -50,10 +52,15 @@ static espl_status agent_profile(espl_job *j) {
     if (j->has_profile) return ESPL_OK;
     espl_calibration_free(&j->calibration);
     ESPL_TRY(espl_model_calibrate(j->model, &o, j->inputs.calibration, agent_show_calibration, NULL, &j->calibration));
+    espl_topic_samples topics[ESPL_TOPICS];
+    espl_knowledge_samples(&j->inputs.profile, topics);
+    ESPL_TRY(espl_model_calibrate_knowledge(j->model, topics, j->inputs.profile.window, j->o->knowledge_share,
+                                            &j->calibration));
     /* The damage that the agent plans with is that of the weights that agent_apply will take. */
-    bool layers = j->o->prune_score == ESPL_SCORE_CURVATURE && espl_config_step_pattern(j->o).group == ESPL_GROUP_LAYER;
-    double power = layers ? j->curvature_power : ESPL_SENSITIVITY_BY_ROW;
-    ESPL_TRY(espl_sensitivity_profile(j->comm, j->model, &j->calibration, power, j->rows));
+    espl_sensitivity_removal by = {.score = j->o->prune_score,
+                                   .group = (espl_group)espl_config_step_pattern(j->o).group,
+                                   .power = j->curvature_power};
+    ESPL_TRY(espl_sensitivity_profile(j->comm, j->model, &j->calibration, &by, j->rows));
     ESPL_TRY(espl_comm_agree(j->comm, j->root ? agent_check_profile(j) : ESPL_OK));
     j->has_profile = true;
     return ESPL_OK;
@@ -71,7 +78,9 @@ static espl_status agent_ask(espl_job *j, espl_decision *out) {
                                     .max_step = o->prune_max_step,
                                     .max_linears = o->prune_max_linears,
                                     .threshold = o->prune_threshold,
-                                    .max_iterations = o->prune_max_iterations},
+                                    .max_iterations = o->prune_max_iterations,
+                                    .share = j->inputs.judge.n > 0 ? o->knowledge_share : 0,
+                                    .limit = o->prune_max_rise},
                          .layers = j->config.layers,
                          .rows = j->rows,
                          .sparsity = espl_job_sparsity(j, j->pruned),
@@ -120,31 +129,44 @@ static int64_t agent_item_weights(const espl_job *j, const espl_decision_item *i
     return llround(item->step * (double)j->rows[item->linear].weights);
 }
 
+/* A linear's scores are compared as a whole, so that its mask can be chosen anew. */
+static bool agent_may_regrow(const espl_job *j, const espl_pattern *p) {
+    return j->o->prune_regrow && j->o->prune_score == ESPL_SCORE_CURVATURE && p->group == ESPL_GROUP_LAYER;
+}
+
 /* Prunes a linear of this rank by the score, within the item's N:M groups or, unless it has any, as prune.pattern says.
  */
 static espl_status agent_prune_linear(espl_job *j, const espl_decision_item *item, const espl_linear *l) {
     bool outputs = espl_score_needs_outputs(j->o->prune_score);
     espl_pattern pattern = espl_pattern_is_n_m(item->pattern) ? item->pattern : espl_config_step_pattern(j->o);
     float *norm, *rows = NULL;
+    double *importance = NULL;
     espl_status st;
     ESPL_TRY(espl_mem_alloc(&norm, l->in, sizeof *norm, "activation norms"));
-    if (outputs) ESPL_CHECK(st, done, espl_mem_alloc(&rows, l->out, sizeof *rows, "row factors"));
     espl_calibration_norms(&j->calibration, item->linear, l->in, norm);
-    if (outputs)
-        espl_tensor_row_factors(espl_calibration_output_squares(&j->calibration, item->linear), l->out,
-                                espl_calibration_output_unit(&j->calibration), j->curvature_power, rows);
+    if (outputs) {
+        ESPL_CHECK(st, done, espl_mem_alloc(&rows, l->out, sizeof *rows, "row factors"));
+        ESPL_CHECK(st, done, espl_mem_alloc(&importance, l->out, sizeof *importance, "importance of the outputs"));
+        espl_calibration_importance(&j->calibration, item->linear, l->out, importance);
+        espl_tensor_row_factors(importance, l->out, 1, j->curvature_power, rows);
+    }
     espl_scoring scoring = {.score = j->o->prune_score, .norm = norm, .rows = rows};
-    st = espl_prune_linear(l, &scoring, &pattern, agent_item_weights(j, item), espl_masks_of(&j->masks, item->linear),
-                           espl_model_workspace(j->model));
+    uint64_t *mask = espl_masks_of(&j->masks, item->linear);
+    int64_t count = agent_item_weights(j, item);
+    if (agent_may_regrow(j, &pattern)) { /* all weights compete again: those of the source where they are pruned now */
+        count += j->rows[item->linear].pruned;
+        espl_mask_fill(mask, l->out, l->in);
+    }
+    st = espl_prune_linear(l, &scoring, &pattern, count, mask, espl_model_workspace(j->model));
 done:
+    espl_mem_free(&importance);
     espl_mem_free(&rows);
     espl_mem_free(&norm);
     return st;
 }
 
 /* Statistics of this rank's linears are local, so no communication is needed. Masks are kept first, for a rollback. */
-static espl_status agent_apply(espl_job *j, espl_outcome *o, int64_t *expected) {
-    const espl_decision *d = &o->decision;
+static espl_status agent_prune(espl_job *j, const espl_decision *d, int64_t *expected) {
     for (int64_t i = 0; expected && i < j->linears; i++) expected[i] = j->rows[i].pruned;
     for (int64_t i = 0; i < d->n; i++) {
         const espl_decision_item *item = &d->items[i];
@@ -157,16 +179,17 @@ static espl_status agent_apply(espl_job *j, espl_outcome *o, int64_t *expected) 
     return ESPL_OK;
 }
 
-/* ----------------------------------------------------------------- judge */
-
-static espl_status agent_judge(const espl_job *j, const espl_quality *after, bool *accepted) {
-    double limit = j->last.perplexity * (1 + j->o->prune_threshold);
-    *accepted = isfinite(after->perplexity) && after->perplexity <= limit;
-    return ESPL_OK;
+/* Collective. Prunes, then lets the survivors recover. */
+static espl_status agent_apply(espl_job *j, espl_outcome *o, int64_t *expected) {
+    const espl_decision *d = &o->decision;
+    int64_t pruned = j->pruned;
+    for (int64_t i = 0; i < d->n; i++) pruned += agent_item_weights(j, &d->items[i]);
+    ESPL_TRY(espl_comm_agree(j->comm, agent_prune(j, d, expected)));
+    return espl_recovery_run(j, o->iteration, pruned);
 }
 
 const espl_proposer espl_agent_proposer = {.reason_to_end = agent_reason_to_end,
                                            .propose = agent_propose,
                                            .apply = agent_apply,
-                                           .judge = agent_judge,
+                                           .judge = espl_judge_step,
                                            .interruptible = true};

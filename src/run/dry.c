@@ -116,7 +116,8 @@ static int64_t forecast_pruning_bytes(const forecast *f, int64_t r) {
     else
         bytes = espl_model_calibration_bytes(f->config, &f->calibration, f->slices[r], (int)r, (int)f->ranks);
     bytes = espl_max_i64(bytes, trial_bytes);
-    if (f->method.update != ESPL_UPDATE_NONE)
+    if (espl_config_distills(f->o)) bytes = espl_max_i64(bytes, espl_distill_bytes(f->config, f->slices[r]));
+    if (f->method.update != ESPL_UPDATE_NONE || espl_config_distills(f->o))
         bytes += espl_range_count(f->slices[r]) * espl_model_layer_linear_weights(f->config) * f->bytes_per_weight;
     return bytes;
 }

@@ -6,6 +6,7 @@
  */
 #include "events.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "espalier/agent/reply.h"
@@ -20,6 +21,8 @@ static void event_put_quality(espl_json_writer *w, const char *key, const espl_q
     espl_json_put_f64(w, "perplexity", q->perplexity);
     espl_json_put_f64(w, "nll", q->nll);
     espl_json_put_f64(w, "nll_stderr", q->nll_stderr);
+    if (isfinite(q->answers)) espl_json_put_f64(w, "answers", q->answers);
+    if (isfinite(q->answers)) espl_json_put_f64(w, "answers_stderr", q->answers_stderr);
     for (int i = 0; i < 2; i++) {
         if (questions[i].total == 0) continue;
         espl_json_open_array(w, questions[i].key, ESPL_JSON_COMPACT);
@@ -73,7 +76,9 @@ espl_status espl_event_profile(espl_job *j) {
                    {"g", offsetof(espl_profile_row, g)},
                    {"z_s", offsetof(espl_profile_row, z_s)},
                    {"z_g", offsetof(espl_profile_row, z_g)},
-                   {"damage_half", offsetof(espl_profile_row, damage[ESPL_DAMAGE_LEVELS / 2 - 1])}};
+                   {"damage_half", offsetof(espl_profile_row, damage[ESPL_DAMAGE_LEVELS / 2 - 1])},
+                   {"z_k", offsetof(espl_profile_row, z_k)},
+                   {"damage_k_half", offsetof(espl_profile_row, damage_k[ESPL_DAMAGE_LEVELS / 2 - 1])}};
     espl_str line = {0};
     if (!j->root) return ESPL_OK;
     espl_json_writer w = espl_journal_begin(&line, j->iteration + 1, "profile");

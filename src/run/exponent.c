@@ -24,6 +24,10 @@ espl_status espl_exponent_choose(espl_job *j) {
     j->curvature_power = j->o->prune_curvature_power;
     if (j->curvature_power >= 0 || j->o->prune_score != ESPL_SCORE_CURVATURE) return ESPL_OK;
     ESPL_TRY(espl_config_method(j->o, &o));
+    espl_topic_samples topics[ESPL_TOPICS];
+    espl_knowledge_samples(&j->inputs.profile, topics);
+    o.topics = topics;
+    o.topic_window = j->inputs.profile.window;
     o.fitness = exponent_fitness;
     o.context = j;
     ESPL_TRY(espl_curvature_choose_power(j->comm, &o, j->inputs.calibration, &j->masks, losses, &j->curvature_power));

@@ -19,6 +19,14 @@ static uint64_t identity_hash_questions(const espl_questions *q) {
     return h;
 }
 
+static uint64_t identity_hash_knowledge(const espl_inputs *in) {
+    uint64_t h = 0;
+    const espl_knowledge *sets[] = {&in->profile, &in->judge};
+    for (int i = 0; i < 2; i++)
+        h = espl_hash64(sets[i]->ids, sets[i]->first[ESPL_TOPICS] * sets[i]->window * (int64_t)sizeof(int32_t), h);
+    return h;
+}
+
 espl_status espl_identity_compute(espl_job *j) {
     const espl_inputs *in = &j->inputs;
     uint64_t weights;
@@ -36,6 +44,7 @@ espl_status espl_identity_compute(espl_job *j) {
         espl_json_put_printf(&w, "calibration", "%016" PRIx64, espl_hash64(in->calibration, calibration, 0));
         espl_json_put_printf(&w, "validation", "%016" PRIx64, espl_hash64(in->validation.ids, validation, 0));
         espl_json_put_printf(&w, "probe_questions", "%016" PRIx64, identity_hash_questions(&in->probe));
+        espl_json_put_printf(&w, "knowledge_questions", "%016" PRIx64, identity_hash_knowledge(in));
         espl_json_close(&w);
     }
     return espl_comm_agree(j->comm, j->root ? espl_str_status(&j->identity) : ESPL_OK);

@@ -110,7 +110,8 @@ static espl_status inputs_read_texts(espl_job *j) {
 
 /* Collective. Shots, style and examples are the same in the loop and in the report, so that their scores compare. */
 static espl_status inputs_read_questions(espl_job *j, const char *mmlu, espl_mmlu_split split, int64_t mmlu_questions,
-                                         const char *freebaseqa, int64_t freebaseqa_questions, espl_questions *out) {
+                                         const char *freebaseqa, int64_t freebaseqa_questions, espl_question_part part,
+                                         espl_questions *out) {
     const espl_config *o = j->o;
     int64_t context = j->config.max_positions > 0 ? j->config.max_positions : DEFAULT_CONTEXT;
     if (*mmlu) {
@@ -120,7 +121,8 @@ static espl_status inputs_read_questions(espl_job *j, const char *mmlu, espl_mml
                                .shots = o->probes_mmlu_shots,
                                .context = context,
                                .questions = mmlu_questions,
-                               .seed = (uint64_t)o->run_seed};
+                               .seed = (uint64_t)o->run_seed,
+                               .part = part};
         out->has_mmlu = true;
         ESPL_TRY(espl_mmlu_read(j->comm, j->tokenizer, &m, &out->mmlu));
     }
@@ -133,11 +135,30 @@ static espl_status inputs_read_questions(espl_job *j, const char *mmlu, espl_mml
                                      .max_tokens = o->probes_freebaseqa_tokens,
                                      .context = context,
                                      .questions = freebaseqa_questions,
-                                     .seed = (uint64_t)o->run_seed};
+                                     .seed = (uint64_t)o->run_seed,
+                                     .part = part};
         out->has_freebaseqa = true;
         ESPL_TRY(espl_freebaseqa_read(j->comm, j->tokenizer, &f, &out->freebaseqa));
     }
     return ESPL_OK;
+}
+
+/* Collective. The questions of a part as windows; the same files as the counted probes. */
+static espl_status inputs_read_knowledge(espl_job *j, espl_question_part part, espl_knowledge *out) {
+    const espl_config *o = j->o;
+    int64_t window = o->calibration_window;
+    if (j->config.max_positions > 0) window = espl_min_i64(window, j->config.max_positions);
+    espl_knowledge_options k = {.mmlu = *o->probes_mmlu ? o->probes_mmlu : NULL,
+                                .split = o->probes_mmlu_split,
+                                .style = o->probes_mmlu_style,
+                                .freebaseqa = *o->probes_freebaseqa ? o->probes_freebaseqa : NULL,
+                                .skip = o->probes_freebaseqa_shots,
+                                .window = window,
+                                .windows = o->knowledge_windows,
+                                .seed = (uint64_t)o->run_seed,
+                                .part = part};
+    if (o->knowledge_windows == 0 || (!k.mmlu && !k.freebaseqa)) return ESPL_OK;
+    return espl_knowledge_read(j->comm, j->tokenizer, &k, out);
 }
 
 static void inputs_note_long_window(const espl_job *j, const char *section, int64_t window) {
@@ -155,10 +176,15 @@ espl_status espl_inputs_read(espl_job *j) {
     inputs_note_long_window(j, "validation", o->validation_window);
     if (*o->report_text) inputs_note_long_window(j, "report", o->report_window);
     ESPL_TRY(inputs_read_texts(j));
+    /* What shapes the pruning must not be counted among what judges it. */
+    espl_question_part asked = o->knowledge_windows > 0 ? ESPL_PART_JUDGE : ESPL_PART_ALL;
     ESPL_TRY(inputs_read_questions(j, o->probes_mmlu, o->probes_mmlu_split, o->probes_mmlu_questions,
-                                   o->probes_freebaseqa, o->probes_freebaseqa_questions, &j->inputs.probe));
+                                   o->probes_freebaseqa, o->probes_freebaseqa_questions, asked, &j->inputs.probe));
+    ESPL_TRY(inputs_read_knowledge(j, ESPL_PART_PROFILE, &j->inputs.profile));
+    ESPL_TRY(inputs_read_knowledge(j, ESPL_PART_JUDGE, &j->inputs.judge));
     return inputs_read_questions(j, o->report_mmlu, o->report_mmlu_split, o->report_mmlu_questions,
-                                 o->report_freebaseqa, o->report_freebaseqa_questions, &j->inputs.report);
+                                 o->report_freebaseqa, o->report_freebaseqa_questions, ESPL_PART_ALL,
+                                 &j->inputs.report);
 }
 
 void espl_inputs_free(espl_job *j) {
@@ -166,6 +192,8 @@ void espl_inputs_free(espl_job *j) {
     espl_mem_free(&in->calibration);
     espl_corpus_free(&in->validation);
     espl_corpus_free(&in->test);
+    espl_knowledge_free(&in->profile);
+    espl_knowledge_free(&in->judge);
     espl_mmlu_free(&in->probe.mmlu);
     espl_mmlu_free(&in->report.mmlu);
     espl_freebaseqa_free(&in->probe.freebaseqa);

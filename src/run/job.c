@@ -16,10 +16,12 @@
 #include "exponent.h"
 #include "identity.h"
 #include "inputs.h"
+#include "judge.h"
 #include "loop.h"
 #include "manifest.h"
 #include "progress.h"
 #include "quality.h"
+#include "recovery.h"
 #include "report.h"
 #include "stop.h"
 #include "store.h"
@@ -94,14 +96,16 @@ static espl_status job_open_model(espl_job *j) {
     espl_status st;
     ESPL_CHECK(st, agree, espl_mem_alloc(&j->rows, j->linears, sizeof *j->rows, "profile"));
     ESPL_CHECK(st, agree, espl_mem_alloc(&j->patterns, j->linears, sizeof *j->patterns, "patterns"));
-    st = espl_masks_create(&j->masks, j->model, j->o->prune_update != ESPL_UPDATE_NONE);
+    ESPL_CHECK(st, agree, espl_judge_create(j));
+    st = espl_masks_create(&j->masks, j->model, j->o->prune_update != ESPL_UPDATE_NONE || espl_config_distills(j->o));
 agree:
     return espl_comm_agree(j->comm, st);
 }
 
 /* Every later judgement compares with this state, so a dense model that is broken ends the run here. */
 static espl_status job_measure_dense(espl_job *j) {
-    ESPL_TRY(espl_quality_perplexity(j, &j->dense));
+    ESPL_TRY(espl_judge_measure(j, &j->dense));
+    espl_judge_accept(j);
     if (!isfinite(j->dense.perplexity))
         return ESPL_FAIL(ESPL_FORMAT,
                          "%s: the dense model's perplexity on %s is not a number: its weights hold NaN or infinity, or "
@@ -109,6 +113,15 @@ static espl_status job_measure_dense(espl_job *j) {
                          j->o->model_path, j->o->validation_text);
     ESPL_TRY(espl_quality_probe(j, &j->dense));
     j->last = j->dense;
+    return ESPL_OK;
+}
+
+/* Checkpoints hold means only: the losses that the next step is paired with are measured again. */
+static espl_status job_measure_accepted(espl_job *j) {
+    espl_quality again;
+    if (espl_config_is_oneshot(j->o)) return ESPL_OK;
+    ESPL_TRY(espl_judge_measure(j, &again));
+    espl_judge_accept(j);
     return ESPL_OK;
 }
 
@@ -168,11 +181,13 @@ static espl_status job_begin(espl_job *j, bool resume) {
     ESPL_TRY(espl_manifest_write(j));
     if (!resumed) ESPL_TRY(job_measure_dense(j));
     espl_masks_apply(&j->masks);
+    if (resumed) ESPL_TRY(job_measure_accepted(j));
     j->first_iteration = j->iteration;
     j->first_sparsity = espl_job_sparsity(j, j->pruned);
     espl_progress_start(j, resumed);
     ESPL_TRY(espl_comm_agree(j->comm, espl_event_start(j, resumed)));
     ESPL_TRY(espl_exponent_choose(j));
+    ESPL_TRY(espl_recovery_prepare(j));
     espl_masks_apply(&j->masks);
     if (!resumed) ESPL_TRY(espl_store_write(j));
     return espl_stop_check(j, ESPL_STOP_BETWEEN_PHASES);
@@ -205,6 +220,8 @@ espl_status espl_run_prune(espl_comm *c, const espl_config *o, bool resume) {
     espl_mem_free(&j.history);
     espl_mem_free(&j.rows);
     espl_mem_free(&j.patterns);
+    espl_judge_free(&j);
+    espl_distill_set_free(&j.distill);
     espl_calibration_free(&j.calibration);
     espl_masks_free(&j.masks);
     espl_str_free(&j.identity);

@@ -10,6 +10,7 @@
 #include <math.h>
 
 #include "events.h"
+#include "judge.h"
 #include "progress.h"
 #include "quality.h"
 #include "stop.h"
@@ -60,6 +61,7 @@ done:
 static void loop_accept(espl_job *j, const espl_outcome *o, int64_t pruned) {
     espl_quality before = j->last;
     espl_masks_accept(&j->masks);
+    espl_judge_accept(j);
     j->last = o->after;
     if (o->after.mmlu_total == 0) {
         j->last.mmlu_right = before.mmlu_right;
@@ -85,7 +87,6 @@ static void loop_roll_back(espl_job *j, const espl_outcome *o) {
 /* Collective. Judges an applied step, keeps or undoes it, and records it. */
 static espl_status loop_judge_and_settle(espl_job *j, const espl_proposer *p, espl_outcome *o, int64_t pruned,
                                          double start) {
-    ESPL_TRY(espl_quality_perplexity(j, &o->after));
     ESPL_TRY(p->judge(j, &o->after, &o->accepted));
     if (o->accepted && (p->always_probes || o->iteration % j->o->probes_every == 0))
         ESPL_TRY(espl_quality_probe(j, &o->after));

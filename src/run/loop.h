@@ -4,7 +4,7 @@
  *
  *     propose   which linears lose how much          the agent, many small steps | a one-shot method, one large step
  *     apply     prune exactly the proposed number of weights; verify the counts
- *     judge     perplexity on the validation text    the agent's threshold       | a method is always accepted
+ *     judge     losses of text and answers           two bounds                  | a method is always accepted
  *     settle    accept, or roll the masks back; probe questions, history, events, checkpoint
  *
  * agent_step.c and method_step.c fill in the columns; everything else is the same code.
@@ -23,8 +23,8 @@ typedef struct espl_proposer {
     /* Local, or Collective with an agreed status. Prunes the masks of this rank's linears. expected [linears], on rank
      * 0 (elsewhere NULL): the pruned weights that each linear of the model must then have. */
     espl_status (*apply)(espl_job *j, espl_outcome *outcome, int64_t *expected);
-    /* Local, the same on every rank. Is the step accepted? A failure ends the run. */
-    espl_status (*judge)(const espl_job *j, const espl_quality *after, bool *accepted);
+    /* Collective. Measures the step, and says whether it is accepted. A failure ends the run. */
+    espl_status (*judge)(espl_job *j, espl_quality *after, bool *accepted);
     /* Steps are cheap to repeat: a stop request between apply and judge discards the step. */
     bool interruptible;
     /* Ask the probe questions after every step, whatever probes.every says. */

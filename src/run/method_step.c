@@ -7,8 +7,10 @@
 #include <math.h>
 
 #include "espalier/methods/oneshot.h"
+#include "judge.h"
 #include "loop.h"
 #include "quality.h"
+#include "recovery.h"
 
 static const char *method_reason_to_end(const espl_job *j) { return j->iteration > 0 ? "one shot" : NULL; }
 
@@ -53,8 +55,13 @@ static espl_status method_apply(espl_job *j, espl_outcome *o, int64_t *expected)
     options.fitness = method_fitness;
     options.progress = method_show_blocks;
     options.context = j;
+    espl_topic_samples topics[ESPL_TOPICS];
+    espl_knowledge_samples(&j->inputs.profile, topics);
+    options.topics = topics;
+    options.topic_window = j->inputs.profile.window;
     ESPL_TRY(espl_method_run(j->comm, &options, j->inputs.calibration, &j->masks, expected));
-    espl_decision *d = &o->decision; /* from what each linear lost */
+    ESPL_TRY(espl_recovery_run(j, o->iteration, INT64_MAX)); /* the only step is the last one */
+    espl_decision *d = &o->decision;                         /* from what each linear lost */
     for (int64_t i = 0; expected && i < j->linears; i++) {
         int kind = (int)espl_linear_kind_of(i);
         double weights = (double)(j->shape.out[kind] * j->shape.in[kind]);
@@ -65,8 +72,9 @@ static espl_status method_apply(espl_job *j, espl_outcome *o, int64_t *expected)
 }
 
 /* A one-shot step is always accepted. */
-static espl_status method_judge(const espl_job *j, const espl_quality *after, bool *accepted) {
+static espl_status method_judge(espl_job *j, espl_quality *after, bool *accepted) {
     *accepted = true;
+    ESPL_TRY(espl_judge_measure(j, after));
     if (!isnan(after->nll)) return ESPL_OK;
     return ESPL_FAIL(ESPL_FORMAT,
                      "%s: the pruned model's perplexity is not a number: NaN or infinity in its weights or on "

@@ -21,15 +21,6 @@ static espl_status quality_of_questions(espl_job *j, const espl_questions *q, es
     return ESPL_OK;
 }
 
-espl_status espl_quality_perplexity(espl_job *j, espl_quality *out) {
-    ESPL_REGION_SCOPE(ESPL_REGION_JUDGE);
-    espl_perplexity p = {0};
-    *out = (espl_quality){0};
-    ESPL_TRY(quality_of_corpus(j, &j->inputs.validation, j->o->validation_window, 0, &p));
-    *out = (espl_quality){.perplexity = p.perplexity, .nll = p.nll, .nll_stderr = p.nll_stderr};
-    return ESPL_OK;
-}
-
 espl_status espl_quality_probe(espl_job *j, espl_quality *out) {
     ESPL_REGION_SCOPE(ESPL_REGION_PROBE);
     espl_mmlu_result mmlu = {0};

@@ -7,8 +7,6 @@
 #include "espalier/eval/perplexity.h"
 #include "state.h"
 
-/* Perplexity on the validation windows. The rest of *out becomes 0: no question was asked. */
-espl_status espl_quality_perplexity(espl_job *j, espl_quality *out);
 /* Asks the probe questions and adds the answers to *out. */
 espl_status espl_quality_probe(espl_job *j, espl_quality *out);
 /* Mean loss, in nats per token, on a corpus in windows of `window` tokens. */

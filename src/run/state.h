@@ -8,10 +8,9 @@
  *     report   dry                       the end; --dry-run
  *     loop                               steps until the goal: propose, apply, judge, settle
  *     agent_step   method_step           who proposes, and how it is applied
- *     store      exponent                checkpoints, and restoring them; the exponent of score curvature
- *     identity manifest events progress  what is recorded and shown
- *     inputs   quality   stop            texts and questions; measuring the model; being stopped
- *     state   checkpoint_shape
+ *     store   exponent   recovery         checkpoints, and restoring them; the exponent of score curvature;
+ * distillation identity manifest events progress  what is recorded and shown inputs   quality   judge   stop    texts
+ * and questions; measuring the model; being stopped state   checkpoint_shape
  */
 #ifndef ESPL_RUN_STATE_H
 #define ESPL_RUN_STATE_H
@@ -21,7 +20,9 @@
 #include "espalier/config/config.h"
 #include "espalier/eval/corpus.h"
 #include "espalier/eval/freebaseqa.h"
+#include "espalier/eval/knowledge.h"
 #include "espalier/eval/mmlu.h"
+#include "espalier/methods/distill.h"
 #include "espalier/model/calibration.h"
 #include "espalier/model/masks.h"
 
@@ -37,9 +38,17 @@ typedef struct espl_inputs {
     int32_t *calibration; /* [windows, calibration.window], owned */
     int64_t windows;
     espl_corpus validation, test; /* test.n = 0: none */
-    espl_questions probe;         /* asked in the loop */
+    espl_questions probe;         /* asked and counted in the loop */
+    espl_knowledge profile;       /* questions whose gradients go into the profile; n = 0: none */
+    espl_knowledge judge;         /* other questions, whose answers' loss judges a step; n = 0: none */
     espl_questions report;        /* asked at the end */
 } espl_inputs;
+
+/* What a state of the model is judged by (judge.h). */
+typedef struct espl_losses {
+    double *windows; /* [validation_windows] nats per token */
+    double *answers; /* [inputs.judge.n] nats per answer token */
+} espl_losses;
 
 typedef struct espl_job {
     espl_comm *comm;
@@ -65,10 +74,15 @@ typedef struct espl_job {
     espl_outcome *history;    /* [n_history] all steps, oldest first; rank 0 */
     int64_t n_history, rollbacks;
 
+    int64_t validation_windows;
+    espl_losses accepted, judged; /* of the accepted state, and of the one that was measured last */
+
     /* The profile of the accepted state. */
     bool has_profile;
     espl_calibration calibration;
     espl_profile_row *rows; /* [linears] */
+
+    espl_distill_set distill; /* n = 0: the run does not distill */
 
     espl_agent *agent;    /* rank 0 */
     espl_journal *events; /* rank 0 */

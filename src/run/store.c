@@ -45,8 +45,11 @@ static espl_status store_read(espl_job *j, const char *path, espl_checkpoint *k)
     ESPL_TRY(espl_checkpoint_read(j->comm, path, &j->shape, k));
     /* A checkpoint of another model is valid but wrong: reject it before its weights are read. */
     ESPL_TRY(espl_comm_agree(j->comm, j->root ? espl_identity_check(j, path, k) : ESPL_OK));
-    if (!j->masks.updates || k->iteration == 0) return ESPL_OK;
-    j->masks.updated = true;
+    espl_dtype dtype;
+    j->masks.updated = false;
+    if (!j->masks.updates) return ESPL_OK;
+    ESPL_TRY(espl_checkpoint_has_updates(j->comm, path, &j->masks.updated, &dtype));
+    if (!j->masks.updated) return ESPL_OK; /* no step has updated any yet */
     return espl_checkpoint_read_updates(j->comm, path, &j->shape, j->masks.updates);
 }
 

@@ -32,7 +32,30 @@ static void standardise_column(espl_profile_row *rows, int64_t n, size_t x, size
     }
 }
 
+/* The x of z_k: the topics' own z-scores, since losses of different questions have different scales. */
+static void standardise_mix_topics(espl_profile_row *rows, int64_t n) {
+    bool present[ESPL_TOPICS] = {false};
+    double weights[ESPL_TOPICS];
+    for (int64_t i = 0; i < n; i++)
+        for (int t = 0; t < ESPL_TOPICS; t++) present[t] = present[t] || isfinite(rows[i].k[t]);
+    espl_topic_weights(present, weights);
+    for (int64_t i = 0; i < n; i++) {
+        double sum = 0, seen = 0;
+        for (int t = 0; t < ESPL_TOPICS; t++) {
+            if (weights[t] == 0) continue;
+            sum += weights[t] * rows[i].z_topic[t]; /* NAN, where no weight survives, stays NAN */
+            seen += weights[t];
+        }
+        rows[i].z_k = seen > 0 ? sum : NAN;
+    }
+}
+
 void espl_sensitivity_standardise(espl_profile_row *rows, int64_t n) {
+    const size_t k = offsetof(espl_profile_row, k), z_k = offsetof(espl_profile_row, z_k);
     standardise_column(rows, n, offsetof(espl_profile_row, s), offsetof(espl_profile_row, z_s));
     standardise_column(rows, n, offsetof(espl_profile_row, g), offsetof(espl_profile_row, z_g));
+    for (size_t t = 0; t < ESPL_TOPICS; t++)
+        standardise_column(rows, n, k + t * sizeof(double), offsetof(espl_profile_row, z_topic) + t * sizeof(double));
+    standardise_mix_topics(rows, n);
+    standardise_column(rows, n, z_k, z_k);
 }

@@ -15,6 +15,7 @@
 #include "exp.h"
 #include "linear_tile.h"
 #include "scratch.h"
+#include "widen.h"
 
 /* Maximum of m and the logits; *sum = sum of exp(logit - maximum). */
 static float logits_sum_exp(const float *logits, int64_t n, float m, float *sum) {
@@ -128,5 +129,92 @@ void espl_tensor_head_backward(const espl_linear *head, const float *x, int64_t 
             if (target[t] >= r0 && target[t] < r0 + p.out) gradient[target[t] - r0] -= scale;
         }
         espl_tensor_linear_backward(&p, 1, (const float *const[]){logits}, T, dx, r0 > 0, ws);
+    }
+}
+
+/* ------------------------------------------------------------ distillation */
+
+int64_t espl_head_distill_floats(const espl_linear *head, int64_t T) {
+    return 2 * T * (espl_min_i64(PIECE, head->out) + 1);
+}
+
+/* Log sum exp of a model's logits for each of n tokens, over all pieces of the vocabulary. sum [n]: scratch. */
+static void distill_normalise(const espl_linear *head, const float *x, int64_t n, float *lse, double *sum,
+                              float *logits, espl_workspace *ws) {
+    for (int64_t t = 0; t < n; t++) {
+        lse[t] = -INFINITY;
+        sum[t] = 0;
+    }
+    for (int64_t r0 = 0; r0 < head->out; r0 += PIECE) {
+        espl_linear p = head_piece(head, r0);
+        espl_tensor_linear(&p, 1, x, n, &logits, false, ws);
+#pragma omp parallel for schedule(static)
+        for (int64_t t = 0; t < n; t++) {
+            float s, m = logits_sum_exp(logits + t * p.out, p.out, lse[t], &s);
+            sum[t] = sum[t] * exp((double)lse[t] - (double)m) + (double)s;
+            lse[t] = m;
+        }
+    }
+    for (int64_t t = 0; t < n; t++) lse[t] = (float)((double)lse[t] + log(sum[t]));
+}
+
+void espl_tensor_head_distill(const espl_linear *head, const float *x, const float *teacher, int64_t T, int64_t n,
+                              float scale, double *divergence, float *dx, float *buffer, espl_workspace *ws) {
+    int64_t piece = espl_min_i64(PIECE, head->out);
+    float *own = buffer, *lse = own + T * piece, *taught = lse + T, *taught_lse = taught + T * piece;
+    memset(divergence, 0, (size_t)T * sizeof *divergence);
+    memset(dx, 0, (size_t)(T * head->in) * sizeof *dx);
+    if (n == 0) return;
+    distill_normalise(head, x, n, lse, divergence, own, ws);
+    distill_normalise(head, teacher, n, taught_lse, divergence, taught, ws);
+    memset(divergence, 0, (size_t)n * sizeof *divergence);
+    for (int64_t r0 = 0; r0 < head->out; r0 += PIECE) {
+        espl_linear p = head_piece(head, r0);
+        espl_tensor_linear(&p, 1, x, n, &own, false, ws);
+        espl_tensor_linear(&p, 1, teacher, n, &taught, false, ws);
+#pragma omp parallel for schedule(static)
+        for (int64_t t = 0; t < n; t++) {
+            float *q = own + t * p.out, sum = 0;
+            const float *u = taught + t * p.out;
+#pragma omp simd reduction(+ : sum)
+            for (int64_t i = 0; i < p.out; i++) {
+                float log_q = q[i] - lse[t], log_p = u[i] - taught_lse[t], prob = fast_exp(log_p);
+                sum += prob * (log_p - log_q);
+                q[i] = scale * (fast_exp(log_q) - prob);
+            }
+            divergence[t] += (double)sum;
+        }
+        espl_tensor_linear_backward(&p, 1, (const float *const[]){own}, n, dx, r0 > 0, ws);
+    }
+}
+
+/* ---------------------------------------------------- among a few ids alone */
+
+void espl_tensor_choices(const espl_linear *head, const float *x, int64_t T, const int32_t *target,
+                         const int32_t *choices, int64_t n, float scale, double *logprob, float *dx,
+                         espl_workspace *ws) {
+    int64_t C = head->in;
+    float *row = espl_workspace_mine(ws).panel; /* few tokens have a target: one thread is enough */
+    for (int64_t t = 0; t < T; t++) {
+        double logit[ESPL_CHOICES_MAX], most = -INFINITY, sum = 0;
+        logprob[t] = 0;
+        if (dx) memset(dx + t * C, 0, (size_t)C * sizeof *dx);
+        if (target[t] < 0) continue;
+        for (int64_t k = 0; k < n; k++) {
+            espl_linear_widen(head, choices[k], 0, C, row);
+            logit[k] = head->bias ? (double)head->bias[choices[k]] : 0;
+            for (int64_t c = 0; c < C; c++) logit[k] += (double)row[c] * (double)x[t * C + c];
+            most = fmax(most, logit[k]);
+        }
+        for (int64_t k = 0; k < n; k++) sum += exp(logit[k] - most);
+        for (int64_t k = 0; k < n; k++) {
+            double p = exp(logit[k] - most) / sum;
+            bool right = choices[k] == target[t];
+            if (right) logprob[t] = logit[k] - most - log(sum);
+            if (!dx) continue;
+            float factor = scale * (float)(p - (right ? 1 : 0));
+            espl_linear_widen(head, choices[k], 0, C, row);
+            for (int64_t c = 0; c < C; c++) dx[t * C + c] += factor * row[c];
+        }
     }
 }

@@ -124,7 +124,8 @@ static espl_status profile(bench *b, double *seconds) {
     double start = now(b);
     ESPL_TRY(espl_model_calibrate(b->m, &o, b->ids, NULL, NULL, &c));
     double calibrated = now(b);
-    espl_status st = espl_sensitivity_profile(b->c, b->m, &c, ESPL_SENSITIVITY_BY_ROW, b->rows);
+    espl_sensitivity_removal by = {.score = ESPL_SCORE_WANDA, .group = ESPL_GROUP_ROW};
+    espl_status st = espl_sensitivity_profile(b->c, b->m, &c, &by, b->rows);
     *seconds = now(b) - start;
     ESPL_INFO("  calibration %.2f s, rows %.3f s", calibrated - start, *seconds - (calibrated - start));
     espl_calibration_free(&c);

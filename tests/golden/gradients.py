@@ -8,7 +8,7 @@ PATHS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.
          "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
 INPUTS = ("self_attn.q_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.down_proj")  # one of each shared input
 FRACTION = 0.10
-LEVELS, ROWS = 16, 128
+LEVELS = 16
 
 
 def linears(model):
@@ -90,9 +90,8 @@ def damage(model, ids, sums, dense):
         sizes = [model.model.layers[layer].get_submodule(path).in_features for path in INPUTS]
         x = sums[layer].split(sizes)[(0, 0, 0, 1, 2, 2, 3)[kind]] / tokens
         g = gradient * (length - 1) ** 2 / tokens
-        out, n = weight.shape
-        rows = torch.arange(min(out, ROWS)) * out // min(out, ROWS)
-        cost = (weight.double() ** 2 * x)[rows].sort(dim=1).values.cumsum(1) * g[rows, None] * g.sum() / g[rows].sum()
+        n = weight.shape[1]
+        cost = (weight.double() ** 2 * x).sort(dim=1).values.cumsum(1) * g[:, None]
         curve = torch.cat([torch.zeros(1, dtype=torch.float64), cost.sum(0)]) / 2
         curves.append(curve[[(k + 1) * n // LEVELS for k in range(LEVELS)]])
     return torch.stack(curves)
@@ -111,16 +110,82 @@ def measure(model, ids, masks, dense):
             "squares": sums, "quantile": quantiles(model, sums, masks), "damage": damage(model, ids, sums, dense)}
 
 
+def answer_positions(length):
+    """Positions whose next token counts as an answer, by a rule that the C test repeats."""
+    return [t for t in range(length - 1) if t % 3 == 1]
+
+
+CHOICES = (1, 5, 2, 7)  # ids that the letters' loss compares
+
+
+def answer_loss(model, sample, mean_targets, letters):
+    """Sum of the losses of a sample's answers over the mean number of answers of a sample."""
+    at = answer_positions(sample.shape[1])
+    logits = model(sample, use_cache=False).logits[0, at]
+    if letters:
+        logits, targets = logits[:, CHOICES], torch.tensor([t % len(CHOICES) for t in at])
+    else:
+        targets = sample[0, [t + 1 for t in at]]
+    return torch.nn.functional.cross_entropy(logits, targets, reduction="sum") / mean_targets
+
+
+def answer_tensors(model, ids, letters):
+    """Losses, mean |dL/dW| of each linear, and sums of (dL/dy)^2 of all linears' outputs, one after the other."""
+    losses, means = [], []
+    count = len(answer_positions(ids.shape[1]))
+    squares_of, handles = [torch.zeros(l.out_features, dtype=torch.float64) for l in linears(model)], []
+    for sums, linear in zip(squares_of, linears(model)):
+        def add(gradient, sums=sums):
+            sums += (gradient.double() ** 2).sum(dim=(0, 1))
+
+        def watch(_module, _inputs, output, add=add):
+            output.register_hook(add)
+        handles.append(linear.register_forward_hook(watch))
+    for sample in ids.split(1):
+        model.zero_grad()
+        loss = answer_loss(model, sample, count, letters)
+        loss.backward()
+        losses.append(loss.detach())
+        means.append(torch.stack([l.weight.grad.double().abs().mean() for l in linears(model)]))
+    for handle in handles:
+        handle.remove()
+    return {"loss": torch.stack(losses), "gradient": torch.stack(means).mean(0), "outputs": torch.cat(squares_of)}
+
+
+def distill_tensors(model, ids, teacher):
+    """Divergence of the model's predictions from logits `teacher` [B, T, V], over the first T - 1 tokens; and of its
+    gradient summed over samples, for each linear, the sum weighted by a rule and the sum of absolute values."""
+    losses = []
+    model.zero_grad()
+    for sample, logits in zip(ids.split(1), teacher):
+        own = torch.log_softmax(model(sample, use_cache=False).logits[0, :-1], -1)
+        wanted = torch.log_softmax(logits[:-1], -1)
+        loss = (wanted.exp() * (wanted - own)).sum(-1).mean()
+        loss.backward()
+        losses.append(loss.detach())
+    sums = []
+    for linear in linears(model):
+        r, c = np.indices(tuple(linear.weight.shape))
+        gradient = linear.weight.grad.double()
+        weights = torch.from_numpy((r * 31 + c * 17) % 7 - 3)
+        sums.append(torch.stack([(gradient * weights).sum(), gradient.abs().sum()]))
+    return {"loss": torch.stack(losses), "sums": torch.stack(sums)}
+
+
 def gradient_tensors(model, ids):
     """All tensors of gradients.safetensors; `model` is masked afterwards."""
     dense = [torch.ones(l.weight.shape, dtype=torch.bool) for l in linears(model)]
     masks = [kept(i, tuple(l.weight.shape)) for i, l in enumerate(linears(model))]
     weights = [l.weight.detach().clone() for l in linears(model)]
     tensors = measure(model, ids, dense, weights)
+    for name, letters in (("answers", False), ("letters", True)):
+        tensors |= {f"{name}.{key}": tensor for key, tensor in answer_tensors(model, ids, letters).items()}
     with torch.no_grad():
+        teacher = model(ids, use_cache=False).logits
         for linear, mask in zip(linears(model), masks):
             linear.weight.mul_(mask)
     masked = measure(model, ids, masks, weights)
     del masked["embedding"]  # files stay small
     tensors |= {f"masked.{name}": tensor for name, tensor in masked.items()}
+    tensors |= {f"distill.{name}": tensor for name, tensor in distill_tensors(model, ids, teacher).items()}
     return {name: tensor.detach().contiguous().numpy().astype(np.float32) for name, tensor in tensors.items()}

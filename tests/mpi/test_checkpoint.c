@@ -60,9 +60,16 @@ static void fill_masks(run *r) {
 static void fill_rows(run *r) {
     for (int64_t i = 0; i < LINEARS; i++) {
         int k = espl_linear_kind_of(i);
-        r->rows[i] = (espl_profile_row){OUT[k] * IN[k],      i,  0.1 * (double)i, bits(0x7FF8000000000123), -1.0 / 3,
-                                        i ? -0.0 : INFINITY, {0}};
-        for (int q = 0; q < ESPL_DAMAGE_LEVELS; q++) r->rows[i].damage[q] = NAN; /* what a checkpoint leaves out */
+        r->rows[i] = (espl_profile_row){.weights = OUT[k] * IN[k],
+                                        .pruned = i,
+                                        .s = 0.1 * (double)i,
+                                        .g = bits(0x7FF8000000000123),
+                                        .z_s = -1.0 / 3,
+                                        .z_g = i ? -0.0 : INFINITY,
+                                        .z_k = 0.7 * (double)i};
+        /* What a checkpoint leaves out. */
+        for (int q = 0; q < ESPL_DAMAGE_LEVELS; q++) r->rows[i].damage[q] = r->rows[i].damage_k[q] = NAN;
+        for (int t = 0; t < ESPL_TOPICS; t++) r->rows[i].k[t] = r->rows[i].z_topic[t] = NAN;
     }
     r->rows[3].g = 4.9e-324;
 }
@@ -70,8 +77,8 @@ static void fill_rows(run *r) {
 static void fill_outcome(espl_outcome *o, int64_t iteration, int64_t n, const char *reason) {
     *o = (espl_outcome){
         .iteration = iteration, .accepted = iteration != 2, .sparsity_before = 0.1, .sparsity_after = 0.3};
-    o->before = (espl_quality){20.25, 3.008, bits(0xFFF8000000000001), 7, 10, 0, 0};
-    o->after = (espl_quality){INFINITY, INFINITY, NAN, 6, 10, 3, 4};
+    o->before = (espl_quality){20.25, 3.008, bits(0xFFF8000000000001), 1.25, 0.125, 7, 10, 0, 0};
+    o->after = (espl_quality){INFINITY, INFINITY, NAN, NAN, NAN, 6, 10, 3, 4};
     if (espl_decision_init(&o->decision, n) != ESPL_OK) exit(1);
     for (int64_t i = 0; i < n; i++) o->decision.items[i] = (espl_decision_item){2 * i + 1, 0.1 / (double)(i + 1), {0}};
     if (n > 2) o->decision.items[1] = (espl_decision_item){3, 0.5, espl_pattern_choices[ESPL_PATTERN_CHOICE_2_4]};
@@ -91,7 +98,7 @@ static void fill_content(run *r) {
     fill_outcome(&r->history[1], 2, 0, "");
     fill_outcome(&r->history[2], 7, LINEARS / 2, "the last \"one\"\n");
     int64_t first = espl_linear_index(r->shape.slice.first, 0);
-    espl_checkpoint k = {.masks = r->masks + first, .dense = {19.5, 2.97, 0.01, 8, 10, 2, 4}};
+    espl_checkpoint k = {.masks = r->masks + first, .dense = {19.5, 2.97, 0.01, 1, 0.5, 8, 10, 2, 4}};
     k.last = k.dense;
     espl_str_puts(&k.config, "{}");
     r->content[0] = k; /* before the first iteration: no profile, no history */

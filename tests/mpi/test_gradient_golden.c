@@ -12,6 +12,7 @@
 #include "espalier/base/hash.h"
 #include "espalier/base/str.h"
 #include "espalier/model/masks.h"
+#include "espalier/model/shape.h"
 #include "espalier/sensitivity.h"
 #include "harness.h"
 
@@ -78,7 +79,8 @@ static void compare_squares(run *r, const espl_calibration *c) {
 static void compare_profile(run *r, const espl_calibration *c) {
     const float *w = want(r, "quantile"), *damage = want(r, "damage");
     espl_profile_row *rows = calloc((size_t)r->linears, sizeof *rows);
-    check(r, espl_sensitivity_profile(r->c, r->m, c, ESPL_SENSITIVITY_BY_ROW, rows) == ESPL_OK, "profile");
+    espl_sensitivity_removal by = {.score = ESPL_SCORE_WANDA, .group = ESPL_GROUP_ROW};
+    check(r, espl_sensitivity_profile(r->c, r->m, c, &by, rows) == ESPL_OK, "profile");
     double sum = 0;
     for (int64_t i = 0; w && i < r->linears; i++) {
         compare(r, "quantile", rows[i].s, (double)w[i]);
@@ -127,6 +129,92 @@ static void both_samples(run *r) {
     espl_calibration_free(&c);
 }
 
+/* ---------------------------------------------------- answers, distillation */
+
+/* Rules of gradients.py. */
+static const int32_t CHOICES[] = {1, 5, 2, 7};
+static bool is_answer(int64_t t, int64_t T) { return t < T - 1 && t % 3 == 1; }
+
+/* The loss of answers, among the vocabulary or among a few ids, as a topic of the knowledge statistics. */
+static void answers(run *r, const char *name, bool letters) {
+    int32_t *targets = malloc((size_t)(2 * r->T) * sizeof *targets);
+    espl_calibration_options o = {.window = r->T, .backward = 2, .targets = targets};
+    espl_calibration c;
+    char key[64];
+    for (int64_t i = 0; i < 2 * r->T; i++) {
+        int64_t t = i % r->T;
+        targets[i] = !is_answer(t, r->T) ? -1 : letters ? CHOICES[t % 4] : r->ids[i + 1];
+    }
+    if (letters) {
+        o.choices = CHOICES;
+        o.n_choices = 4;
+    }
+    check(r, espl_model_calibrate(r->m, &o, r->ids, NULL, NULL, &c) == ESPL_OK, name);
+    snprintf(key, sizeof key, "%s.loss", name);
+    const float *loss = want(r, key);
+    for (int i = 0; loss && i < 2; i++) compare(r, key, c.loss[i], (double)loss[i]);
+    snprintf(key, sizeof key, "%s.gradient", name);
+    const float *gradient = want(r, key);
+    for (int64_t i = 0; gradient && i < r->linears; i++)
+        if (mine(r, i)) compare(r, key, espl_calibration_gradient(&c, i), (double)gradient[i]);
+    snprintf(key, sizeof key, "%s.outputs", name);
+    const float *outputs = want(r, key);
+    for (int64_t i = 0; outputs && i < r->linears; i++) {
+        int64_t out, in;
+        espl_model_linear_shape(espl_model_config_of(r->m), espl_linear_kind_of(i), &out, &in);
+        for (int64_t k = 0; mine(r, i) && k < out; k++)
+            compare(r, key, espl_calibration_output_squares(&c, i)[k], (double)outputs[k]);
+        outputs += out;
+    }
+    print_bits(r, name, &c);
+    espl_calibration_free(&c);
+    free(targets);
+}
+
+/* The masked model learns from the dense one: divergence, and gradients of all weights. */
+static void distillation(run *r) {
+    int64_t hidden = espl_model_config_of(r->m)->hidden, lengths[] = {r->T - 1, r->T - 1};
+    float *states = malloc((size_t)(2 * r->T * hidden) * sizeof *states), scales[] = {1, 1};
+    const float *teacher[] = {states, states + r->T * hidden}, *loss = want(r, "distill.loss");
+    const float *sums = want(r, "distill.sums");
+    float **gradients = calloc((size_t)r->linears, sizeof *gradients);
+    espl_range own = espl_model_linears(r->m);
+    espl_calibration_options o = {.window = r->T, .forward = 2, .final_states = states};
+    espl_calibration c;
+    espl_masks_apply_dense(&r->masks);
+    check(r, espl_model_calibrate(r->m, &o, r->ids, NULL, NULL, &c) == ESPL_OK, "teacher");
+    espl_calibration_free(&c);
+    espl_masks_apply(&r->masks);
+    for (int64_t i = own.first; i < own.last; i++) {
+        const espl_linear *l = espl_model_linear(r->m, i);
+        gradients[i - own.first] = calloc((size_t)(l->out * l->in), sizeof(float));
+    }
+    o = (espl_calibration_options){.window = r->T, .backward = 2, .gradient_sums = gradients};
+    o.teacher = teacher;
+    o.lengths = lengths;
+    o.scales = scales;
+    check(r, espl_model_calibrate(r->m, &o, r->ids, NULL, NULL, &c) == ESPL_OK, "distillation");
+    for (int i = 0; loss && i < 2; i++) compare(r, "distill.loss", c.loss[i], (double)loss[i]);
+    for (int64_t i = own.first; i < own.last; i++) {
+        const espl_linear *l = espl_model_linear(r->m, i);
+        const float *g = gradients[i - own.first];
+        double weighted = 0, absolute = 0;
+        for (int64_t k = 0; k < l->out * l->in; k++) {
+            weighted += (double)g[k] * (double)((k / l->in * 31 + k % l->in * 17) % 7 - 3);
+            absolute += fabs((double)g[k]);
+        }
+        if (sums) compare(r, "distill.sums", absolute, (double)sums[2 * i + 1]);
+        /* Terms of both signs cancel: the error is that of their absolute values. */
+        if (sums) compare(r, "distill.weighted", absolute + weighted, (double)sums[2 * i + 1] + (double)sums[2 * i]);
+        espl_str_printf(&r->h->lines, "%s distill %lld %016llx\n", harness_base_name(r->dir), (long long)i,
+                        (unsigned long long)espl_hash64(g, l->out * l->in * (int64_t)sizeof *g, 0));
+        free(gradients[i - own.first]);
+    }
+    espl_calibration_free(&c);
+    free(gradients);
+    free(states);
+}
+
 static void each_sample(run *r) {
     for (int i = 0; i < 2; i++) {
         espl_calibration c;
@@ -158,8 +246,10 @@ static void statistics_alone(run *r) {
 
 static void refusals(run *r) {
     espl_calibration c;
-    const espl_calibration_options wrong[] = {
-        {1, 1, 1, NULL}, {r->T + 1, 1, 1, NULL}, {r->T, 0, 0, NULL}, {r->T, -1, 1, NULL}};
+    const espl_calibration_options wrong[] = {{.window = 1, .forward = 1, .backward = 1},
+                                              {.window = r->T + 1, .forward = 1, .backward = 1},
+                                              {.window = r->T},
+                                              {.window = r->T, .forward = -1, .backward = 1}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         check(r, espl_model_calibrate(r->m, &wrong[i], r->ids, NULL, NULL, &c) == ESPL_USAGE, "options refused");
     int32_t far[2] = {0, (int32_t)espl_model_config_of(r->m)->vocab};
@@ -192,9 +282,15 @@ static void test_opened(run *r) {
     r->variant = r->h->part = "masked.";
     prune(r);
     both_samples(r);
+    r->h->part = "distill.";
+    r->variant = "";
+    distillation(r);
+    r->variant = "masked.";
     espl_masks_apply_dense(&r->masks);
     r->variant = r->h->part = "";
     both_samples(r); /* dense again */
+    answers(r, "answers", false);
+    answers(r, "letters", true);
     espl_masks_free(&r->masks);
 }
 

@@ -53,8 +53,10 @@ typedef enum espl_resume {
     X(calibration, "What the sensitivity profile and the scores of weights are measured on")                           \
     X(validation, "What an iteration is judged by")                                                                    \
     X(probes, "Knowledge that is probed in the loop, so that the agent sees what it destroys")                         \
+    X(knowledge, "Probe questions whose answers' loss shapes the pruning and judges it")                               \
     X(report, "What is measured of the dense and of the pruned model at the end")                                      \
     X(prune, "The goal and its rules")                                                                                 \
+    X(distill, "Distillation: surviving weights learn the dense model's predictions on the calibration windows")       \
     X(agent, "Who decides what to prune. base_url and the options after it apply to backend openai")                   \
     X(policy, "Backend policy, which is also the fallback (docs/agent.md)")
 
@@ -99,6 +101,12 @@ typedef enum espl_resume {
     X(INTEGER, probes, freebaseqa_shots, 5, 0, 1000, IDENTITY, "FreebaseQA examples, in the loop and in the report")   \
     X(INTEGER, probes, freebaseqa_questions, 100, 0, 1000000, IDENTITY, "FreebaseQA questions in the loop; 0: all")    \
     X(INTEGER, probes, freebaseqa_tokens, 32, 1, 100000, IDENTITY, "longest answer in tokens")                         \
+    X(INTEGER, knowledge, windows, 8, 0, 100000, IDENTITY,                                                             \
+      "windows of questions of each probe whose gradients go into the profile, and as many that judge a step; a "      \
+      "third "                                                                                                         \
+      "of the probes' questions is kept for the profile; 0: questions are only counted")                               \
+    X(REAL, knowledge, share, 0.2, 0, 1, METHOD,                                                                       \
+      "weight of the answers' loss against the text's, in scores, damage and judgement")                               \
     X(TEXT, report, text, "", 0, 0, FREE, "test text: perplexity of the dense and the pruned model at the end")        \
     X(INTEGER, report, window, 2048, 2, 16777216, FREE, "tokens of a test window")                                     \
     X(INTEGER, report, limit, 0, 0, 9007199254740991, FREE, "test tokens; 0: all")                                     \
@@ -111,7 +119,10 @@ typedef enum espl_resume {
     X(REAL, prune, max_step, 0.1, 1e-6, 1, FREE, "maximum sparsity added to one linear in one iteration")              \
     X(INTEGER, prune, max_linears, 8, 1, 1000000, FREE, "maximum number of linears in one decision")                   \
     X(REAL, prune, threshold, 0.1, 0, 1e6, FREE,                                                                       \
-      "relative rise of perplexity over the last accepted state above which a step is rolled back")                    \
+      "relative rise of perplexity (with knowledge: of the loss) over the last accepted state above which a step is "  \
+      "rolled back")                                                                                                   \
+    X(REAL, prune, max_rise, 4, 0, 1e6, FREE,                                                                          \
+      "relative rise of perplexity over the dense model above which a step is rolled back; 0: no limit")               \
     X(INTEGER, prune, max_iterations, 100, 1, 1000000, FREE,                                                           \
       "maximum number of iterations, including rolled-back ones")                                                      \
     X(CHOICE, prune, score, ESPL_SCORE_WANDA, score, espl_score, METHOD,                                               \
@@ -125,7 +136,15 @@ typedef enum espl_resume {
     X(FLAG, prune, mixed, false, 0, 1, METHOD, "the agent may also make a dense linear 2:4 or 4:8 in one go")          \
     X(CHOICE, prune, update, ESPL_UPDATE_NONE, update, espl_update, METHOD,                                            \
       "how surviving weights are updated; one-shot methods only")                                                      \
+    X(FLAG, prune, regrow, true, 0, 1, METHOD,                                                                         \
+      "agent with score curvature: each step chooses a linear's mask anew, so that pruned weights may come back")      \
     ESPL_METHOD_TUNING_LIST(ESPL_CONFIG_METHOD_ROW)                                                                    \
+    X(REAL, distill, passes, 0, 0, 1000, METHOD, "passes over the windows once the target is reached; 0: none")        \
+    X(INTEGER, distill, steps, 0, 0, 100000, METHOD, "steps after each earlier iteration of the agent")                \
+    X(INTEGER, distill, batch, 4, 1, 100000, METHOD, "windows of a step")                                              \
+    X(REAL, distill, rate, 0.01, 1e-9, 1, METHOD,                                                                      \
+      "first step size, as a fraction of the root mean square of a linear's weights; it falls to 0")                   \
+    X(REAL, distill, share, 0, 0, 1, METHOD, "weight of windows of probe questions among the text's windows")          \
     ESPL_AGENT_OPTION_LIST(X)
 
 /* Section "policy" is ESPL_POLICY_LIST of the agent room; all of it is FREE. Fields are in the order of the table,
@@ -193,6 +212,8 @@ espl_status espl_config_differences(const espl_config *then, const espl_config *
 
 /* Local. Does prune.allocation name a one-shot method, rather than the agent? */
 bool espl_config_is_oneshot(const espl_config *o);
+/* Local. Are surviving weights trained at all? */
+bool espl_config_distills(const espl_config *o);
 /* Local. The one-shot method, or the agent's way of pruning a linear, that section prune describes. ESPL_CONFIG:
  * prune.pattern is none of the patterns. */
 espl_status espl_config_method(const espl_config *o, espl_method_options *p);

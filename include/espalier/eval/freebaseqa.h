@@ -8,6 +8,7 @@
 #ifndef ESPALIER_EVAL_FREEBASEQA_H
 #define ESPALIER_EVAL_FREEBASEQA_H
 
+#include "espalier/eval/part.h"
 #include "espalier/eval/prompts.h"
 #include "espalier/eval/proportion.h"
 #include "espalier/model/config.h"
@@ -38,6 +39,7 @@ typedef struct espl_freebaseqa_options {
     int64_t context;    /* maximum length of prompt and continuation; shots are dropped, then tokens cut on the left */
     int64_t questions;  /* 0: all; else a random sample of this size, drawn from `seed` */
     uint64_t seed;
+    espl_question_part part; /* which questions there are to draw from */
 } espl_freebaseqa_options;
 
 typedef struct espl_freebaseqa_question {

@@ -8,6 +8,7 @@
 #ifndef ESPALIER_EVAL_MMLU_H
 #define ESPALIER_EVAL_MMLU_H
 
+#include "espalier/eval/part.h"
 #include "espalier/eval/prompts.h"
 #include "espalier/eval/proportion.h"
 #include "espalier/model/model.h"
@@ -69,6 +70,7 @@ typedef struct espl_mmlu_options {
     int64_t context;   /* maximum prompt length in tokens; a prompt that is too long without shots is cut on the left */
     int64_t questions; /* 0: all; else a random sample of this size, drawn from `seed` */
     uint64_t seed;
+    espl_question_part part; /* which questions there are to draw from */
 } espl_mmlu_options;
 
 enum { ESPL_MMLU_SUBJECT_MAX = 256 }; /* NAME_MAX and the NUL: a subject is part of a file name */

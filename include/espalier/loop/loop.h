@@ -7,9 +7,31 @@
 #ifndef ESPALIER_LOOP_H
 #define ESPALIER_LOOP_H
 
+#include <stdbool.h>
+
 #include "espalier/base.h"
 #include "espalier/loop/linear.h"
 #include "espalier/loop/pattern.h"
+
+/* What probe questions are about. X(name, label) */
+#define ESPL_TOPIC_LIST(X)                                                                                             \
+    X(FACTS, "freebaseqa")                                                                                             \
+    X(STEM, "mmlu_stem")                                                                                               \
+    X(HUMANITIES, "mmlu_humanities")                                                                                   \
+    X(SOCIAL, "mmlu_social_sciences")                                                                                  \
+    X(OTHER, "mmlu_other")
+typedef enum espl_topic {
+#define X(name, label) ESPL_TOPIC_##name,
+    ESPL_TOPIC_LIST(X)
+#undef X
+        ESPL_TOPICS
+} espl_topic;
+/* "mmlu_stem". Static storage. */
+const char *espl_topic_name(espl_topic t);
+/* Shares of the topics in one measure of knowledge: half for each of the two question sets, in equal parts for the
+ * topics that are present; all of it for a set alone. weights [ESPL_TOPICS] add up to 1, or are 0 if none is present.
+ */
+void espl_topic_weights(const bool present[ESPL_TOPICS], double weights[ESPL_TOPICS]);
 
 /* Sparsities for which the damage is predicted: (k + 1) / 16. */
 enum { ESPL_DAMAGE_LEVELS = 16 };
@@ -19,16 +41,23 @@ typedef struct espl_profile_row {
     int64_t weights, pruned;           /* counts; sparsity = pruned / weights */
     double s;                          /* 10th percentile of |W| * ||X||_2 over the kept weights; NAN if none is kept */
     double g;                          /* mean |dL/dW| over calibration samples and weights; NAN where not computed */
+    double k[ESPL_TOPICS];             /* mean |dL/dW| as in g, but L the loss of the answers of a topic's questions */
     double z_s, z_g;                   /* (x - mean) / (std + 1e-12) over all linears with a finite x; NAN otherwise */
     double damage[ESPL_DAMAGE_LEVELS]; /* nats: expected rise of the loss if only this linear goes from dense to
                                         * sparsity (k + 1) / ESPL_DAMAGE_LEVELS, from the same weights, activations and
                                         * gradients (espalier/sensitivity.h); NAN where not computed */
+    double z_k;                        /* knowledge sensitivity: of the mean of the topics' own z-scores, by
+                                        * espl_topic_weights; NAN without topics */
+    double z_topic[ESPL_TOPICS];       /* z-scores of k */
+    double damage_k[ESPL_DAMAGE_LEVELS]; /* as damage, of the loss per answer token of the topics together */
 } espl_profile_row;
 
 /* Quality of a whole model: perplexity on the validation text, and answers to the probe questions. NAN or 0 where it
  * was not measured. */
 typedef struct espl_quality {
     double perplexity, nll, nll_stderr; /* nll: nats per token */
+    double answers, answers_stderr;     /* loss of the answers to the judge's questions, nats per answer token, topics
+                                         * by espl_topic_weights; NAN without such questions */
     int64_t freebaseqa_right, freebaseqa_total, mmlu_right, mmlu_total;
 } espl_quality;
 
@@ -38,10 +67,17 @@ typedef struct espl_budget {
     double cap;          /* maximum sparsity of one linear */
     double max_step;     /* maximum sparsity added to one linear in one iteration */
     int64_t max_linears; /* maximum number of linears in one decision */
-    double threshold;    /* an iteration is rolled back if perplexity rises by more than this fraction over the last
-                          * accepted state */
+    double threshold;    /* an iteration is rolled back if the loss rises by more than log(1 + threshold) over the last
+                          * accepted state: perplexity by more than this fraction, if text alone counts */
     int64_t max_iterations;
+    double share; /* of knowledge in damage and judgement: (1 - share) * text + share * answers, in nats */
+    double limit; /* maximum rise over the dense model, as a fraction like threshold; 0: no limit */
 } espl_budget;
+
+/* Rise of the loss from one quality to another in nats: (1 - share) times that of log(perplexity) plus share times that
+ * of answers; of the first alone where answers were not measured. NAN if the perplexity was not measured; INFINITY if
+ * it is not finite after. */
+double espl_quality_rise(const espl_quality *before, const espl_quality *after, double share);
 
 typedef struct espl_decision_item {
     int64_t linear;       /* espl_linear_index */

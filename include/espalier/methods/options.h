@@ -6,6 +6,7 @@
 #ifndef ESPALIER_METHODS_OPTIONS_H
 #define ESPALIER_METHODS_OPTIONS_H
 
+#include "espalier/model/calibration.h"
 #include "espalier/model/model.h"
 #include "espalier/prune/choices.h"
 
@@ -71,7 +72,10 @@ typedef struct espl_method_options {
 #define X(type, key, value, lowest, highest, meaning) ESPL_METHOD_TYPE_##type key; /* meaning */
     ESPL_METHOD_OPTION_LIST(X)
 #undef X
-    const double *given; /* ESPL_ALLOCATION_GIVEN: sparsities [linears of the model]; borrowed */
+    const espl_topic_samples *topics; /* curvature: [ESPL_TOPICS] probe questions, or NULL: text alone; borrowed */
+    int64_t topic_window;             /* tokens of their windows */
+    double knowledge_share;           /* their weight (espl_calibration_importance) */
+    const double *given;              /* ESPL_ALLOCATION_GIVEN: sparsities [linears of the model]; borrowed */
     espl_search_options search;
     /* Collective. ESPL_ALLOCATION_SEARCH: fitness, lower is better, of the model with its current masks, on
      * espl_method_search_windows(o, stage) calibration windows. The same number on every rank. */

@@ -17,7 +17,10 @@ typedef struct espl_segment {
     const int32_t *ids;
     const int32_t *targets; /* [n] token to score at each position, -1: none; or NULL */
     double *logprob;        /* [n] natural log, written if targets */
-    float *logits;          /* [vocab] of the last token, written if not NULL */
+    const int32_t *choices; /* [n_choices <= ESPL_CHOICES_MAX] targets compete among these ids alone, or NULL: among
+                             * the whole vocabulary */
+    int64_t n_choices;
+    float *logits; /* [vocab] of the last token, written if not NULL */
     /* Cache rows. Position prefix_n + i of the sequence lives in row `row` + i of its slot, so that several short
      * sequences can share a slot; positions 0 .. prefix_n - 1 are those in rows prefix_row .. of prefix_slot, which any
      * number of sequences may read. They came in earlier micro-batches or come in this one. All 0: the sequence has

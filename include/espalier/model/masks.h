@@ -13,14 +13,16 @@
 
 /* Arrays have one entry per linear of `linears`: entry i belongs to linear linears.first + i. */
 typedef struct espl_masks {
-    espl_model *m;      /* borrowed */
-    espl_range linears; /* indices of this rank's linears */
-    uint64_t **bits;    /* masks; change them through espl_masks_of after espl_masks_keep */
-    void **updates;     /* buffers for updated weights [out, in] of the linear's dtype; NULL: no room for them */
-    bool updated;       /* `updates` holds weights, which espl_masks_apply then uses. Set by whoever writes them */
-    uint64_t *all_bits; /* one allocation for all masks */
-    char *all_updates;  /* one allocation for all buffers */
-    uint64_t **before;  /* masks before the current step; NULL: not changed by it */
+    espl_model *m;        /* borrowed */
+    espl_range linears;   /* indices of this rank's linears */
+    uint64_t **bits;      /* masks; change them through espl_masks_of after espl_masks_keep */
+    void **updates;       /* buffers for updated weights [out, in] of the linear's dtype; NULL: no room for them */
+    bool updated;         /* `updates` holds weights, which espl_masks_apply then uses. Set by whoever writes them */
+    uint64_t *all_bits;   /* one allocation for all masks */
+    char *all_updates;    /* one allocation for all buffers */
+    uint64_t **before;    /* masks before the current step; NULL: not changed by it */
+    char *updates_before; /* all_updates before the current step; NULL: not changed by it */
+    bool updated_before;
 } espl_masks;
 
 /* Local. Dense masks for the model's slice, and with `updating` room for updated weights. The model is not changed yet.
@@ -44,7 +46,10 @@ void espl_masks_apply_dense(const espl_masks *s);
 
 /* Local. Before a step changes the mask of a linear: saves it for espl_masks_roll_back. ESPL_NOMEM. */
 espl_status espl_masks_keep(espl_masks *s, int64_t index);
-/* Local. Ends the step: restores the saved masks, or drops them. */
+/* Local. The same for all updated weights of the slice, and for `updated`. Weights that have not been updated yet
+ * become those of the source in the buffers, `updated` becomes true. ESPL_NOMEM. */
+espl_status espl_masks_keep_updates(espl_masks *s);
+/* Local. Ends the step: restores the saved masks and weights, or drops them. */
 void espl_masks_roll_back(espl_masks *s);
 void espl_masks_accept(espl_masks *s);
 

@@ -52,6 +52,10 @@ int64_t espl_gradient_partials(const espl_linear *linears, int n);
 void espl_tensor_gradient_squares(const espl_linear *l, const float *x, const float *dy, int64_t T, float *squares,
                                   espl_workspace *ws);
 
+/* gradient [out, in] += dy^T x, the gradient of all weights, pruned ones too. x [T, in], dy [T, out]. */
+void espl_tensor_gradient_add(const espl_linear *l, const float *x, const float *dy, int64_t T, float *gradient,
+                              espl_workspace *ws);
+
 /* ---------------------------------------------------------------- head */
 
 /* Log-probabilities of the target tokens under softmax(x W^T), in natural log and double:
@@ -67,5 +71,20 @@ int64_t espl_head_partial_floats(const espl_linear *head, int64_t T);
 void espl_tensor_head_backward(const espl_linear *head, const float *x, int64_t T, const int32_t *target, float scale,
                                double *logprob, float *dx, float *buffer, espl_workspace *ws);
 int64_t espl_head_backward_floats(const espl_linear *head, int64_t T);
+
+/* Divergence from a teacher's predictions, and its gradient: with p = softmax(teacher W^T) and q = softmax(x W^T),
+ * divergence[t] = KL(p || q) in nats and double, dx[t] = scale * (q - p) W for t < n, and 0 for n <= t < T. x, teacher,
+ * dx [T, in]; buffer is scratch of espl_head_distill_floats(head, T) floats. */
+void espl_tensor_head_distill(const espl_linear *head, const float *x, const float *teacher, int64_t T, int64_t n,
+                              float scale, double *divergence, float *dx, float *buffer, espl_workspace *ws);
+int64_t espl_head_distill_floats(const espl_linear *head, int64_t T);
+
+enum { ESPL_CHOICES_MAX = 8 };
+/* The same among n <= ESPL_CHOICES_MAX ids alone, as for the letters of a multiple-choice question: logprob[t] =
+ * logit(target[t]) - logsumexp over the choices, 0 where target[t] < 0; a target must be one of the choices. dx is as
+ * in espl_tensor_head_backward, or NULL: no gradient. A token's bits depend on nothing but the token. */
+void espl_tensor_choices(const espl_linear *head, const float *x, int64_t T, const int32_t *target,
+                         const int32_t *choices, int64_t n, float scale, double *logprob, float *dx,
+                         espl_workspace *ws);
 
 #endif

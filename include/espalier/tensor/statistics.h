@@ -21,21 +21,6 @@ void espl_tensor_gram(const float *x, int64_t T, int64_t C, float *gram);
 espl_status espl_tensor_score_quantile(const espl_linear *l, const float *norm, double fraction, double *out,
                                        espl_workspace *ws);
 
-/* curve[k] = sum over rows r of importance[r] * (sum of the (k + 1) in / levels smallest (W_rc norm_c)^2 of row r):
- * what pruning every row of the dense linear (the mask is ignored) to sparsity (k + 1) / levels by |W| * norm takes
- * away. Of more than 128 rows only 128 evenly spaced ones are read. norm [in] and importance [out], >= 0; curve
- * [levels]. ESPL_UNSUPPORTED: more than 131072 inputs; ESPL_NOMEM. */
-espl_status espl_tensor_removal_curve(const espl_linear *l, const float *norm, const double *importance, int64_t levels,
-                                      double *curve, espl_workspace *ws);
-
-/* The same for a removal from the whole dense linear, by |W| * norm * factors: curve[k] = sum of importance[r] * (W_rc
- * norm_c)^2 over the (k + 1) out in / levels weights with the smallest scores. All rows are read. Scores are sorted
- * into bins 1.6 % wide, inside which damage is taken as proportional to the number of weights. factors [out], >= 0.
- * ESPL_UNSUPPORTED: more than 131072 inputs; ESPL_NOMEM. */
-espl_status espl_tensor_removal_curve_of_layer(const espl_linear *l, const float *norm, const float *factors,
-                                               const double *importance, int64_t levels, double *curve,
-                                               espl_workspace *ws);
-
 /* The row factors of score curvature: rows[i] = (unit * squares[i])^(power / 2), in f64 and rounded once. squares
  * [out]: sums of squared gradients of a linear's outputs (espalier/model/calibration.h); unit makes them mean squares.
  * With |W|

@@ -85,7 +85,7 @@ static double costs_log_cost(const espl_costs *c, const double *term, int64_t i)
 /* Damage at cost 1. */
 static double costs_shape(const espl_costs *c, int64_t i, double before, double after) {
     const espl_profile_row *r = &c->v->rows[i];
-    if (c->curves) return espl_row_damage(r, after) - espl_row_damage(r, before);
+    if (c->curves) return espl_view_damage(c->v, r, after) - espl_view_damage(c->v, r, before);
     return (double)r->weights / c->total * (pow(fmin(after, 1), c->o->power) - pow(fmax(before, 0), c->o->power));
 }
 
@@ -118,7 +118,7 @@ static void costs_write_equations(costs_lesson *l) {
     for (int64_t q = c->v->n_history - 1; q >= 0; q--) {
         const espl_outcome *out = &c->v->history[q];
         const espl_decision *d = &out->decision;
-        double rise = espl_outcome_rise(out);
+        double damage = espl_outcome_damage(c->v, out);
         for (int64_t k = 0; k < d->n; k++) {
             int64_t i = d->items[k].linear;
             if (!costs_knows(c, i)) continue;
@@ -127,9 +127,9 @@ static void costs_write_equations(costs_lesson *l) {
             shape[k] = espl_costs_pattern_factor(c, d->items[k].pattern) * fmax(0, costs_shape(c, i, before, after));
             if (out->accepted) l->sparsity[i] = before;
         }
-        /* A fall of perplexity counts as no damage: a negative one has no logarithm. */
-        if (!isnan(rise) && d->n > 0 && l->n_equations < EQUATIONS_MAX)
-            l->equations[l->n_equations++] = (costs_equation){d, shape, fmin(SEEN_MAX, fmax(0, log1p(rise)))};
+        /* A fall of the loss counts as no damage: a negative one has no logarithm. */
+        if (!isnan(damage) && d->n > 0 && l->n_equations < EQUATIONS_MAX)
+            l->equations[l->n_equations++] = (costs_equation){d, shape, fmin(SEEN_MAX, fmax(0, damage))};
         shape += d->n;
     }
 }

@@ -68,8 +68,8 @@ static void policy_set_amounts(espl_policy *p) {
     double tension = 0;
     for (int64_t k = p->v->n_history - 1; k >= 0; k--) {
         if (!p->v->history[k].accepted) continue;
-        double rise = espl_outcome_rise(&p->v->history[k]);
-        if (!isnan(rise) && b->threshold > 0) tension = fmax(0, fmin(1, rise / b->threshold));
+        double damage = espl_outcome_damage(p->v, &p->v->history[k]);
+        if (!isnan(damage) && b->threshold > 0) tension = fmax(0, fmin(1, expm1(damage) / b->threshold));
         break;
     }
     p->step_max = b->max_step * p->scale * (1 - TENSION_SHARE * tension);

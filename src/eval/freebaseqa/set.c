@@ -68,7 +68,7 @@ static espl_status freebaseqa_encode_prompt(freebaseqa_encoder *e, int64_t i) {
 static espl_status freebaseqa_choose_questions(freebaseqa_encoder *e, int64_t skip, espl_freebaseqa *out) {
     int64_t rest = espl_max_i64(e->asked->n - skip, 0);
     ESPL_TRY(espl_mem_alloc(&e->chosen, rest, sizeof *e->chosen, "questions"));
-    out->n = espl_sample_questions(rest, e->o->questions, e->o->seed, e->chosen);
+    out->n = espl_sample_part(rest, e->o->part, e->o->questions, e->o->seed, e->chosen);
     if (out->n == 0) return ESPL_FAIL(ESPL_FORMAT, "%s: no questions", e->o->path);
     ESPL_TRY(espl_mem_alloc(&out->questions, out->n, sizeof *out->questions, "questions"));
     for (int64_t i = 0; i < out->n; i++) {

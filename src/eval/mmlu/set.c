@@ -29,7 +29,7 @@ static espl_status mmlu_choose_questions(const espl_mmlu_source *s, const espl_m
     espl_status st;
     for (int64_t i = 0; i < s->n; i++) all += s->subjects[i].asked.rows;
     ESPL_TRY(espl_mem_alloc(&chosen, all, sizeof *chosen, "questions"));
-    out->n = espl_sample_questions(all, o->questions, o->seed, chosen);
+    out->n = espl_sample_part(all, o->part, o->questions, o->seed, chosen);
     ESPL_CHECK(st, done, espl_mem_alloc(&out->questions, out->n, sizeof *out->questions, "questions"));
     ESPL_CHECK(st, done, espl_mem_alloc(&out->subjects, s->n, sizeof *out->subjects, "subjects"));
     out->n_subjects = s->n;

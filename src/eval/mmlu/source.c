@@ -95,28 +95,32 @@ void espl_mmlu_source_free(espl_mmlu_source *s) {
 /* -------------------------------------------------------------- prompts */
 
 /* lm-eval's template strips the question, hendrycks/test does not. */
-static void mmlu_put_question(espl_str *out, espl_mmlu_style style, const espl_csv *c, int64_t row) {
+void espl_mmlu_source_question(const espl_mmlu_source *s, const espl_csv *c, int64_t row, espl_str *out) {
     const char *question = espl_csv_cell(c, row, MMLU_COLUMN_QUESTION);
     int64_t len = (int64_t)strlen(question);
-    if (style == ESPL_MMLU_LM_EVAL) espl_text_strip(&question, &len);
+    if (s->style == ESPL_MMLU_LM_EVAL) espl_text_strip(&question, &len);
     espl_str_put(out, question, len);
     for (int k = 0; k < ESPL_MMLU_CHOICES; k++)
         espl_str_printf(out, "\n%c. %s", 'A' + k, espl_csv_cell(c, row, MMLU_COLUMN_CHOICES + k));
     espl_str_puts(out, "\nAnswer:");
 }
 
-void espl_mmlu_source_prompt(const espl_mmlu_source *s, int64_t subject, int64_t row, int64_t shots, espl_str *out) {
-    const espl_mmlu_source_subject *u = &s->subjects[subject];
+void espl_mmlu_source_header(const espl_mmlu_source *s, int64_t subject, espl_str *out) {
     espl_str_puts(out, "The following are multiple choice questions (with answers) about ");
     /* format_subject of hendrycks/test puts a space before every word: two after "about". */
     if (s->style == ESPL_MMLU_HENDRYCKS) espl_str_puts(out, " ");
-    for (const char *p = u->name; *p; p++) espl_str_put(out, *p == '_' ? " " : p, 1);
+    for (const char *p = s->subjects[subject].name; *p; p++) espl_str_put(out, *p == '_' ? " " : p, 1);
     espl_str_puts(out, ".\n\n");
+}
+
+void espl_mmlu_source_prompt(const espl_mmlu_source *s, int64_t subject, int64_t row, int64_t shots, espl_str *out) {
+    const espl_mmlu_source_subject *u = &s->subjects[subject];
+    espl_mmlu_source_header(s, subject, out);
     for (int64_t i = 0; i < shots; i++) {
-        mmlu_put_question(out, s->style, &u->dev, i);
+        espl_mmlu_source_question(s, &u->dev, i, out);
         espl_str_printf(out, " %s\n\n", espl_csv_cell(&u->dev, i, MMLU_COLUMN_ANSWER));
     }
-    mmlu_put_question(out, s->style, &u->asked, row);
+    espl_mmlu_source_question(s, &u->asked, row, out);
 }
 
 /* -------------------------------------------------------------- letters */

@@ -24,6 +24,10 @@ typedef struct espl_mmlu_source {
 espl_status espl_mmlu_source_read(const espl_mmlu_options *o, espl_mmlu_source *out);
 void espl_mmlu_source_free(espl_mmlu_source *s);
 
+/* The parts of a prompt: the line that names the subject, with an empty line; a question of a file, up to and including
+ * "Answer:". */
+void espl_mmlu_source_header(const espl_mmlu_source *s, int64_t subject, espl_str *out);
+void espl_mmlu_source_question(const espl_mmlu_source *s, const espl_csv *file, int64_t row, espl_str *out);
 /* Appends the prompt of a question, with the first `shots` examples, up to and including "Answer:". */
 void espl_mmlu_source_prompt(const espl_mmlu_source *s, int64_t subject, int64_t row, int64_t shots, espl_str *out);
 
