@@ -110,7 +110,7 @@ static void reply_read_pattern(reply_reader *r, const cJSON *item, int64_t i) {
         return;
     }
     espl_pattern_name(p, name);
-    if (v->rows[i].pruned > 0) {
+    if (v->rows[i].pruned > v->rows[i].zeros) {
         PROBLEM(r, item->string, "cannot become %s: some of it is pruned already, only a dense linear can", name);
     } else if (!espl_view_fits(v, i, p)) {
         PROBLEM(r, item->string, "cannot become %s: its %" PRId64 " inputs are no multiple of %" PRId64, name,

@@ -48,12 +48,6 @@ static espl_status config_check_goal(const espl_config *o) {
         if (espl_pattern_is_n_m(p.pattern))
             return ESPL_FAIL(ESPL_CONFIG, "prune.pattern is \"%s\", but %s: use unstructured or row, or prune.mixed",
                              o->prune_pattern, agent);
-        if (strcmp(o->prune_pattern, "layer") == 0 && !espl_score_needs_outputs(p.score))
-            return ESPL_FAIL(
-                ESPL_CONFIG,
-                "prune.pattern is \"layer\", but the agent's damage curves of prune.score \"%s\" are those of rows: "
-                "use unstructured or row",
-                espl_score_name(p.score));
         if (espl_score_needs_gradients(p.score))
             return ESPL_FAIL(ESPL_CONFIG,
                              "prune.score is \"%s\", but %s: use a score without gradients of single weights",

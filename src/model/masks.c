@@ -9,6 +9,8 @@
 
 #include <string.h>
 
+#include "espalier/base/integer.h"
+
 #include "espalier/model/shape.h"
 #include "state.h"
 
@@ -85,6 +87,27 @@ void espl_masks_clear(espl_masks *s) {
         const espl_linear *l = espl_model_linear(s->m, i);
         espl_mask_fill(espl_masks_of(s, i), l->out, l->in);
     }
+}
+
+espl_status espl_masks_take_zeros(espl_masks *s, int64_t *zeros) {
+    float *row = NULL;
+    int64_t widest = 0;
+    for (int64_t i = s->linears.first; i < s->linears.last; i++)
+        widest = espl_max_i64(widest, espl_model_linear(s->m, i)->in);
+    ESPL_TRY(espl_mem_alloc(&row, widest, sizeof *row, "a row of weights"));
+    for (int64_t i = s->linears.first; i < s->linears.last; i++) {
+        const espl_linear *l = espl_model_linear(s->m, i);
+        const char *weight = l->weight;
+        for (int64_t r = 0; r < l->out; r++, weight += l->in * (int64_t)espl_dtype_size(l->dtype)) {
+            uint64_t *mask = espl_masks_of(s, i) + r * espl_mask_words(l->in);
+            espl_tensor_widen(weight, l->dtype, l->in, row);
+            for (int64_t c = 0; c < l->in; c++)
+                if (row[c] == 0) mask[c / 64] &= ~(UINT64_C(1) << c % 64);
+        }
+        zeros[i - s->linears.first] = l->out * l->in - espl_mask_count(espl_masks_of(s, i), l->out, l->in);
+    }
+    espl_mem_free(&row);
+    return ESPL_OK;
 }
 
 /* ---------------------------------------------------------- in the model */

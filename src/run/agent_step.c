@@ -43,6 +43,18 @@ static espl_status agent_check_profile(const espl_job *j) {
     return ESPL_OK;
 }
 
+/* Collective. The zeros of the source, which each rank counted in its slice, into all rows. */
+static espl_status agent_share_zeros(espl_job *j) {
+    int64_t *all;
+    ESPL_TRY(espl_comm_agree(j->comm, espl_mem_alloc(&all, j->linears, sizeof *all, "zeros of the source")));
+    espl_status st = espl_comm_gather_records(j->comm, j->zeros, espl_range_count(espl_model_linears(j->model)),
+                                              sizeof *all, j->linears, all);
+    if (st == ESPL_OK) espl_comm_broadcast(j->comm, all, j->linears * (int64_t)sizeof *all, 0);
+    for (int64_t i = 0; st == ESPL_OK && i < j->linears; i++) j->rows[i].zeros = all[i];
+    espl_mem_free(&all);
+    return st;
+}
+
 /* Collective. Profiles the accepted state, unless that was done: a rollback changes neither model nor profile. */
 static espl_status agent_profile(espl_job *j) {
     ESPL_REGION_SCOPE(ESPL_REGION_PROFILE);
@@ -61,6 +73,7 @@ static espl_status agent_profile(espl_job *j) {
                                    .group = (espl_group)espl_config_step_pattern(j->o).group,
                                    .power = j->curvature_power};
     ESPL_TRY(espl_sensitivity_profile(j->comm, j->model, &j->calibration, &by, j->rows));
+    ESPL_TRY(agent_share_zeros(j));
     ESPL_TRY(espl_comm_agree(j->comm, j->root ? agent_check_profile(j) : ESPL_OK));
     j->has_profile = true;
     return ESPL_OK;
@@ -153,6 +166,8 @@ static espl_status agent_prune_linear(espl_job *j, const espl_decision_item *ite
     espl_scoring scoring = {.score = j->o->prune_score, .norm = norm, .rows = rows};
     uint64_t *mask = espl_masks_of(&j->masks, item->linear);
     int64_t count = agent_item_weights(j, item);
+    /* A pattern prunes its share of each group, zeros of the source among it. */
+    if (espl_pattern_is_n_m(pattern)) espl_mask_fill(mask, l->out, l->in);
     if (agent_may_regrow(j, &pattern)) { /* all weights compete again: those of the source where they are pruned now */
         count += j->rows[item->linear].pruned;
         espl_mask_fill(mask, l->out, l->in);
@@ -171,6 +186,7 @@ static espl_status agent_prune(espl_job *j, const espl_decision *d, int64_t *exp
     for (int64_t i = 0; i < d->n; i++) {
         const espl_decision_item *item = &d->items[i];
         const espl_linear *l = espl_model_linear(j->model, item->linear);
+        if (expected && espl_pattern_is_n_m(item->pattern)) expected[item->linear] = 0;
         if (expected) expected[item->linear] += agent_item_weights(j, item);
         if (!l) continue; /* another rank's */
         ESPL_TRY(espl_masks_keep(&j->masks, item->linear));

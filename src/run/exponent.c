@@ -31,6 +31,7 @@ espl_status espl_exponent_choose(espl_job *j) {
     o.fitness = exponent_fitness;
     o.context = j;
     ESPL_TRY(espl_curvature_choose_power(j->comm, &o, j->inputs.calibration, &j->masks, losses, &j->curvature_power));
+    ESPL_TRY(espl_comm_agree(j->comm, espl_masks_take_zeros(&j->masks, j->zeros))); /* the trials cleared the masks */
     ESPL_INFO("curvature: exponent %g has the lowest validation loss", j->curvature_power);
     return espl_comm_agree(j->comm,
                            espl_event_curvature_power(j, espl_curvature_powers, losses, ESPL_CURVATURE_POWERS));

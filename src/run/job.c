@@ -97,9 +97,16 @@ static espl_status job_open_model(espl_job *j) {
     ESPL_CHECK(st, agree, espl_mem_alloc(&j->rows, j->linears, sizeof *j->rows, "profile"));
     ESPL_CHECK(st, agree, espl_mem_alloc(&j->patterns, j->linears, sizeof *j->patterns, "patterns"));
     ESPL_CHECK(st, agree, espl_judge_create(j));
+    ESPL_CHECK(st, agree,
+               espl_mem_alloc(&j->zeros, espl_range_count(espl_model_linears(j->model)), sizeof *j->zeros,
+                              "zeros of the source"));
     st = espl_masks_create(&j->masks, j->model, j->o->prune_update != ESPL_UPDATE_NONE || espl_config_distills(j->o));
+    if (st == ESPL_OK) st = espl_masks_take_zeros(&j->masks, j->zeros);
 agree:
-    return espl_comm_agree(j->comm, st);
+    ESPL_TRY(espl_comm_agree(j->comm, st));
+    ESPL_TRY(espl_masks_count_pruned(&j->masks, NULL, &j->source_pruned));
+    j->pruned = j->source_pruned;
+    return ESPL_OK;
 }
 
 /* Every later judgement compares with this state, so a dense model that is broken ends the run here. */
@@ -219,6 +226,7 @@ espl_status espl_run_prune(espl_comm *c, const espl_config *o, bool resume) {
     for (int64_t i = 0; i < j.n_history; i++) espl_decision_free(&j.history[i].decision);
     espl_mem_free(&j.history);
     espl_mem_free(&j.rows);
+    espl_mem_free(&j.zeros);
     espl_mem_free(&j.patterns);
     espl_judge_free(&j);
     espl_distill_set_free(&j.distill);

@@ -23,6 +23,9 @@ void espl_progress_start(const espl_job *j, bool resumed) {
             "target %.1f %% of the linears (%.1f %% of all parameters), rollback at +%.1f %% perplexity; agent: %s",
             100 * o->prune_target, 100 * espl_job_sparsity_of_model(j, (int64_t)(o->prune_target * (double)j->weights)),
             100 * o->prune_threshold, espl_agent_backend_name(o->agent_backend));
+    if (j->source_pruned > 0)
+        ESPL_INFO("note: %" PRId64 " prunable weights of the source (%.2f %%) are 0 already; they count as pruned",
+                  j->source_pruned, 100 * espl_job_sparsity(j, j->source_pruned));
     ESPL_INFO("dense: perplexity %.4f", j->dense.perplexity);
 }
 

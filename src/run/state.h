@@ -63,6 +63,8 @@ typedef struct espl_job {
     espl_str identity; /* rank 0: JSON with hashes of model and inputs */
 
     int64_t linears, weights; /* of the model: prunable linears and their weights */
+    int64_t *zeros;           /* [slice linears] weights that are 0 in the source */
+    int64_t source_pruned;    /* the same of the whole model */
     double curvature_power;   /* exponent of score curvature in effect; below 0: not chosen yet, or not needed */
 
     /* The accepted state: what a checkpoint holds. */

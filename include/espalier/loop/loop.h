@@ -38,6 +38,7 @@ enum { ESPL_DAMAGE_LEVELS = 16 };
 
 /* The sensitivity profile of one linear (arXiv 2601.09694: P = {z(s), z(g), rho}; the damage is ours). */
 typedef struct espl_profile_row {
+    int64_t zeros;                     /* weights that are 0 in the source; they count as pruned from the start */
     int64_t weights, pruned;           /* counts; sparsity = pruned / weights */
     double s;                          /* 10th percentile of |W| * ||X||_2 over the kept weights; NAN if none is kept */
     double g;                          /* mean |dL/dW| over calibration samples and weights; NAN where not computed */

@@ -38,6 +38,10 @@ uint64_t *espl_masks_of(const espl_masks *s, int64_t index);
 void *espl_masks_update_of(const espl_masks *s, int64_t index);
 /* Local. Makes all masks dense again. */
 void espl_masks_clear(espl_masks *s);
+/* Local. Prunes the weights that are 0 in the source: to the model they are the same, and whoever counts sparsity,
+ * ranks surviving weights or restores a mask then need not know where a zero came from. zeros [slice linears]: how many
+ * each linear has. ESPL_NOMEM. */
+espl_status espl_masks_take_zeros(espl_masks *s, int64_t *zeros);
 
 /* Local. The passes that follow see the model pruned (masks, and weights if `updated`), or as its source. Masks are
  * borrowed by the model: changing them later takes effect at once. */

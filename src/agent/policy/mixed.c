@@ -46,7 +46,8 @@ static int64_t mixed_list_dense(espl_policy *p) {
     for (int64_t i = 0; i < p->n; i++) {
         const espl_profile_row *r = &p->v->rows[i];
         int64_t count = llround(ESPL_PATTERN_CHOICE_SPARSITY * (double)r->weights);
-        if (count == 0 || r->pruned > 0 || p->goal[i] < ESPL_PATTERN_CHOICE_SPARSITY - p->o->pattern_near) continue;
+        if (count == 0 || r->pruned > r->zeros || p->goal[i] < ESPL_PATTERN_CHOICE_SPARSITY - p->o->pattern_near)
+            continue;
         if (count > espl_view_room(p->v, i) || count > p->left) continue;
         p->mixed.picks[n++] = (espl_pick){.linear = i,
                                           .count = count,

@@ -313,7 +313,6 @@ static void checks_between_options(void **state) {
     check_with("prune.score=curvature", nothing, NULL);
     check_with("prune.score=curvature", "prune.pattern=row", NULL);
     check_with("prune.score=curvature", "prune.pattern=2:4", "prune.pattern is \"2:4\", but");
-    check_with("prune.score=wanda", "prune.pattern=layer", "prune.pattern is \"layer\", but");
     check_with("prune.update=sparsegpt", nothing, "prune.update is \"sparsegpt\", but");
     check_with("prune.score=rgs", nothing, "prune.score is \"rgs\", but");
     check_with("prune.allocation=global", nothing, "it goes with prune.score curvature");
