@@ -172,7 +172,35 @@ def distill_tensors(model, ids, teacher):
     return {"loss": torch.stack(losses), "sums": torch.stack(sums)}
 
 
-def gradient_tensors(model, ids):
+RATE, STEPS = 0.01, 3
+
+
+def distill_moves(model, ids, teacher, masks, dtype):
+    """Steps of torch.optim.Adam on the masked model's linears towards logits `teacher`, both samples in each step: for
+    each linear, the sum of the surviving weights' changes weighted by a rule, and of their absolute values. The steps see
+    weights rounded to `dtype`, and so are the results; Adam's own stay in f32."""
+    own = [linear.weight.detach().clone().requires_grad_() for linear in linears(model)]
+    sizes = [w[m].square().mean().sqrt().item() for w, m in zip(own, masks)]
+    adam = torch.optim.Adam([{"params": [w]} for w in own], lr=1, betas=(0.9, 0.99), eps=1e-8)
+    start = [w.detach().clone() for w in own]
+    for step in range(STEPS):
+        distill_tensors(model, ids, teacher)  # gradients of the sum over samples
+        for w, linear, mask, group, size in zip(own, linears(model), masks, adam.param_groups, sizes):
+            w.grad = linear.weight.grad * mask / len(ids)
+            group["lr"] = RATE * size * (STEPS - step) / STEPS
+        adam.step()
+        with torch.no_grad():
+            for w, linear, mask in zip(own, linears(model), masks):
+                linear.weight.copy_(w.to(dtype).float() * mask)
+    sums = []
+    for w, before, mask in zip(own, start, masks):
+        r, c = np.indices(tuple(w.shape))
+        change = ((w.to(dtype).float() - before) * mask).detach().double()
+        sums.append(torch.stack([(change * torch.from_numpy((r * 31 + c * 17) % 7 - 3)).sum(), change.abs().sum()]))
+    return torch.stack(sums)
+
+
+def gradient_tensors(model, ids, dtype):
     """All tensors of gradients.safetensors; `model` is masked afterwards."""
     dense = [torch.ones(l.weight.shape, dtype=torch.bool) for l in linears(model)]
     masks = [kept(i, tuple(l.weight.shape)) for i, l in enumerate(linears(model))]
@@ -188,4 +216,5 @@ def gradient_tensors(model, ids):
     del masked["embedding"]  # files stay small
     tensors |= {f"masked.{name}": tensor for name, tensor in masked.items()}
     tensors |= {f"distill.{name}": tensor for name, tensor in distill_tensors(model, ids, teacher).items()}
+    tensors["distill.moves"] = distill_moves(model, ids, teacher, masks, dtype)
     return {name: tensor.detach().contiguous().numpy().astype(np.float32) for name, tensor in tensors.items()}

@@ -268,7 +268,7 @@ def check_size(directory, limit):
 
 def make_gradients(spec, directory):
     path = directory / "gradients.safetensors"
-    save_arrays(gradient_tensors(load_model(directory), input_ids(spec)), path)
+    save_arrays(gradient_tensors(load_model(directory), input_ids(spec), getattr(torch, spec.dtype)), path)
     if path.stat().st_size > MAX_GRADIENT_BYTES:
         raise RuntimeError(f"{path}: more than {MAX_GRADIENT_BYTES} bytes")
 
