@@ -7,7 +7,7 @@ from rundata.masks import KINDS
 from . import style
 
 KIND_LABELS = ("q", "k", "v", "o", "gate", "up", "down")  # in the order of masks.KINDS
-SCORES = (("z_s", "z(s), weights × activations"), ("z_g", "z(g), gradients"))
+SCORES = (("z_s", "z(s), weights × activations"), ("z_g", "z(g), gradients"), ("z_k", "z(k), answers' gradients"))
 WRITTEN_LAYERS = 12  # with more layers, the cells are too narrow for a number
 Z_LIMIT = 6  # end of the colour scale: single outliers would bleach all other cells
 DARK = 0.55  # luminance (Rec. 601) below which white text reads better than black
@@ -82,8 +82,10 @@ def final_sparsity(run):
 
 
 def z_scores(run):
-    """z(s) and z(g) of the first and of the newest profile; a score that was not computed has no row."""
+    """z(s), z(g) and z(k) of the first and of the newest profile; a score that was not computed has no row."""
     profiles = [(i, p) for i, p in run.profiles() if len(p["z_s"]) == len(p["sparsity"]) == len(p["z_g"])]
+    for _, p in profiles:  # older versions did not write z_k
+        p["z_k"] = p["z_k"] if len(p["z_k"]) == len(p["z_s"]) else np.full(len(p["z_s"]), np.nan)
     chosen = profiles[:1] + (profiles[-1:] if len(profiles) > 1 else [])
     scores = [s for s in SCORES if any(np.isfinite(p[s[0]]).any() for _, p in chosen)]
     if not scores:

@@ -12,7 +12,7 @@ from .files import member, number, read_json, read_lines, text, whole
 from .methods import is_agent, method_name, pattern_of
 
 MARKS = ("manifest.json", "events.jsonl", "summary.json", "sweep.json")
-PROFILE_COLUMNS = ("sparsity", "s", "g", "z_s", "z_g")
+PROFILE_COLUMNS = ("sparsity", "s", "g", "z_s", "z_g", "z_k")
 
 
 def is_run(path):

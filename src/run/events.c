@@ -68,32 +68,52 @@ espl_status espl_event_curvature_power(espl_job *j, const double *powers, const 
     return espl_journal_end(j->events, &w);
 }
 
+/* A column of the profile: the double at this offset of each row. Columns of what was not measured are left out, but
+ * for those of the paper. */
+static void event_put_column(espl_json_writer *w, const espl_job *j, const char *key, size_t offset, bool always) {
+    bool measured = always;
+    double value;
+    for (int64_t i = 0; i < j->linears && !measured; i++) {
+        memcpy(&value, (const char *)&j->rows[i] + offset, sizeof value);
+        measured = isfinite(value);
+    }
+    if (!measured) return;
+    espl_json_open_array(w, key, ESPL_JSON_COMPACT);
+    for (int64_t i = 0; i < j->linears; i++) {
+        memcpy(&value, (const char *)&j->rows[i] + offset, sizeof value);
+        espl_json_put_f64(w, NULL, value);
+    }
+    espl_json_close(w);
+}
+
 espl_status espl_event_profile(espl_job *j) {
     static const struct {
         const char *key;
         size_t offset;
-    } columns[] = {{"s", offsetof(espl_profile_row, s)},
-                   {"g", offsetof(espl_profile_row, g)},
-                   {"z_s", offsetof(espl_profile_row, z_s)},
-                   {"z_g", offsetof(espl_profile_row, z_g)},
-                   {"damage_half", offsetof(espl_profile_row, damage[ESPL_DAMAGE_LEVELS / 2 - 1])},
-                   {"z_k", offsetof(espl_profile_row, z_k)},
-                   {"damage_k_half", offsetof(espl_profile_row, damage_k[ESPL_DAMAGE_LEVELS / 2 - 1])}};
+        bool always;
+    } columns[] = {{"s", offsetof(espl_profile_row, s), true},
+                   {"g", offsetof(espl_profile_row, g), true},
+                   {"z_s", offsetof(espl_profile_row, z_s), true},
+                   {"z_g", offsetof(espl_profile_row, z_g), true},
+                   {"damage_half", offsetof(espl_profile_row, damage[ESPL_DAMAGE_LEVELS / 2 - 1]), true},
+                   {"z_k", offsetof(espl_profile_row, z_k), false},
+                   {"damage_k_half", offsetof(espl_profile_row, damage_k[ESPL_DAMAGE_LEVELS / 2 - 1]), false}};
     espl_str line = {0};
+    char key[64];
     if (!j->root) return ESPL_OK;
     espl_json_writer w = espl_journal_begin(&line, j->iteration + 1, "profile");
     espl_json_open_array(&w, "sparsity", ESPL_JSON_COMPACT); /* arrays are in the order of espl_linear_index */
     for (int64_t i = 0; i < j->linears; i++)
         espl_json_put_f64(&w, NULL, (double)j->rows[i].pruned / (double)j->rows[i].weights);
     espl_json_close(&w);
-    for (size_t k = 0; k < sizeof columns / sizeof *columns; k++) {
-        espl_json_open_array(&w, columns[k].key, ESPL_JSON_COMPACT);
-        for (int64_t i = 0; i < j->linears; i++) {
-            double value;
-            memcpy(&value, (const char *)&j->rows[i] + columns[k].offset, sizeof value);
-            espl_json_put_f64(&w, NULL, value);
-        }
-        espl_json_close(&w);
+    for (size_t k = 0; k < sizeof columns / sizeof *columns; k++)
+        event_put_column(&w, j, columns[k].key, columns[k].offset, columns[k].always);
+    for (int t = 0; t < ESPL_TOPICS; t++) {
+        size_t topic = (size_t)t * sizeof(double);
+        snprintf(key, sizeof key, "k_%s", espl_topic_name((espl_topic)t));
+        event_put_column(&w, j, key, offsetof(espl_profile_row, k) + topic, false);
+        snprintf(key, sizeof key, "z_k_%s", espl_topic_name((espl_topic)t));
+        event_put_column(&w, j, key, offsetof(espl_profile_row, z_topic) + topic, false);
     }
     return espl_journal_end(j->events, &w);
 }
