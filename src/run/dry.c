@@ -8,6 +8,7 @@
 
 #include "espalier/methods/cost.h"
 #include "espalier/methods/curvature.h"
+#include "espalier/methods/distill.h"
 #include "espalier/model/shape.h"
 #include "espalier/prune/linear.h"
 #include "espalier/run/checkpoint_shape.h"
@@ -24,7 +25,8 @@ typedef struct forecast {
     bool oneshot;
     espl_range *slices; /* [ranks] */
     int64_t ranks, bytes_per_weight, validation_tokens;
-    double rate; /* FLOP/s of one rank */
+    int64_t distilled; /* windows */
+    double rate;       /* FLOP/s of one rank */
 } forecast;
 
 /* ----------------------------------------------------------------- speed */
@@ -96,11 +98,32 @@ static double forecast_step_flops(const forecast *f) {
     return pruning + validation;
 }
 
+/* Distillation at the end: per window a forward, a recomputed forward and a backward pass (twice a forward), and five
+ * products with the head: the logits of both models, twice, and the gradient. Before it, one forward pass of the dense
+ * model. */
+static double forecast_distill_flops(const forecast *f) {
+    const espl_config *o = f->o;
+    double layers = forecast_forward_flops(f, o->calibration_window), head = espl_model_head_flops(f->config);
+    return (double)(f->distilled * o->calibration_window) * (layers + o->distill_passes * (4 * layers + 5 * head));
+}
+
 /* ----------------------------------------------------------------- print */
 
 static const char *format_megabytes(int64_t bytes, char *buf) {
     snprintf(buf, 32, "%.1f", (double)bytes / 1048576);
     return buf;
+}
+
+/* Distillation: a step's backward passes, the weights in training, and the weights before the step; on the last rank
+ * the dense model's final states, in f32. */
+static int64_t forecast_distill_bytes(const forecast *f, int64_t r) {
+    static const float *const teacher[1] = {NULL}; /* says that there is one */
+    const espl_config *o = f->o;
+    espl_calibration_options step = {.window = o->calibration_window, .backward = o->distill_batch, .teacher = teacher};
+    int64_t weights = espl_range_count(f->slices[r]) * espl_model_layer_linear_weights(f->config), states = 0;
+    if (r == f->ranks - 1) states = f->distilled * o->calibration_window * f->config->hidden * (int64_t)sizeof(float);
+    return espl_model_calibration_bytes(f->config, &step, f->slices[r], (int)r, (int)f->ranks) +
+           espl_distill_bytes(f->config, f->slices[r]) + weights * f->bytes_per_weight + states;
 }
 
 /* What pruning takes on one rank besides the model and its masks: calibration for the agent, or the method, with the
@@ -116,7 +139,7 @@ static int64_t forecast_pruning_bytes(const forecast *f, int64_t r) {
     else
         bytes = espl_model_calibration_bytes(f->config, &f->calibration, f->slices[r], (int)r, (int)f->ranks);
     bytes = espl_max_i64(bytes, trial_bytes);
-    if (espl_config_distills(f->o)) bytes = espl_max_i64(bytes, espl_distill_bytes(f->config, f->slices[r]));
+    if (espl_config_distills(f->o)) bytes = espl_max_i64(bytes, forecast_distill_bytes(f, r));
     if (f->method.update != ESPL_UPDATE_NONE || espl_config_distills(f->o))
         bytes += espl_range_count(f->slices[r]) * espl_model_layer_linear_weights(f->config) * f->bytes_per_weight;
     return bytes;
@@ -174,6 +197,9 @@ static void forecast_print(const forecast *f, const espl_checkpoint_shape *shape
     printf("\n%s without knowledge probes: %.3g FLOP; at %.1f GFLOP/s a rank (measured here): about %.1f s\n",
            f->oneshot ? "pruning in one shot" : "one iteration", flops, f->rate * 1e-9,
            flops / f->rate / (double)f->ranks);
+    if (!espl_config_distills(o)) return;
+    flops = forecast_distill_flops(f);
+    printf("distillation at the end: %.3g FLOP: about %.1f s\n", flops, flops / f->rate / (double)f->ranks);
 }
 
 /* ------------------------------------------------------------------- run */
@@ -202,6 +228,7 @@ static espl_status forecast_run(const espl_job *j, int64_t ranks) {
                                   .backward = o->calibration_backward},
                   .oneshot = espl_config_is_oneshot(o),
                   .ranks = ranks,
+                  .distilled = j->inputs.distilled,
                   .validation_tokens = j->inputs.validation.n / o->validation_window * o->validation_window};
     espl_checkpoint_shape shape = espl_run_checkpoint_shape(f.config, (espl_range){0});
     espl_status st;

@@ -91,6 +91,8 @@ static espl_status inputs_read_texts(espl_job *j) {
     espl_inputs *in = &j->inputs;
     espl_corpus corpus = {0};
     in->windows = espl_max_i64(o->calibration_forward, o->calibration_backward);
+    in->distilled = o->distill_windows > 0 ? o->distill_windows : in->windows;
+    if (espl_config_distills(o)) in->windows = espl_max_i64(in->windows, in->distilled);
     ESPL_TRY(inputs_read_text(j, o->calibration_text, &corpus));
     espl_status st = espl_comm_agree(j->comm, inputs_cut_calibration(j, &corpus));
     espl_corpus_free(&corpus);

@@ -14,8 +14,9 @@ espl_status espl_recovery_prepare(espl_job *j) {
     if (!espl_config_distills(o)) return ESPL_OK;
     espl_knowledge_samples(k, topics);
     bool questions = k->n > 0 && k->window == o->calibration_window;
-    return espl_distill_set_create(j->comm, &j->masks, o->calibration_window, j->inputs.calibration, j->inputs.windows,
-                                   questions ? topics : NULL, k->lengths, o->distill_share, &j->distill);
+    return espl_distill_set_create(j->comm, &j->masks, o->calibration_window, j->inputs.calibration,
+                                   j->inputs.distilled, questions ? topics : NULL, k->lengths, o->distill_share,
+                                   &j->distill);
 }
 
 static void recovery_show(void *context, int64_t done, int64_t n) {

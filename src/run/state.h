@@ -37,6 +37,7 @@ typedef struct espl_questions {
 typedef struct espl_inputs {
     int32_t *calibration; /* [windows, calibration.window], owned */
     int64_t windows;
+    int64_t distilled;            /* the first ones, from which the survivors learn */
     espl_corpus validation, test; /* test.n = 0: none */
     espl_questions probe;         /* asked and counted in the loop */
     espl_knowledge profile;       /* questions whose gradients go into the profile; n = 0: none */

@@ -136,11 +136,13 @@ typedef enum espl_resume {
     X(FLAG, prune, mixed, false, 0, 1, METHOD, "the agent may also make a dense linear 2:4 or 4:8 in one go")          \
     X(CHOICE, prune, update, ESPL_UPDATE_NONE, update, espl_update, METHOD,                                            \
       "how surviving weights are updated; one-shot methods only")                                                      \
-    X(FLAG, prune, regrow, true, 0, 1, METHOD,                                                                         \
+    X(FLAG, prune, regrow, false, 0, 1, METHOD,                                                                        \
       "agent with score curvature: each step chooses a linear's mask anew, so that pruned weights may come back")      \
     ESPL_METHOD_TUNING_LIST(ESPL_CONFIG_METHOD_ROW)                                                                    \
     X(REAL, distill, passes, 0, 0, 1000, METHOD, "passes over the windows once the target is reached; 0: none")        \
     X(INTEGER, distill, steps, 0, 0, 100000, METHOD, "steps after each earlier iteration of the agent")                \
+    X(INTEGER, distill, windows, 0, 0, 1000000, IDENTITY,                                                              \
+      "calibration windows to learn from; 0: those of the profile")                                                    \
     X(INTEGER, distill, batch, 4, 1, 100000, METHOD, "windows of a step")                                              \
     X(REAL, distill, rate, 0.01, 1e-9, 1, METHOD,                                                                      \
       "first step size, as a fraction of the root mean square of a linear's weights; it falls to 0")                   \
