@@ -429,6 +429,114 @@ class Curvature(OneRun):
         self.assert_same_run(one, self.work / "global3")
 
 
+class Distilled(OneRun):
+    """The agent with score curvature and distillation inside the loop: updated weights in checkpoints and rollbacks."""
+
+    MORE = [word for value in ("prune.score=curvature", "prune.curvature_power=1", "prune.target=0.3",
+                               "prune.threshold=0.05", "prune.regrow=true", "distill.steps=2", "distill.passes=2",
+                               "distill.batch=2", "distill.rate=0.002", "report.mmlu=", "report.freebaseqa=")
+            for word in ("--set", value)]
+
+    def outcomes(self, run):
+        return [line for line in read_lines(run / "events.jsonl") if line["type"] == "outcome"]
+
+    def test_equal_on_other_ranks(self):
+        for np in (2, 4):
+            with self.subTest(np=np):
+                self.prune(self.work / f"ranks{np}", np)
+                self.assert_same_run(self.whole, self.work / f"ranks{np}")
+
+    def test_killed(self):
+        self.interrupted("killed", 3, 1, lambda job, run: job.send_signal(signal.SIGKILL), None)
+
+    def test_survivors_have_learned(self):
+        self.prune(self.work / "without", 1, "--set", "distill.steps=0", "--set", "distill.passes=0")
+        learned, pruned = (json.loads((run / "summary.json").read_text()) for run in (self.whole, self.work / "without"))
+        self.assertEqual(learned["pruned_weights"], pruned["pruned_weights"])
+        self.assertLess(learned["pruned"]["validation"]["perplexity"], pruned["pruned"]["validation"]["perplexity"])
+        self.assertEqual(learned["dense"], pruned["dense"])
+
+    def test_a_rollback_restores_updated_weights(self):
+        run = self.work / "strict"
+        self.prune(run, 2, "--set", "prune.threshold=0.0005", "--set", "prune.max_iterations=8")
+        outcomes = self.outcomes(run)
+        self.assertIn(False, [o["accepted"] for o in outcomes])
+        for before, after in zip(outcomes, outcomes[1:]):  # what a step is compared with is the last accepted state
+            last = before["after"] if before["accepted"] else before["before"]
+            self.assertEqual(after["before"]["perplexity"], last["perplexity"])
+        summary = json.loads((run / "summary.json").read_text())
+        self.assertAlmostEqual(summary["pruned"]["validation"]["perplexity"],
+                               [o["after"] for o in outcomes if o["accepted"]][-1]["perplexity"], places=9)
+
+    def test_the_whole_way_is_bounded(self):
+        run = self.work / "bounded"
+        self.prune(run, 1, "--set", "prune.threshold=0.5", "--set", "prune.max_rise=0.01", "--set", "prune.target=0.6",
+                   "--set", "prune.max_iterations=5", "--set", "distill.steps=0", "--set", "distill.passes=0")
+        outcomes = self.outcomes(run)
+        self.assertIn(False, [o["accepted"] for o in outcomes])
+        for o in outcomes:
+            if o["accepted"]:
+                self.assertLess(o["after"]["nll"] - outcomes[0]["before"]["nll"], 0.02)
+
+
+class Knowledge(OneRun):
+    """Probe questions shape the decisions and judge them."""
+
+    MORE = [word for value in ("prune.score=curvature", "prune.curvature_power=1", "report.mmlu=", "report.freebaseqa=")
+            for word in ("--set", value)]
+
+    def profiles(self, run):
+        return [line for line in read_lines(run / "events.jsonl") if line["type"] == "profile"]
+
+    def test_every_linear_has_a_knowledge_sensitivity(self):
+        for profile in self.profiles(self.whole):
+            for key in ("z_k", "k_freebaseqa", "z_k_freebaseqa", "k_mmlu_other", "damage_k_half"):
+                self.assertEqual(len(profile[key]), len(profile["z_s"]), key)
+                self.assertNotIn(None, profile[key], key)
+            self.assertAlmostEqual(sum(profile["z_k"]), 0, places=6)
+
+    def test_answers_are_measured(self):
+        for line in read_lines(self.whole / "events.jsonl"):
+            if line["type"] == "outcome" and line["accepted"]:
+                self.assertGreater(line["after"]["answers"], 0)
+                self.assertGreater(line["after"]["answers_stderr"], 0)
+
+    def test_their_share_changes_decisions(self):
+        self.prune(self.work / "text", 1, "--set", "knowledge.share=0")
+        self.assertNotEqual(decisions(self.whole), decisions(self.work / "text"))
+
+    def test_without_windows_only_text_counts(self):
+        run = self.work / "counted"
+        self.prune(run, 1, "--set", "knowledge.windows=0", "--set", "prune.max_iterations=2")
+        for profile in self.profiles(run):
+            self.assertNotIn("z_k", profile)
+        for line in read_lines(run / "events.jsonl"):
+            if line["type"] == "outcome":
+                self.assertNotIn("answers", line["after"])
+
+    def test_equal_on_other_ranks(self):
+        self.prune(self.work / "ranks3", 3)
+        self.assert_same_run(self.whole, self.work / "ranks3")
+
+
+class AlreadySparse(Case):
+    """Zeros of the source count as pruned."""
+
+    def test_a_pruned_model_is_where_it_ended(self):
+        first, again = self.work / "first", self.work / "again"
+        more = [w for m in ("report.mmlu=", "report.freebaseqa=", "probes.mmlu=", "probes.freebaseqa=",
+                            "prune.threshold=0.5") for w in ("--set", m)]
+        self.prune(first, 1, *more)
+        done = self.prune(again, 2, *more, "--set", f"model.path={first / 'model'}", "--set", "prune.target=0.2")
+        self.assertIn("are 0 already", done.stderr)
+        summary = json.loads((again / "summary.json").read_text())
+        self.assertEqual(summary["pruned_weights"], round(0.2 * summary["prunable_weights"]))
+        (start,) = [line for line in read_lines(again / "events.jsonl") if line["type"] == "start"]
+        self.assertGreaterEqual(start["pruned"], round(TARGET * summary["prunable_weights"]))
+        done = self.prune(self.work / "done", 1, *more, "--set", f"model.path={first / 'model'}")
+        self.assertIn("target reached after 0 iterations", done.stderr + done.stdout)
+
+
 class Sparse(Case):
     """Profiles in which numbers are missing as they should."""
 
