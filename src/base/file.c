@@ -53,11 +53,32 @@ done:
     return st;
 }
 
+static espl_file_state file_state(const struct stat *s) {
+    enum { NS = 1000000000 };
+    return (espl_file_state){.bytes = s->st_size,
+                             .inode = (int64_t)s->st_ino,
+                             .modified_ns = (int64_t)s->st_mtim.tv_sec * NS + s->st_mtim.tv_nsec,
+                             .changed_ns = (int64_t)s->st_ctim.tv_sec * NS + s->st_ctim.tv_nsec};
+}
+
+espl_status espl_file_state_of(const char *path, espl_file_state *out) {
+    struct stat sb;
+    *out = (espl_file_state){0};
+    if (stat(path, &sb) != 0) return ESPL_FAIL(ESPL_IO, "%s: cannot be reached: %s", path, strerror(errno));
+    *out = file_state(&sb);
+    return ESPL_OK;
+}
+
+bool espl_file_state_equals(const espl_file_state *a, const espl_file_state *b) {
+    return a->bytes == b->bytes && a->inode == b->inode && a->modified_ns == b->modified_ns &&
+           a->changed_ns == b->changed_ns;
+}
+
 /* Read-only and shared: ranks on one node share the pages of a model. */
 espl_status espl_file_map(const char *path, espl_mapping *out) {
     *out = (espl_mapping){0};
     espl_status st = ESPL_OK;
-    struct stat sb;
+    struct stat sb = {0};
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* without O_NONBLOCK a FIFO waits for a writer */
     if (fd < 0) return ESPL_FAIL(ESPL_IO, "%s: cannot be opened: %s", path, strerror(errno));
     if (fstat(fd, &sb) != 0) {
@@ -71,6 +92,7 @@ espl_status espl_file_map(const char *path, espl_mapping *out) {
         else
             *out = (espl_mapping){.data = p, .len = sb.st_size};
     }
+    out->state = file_state(&sb);
     close(fd); /* the mapping stays */
     return st;
 }

@@ -8,9 +8,11 @@
  *     report   dry                       the end; --dry-run
  *     loop                               steps until the goal: propose, apply, judge, settle
  *     agent_step   method_step           who proposes, and how it is applied
- *     store   exponent   recovery         checkpoints, and restoring them; the exponent of score curvature;
- * distillation identity manifest events progress  what is recorded and shown inputs   quality   judge   stop    texts
- * and questions; measuring the model; being stopped state   checkpoint_shape
+ *     store   exponent   recovery        checkpoints, and restoring them; exponent of score curvature; distillation
+ *     identity manifest events progress  what is recorded and shown
+ *     inputs   quality   judge   stop    texts and questions; measuring the model; being stopped
+ *     model_identity   hash_cache        which model it is; hashes of its tensors that are kept
+ *     state   checkpoint_shape
  */
 #ifndef ESPL_RUN_STATE_H
 #define ESPL_RUN_STATE_H

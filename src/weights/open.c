@@ -63,7 +63,7 @@ espl_status espl_weights_open_file(const char *path, espl_weights **out) {
 
 /* For the tests and the fuzzer: hostile files need no disk. */
 espl_status espl_weights_open_memory(const void *bytes, int64_t len, const char *name, espl_weights **out) {
-    espl_mapping memory = {bytes, len};
+    espl_mapping memory = {.data = bytes, .len = len};
     return weights_open_single(name, &memory, out);
 }
 
@@ -125,6 +125,10 @@ int64_t espl_weights_bytes(const espl_weights *w) { return w->bytes; }
 int64_t espl_weights_shards(const espl_weights *w) { return w->n_shards; }
 
 const char *espl_weights_shard_path(const espl_weights *w, int64_t shard) { return w->shards[shard].path; }
+
+const espl_file_state *espl_weights_shard_state(const espl_weights *w, int64_t shard) {
+    return &w->shards[shard].map.state;
+}
 
 /* "[2, 3]", cut off when it does not fit. */
 static const char *shape_text(int n_dims, const int64_t *dims, char *buf, size_t size) {

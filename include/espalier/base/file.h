@@ -15,10 +15,22 @@
  * max_bytes is refused. Owned by the caller: espl_mem_free. */
 espl_status espl_file_read(const char *path, int64_t max_bytes, char **out, int64_t *len);
 
+/* What tells a file's content from another without reading it. The time of the last change of its inode (ctime) is part
+ * of it, because programs can set the time of the last change of its content back. The device is not: NFS clients
+ * number devices differently. */
+typedef struct espl_file_state {
+    int64_t bytes, inode;
+    int64_t modified_ns, changed_ns; /* mtime and ctime, nanoseconds since 1970 */
+} espl_file_state;
+/* The state of the file that `path` names, links followed. */
+espl_status espl_file_state_of(const char *path, espl_file_state *out);
+bool espl_file_state_equals(const espl_file_state *a, const espl_file_state *b);
+
 /* A file mapped read-only. */
 typedef struct espl_mapping {
     const uint8_t *data; /* NULL for an empty file */
     int64_t len;
+    espl_file_state state; /* when it was mapped */
 } espl_mapping;
 /* Maps a regular file. */
 espl_status espl_file_map(const char *path, espl_mapping *out);

@@ -1,0 +1,154 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What docs/reliability.md promises, on a random model that is pruned in a second: another model is refused.
+
+tests/e2e/test_reliability.py ESPALIER MAKE_RANDOM_MODEL [unittest arguments]
+"""
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+from common import ENVIRONMENT, SLOW, mpirun
+
+ESPALIER, MAKE_MODEL = (os.path.abspath(p) for p in sys.argv[1:3])
+SHAPE = "--layers 3 --hidden 64 --heads 4 --kv-heads 2 --head-dim 32 --ffn 96 --vocab 300 --byte-tokenizer".split()
+TEXT = "".join(f"Line {i}: the quick brown fox jumps over {i * i} lazy dogs.\n" for i in range(120))
+
+
+class Case(unittest.TestCase):
+    """A model, and a finished run of it."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.work = pathlib.Path(tempfile.mkdtemp(prefix="espalier-reliability-"))
+        cls.addClassCleanup(shutil.rmtree, cls.work)
+        cls.model, cls.whole, cls.text = cls.work / "model", cls.work / "whole", cls.work / "text"
+        cls.text.write_text(TEXT)
+        subprocess.run([MAKE_MODEL, *SHAPE, cls.model], check=True, capture_output=True)
+        cls.config = cls.work / "run.json"
+        cls.config.write_text(json.dumps({
+            "model": {"path": str(cls.model)},
+            "calibration": {"text": str(cls.text), "window": 64, "forward": 4, "backward": 2},
+            "validation": {"text": str(cls.text), "window": 64, "windows": 4},
+            "prune": {"target": 0.3, "max_step": 0.2, "max_linears": 8, "threshold": 1000, "max_iterations": 4}}))
+        cls().prune(cls.whole)
+
+    def command(self, run, *more, ranks=1):
+        return mpirun(ranks, ESPALIER, "prune", self.config, "--set", f"run.dir={run}", *more)
+
+    def prune(self, run, *more, ranks=1, code=0, environment=None):
+        """The end of a run; code None: any but 0."""
+        done = subprocess.run(self.command(run, *more, ranks=ranks), env={**ENVIRONMENT, **(environment or {})},
+                              capture_output=True, text=True, timeout=120 * SLOW)
+        if code is None and done.returncode == 0 or code is not None and done.returncode != code:
+            raise AssertionError(f"exit {done.returncode}, expected {code}: {done.stderr[-3000:]}")
+        return done
+
+    def unfinished(self, name):
+        """A copy of the run without its end."""
+        run = self.work / name
+        shutil.copytree(self.whole, run)
+        (run / "summary.json").unlink()
+        return run
+
+    def assert_same_run(self, one, other):
+        def files(run):
+            names = [p for p in run.rglob("*") if p.is_file()]
+            return {str(p.relative_to(run)): p.read_bytes() for p in names
+                    if p.parent.name in ("checkpoints", "model") or p.name == "summary.json"}
+        a, b = files(one), files(other)
+        self.assertEqual(sorted(a), sorted(b))
+        for name, content in a.items():
+            self.assertEqual(content, b[name], name)
+
+
+# ---------------------------------------------------------------- identity
+
+def change_tensor(model, name):
+    path = model / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    start = 8 + int.from_bytes(data[:8], "little")
+    at, end = json.loads(data[8:start])[name]["data_offsets"]
+    data[start + (at + end) // 2] ^= 1  # of some weight, the lowest bit of its mantissa
+    path.write_bytes(data)
+
+
+def change_config(model, key, value):
+    path = model / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+
+
+def change_tokenizer(model):
+    path = model / "tokenizer.json"
+    path.write_text(path.read_text() + "\n")
+
+
+CHANGES = {
+    "weights": lambda m: change_tensor(m, "model.layers.1.mlp.up_proj.weight"),
+    "embedding": lambda m: change_tensor(m, "model.embed_tokens.weight"),
+    "norms": lambda m: change_tensor(m, "model.layers.2.self_attn.k_norm.weight"),
+    "norms ": lambda m: change_tensor(m, "model.norm.weight"),
+    "rope_theta (1000000 there, 20000 now)": lambda m: change_config(m, "rope_theta", 20000.0),
+    "rms_norm_eps (": lambda m: change_config(m, "rms_norm_eps", 2e-6),
+    "eos_token_id": lambda m: [change_config(m, "eos_token_id", 5), (m / "generation_config.json").unlink(True)],
+    "tokenizer": change_tokenizer,
+}
+
+
+class Identity(Case):
+    def test_another_model_is_refused_by_resume_and_by_mask(self):
+        mask = sorted((self.whole / "checkpoints").iterdir())[-1]
+        for i, (what, change) in enumerate(CHANGES.items()):
+            ranks, run, other = 1 + i % 3, self.unfinished(f"run{i}"), self.work / f"other{i}"
+            with self.subTest(changed=what):
+                shutil.copytree(self.model, other)
+                change(other)
+                done = self.prune(run, "--resume", "--set", f"model.path={other}", ranks=ranks, code=2)
+                self.assertIn(f"(different: {what.strip()}", done.stderr)
+                done = subprocess.run(mpirun(ranks, ESPALIER, "score", "--model", other, "--mask", mask, "--quiet"),
+                                      input="text", env=ENVIRONMENT, capture_output=True, text=True, timeout=60 * SLOW)
+                self.assertEqual(done.returncode, 2, done.stderr)
+                self.assertIn(f"(different: {what.strip()}", done.stderr)
+
+    def test_the_model_may_move(self):
+        run, other = self.unfinished("moved"), self.work / "elsewhere"
+        shutil.copytree(self.model, other)
+        done = self.prune(run, "--resume", "--set", f"model.path={other}", ranks=2)
+        self.assertNotIn("does not record", done.stderr)
+        self.assert_same_run(self.whole, run)
+
+    def test_hashes_are_kept_while_the_files_do_not_change(self):
+        settle(self.model)
+        run = self.work / "kept"
+        self.prune(run)
+        (run / "summary.json").unlink()
+        cache = run / "model-hashes.json"
+        self.assertIn("unchanged since its tensors were hashed", self.prune(run, "--resume", ranks=3).stderr)
+        for damage in ("{", cache.read_text().replace('"check": "', '"check": "0'),
+                       cache.read_text().replace("bytes=", "bytes=1"), "[]", '{"files": 3}'):
+            (run / "summary.json").unlink()
+            cache.write_text(damage)
+            self.assertNotIn("unchanged since", self.prune(run, "--resume", ranks=2).stderr)
+            self.assert_same_run(self.whole, run)
+        (run / "summary.json").unlink()
+        self.addCleanup(shutil.move, shutil.copytree(self.model, self.work / "saved"), self.model)
+        self.addCleanup(shutil.rmtree, self.model)
+        before = (self.model / "model.safetensors").stat()
+        change_tensor(self.model, "model.embed_tokens.weight")
+        os.utime(self.model / "model.safetensors", ns=(before.st_atime_ns, before.st_mtime_ns))
+        self.assertIn("(different: embedding)", self.prune(run, "--resume", code=2).stderr)
+
+
+def settle(model):
+    """Until the files are old enough for their hashes to be kept."""
+    time.sleep(max(0, 2.1 - (time.time() - max(p.stat().st_ctime for p in model.iterdir()))))
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]])
