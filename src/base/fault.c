@@ -5,7 +5,9 @@
  */
 #include "espalier/base/fault.h"
 
+#include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +15,7 @@ static struct {
     bool parsed, kill;
     char site[64]; /* "": no fault */
     long rank, nth, passed;
+    int list; /* where the sites that are passed are written, or -1 */
 } fault;
 static int fault_my_rank;
 
@@ -21,6 +24,8 @@ void espl_fault_rank(int rank) { fault_my_rank = rank; }
 /* A malformed value leaves fault.site empty: the run then succeeds, and the test that asked for a fault fails. */
 static void fault_parse_environment(void) {
     fault.parsed = true;
+    const char *list = getenv("ESPL_FAULT_LIST");
+    fault.list = list ? open(list, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666) : -1;
     const char *text = getenv("ESPL_FAULT"), *colon = text ? strchr(text, ':') : NULL;
     if (!colon || (size_t)(colon - text) >= sizeof fault.site) return;
     char *end;
@@ -34,6 +39,7 @@ static void fault_parse_environment(void) {
 
 bool espl_fault(const char *site) {
     if (!fault.parsed) fault_parse_environment();
+    if (fault.list >= 0) (void)dprintf(fault.list, "%s %d\n", site, fault_my_rank);
     if (!fault.site[0] || fault_my_rank != fault.rank || strcmp(site, fault.site) != 0) return false;
     fault.passed++;
     if (fault.nth > 0 && fault.passed != fault.nth) return false;

@@ -5,6 +5,7 @@
  */
 #include "espalier/base/file.h"
 
+#include "espalier/base/fault.h"
 #include "espalier/base/memory.h"
 #include "espalier/base/str.h"
 
@@ -130,27 +131,39 @@ bool espl_file_write_all(int fd, const char *bytes, int64_t len) {
     return true;
 }
 
+/* A fault on demand looks like a disk that fails. */
+static bool file_fails(const char *site) {
+    if (!espl_fault(site)) return false;
+    errno = EIO;
+    return true;
+}
+
+/* Writes and flushes the file, which must not exist. False with errno set. */
+static bool file_write_new(const char *path, const char *bytes, int64_t len) {
+    if (file_fails("file.create")) return false;
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+    if (fd < 0) return false;
+    bool ok =
+        !file_fails("file.write") && espl_file_write_all(fd, bytes, len) && !file_fails("file.flush") && fsync(fd) == 0;
+    int error = errno; /* close may replace it */
+    bool closed = close(fd) == 0;
+    if (!ok) errno = error;
+    return ok && closed;
+}
+
+/* PATH.part of a killed process is removed, not opened: it might be a link by now, and its target would be written. */
 espl_status espl_file_replace(const char *path, const char *bytes, int64_t len) {
     espl_str part = {0};
     espl_status st;
     espl_str_printf(&part, "%s.part", path);
     ESPL_CHECK(st, done, espl_str_status(&part));
-    int fd = open(part.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666), error;
-    bool ok = fd >= 0 && espl_file_write_all(fd, bytes, len) && fsync(fd) == 0;
-    error = errno; /* close may replace it */
-    if (fd >= 0 && close(fd) != 0 && ok) {
-        ok = false;
-        error = errno;
-    }
-    if (ok && rename(part.data, path) != 0) {
-        ok = false;
-        error = errno;
-    }
-    if (!ok) {
-        st = ESPL_FAIL(ESPL_IO, "%s: cannot be written: %s", path, strerror(error));
+    (void)unlink(part.data);
+    if (!file_write_new(part.data, bytes, len) || file_fails("file.rename") || rename(part.data, path) != 0) {
+        st = ESPL_FAIL(ESPL_IO, "%s: cannot be written: %s", path, strerror(errno));
         unlink(part.data);
         goto done;
     }
+    (void)espl_fault("file.renamed");
     espl_file_sync_directory(path);
 done:
     espl_str_free(&part);

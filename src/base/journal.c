@@ -6,6 +6,7 @@
  */
 #include "espalier/base/journal.h"
 
+#include "espalier/base/fault.h"
 #include "espalier/base/file.h"
 #include "espalier/base/json.h"
 #include "espalier/base/memory.h"
@@ -114,6 +115,7 @@ espl_status espl_journal_end(espl_journal *j, espl_json_writer *line) {
     espl_status st = espl_str_status(s);
     if (st == ESPL_OK && line->depth != 0)
         st = ESPL_FAIL(ESPL_INTERNAL, "journal: a line ends inside an array or object");
+    if (j) (void)espl_fault("journal.line");
     if (st == ESPL_OK && j && !espl_file_write_all(j->fd, s->data, s->len))
         st = ESPL_FAIL(ESPL_IO, "%s: cannot be written: %s", j->path, strerror(errno));
     espl_str_free(s);

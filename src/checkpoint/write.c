@@ -180,6 +180,8 @@ static espl_status writer_flush(checkpoint_writer *w) {
 
 /* Local, on rank 0. Marks the file as complete and gives it its final name. */
 static espl_status writer_publish(checkpoint_writer *w) {
+    if (espl_fault("checkpoint.seal"))
+        return ESPL_FAIL(ESPL_IO, "%s: cannot be completed: fault on demand", w->part.data);
     ESPL_TRY(espl_skeleton_seal(w->part.data));
     w->fd = open(w->part.data, O_RDWR | O_CLOEXEC);
     if (w->fd < 0) return writer_io_error(w, "opened");
@@ -187,6 +189,7 @@ static espl_status writer_publish(checkpoint_writer *w) {
     if (espl_fault("checkpoint.rename") || rename(w->part.data, w->path.data) != 0)
         return writer_io_error(w, "renamed");
     w->has_part = false;
+    (void)espl_fault("checkpoint.renamed");
     espl_file_sync_directory(w->path.data);
     return ESPL_OK;
 }

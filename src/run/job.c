@@ -4,9 +4,12 @@
  * the loop, report.
  */
 #include <cjson/cJSON.h>
+#include <errno.h>
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "espalier/base/fault.h"
 #include "espalier/export.h"
 #include "espalier/model/shape.h"
 #include "espalier/run/checkpoint_shape.h"
@@ -45,6 +48,22 @@ static bool job_has_file(const espl_job *j, const char *name) {
     return exists;
 }
 
+/* Rank 0 only. Removes what a process that was killed while it replaced a file has left. Whoever replaces the file
+ * again would do so, but a run that is not made again would keep it for ever. */
+static espl_status job_remove_parts(const espl_job *j) {
+    static const char *const names[] = {"manifest.json.part", "model-hashes.json.part", "timing.json.part",
+                                        "summary.json.part"};
+    espl_status st = ESPL_OK;
+    for (size_t i = 0; st == ESPL_OK && i < sizeof names / sizeof *names; i++) {
+        espl_str path = {0};
+        st = espl_job_path(j, names[i], &path);
+        if (st == ESPL_OK && unlink(path.data) != 0 && errno != ENOENT)
+            st = ESPL_FAIL(ESPL_IO, "%s: cannot be removed: %s", path.data, strerror(errno));
+        espl_str_free(&path);
+    }
+    return st;
+}
+
 /* Rank 0 only. Makes the directory. One that holds a run is not touched unless that run is to be continued. *finished:
  * it is done already. */
 static espl_status job_open_directory(const espl_job *j, bool resume, bool *finished) {
@@ -56,6 +75,8 @@ static espl_status job_open_directory(const espl_job *j, bool resume, bool *fini
         return ESPL_FAIL(ESPL_CONFIG,
                          "run.dir: %s already holds a run: --resume continues it, or choose another directory",
                          j->o->run_dir);
+    if (espl_fault("run.begin")) return ESPL_FAIL(ESPL_IO, "%s: fault on demand", j->o->run_dir);
+    ESPL_TRY(job_remove_parts(j));
     if (!resume) return ESPL_OK;
     ESPL_CHECK(st, done, espl_job_path(j, "summary.json", &summary));
     ESPL_CHECK(st, done, espl_job_path(j, "stopped", &stopped));

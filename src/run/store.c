@@ -107,6 +107,8 @@ espl_status espl_store_resume(espl_job *j, bool *found) {
     if (!*found) goto done;
     ESPL_CHECK(st, done, store_restore(j, path.data, &k));
     ESPL_CHECK(st, done, espl_checkpoint_set_aside(j->comm, dir.data, j->iteration));
+    /* A kill between a checkpoint and the deletion of older ones: a run that writes no more would keep them. */
+    ESPL_CHECK(st, done, espl_checkpoint_retain(j->comm, dir.data, j->o->run_keep));
     ESPL_INFO("continuing from %s", path.data);
 done:
     espl_checkpoint_free(&k);

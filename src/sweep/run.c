@@ -71,6 +71,16 @@ static espl_status sweep_record_end(sweep_job *k, int64_t run, espl_status st) {
 
 /* -------------------------------------------------------------- all runs */
 
+/* Rank 0 only. A process that was killed between the end of a run and its mark leaves the mark's part file, and the
+ * mark of a run under way. */
+static espl_status sweep_finish_mark(const sweep_job *k, int64_t run) {
+    espl_str part = {0};
+    espl_status st = espl_sweep_path(k->s, run, "sweep.json.part", &part);
+    if (st == ESPL_OK && espl_file_exists(part.data)) st = espl_sweep_write_mark(k->s, run, SWEEP_MARK_FINISHED, "");
+    espl_str_free(&part);
+    return st;
+}
+
 /* Rank 0 only. Which runs are to be done, in order. Runs that failed, or were under way when their process died,
  * go last: one that kills the whole job must not keep the others from being done. ESPL_CONFIG: a directory holds
  * another run. */
@@ -88,10 +98,12 @@ static espl_status sweep_order_runs(sweep_job *k, int64_t only) {
                                i + 1, k->s->dir, k->s->names[i], note.data ? note.data : "");
             espl_str_free(&note);
             ESPL_TRY(st);
-            if (state == ESPL_SWEEP_FINISHED)
+            if (state == ESPL_SWEEP_FINISHED) {
                 k->finished += pass == 0;
-            else if (troubled == (pass == 1))
+                ESPL_TRY(sweep_finish_mark(k, i));
+            } else if (troubled == (pass == 1)) {
                 k->order[k->n++] = i;
+            }
         }
     if (k->n == 0) ESPL_INFO("nothing to do: all runs are finished");
     return ESPL_OK;

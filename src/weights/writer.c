@@ -110,9 +110,12 @@ espl_status espl_weights_writer_flush(espl_weights_writer *w) {
 /* The rename makes the file appear at once; syncing the directory keeps it there after a crash. */
 espl_status espl_weights_writer_finish(espl_weights_writer *w) {
     ESPL_TRY(espl_weights_writer_flush(w));
-    if (rename(w->part, w->path) != 0)
-        return ESPL_FAIL(ESPL_IO, "%s: cannot be renamed to %s: %s", w->part, w->path, strerror(errno));
+    bool fault = espl_fault("weights.rename");
+    if (fault || rename(w->part, w->path) != 0)
+        return ESPL_FAIL(ESPL_IO, "%s: cannot be renamed to %s: %s", w->part, w->path,
+                         fault ? "fault on demand" : strerror(errno));
     w->started = false;
+    (void)espl_fault("weights.renamed");
     espl_file_sync_directory(w->path);
     return ESPL_OK;
 }
