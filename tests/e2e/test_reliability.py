@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """What docs/reliability.md promises, on a random model that is pruned in a second: another model is refused; a kill at any
-place leaves nothing that the next start does not clean up.
+place leaves nothing that the next start does not clean up; one directory has one run.
 
 tests/e2e/test_reliability.py ESPALIER MAKE_RANDOM_MODEL [unittest arguments]
 """
@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,8 @@ from common import ENVIRONMENT, SLOW, mpirun
 
 ESPALIER, MAKE_MODEL = (os.path.abspath(p) for p in sys.argv[1:3])
 SHAPE = "--layers 3 --hidden 64 --heads 4 --kv-heads 2 --head-dim 32 --ffn 96 --vocab 300 --byte-tokenizer".split()
-ALONE = {"OMPI_MCA_ess_singleton_isolated": "1", "OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "self"}
+ALONE = {"OMPI_MCA_ess_singleton_isolated": "1", "OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "self",
+         "OMPI_MCA_sharedfp": "individual"}
 TEXT = "".join(f"Line {i}: the quick brown fox jumps over {i * i} lazy dogs.\n" for i in range(120))
 
 
@@ -54,6 +56,11 @@ class Case(unittest.TestCase):
         if code is None and done.returncode == 0 or code is not None and done.returncode != code:
             raise AssertionError(f"exit {done.returncode}, expected {code}: {done.stderr[-3000:]}")
         return done
+
+    def alone(self, *words, **environment):
+        """Without mpirun, and without MPI's daemon and networks: faster, and the exit code is the process's own."""
+        return subprocess.run([ESPALIER, *map(str, words)], env={**ENVIRONMENT, **ALONE, **environment},
+                              capture_output=True, text=True, timeout=120 * SLOW)
 
     def unfinished(self, name):
         """A copy of the run without its end."""
@@ -154,11 +161,6 @@ class Identity(Case):
 class Kills(Case):
     """Killed at each fault site that a command passes, at its first and its last passage, then started again."""
 
-    def alone(self, *words, **environment):
-        """Without mpirun, and without MPI's daemon and networks: faster, and the exit code is the process's own."""
-        return subprocess.run([ESPALIER, *map(str, words), "--quiet"], env={**ENVIRONMENT, **ALONE, **environment},
-                              capture_output=True, text=True, timeout=120 * SLOW)
-
     def sites(self, *words):
         """(site, passage) of a command, which is carried out."""
         listed = self.work / "sites"
@@ -225,6 +227,183 @@ class Kills(Case):
                 "dir": str(directory), "base": str(self.config), "grid": {"prune.target": [0.1, 0.2]},
                 "methods": {"wanda": {"prune.allocation": "uniform", "prune.score": "wanda"}}}))
         self.kill_everywhere("sweep", words, begin, ["file.create"], ["wanda-target0.1", "wanda-target0.2"])
+
+
+# ------------------------------------------------------------------- locks
+
+class Locks(Case):
+    def words(self, run):
+        return ["prune", self.config, "--resume", "--set", f"run.dir={run}"]
+
+    def begin(self, run):
+        """A run that has just taken the lock and is stopped there: it lives, but shows no sign of life."""
+        job = subprocess.Popen([ESPALIER, *map(str, self.words(run))], env={**ENVIRONMENT, **ALONE}, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(job.stdout.close)
+        self.addCleanup(job.stderr.close)
+        deadline = time.monotonic() + 60 * SLOW
+        while not (run / "lock").exists():
+            self.assertLess(time.monotonic(), deadline)
+        job.send_signal(signal.SIGSTOP)
+        self.addCleanup(lambda: [job.kill(), job.wait()])
+        self.assertIsNone(job.poll())
+        return job
+
+    def end(self, job):
+        job.send_signal(signal.SIGCONT)
+        _, text = job.communicate(timeout=60 * SLOW)
+        return job.returncode, text
+
+    def lock_of_a_killed_run(self, name):
+        """The directory, and what its lock says."""
+        run = self.work / name
+        job = self.begin(run)
+        job.kill()
+        job.wait()
+        return run, json.loads((run / "lock").read_text())
+
+    def forge(self, run, lock, age, **changes):
+        (run / "lock").write_text(json.dumps({**lock, **changes}))
+        now = time.time()
+        os.utime(run / "lock", (now - age, now - age))
+
+    def succeeds(self, run, **environment):
+        done = self.alone(*self.words(run), **environment)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assert_same_run(self.whole, run)
+        self.assertEqual(list(run.glob("lock*")), [])
+        return done.stderr
+
+    def refused(self, run, *words, **environment):
+        before = (run / "lock").lstat().st_ino
+        done = self.alone(*self.words(run), **environment)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertEqual(before, (run / "lock").lstat().st_ino)
+        for word in (*words, "is in use by", f"delete {run}/lock"):
+            self.assertIn(word, done.stderr)
+
+    def test_a_second_job_is_refused_and_the_first_not_disturbed(self):
+        run = self.work / "two"
+        job = self.begin(run)
+        self.refused(run, f"process {job.pid} on host ")
+        done = self.prune(run, "--resume", ranks=3, code=2)
+        self.assertIn(f"process {job.pid} on host ", done.stderr)
+        code, text = self.end(job)
+        self.assertEqual(code, 0, text)
+        self.assert_same_run(self.whole, run)
+
+    def test_the_lock_of_a_killed_job_is_broken(self):
+        run, _ = self.lock_of_a_killed_run("killed")
+        self.assertIn("that process is dead", self.succeeds(run))
+
+    def test_a_killed_job_that_nobody_has_waited_for(self):
+        """As in a container, whose first process waits for nobody."""
+        run = self.work / "zombie"
+        job = self.begin(run)
+        job.kill()
+        os.waitid(os.P_PID, job.pid, os.WEXITED | os.WNOWAIT)
+        self.succeeds(run)
+
+    def test_another_process_with_the_number_of_a_dead_one(self):
+        run, lock = self.lock_of_a_killed_run("number")
+        self.forge(run, lock, 0, pid=os.getpid(), pid_started=lock["pid_started"] - 1)
+        self.succeeds(run)
+
+    def test_a_holder_on_another_host_is_never_dead(self):
+        run, lock = self.lock_of_a_killed_run("elsewhere")
+        for changes in ({"host": "elsewhere"}, {"namespace": "pid:[1]"}, {"boot": ""}, {"pid": -1}, {"host": "\u001b[2J"}):
+            self.forge(run, lock, 100000, **changes)
+            self.refused(run)
+        (run / "lock").unlink()
+        self.succeeds(run)
+
+    def test_a_host_that_was_started_again(self):
+        run, lock = self.lock_of_a_killed_run("boot")
+        self.forge(run, lock, 3600, boot="another")
+        self.succeeds(run)
+        self.forge((run := self.lock_of_a_killed_run("boot2")[0]), lock, 0, boot="another")
+        job = subprocess.Popen([ESPALIER, *map(str, self.words(run))], env={**ENVIRONMENT, **ALONE}, text=True,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        self.addCleanup(job.stderr.close)
+        self.assertIn("is dead if it stays silent for 60 s", job.stderr.readline())
+        job.send_signal(signal.SIGUSR1)
+        self.assertEqual(job.wait(timeout=20 * SLOW), 75)
+
+    def test_a_job_that_slurm_has_started_again_elsewhere(self):
+        run, lock = self.lock_of_a_killed_run("slurm")
+        old = {"host": "elsewhere", "job": "17", "cluster": "c", "restarts": 1}
+        for job, cluster, restarts in (("18", "c", "2"), ("17", "d", "2"), ("17", "c", "1"), ("17", "c", "0")):
+            self.forge(run, lock, 3600, **old)
+            self.refused(run, 'Slurm job "17" (restart 1)', SLURM_JOB_ID=job, SLURM_CLUSTER_NAME=cluster,
+                         SLURM_RESTART_COUNT=restarts)
+        self.succeeds(run, SLURM_JOB_ID="17", SLURM_CLUSTER_NAME="c", SLURM_RESTART_COUNT="2")
+
+    def test_what_is_no_lock_is_not_removed(self):
+        run = self.work / "strange"
+        run.mkdir()
+        lock = run / "lock"
+        for make in (lambda: lock.write_text(""), lambda: lock.write_text("[" * 100000), lambda: lock.write_text("{}"),
+                     lambda: os.mkfifo(lock), lambda: lock.symlink_to(self.config), lambda: lock.symlink_to("nowhere")):
+            make()
+            self.refused(run)
+            lock.unlink()
+
+    def test_without_hard_links(self):
+        run = self.work / "links"
+        self.succeeds(run, ESPL_FAULT="lock.no_links:0")
+
+    def test_a_run_that_loses_its_directory_ends(self):
+        def lose_lock(run):
+            (run / "lock").unlink()
+
+        def lose_to_another(run):
+            self.forge(run, json.loads((run / "lock").read_text()), 0, token="another")
+
+        def replace(run):
+            run.rename(run.with_name(run.name + "-moved"))
+            run.mkdir()
+
+        def delete(run):
+            shutil.rmtree(run)
+        for i, (lose, words) in enumerate(((lose_lock, "is gone"), (lose_to_another, "no longer ours"), (replace, "is gone"),
+                                           (delete, "is gone"))):
+            run = self.work / f"lost{i}"
+            job = self.begin(run)
+            lose(run)
+            code, text = self.end(job)
+            self.assertEqual(code, 74, text)
+            self.assertIn(words, text)
+            self.assertFalse((run / "summary.json").exists())
+
+    def test_many_at_once(self):
+        """One gets the lock, also if it has to be broken first; all others are refused."""
+        for i in range(6):
+            run = self.work / f"many{i}"
+            if i % 2:
+                run, _ = self.lock_of_a_killed_run(f"many{i}")
+            jobs = [subprocess.Popen([ESPALIER, *map(str, self.words(run))], env={**ENVIRONMENT, **ALONE},
+                                     stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(5)]
+            ends = [(job.communicate(timeout=120 * SLOW)[1], job.returncode) for job in jobs]
+            self.assertIn(0, [code for _, code in ends], ends)
+            for text, code in ends:
+                self.assertTrue(code == 0 or code == 2 and "is in use by" in text, (code, text))
+            self.assert_same_run(self.whole, run)
+            self.assertEqual(list(run.glob("lock*")), [])
+            outcomes = [json.loads(line)["iteration"] for line in (run / "events.jsonl").read_text().splitlines()
+                        if json.loads(line)["type"] == "outcome"]
+            self.assertEqual(len(outcomes), len(set(outcomes)))
+
+    def test_a_sweep_leaves_out_what_another_process_does(self):
+        sweep = self.work / "sweep.json"
+        sweep.write_text(json.dumps({"dir": str(self.work / "runs"), "base": str(self.config),
+                                     "grid": {"prune.target": [0.1, 0.2]}}))
+        run = self.work / "runs" / "target0.1"
+        job = self.begin(run)
+        done = self.alone("sweep", sweep)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn(f"{run} is in use by process {job.pid}", done.stderr)
+        self.assertIn("1 run was left to another process, 1 finished", done.stderr)
+        self.assertFalse((run / "sweep.json").exists())
 
 
 def settle(model):
