@@ -14,8 +14,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 typedef struct checkpoint_writer {
@@ -104,10 +106,43 @@ static espl_status writer_reserve(const checkpoint_writer *w, off_t bytes) {
     return ESPL_OK;
 }
 
+/* About the size that the file will have; never less by more than a few KiB. */
+static espl_status writer_bytes(checkpoint_writer *w, int64_t *bytes) {
+    record_table tables[RECORD_TABLES];
+    record_text texts[RECORD_TEXTS];
+    *bytes = espl_checkpoint_bytes(w->shape);
+    ESPL_TRY(espl_records_tables(&w->records, tables));
+    for (int i = 0; i < RECORD_TABLES; i++)
+        *bytes += (int64_t)tables[i].row_bytes * (tables[i].rank ? *tables[i].n : 1);
+    espl_records_close_tables(tables);
+    espl_records_texts(&w->records, texts);
+    for (int i = 0; i < RECORD_TEXTS; i++) *bytes += texts[i].s->len;
+    for (int linear = 0; w->root.has_updates && linear < ESPL_LINEAR_KINDS; linear++) {
+        slab s;
+        espl_slab_describe(w->shape, SLAB_UPDATES, w->root.update_dtype, (espl_linear_kind)linear, &s);
+        *bytes += s.bytes * s.layers;
+    }
+    return ESPL_OK;
+}
+
+/* Local, on rank 0. The limit on file sizes (ulimit -f) also holds for files in memory, and HDF5 1.10 crashes when it
+ * cannot close a file. So a checkpoint that would exceed the limit fails before HDF5 begins. */
+static espl_status writer_check_limit(checkpoint_writer *w) {
+    struct rlimit limit;
+    int64_t bytes;
+    ESPL_TRY(writer_bytes(w, &bytes));
+    if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || bytes <= (int64_t)limit.rlim_cur)
+        return ESPL_OK;
+    return ESPL_FAIL(ESPL_IO,
+                     "%s: needs about %" PRId64 " bytes, but the limit on the size of a file (ulimit -f) is %" PRId64,
+                     w->part.data, bytes, (int64_t)limit.rlim_cur);
+}
+
 /* Local, on rank 0. Creates the part file at its full size with the skeleton in it. */
 static espl_status writer_create_part(checkpoint_writer *w, const char *dir) {
     espl_status st;
     ESPL_TRY(espl_file_make_directory(dir));
+    ESPL_TRY(writer_check_limit(w));
     int image = memfd_create("skeleton", MFD_CLOEXEC);
     if (image < 0) return ESPL_FAIL(ESPL_IO, "%s: no file in memory: %s", w->part.data, strerror(errno));
     ESPL_CHECK(st, done, espl_skeleton_write(w->part.data, image, w->shape, &w->root, &w->records, w->checksums));

@@ -5,6 +5,7 @@
  * Nothing below main() may call exit(): MPI must be ended by every rank, or mpirun takes the job for crashed.
  */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -104,8 +105,12 @@ int main(int argc, char **argv) {
     espl_comm *c;
     char name[64] = "espalier";
     hold_standard_streams();
+    signal(SIGXFSZ, SIG_IGN); /* a file that grows beyond ulimit -f is then an error with a message (EFBIG) */
     espl_status st = espl_comm_create(&argc, &argv, &c);
-    if (!c) return espl_status_exit_code(st);
+    if (!c) { /* no communicator that could say which rank is to print: all do */
+        fprintf(stderr, "espalier: %s\n", espl_base_error_text());
+        return espl_status_exit_code(st);
+    }
     if (argc > 0) argv[0] = program;
     if (st == ESPL_OK) st = run_command(c, argc, argv, name, sizeof name);
     /* Success is claimed only when what is left in stdio's buffer has reached the file. */

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """What docs/reliability.md promises, on a random model that is pruned in a second: another model is refused; a kill at any
-place leaves nothing that the next start does not clean up; one directory has one run.
+place leaves nothing that the next start does not clean up; one directory has one run; limits and failing
+allocations are messages.
 
 tests/e2e/test_reliability.py ESPALIER MAKE_RANDOM_MODEL [unittest arguments]
 """
 import json
 import os
 import pathlib
+import resource
 import shutil
 import signal
 import subprocess
@@ -170,6 +172,7 @@ class Kills(Case):
         passed = [line.split()[0] for line in listed.read_text().splitlines()]
         counts = {site: passed.count(site) for site in dict.fromkeys(passed)}
         # All passages of file.*: each is another file. The others work on the same kind of file again and again.
+        counts.pop("memory.alloc", None)  # where a process dies between two sites makes no difference to the files
         return [(site, n) for site, count in counts.items()
                 for n in (range(1, count + 1) if site.startswith("file.") else sorted({1, count}))]
 
@@ -404,6 +407,63 @@ class Locks(Case):
         self.assertIn(f"{run} is in use by process {job.pid}", done.stderr)
         self.assertIn("1 run was left to another process, 1 finished", done.stderr)
         self.assertFalse((run / "sweep.json").exists())
+
+
+# ------------------------------------------------------------------ limits
+
+class Limits(Case):
+    def test_a_limit_on_file_sizes_is_a_message(self):
+        """With the signal that a shell leaves (SIGXFSZ ends the process), and with the one that Python leaves (ignored)."""
+        for i, limit in enumerate((1, 4, 16, 32, 48, 64, 100, 200, 280)):
+            run = self.work / f"limit{limit}"
+
+            def begin():
+                signal.signal(signal.SIGXFSZ, signal.SIG_DFL if i % 2 else signal.SIG_IGN)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit * 1024, limit * 1024))
+            words = [ESPALIER, "prune", self.config, "--resume", "--set", f"run.dir={run}"]
+            done = subprocess.run([*map(str, words)], env={**ENVIRONMENT, **ALONE}, capture_output=True, text=True,
+                                  timeout=120 * SLOW, preexec_fn=begin)
+            self.assertEqual(done.returncode, 74, (limit, done.stderr))
+            self.assertRegex(done.stderr, r"File too large|ulimit -f", limit)
+            self.assertEqual(self.alone(*words[1:]).returncode, 0)
+            self.assert_same_run(self.whole, run)
+
+    def allocations(self, words, passages, ranks, rank):
+        """Each of these passages of the allocator fails: a message, the exit code, no report of a sanitizer."""
+        quiet = 0
+        for n in passages:
+            run = self.work / "allocations"
+            shutil.rmtree(run, ignore_errors=True)
+            environment = {"ESPL_FAULT": f"memory.alloc:{rank}:{n}"}
+            if ranks == 1:
+                done = self.alone(*words(run), **environment)
+            else:
+                done = subprocess.run(mpirun(ranks, ESPALIER, *words(run)), env={**ENVIRONMENT, **environment},
+                                      capture_output=True, text=True, timeout=120 * SLOW)
+            with self.subTest(allocation=n, ranks=ranks, rank=rank):
+                if done.returncode == 0:  # what can be done without: a note, a cache; or the rank has fewer
+                    quiet += 1
+                    self.assert_same_run(self.work / "count", run)
+                else:
+                    self.assertEqual(done.returncode, 1, done.stderr[-2000:])
+                    self.assertRegex(done.stderr, "no memory|out of memory")
+        self.assertLess(quiet, max(3, len(passages) // 2))
+
+    def test_any_allocation_may_fail(self):
+        """ESPL_TEST_ALLOCATIONS=all tries each one, which takes an hour."""
+        def words(run):
+            return ["prune", self.config, "--resume", "--set", f"run.dir={run}", "--set", "prune.max_iterations=2"]
+        listed = self.work / "sites"
+        self.alone(*words(self.work / "count"), ESPL_FAULT_LIST=str(listed))
+        n = sum(line.startswith("memory.alloc ") for line in listed.read_text().splitlines())
+        if os.environ.get("ESPL_TEST_ALLOCATIONS") == "all":
+            few = many = range(1, n + 1)
+        else:  # the first ones, where most paths are, then wider and wider
+            many = sorted({*range(1, 60, 3), *(round(60 * (n / 60) ** (i / 60)) for i in range(61))})
+            few = many[::8]
+        self.allocations(words, many, 1, 0)
+        self.allocations(words, few, 2, 0)
+        self.allocations(words, few, 2, 1)
 
 
 def settle(model):

@@ -6,6 +6,7 @@
  * call) of espl_fault(SITE) on that rank return true, or kills the process there. Without it nothing ever fails.
  *
  * ESPL_FAULT_LIST=FILE appends a line "SITE RANK" for each call, so that a test can try all of them.
+ * ESPL_FAULT_WAIT=SITE:NTH:FILE makes rank 0 create FILE at the NTH call and wait there until a test deletes it.
  */
 #ifndef ESPALIER_BASE_FAULT_H
 #define ESPALIER_BASE_FAULT_H
