@@ -75,6 +75,44 @@ bool espl_file_state_equals(const espl_file_state *a, const espl_file_state *b) 
            a->changed_ns == b->changed_ns;
 }
 
+/* ----------------------------------------------------------- mapped files */
+
+/* The mapped files, for a signal handler: it may take no lock and allocate nothing. A slot is free if its data is NULL;
+ * the data is set last and cleared first. A file beyond the last slot has no name in the message. */
+enum { WATCHED_FILES = 1024, WATCHED_NAME = 512 };
+static struct watched_file {
+    const uint8_t *_Atomic data;
+    int64_t len;
+    char path[WATCHED_NAME];
+} watched_files[WATCHED_FILES];
+
+static void file_watch(const char *path, const espl_mapping *m) {
+    for (int i = 0; i < WATCHED_FILES; i++) {
+        struct watched_file *w = &watched_files[i];
+        if (w->data) continue;
+        w->len = m->len;
+        snprintf(w->path, sizeof w->path, "%s", path);
+        w->data = m->data;
+        return;
+    }
+}
+
+static void file_forget(const espl_mapping *m) {
+    for (int i = 0; i < WATCHED_FILES; i++)
+        if (watched_files[i].data == m->data) watched_files[i].data = NULL;
+}
+
+const char *espl_file_mapped_at(const void *address) {
+    const uint8_t *at = address;
+    for (int i = 0; i < WATCHED_FILES; i++) {
+        const uint8_t *data = watched_files[i].data;
+        if (data && at >= data && at < data + watched_files[i].len) return watched_files[i].path;
+    }
+    return NULL;
+}
+
+/* ------------------------------------------------------------------ mapping */
+
 /* Read-only and shared: ranks on one node share the pages of a model. */
 espl_status espl_file_map(const char *path, espl_mapping *out) {
     *out = (espl_mapping){0};
@@ -94,11 +132,13 @@ espl_status espl_file_map(const char *path, espl_mapping *out) {
             *out = (espl_mapping){.data = p, .len = sb.st_size};
     }
     out->state = file_state(&sb);
+    if (out->data) file_watch(path, out);
     close(fd); /* the mapping stays */
     return st;
 }
 
 void espl_file_unmap(espl_mapping *m) {
+    if (m->data) file_forget(m);
     if (m->data) munmap((void *)(uintptr_t)m->data, (size_t)m->len);
     *m = (espl_mapping){0};
 }

@@ -16,6 +16,7 @@ espl_status espl_store_write(espl_job *j) {
         k.update_dtype = espl_model_linear(j->model, j->masks.linears.first)->dtype;
     }
     ESPL_CHECK(st, agree, espl_run_lock_check(j->lock));
+    ESPL_CHECK(st, agree, espl_weights_check_unchanged(espl_model_weights(j->model)));
     ESPL_CHECK(st, agree, espl_job_path(j, "checkpoints", &dir));
     if (j->root) {
         k.rows = j->iteration > 0 && !espl_config_is_oneshot(j->o) ? j->rows : NULL;

@@ -130,6 +130,20 @@ const espl_file_state *espl_weights_shard_state(const espl_weights *w, int64_t s
     return &w->shards[shard].map.state;
 }
 
+espl_status espl_weights_check_unchanged(const espl_weights *w) {
+    for (int64_t i = 0; i < w->n_shards; i++) {
+        const espl_weights_shard *s = &w->shards[i];
+        espl_file_state now;
+        if (!s->mapped) continue;
+        ESPL_TRY(espl_file_state_of(s->path, &now));
+        /* ctime alone also changes with the owner or a link, which changes no weight. */
+        if (now.bytes != s->map.state.bytes || now.inode != s->map.state.inode ||
+            now.modified_ns != s->map.state.modified_ns)
+            return ESPL_FAIL(ESPL_IO, "%s: was changed or replaced while it was in use", s->path);
+    }
+    return ESPL_OK;
+}
+
 /* "[2, 3]", cut off when it does not fit. */
 static const char *shape_text(int n_dims, const int64_t *dims, char *buf, size_t size) {
     size_t at = (size_t)snprintf(buf, size, "[");

@@ -466,6 +466,67 @@ class Limits(Case):
         self.allocations(words, few, 2, 1)
 
 
+# ----------------------------------------------------------------- changes
+
+class Changes(Case):
+    """The model changes while it is pruned."""
+
+    def change_while_it_runs(self, name, change, ranks, site="checkpoint.renamed:2"):
+        """The job waits at a site, by default in its first iteration, the model is changed, the job goes on; its end, and the run."""
+        run, model = self.work / name, self.work / f"{name}-model"
+        shutil.copytree(self.model, model)
+        waiting = run / "waiting"
+        job = subprocess.Popen(self.command(run, "--resume", "--set", f"model.path={model}", ranks=ranks), text=True,
+                               env={**ENVIRONMENT, "ESPL_FAULT_WAIT": f"{site}:{waiting}"},
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(job.kill)
+        deadline = time.monotonic() + 60 * SLOW
+        while not waiting.exists():
+            self.assertLess(time.monotonic(), deadline)
+            self.assertIsNone(job.poll())
+            time.sleep(0.02)
+        saved = (model / "model.safetensors").read_bytes()
+        change(model / "model.safetensors")
+        waiting.unlink()
+        _, text = job.communicate(timeout=120 * SLOW)
+        self.assertEqual(job.returncode, 74, text)
+        self.assertIn(f"{model}/model.safetensors", text)
+        self.assertFalse((run / "summary.json").exists())
+        (model / "model.safetensors").write_bytes(saved)
+        self.prune(run, "--resume", "--set", f"model.path={model}")
+        # All but the summary, which names the model's directory, is as of the uninterrupted run.
+        self.assertEqual((run / "model" / "model.safetensors").read_bytes(),
+                         (self.whole / "model" / "model.safetensors").read_bytes())
+        return text
+
+    def test_it_is_cut_off(self):
+        for ranks in (1, 2):
+            text = self.change_while_it_runs(f"cut{ranks}", lambda path: os.truncate(path, 5000), ranks)
+            self.assertRegex(text, "cut off while it was in use|was changed or replaced")
+        # Before the first pass: nothing looks at the file's size before its pages are read.
+        text = self.change_while_it_runs("early", lambda path: os.truncate(path, 5000), 1, "file.renamed:1")
+        self.assertIn("it was cut off while it was in use", text)
+
+    def test_it_is_overwritten(self):
+        def overwrite(path):
+            with open(path, "r+b") as f:
+                f.seek(100000)
+                f.write(b"\x11" * 1000)
+        for ranks in (1, 3):
+            text = self.change_while_it_runs(f"over{ranks}", overwrite, ranks)
+            self.assertIn("was changed or replaced while it was in use", text)
+
+    def test_it_is_replaced(self):
+        def replace(path):
+            other = path.with_suffix(".new")
+            other.write_bytes(path.read_bytes())
+            other.rename(path)
+        self.assertIn("was changed or replaced", self.change_while_it_runs("replaced", replace, 2))
+
+    def test_it_is_deleted(self):
+        self.assertIn("cannot be reached", self.change_while_it_runs("deleted", lambda path: path.unlink(), 2))
+
+
 def settle(model):
     """Until the files are old enough for their hashes to be kept."""
     time.sleep(max(0, 2.1 - (time.time() - max(p.stat().st_ctime for p in model.iterdir()))))

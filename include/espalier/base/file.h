@@ -32,9 +32,14 @@ typedef struct espl_mapping {
     int64_t len;
     espl_file_state state; /* when it was mapped */
 } espl_mapping;
-/* Maps a regular file. */
+/* Maps a regular file. Reading a page of it that is gone, because the file was cut off or its disk failed, raises
+ * SIGBUS.
+ */
 espl_status espl_file_map(const char *path, espl_mapping *out);
 void espl_file_unmap(espl_mapping *m);
+
+/* The path of the mapped file that holds this address, or NULL. For a handler of SIGBUS: it is async-signal-safe. */
+const char *espl_file_mapped_at(const void *address);
 
 bool espl_file_exists(const char *path);
 /* Writes all `len` bytes to a descriptor, in as many write(2) calls as it takes. False on failure, with errno set. */
