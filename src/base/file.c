@@ -20,18 +20,12 @@
 
 /* Reads in blocks instead of asking for the size, because a pipe or a file in /proc has none. max_bytes bounds what a
  * wrong path, such as a model file given as a text, can make this allocate. */
-espl_status espl_file_read(const char *path, int64_t max_bytes, char **out, int64_t *len) {
+static espl_status file_read_stream(FILE *f, const char *name, int64_t max_bytes, char **out, int64_t *len) {
     enum { BLOCK = 65536 };
     char block[BLOCK];
     espl_str s = {0};
     espl_status st;
     size_t n;
-    *out = NULL;
-    *len = 0;
-    bool from_stdin = strcmp(path, "-") == 0;
-    FILE *f = from_stdin ? stdin : fopen(path, "rb");
-    const char *name = from_stdin ? "standard input" : path;
-    if (!f) return ESPL_FAIL(ESPL_IO, "%s: cannot be opened: %s", path, strerror(errno));
     while ((n = fread(block, 1, sizeof block, f)) > 0) {
         if (s.len + (int64_t)n > max_bytes) {
             st = ESPL_FAIL(ESPL_IO, "%s: larger than the %" PRId64 " bytes allowed here", name, max_bytes);
@@ -49,8 +43,34 @@ espl_status espl_file_read(const char *path, int64_t max_bytes, char **out, int6
     *len = s.len;
     s = (espl_str){0};
 done:
-    if (!from_stdin) fclose(f);
     espl_str_free(&s);
+    return st;
+}
+
+espl_status espl_file_read(const char *path, int64_t max_bytes, char **out, int64_t *len) {
+    *out = NULL;
+    *len = 0;
+    if (strcmp(path, "-") == 0) return file_read_stream(stdin, "standard input", max_bytes, out, len);
+    FILE *f = fopen(path, "rbe");
+    if (!f) return ESPL_FAIL(ESPL_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    espl_status st = file_read_stream(f, path, max_bytes, out, len);
+    fclose(f);
+    return st;
+}
+
+espl_status espl_file_read_regular(const char *path, int64_t max_bytes, char **out, int64_t *len) {
+    struct stat sb;
+    *out = NULL;
+    *len = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* without O_NONBLOCK a FIFO waits for a writer */
+    if (fd < 0) return ESPL_FAIL(ESPL_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    FILE *f = fstat(fd, &sb) == 0 && S_ISREG(sb.st_mode) ? fdopen(fd, "rb") : NULL;
+    if (!f) {
+        close(fd);
+        return ESPL_FAIL(ESPL_IO, "%s: not a regular file", path);
+    }
+    espl_status st = file_read_stream(f, path, max_bytes, out, len);
+    fclose(f);
     return st;
 }
 

@@ -33,7 +33,7 @@ espl_status espl_json_read(const char *path, int64_t max_bytes, struct cJSON **o
     char *text;
     int64_t len;
     *out = NULL;
-    ESPL_TRY(espl_file_read(path, max_bytes, &text, &len));
+    ESPL_TRY(espl_file_read_regular(path, max_bytes, &text, &len));
     espl_status st = espl_json_parse(text, len, path, out);
     espl_mem_free(&text);
     return st;

@@ -147,7 +147,8 @@ static espl_status writer_create_part(checkpoint_writer *w, const char *dir) {
     if (image < 0) return ESPL_FAIL(ESPL_IO, "%s: no file in memory: %s", w->part.data, strerror(errno));
     ESPL_CHECK(st, done, espl_skeleton_write(w->part.data, image, w->shape, &w->root, &w->records, w->checksums));
     off_t bytes = lseek(image, 0, SEEK_END);
-    w->fd = open(w->part.data, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    (void)unlink(w->part.data); /* of a killed run; or a link, whose target must not be written */
+    w->fd = open(w->part.data, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (w->fd < 0 || bytes < 0) {
         st = writer_io_error(w, "created");
         goto done;

@@ -108,7 +108,7 @@ static espl_status identity_put_tokenizer(espl_json_writer *w, const char *dir) 
     espl_status st;
     espl_str_printf(&path, "%s/tokenizer.json", dir);
     ESPL_CHECK(st, done, espl_str_status(&path));
-    ESPL_CHECK(st, done, espl_file_read(path.data, TOKENIZER_BYTES_MAX, &bytes, &len));
+    ESPL_CHECK(st, done, espl_file_read_regular(path.data, TOKENIZER_BYTES_MAX, &bytes, &len));
     espl_json_put_printf(w, "tokenizer", "%016" PRIx64, espl_hash64(bytes, len, 0));
 done:
     espl_mem_free(&bytes);

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What docs/reliability.md promises, on a random model that is pruned in a second: another model is refused; a kill at any
 place leaves nothing that the next start does not clean up; one directory has one run; limits and failing
-allocations are messages.
+allocations are messages; a model that changes is noticed; links lead nowhere.
 
 tests/e2e/test_reliability.py ESPALIER MAKE_RANDOM_MODEL [unittest arguments]
 """
@@ -525,6 +525,71 @@ class Changes(Case):
 
     def test_it_is_deleted(self):
         self.assertIn("cannot be reached", self.change_while_it_runs("deleted", lambda path: path.unlink(), 2))
+
+
+# ------------------------------------------------------------------- links
+
+class Links(Case):
+    def test_an_export_follows_no_link_out_of_the_model(self):
+        private = self.work / "private"
+        private.write_text("a secret")
+        model, run = self.work / "cloned", self.work / "cloned-run"
+        shutil.copytree(self.model, model)
+        (model / "README.md").symlink_to(private)
+        (model / "also").symlink_to("../private")
+        (model / "inside").symlink_to("tokenizer.json")
+        done = self.prune(run, "--set", f"model.path={model}")
+        self.assertIn("a link out of the model directory", done.stderr)
+        self.assertEqual(sorted(p.name for p in (run / "model").iterdir()),
+                         sorted([*(p.name for p in self.model.iterdir()), "inside", "espalier_export.json"]))
+        self.assertFalse(any(p.is_symlink() for p in (run / "model").iterdir()))
+        (model / "config.json").rename(self.work / "config-elsewhere.json")
+        (model / "config.json").symlink_to("../config-elsewhere.json")
+        done = self.prune(self.work / "none", "--set", f"model.path={model}", code=74)
+        self.assertIn("config.json: is a link out of the model directory", done.stderr)
+
+    def test_the_cache_of_hugging_face_is_a_model(self):
+        blobs, model, run = self.work / "hub" / "blobs", self.work / "hub" / "snapshots" / "abc", self.work / "hub-run"
+        blobs.mkdir(parents=True)
+        model.mkdir(parents=True)
+        for i, path in enumerate(self.model.iterdir()):
+            shutil.copy(path, blobs / f"blob{i}")
+            (model / path.name).symlink_to(f"../../blobs/blob{i}")
+        self.prune(run, "--set", f"model.path={model}", ranks=2)
+        for path in (run / "model").iterdir():
+            self.assertEqual(path.read_bytes(), (self.whole / "model" / path.name).read_bytes())
+            self.assertFalse(path.is_symlink())
+
+    def test_what_is_no_regular_file_is_refused_at_once(self):
+        for i, name in enumerate(("config.json", "tokenizer.json", "model.safetensors")):
+            for j, make in enumerate((os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.mkdir())):
+                model = self.work / f"special{i}{j}"
+                shutil.copytree(self.model, model)
+                (model / name).unlink()
+                make(model / name)
+                done = subprocess.run(self.command(self.work / "refused", "--set", f"model.path={model}", "--resume",
+                                                   ranks=1 + j), capture_output=True, text=True, timeout=20 * SLOW,
+                                      env=ENVIRONMENT)
+                self.assertEqual(done.returncode, 74, (name, done.stderr))
+                self.assertIn(f"{model}/{name}: not a regular file", done.stderr)
+
+    def test_planted_links_are_not_written_through(self):
+        victim = self.work / "victim"
+        names = ["manifest.json", "manifest.json.part", "summary.json.part", "timing.json", "model-hashes.json.part",
+                 "checkpoints/iteration-000001.h5.part", "checkpoints/iteration-000002.h5.part"]
+        run = self.work / "planted"
+        (run / "checkpoints").mkdir(parents=True)
+        victim.write_text("precious\n")
+        for name in names:
+            (run / name).symlink_to(victim)
+        self.prune(run, "--resume", ranks=2)
+        self.assert_same_run(self.whole, run)
+        for name in ("events.jsonl", "dialogue.jsonl"):
+            run = self.work / f"planted-{name}"
+            run.mkdir()
+            (run / name).symlink_to(victim)
+            self.assertIn(f"{run}/{name}: is a link or special file", self.prune(run, "--resume", code=74).stderr)
+        self.assertEqual(victim.read_text(), "precious\n")
 
 
 def settle(model):

@@ -15,6 +15,10 @@
  * max_bytes is refused. Owned by the caller: espl_mem_free. */
 espl_status espl_file_read(const char *path, int64_t max_bytes, char **out, int64_t *len);
 
+/* The same for a regular file only: a FIFO or a device, which might never end, is refused at once. For everything that
+ * a model directory or a run directory holds. */
+espl_status espl_file_read_regular(const char *path, int64_t max_bytes, char **out, int64_t *len);
+
 /* What tells a file's content from another without reading it. The time of the last change of its inode (ctime) is part
  * of it, because programs can set the time of the last change of its content back. The device is not: NFS clients
  * number devices differently. */
