@@ -5,6 +5,7 @@
  */
 #include "espalier/base/file.h"
 
+#include "espalier/base/fault.h"
 #include "espalier/base/memory.h"
 #include "espalier/base/str.h"
 
@@ -19,18 +20,12 @@
 
 /* Reads in blocks instead of asking for the size, because a pipe or a file in /proc has none. max_bytes bounds what a
  * wrong path, such as a model file given as a text, can make this allocate. */
-espl_status espl_file_read(const char *path, int64_t max_bytes, char **out, int64_t *len) {
+static espl_status file_read_stream(FILE *f, const char *name, int64_t max_bytes, char **out, int64_t *len) {
     enum { BLOCK = 65536 };
     char block[BLOCK];
     espl_str s = {0};
     espl_status st;
     size_t n;
-    *out = NULL;
-    *len = 0;
-    bool from_stdin = strcmp(path, "-") == 0;
-    FILE *f = from_stdin ? stdin : fopen(path, "rb");
-    const char *name = from_stdin ? "standard input" : path;
-    if (!f) return ESPL_FAIL(ESPL_IO, "%s: cannot be opened: %s", path, strerror(errno));
     while ((n = fread(block, 1, sizeof block, f)) > 0) {
         if (s.len + (int64_t)n > max_bytes) {
             st = ESPL_FAIL(ESPL_IO, "%s: larger than the %" PRId64 " bytes allowed here", name, max_bytes);
@@ -48,16 +43,101 @@ espl_status espl_file_read(const char *path, int64_t max_bytes, char **out, int6
     *len = s.len;
     s = (espl_str){0};
 done:
-    if (!from_stdin) fclose(f);
     espl_str_free(&s);
     return st;
 }
+
+espl_status espl_file_read(const char *path, int64_t max_bytes, char **out, int64_t *len) {
+    *out = NULL;
+    *len = 0;
+    if (strcmp(path, "-") == 0) return file_read_stream(stdin, "standard input", max_bytes, out, len);
+    FILE *f = fopen(path, "rbe");
+    if (!f) return ESPL_FAIL(ESPL_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    espl_status st = file_read_stream(f, path, max_bytes, out, len);
+    fclose(f);
+    return st;
+}
+
+espl_status espl_file_read_regular(const char *path, int64_t max_bytes, char **out, int64_t *len) {
+    struct stat sb;
+    *out = NULL;
+    *len = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* without O_NONBLOCK a FIFO waits for a writer */
+    if (fd < 0) return ESPL_FAIL(ESPL_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    FILE *f = fstat(fd, &sb) == 0 && S_ISREG(sb.st_mode) ? fdopen(fd, "rb") : NULL;
+    if (!f) {
+        close(fd);
+        return ESPL_FAIL(ESPL_IO, "%s: not a regular file", path);
+    }
+    espl_status st = file_read_stream(f, path, max_bytes, out, len);
+    fclose(f);
+    return st;
+}
+
+static espl_file_state file_state(const struct stat *s) {
+    enum { NS = 1000000000 };
+    return (espl_file_state){.bytes = s->st_size,
+                             .inode = (int64_t)s->st_ino,
+                             .modified_ns = (int64_t)s->st_mtim.tv_sec * NS + s->st_mtim.tv_nsec,
+                             .changed_ns = (int64_t)s->st_ctim.tv_sec * NS + s->st_ctim.tv_nsec};
+}
+
+espl_status espl_file_state_of(const char *path, espl_file_state *out) {
+    struct stat sb;
+    *out = (espl_file_state){0};
+    if (stat(path, &sb) != 0) return ESPL_FAIL(ESPL_IO, "%s: cannot be reached: %s", path, strerror(errno));
+    *out = file_state(&sb);
+    return ESPL_OK;
+}
+
+bool espl_file_state_equals(const espl_file_state *a, const espl_file_state *b) {
+    return a->bytes == b->bytes && a->inode == b->inode && a->modified_ns == b->modified_ns &&
+           a->changed_ns == b->changed_ns;
+}
+
+/* ----------------------------------------------------------- mapped files */
+
+/* The mapped files, for a signal handler: it may take no lock and allocate nothing. A slot is free if its data is NULL;
+ * the data is set last and cleared first. A file beyond the last slot has no name in the message. */
+enum { WATCHED_FILES = 1024, WATCHED_NAME = 512 };
+static struct watched_file {
+    const uint8_t *_Atomic data;
+    int64_t len;
+    char path[WATCHED_NAME];
+} watched_files[WATCHED_FILES];
+
+static void file_watch(const char *path, const espl_mapping *m) {
+    for (int i = 0; i < WATCHED_FILES; i++) {
+        struct watched_file *w = &watched_files[i];
+        if (w->data) continue;
+        w->len = m->len;
+        snprintf(w->path, sizeof w->path, "%s", path);
+        w->data = m->data;
+        return;
+    }
+}
+
+static void file_forget(const espl_mapping *m) {
+    for (int i = 0; i < WATCHED_FILES; i++)
+        if (watched_files[i].data == m->data) watched_files[i].data = NULL;
+}
+
+const char *espl_file_mapped_at(const void *address) {
+    const uint8_t *at = address;
+    for (int i = 0; i < WATCHED_FILES; i++) {
+        const uint8_t *data = watched_files[i].data;
+        if (data && at >= data && at < data + watched_files[i].len) return watched_files[i].path;
+    }
+    return NULL;
+}
+
+/* ------------------------------------------------------------------ mapping */
 
 /* Read-only and shared: ranks on one node share the pages of a model. */
 espl_status espl_file_map(const char *path, espl_mapping *out) {
     *out = (espl_mapping){0};
     espl_status st = ESPL_OK;
-    struct stat sb;
+    struct stat sb = {0};
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* without O_NONBLOCK a FIFO waits for a writer */
     if (fd < 0) return ESPL_FAIL(ESPL_IO, "%s: cannot be opened: %s", path, strerror(errno));
     if (fstat(fd, &sb) != 0) {
@@ -71,11 +151,14 @@ espl_status espl_file_map(const char *path, espl_mapping *out) {
         else
             *out = (espl_mapping){.data = p, .len = sb.st_size};
     }
+    out->state = file_state(&sb);
+    if (out->data) file_watch(path, out);
     close(fd); /* the mapping stays */
     return st;
 }
 
 void espl_file_unmap(espl_mapping *m) {
+    if (m->data) file_forget(m);
     if (m->data) munmap((void *)(uintptr_t)m->data, (size_t)m->len);
     *m = (espl_mapping){0};
 }
@@ -108,27 +191,39 @@ bool espl_file_write_all(int fd, const char *bytes, int64_t len) {
     return true;
 }
 
+/* A fault on demand looks like a disk that fails. */
+static bool file_fails(const char *site) {
+    if (!espl_fault(site)) return false;
+    errno = EIO;
+    return true;
+}
+
+/* Writes and flushes the file, which must not exist. False with errno set. */
+static bool file_write_new(const char *path, const char *bytes, int64_t len) {
+    if (file_fails("file.create")) return false;
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+    if (fd < 0) return false;
+    bool ok =
+        !file_fails("file.write") && espl_file_write_all(fd, bytes, len) && !file_fails("file.flush") && fsync(fd) == 0;
+    int error = errno; /* close may replace it */
+    bool closed = close(fd) == 0;
+    if (!ok) errno = error;
+    return ok && closed;
+}
+
+/* PATH.part of a killed process is removed, not opened: it might be a link by now, and its target would be written. */
 espl_status espl_file_replace(const char *path, const char *bytes, int64_t len) {
     espl_str part = {0};
     espl_status st;
     espl_str_printf(&part, "%s.part", path);
     ESPL_CHECK(st, done, espl_str_status(&part));
-    int fd = open(part.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666), error;
-    bool ok = fd >= 0 && espl_file_write_all(fd, bytes, len) && fsync(fd) == 0;
-    error = errno; /* close may replace it */
-    if (fd >= 0 && close(fd) != 0 && ok) {
-        ok = false;
-        error = errno;
-    }
-    if (ok && rename(part.data, path) != 0) {
-        ok = false;
-        error = errno;
-    }
-    if (!ok) {
-        st = ESPL_FAIL(ESPL_IO, "%s: cannot be written: %s", path, strerror(error));
+    (void)unlink(part.data);
+    if (!file_write_new(part.data, bytes, len) || file_fails("file.rename") || rename(part.data, path) != 0) {
+        st = ESPL_FAIL(ESPL_IO, "%s: cannot be written: %s", path, strerror(errno));
         unlink(part.data);
         goto done;
     }
+    (void)espl_fault("file.renamed");
     espl_file_sync_directory(path);
 done:
     espl_str_free(&part);

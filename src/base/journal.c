@@ -6,6 +6,7 @@
  */
 #include "espalier/base/journal.h"
 
+#include "espalier/base/fault.h"
 #include "espalier/base/file.h"
 #include "espalier/base/json.h"
 #include "espalier/base/memory.h"
@@ -16,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -62,29 +64,34 @@ static espl_status journal_find_cut(void *ctx, const struct cJSON *line, int64_t
     return ESPL_OK;
 }
 
+/* Opens a journal of the run directory, which must be a file of its own: a link that somebody has planted in a shared
+ * directory would have its target truncated and written. */
+static espl_status journal_open_file(espl_journal *j, int64_t keep) {
+    journal_cut cut = {keep, -1};
+    int64_t end = 0;
+    struct stat info;
+    bool exists = lstat(j->path, &info) == 0;
+    if (exists && !S_ISREG(info.st_mode))
+        return ESPL_FAIL(ESPL_IO, "%s: is a link or special file, expected a regular one", j->path);
+    /* Read before it is opened for writing: a file of another kind is refused unchanged. */
+    if (exists) ESPL_TRY(espl_journal_read(j->path, journal_find_cut, &cut, &end));
+    j->fd = open(j->path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+    if (j->fd < 0) return ESPL_FAIL(ESPL_IO, "%s: cannot be written: %s", j->path, strerror(errno));
+    if (exists && ftruncate(j->fd, cut.at >= 0 ? cut.at : end) != 0)
+        return ESPL_FAIL(ESPL_IO, "%s: cannot be truncated: %s", j->path, strerror(errno));
+    return ESPL_OK;
+}
+
 espl_status espl_journal_open(espl_journal **out, const char *path, int64_t keep) {
     espl_journal *j = NULL;
     espl_status st;
     *out = NULL;
-    if (espl_file_exists(path)) { /* before it is opened for writing: a file of another kind is refused unchanged */
-        journal_cut cut = {keep, -1};
-        int64_t end = 0;
-        ESPL_TRY(espl_journal_read(path, journal_find_cut, &cut, &end));
-        if (truncate(path, cut.at >= 0 ? cut.at : end) != 0)
-            return ESPL_FAIL(ESPL_IO, "%s: cannot be truncated: %s", path, strerror(errno));
-    }
     ESPL_TRY(espl_mem_alloc(&j, 1, sizeof *j, "journal"));
     j->fd = -1;
-    ESPL_CHECK(st, failed, espl_str_dup(&j->path, path, "journal"));
-    j->fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
-    if (j->fd < 0) {
-        st = ESPL_FAIL(ESPL_IO, "%s: cannot be written: %s", path, strerror(errno));
-        goto failed;
-    }
+    st = espl_str_dup(&j->path, path, "journal");
+    if (st == ESPL_OK) st = journal_open_file(j, keep);
+    if (st != ESPL_OK) espl_journal_close(&j);
     *out = j;
-    return ESPL_OK;
-failed:
-    espl_journal_close(&j);
     return st;
 }
 
@@ -114,6 +121,7 @@ espl_status espl_journal_end(espl_journal *j, espl_json_writer *line) {
     espl_status st = espl_str_status(s);
     if (st == ESPL_OK && line->depth != 0)
         st = ESPL_FAIL(ESPL_INTERNAL, "journal: a line ends inside an array or object");
+    if (j) (void)espl_fault("journal.line");
     if (st == ESPL_OK && j && !espl_file_write_all(j->fd, s->data, s->len))
         st = ESPL_FAIL(ESPL_IO, "%s: cannot be written: %s", j->path, strerror(errno));
     espl_str_free(s);

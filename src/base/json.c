@@ -11,10 +11,26 @@
 #include <cjson/cJSON.h>
 #include <inttypes.h>
 #include <math.h>
+#include <string.h>
+
+/* cJSON takes 64 bytes for a value, so two bytes of a file take 32 times as much memory, and minutes. The largest known
+ * documents, tokenizers with 500,000 merges, have two million values. */
+enum { JSON_VALUES_MAX = 1 << 23 };
+
+/* At most so many values, beside the first, are in the text: each follows a comma or opens an array or object, which
+ * may be nested only so deep. Commas inside of strings count, too. */
+static int64_t json_count_commas(const char *text, int64_t len) {
+    int64_t n = 0;
+    for (const char *p = text, *end = text + len; p < end && (p = memchr(p, ',', (size_t)(end - p))) != NULL; p++) n++;
+    return n;
+}
 
 espl_status espl_json_parse(const char *text, int64_t len, const char *name, struct cJSON **out) {
     const char *end = NULL;
     *out = NULL;
+    if (len > JSON_VALUES_MAX && json_count_commas(text, len) > JSON_VALUES_MAX)
+        return ESPL_FAIL(ESPL_FORMAT, "%s: more than %d values, which no model or data set needs", name,
+                         JSON_VALUES_MAX);
     cJSON *doc = cJSON_ParseWithLengthOpts(text, (size_t)len, &end, 0);
     if (!doc)
         return ESPL_FAIL(ESPL_FORMAT, "%s: not valid JSON at byte %" PRId64, name, end ? (int64_t)(end - text) : 0);
@@ -33,7 +49,7 @@ espl_status espl_json_read(const char *path, int64_t max_bytes, struct cJSON **o
     char *text;
     int64_t len;
     *out = NULL;
-    ESPL_TRY(espl_file_read(path, max_bytes, &text, &len));
+    ESPL_TRY(espl_file_read_regular(path, max_bytes, &text, &len));
     espl_status st = espl_json_parse(text, len, path, out);
     espl_mem_free(&text);
     return st;

@@ -5,6 +5,7 @@
  */
 #include "espalier/base/memory.h"
 
+#include "espalier/base/fault.h"
 #include "espalier/base/integer.h"
 
 #include <inttypes.h>
@@ -28,7 +29,7 @@ espl_status espl_mem_alloc(void *out, int64_t n, size_t size, const char *what) 
     size_t bytes = 0;
     memcpy(out, &p, sizeof p);
     ESPL_TRY(mem_checked_bytes(n, size, what, &bytes));
-    p = calloc(1, bytes);
+    p = espl_fault("memory.alloc") ? NULL : calloc(1, bytes);
     if (!p) return ESPL_FAIL(ESPL_NOMEM, "%s: no memory for %zu bytes", what, bytes);
     atomic_fetch_add(&mem_balance, 1);
     memcpy(out, &p, sizeof p);
@@ -40,7 +41,7 @@ espl_status espl_mem_resize(void *inout, int64_t n, size_t size, const char *wha
     size_t bytes = 0;
     memcpy(&p, inout, sizeof p);
     ESPL_TRY(mem_checked_bytes(n, size, what, &bytes));
-    void *q = realloc(p, bytes);
+    void *q = espl_fault("memory.alloc") ? NULL : realloc(p, bytes);
     if (!q) return ESPL_FAIL(ESPL_NOMEM, "%s: no memory for %zu bytes", what, bytes);
     if (!p) atomic_fetch_add(&mem_balance, 1);
     memcpy(inout, &q, sizeof q);
@@ -75,7 +76,7 @@ espl_status espl_arena_create(espl_arena **out, size_t bytes, const char *what) 
     espl_arena *a;
     ESPL_TRY(espl_mem_alloc(&a, 1, sizeof *a, what));
     a->size = espl_arena_piece(bytes) + ARENA_ALIGNMENT; /* never 0 */
-    a->data = aligned_alloc(ARENA_ALIGNMENT, a->size);
+    a->data = espl_fault("memory.alloc") ? NULL : aligned_alloc(ARENA_ALIGNMENT, a->size);
     if (!a->data) {
         size_t wanted = a->size;
         espl_mem_free(&a);

@@ -163,6 +163,7 @@ static espl_status checkpoint_delete(const char *dir, int64_t iteration, const c
     espl_str path = {0};
     espl_checkpoint_put_path(&path, dir, iteration, ending);
     espl_status st = espl_str_status(&path);
+    (void)espl_fault("checkpoint.delete");
     if (st == ESPL_OK && unlink(path.data) != 0 && errno != ENOENT)
         st = ESPL_FAIL(ESPL_IO, "%s: cannot be deleted: %s", path.data, strerror(errno));
     espl_str_free(&path);

@@ -11,6 +11,7 @@
 #include "espalier/checkpoint.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -55,7 +56,11 @@ static herr_t h5_keep_reason(hid_t stack, void *unused) {
 void espl_h5_forget(void) { h5_reason[0] = '\0'; }
 
 espl_status espl_h5_fail(espl_status code, const char *path, const char *what) {
-    espl_status st = ESPL_FAIL(code, "%s: %s: %s", path, what, h5_reason[0] ? h5_reason : "HDF5 gives no reason");
+    /* We ask for no locks; only this variable makes HDF5 take them. */
+    const char *locks = getenv("HDF5_USE_FILE_LOCKING");
+    bool hint = locks && strstr(h5_reason, "lock");
+    espl_status st = ESPL_FAIL(code, "%s: %s: %s%s%s%s", path, what, h5_reason[0] ? h5_reason : "HDF5 gives no reason",
+                               hint ? " (HDF5_USE_FILE_LOCKING is " : "", hint ? locks : "", hint ? ")" : "");
     espl_h5_forget();
     return st;
 }

@@ -14,8 +14,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 typedef struct checkpoint_writer {
@@ -104,15 +106,49 @@ static espl_status writer_reserve(const checkpoint_writer *w, off_t bytes) {
     return ESPL_OK;
 }
 
+/* About the size that the file will have; never less by more than a few KiB. */
+static espl_status writer_bytes(checkpoint_writer *w, int64_t *bytes) {
+    record_table tables[RECORD_TABLES];
+    record_text texts[RECORD_TEXTS];
+    *bytes = espl_checkpoint_bytes(w->shape);
+    ESPL_TRY(espl_records_tables(&w->records, tables));
+    for (int i = 0; i < RECORD_TABLES; i++)
+        *bytes += (int64_t)tables[i].row_bytes * (tables[i].rank ? *tables[i].n : 1);
+    espl_records_close_tables(tables);
+    espl_records_texts(&w->records, texts);
+    for (int i = 0; i < RECORD_TEXTS; i++) *bytes += texts[i].s->len;
+    for (int linear = 0; w->root.has_updates && linear < ESPL_LINEAR_KINDS; linear++) {
+        slab s;
+        espl_slab_describe(w->shape, SLAB_UPDATES, w->root.update_dtype, (espl_linear_kind)linear, &s);
+        *bytes += s.bytes * s.layers;
+    }
+    return ESPL_OK;
+}
+
+/* Local, on rank 0. The limit on file sizes (ulimit -f) also holds for files in memory, and HDF5 1.10 crashes when it
+ * cannot close a file. So a checkpoint that would exceed the limit fails before HDF5 begins. */
+static espl_status writer_check_limit(checkpoint_writer *w) {
+    struct rlimit limit;
+    int64_t bytes;
+    ESPL_TRY(writer_bytes(w, &bytes));
+    if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || bytes <= (int64_t)limit.rlim_cur)
+        return ESPL_OK;
+    return ESPL_FAIL(ESPL_IO,
+                     "%s: needs about %" PRId64 " bytes, but the limit on the size of a file (ulimit -f) is %" PRId64,
+                     w->part.data, bytes, (int64_t)limit.rlim_cur);
+}
+
 /* Local, on rank 0. Creates the part file at its full size with the skeleton in it. */
 static espl_status writer_create_part(checkpoint_writer *w, const char *dir) {
     espl_status st;
     ESPL_TRY(espl_file_make_directory(dir));
+    ESPL_TRY(writer_check_limit(w));
     int image = memfd_create("skeleton", MFD_CLOEXEC);
     if (image < 0) return ESPL_FAIL(ESPL_IO, "%s: no file in memory: %s", w->part.data, strerror(errno));
     ESPL_CHECK(st, done, espl_skeleton_write(w->part.data, image, w->shape, &w->root, &w->records, w->checksums));
     off_t bytes = lseek(image, 0, SEEK_END);
-    w->fd = open(w->part.data, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    (void)unlink(w->part.data); /* of a killed run; or a link, whose target must not be written */
+    w->fd = open(w->part.data, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (w->fd < 0 || bytes < 0) {
         st = writer_io_error(w, "created");
         goto done;
@@ -180,6 +216,8 @@ static espl_status writer_flush(checkpoint_writer *w) {
 
 /* Local, on rank 0. Marks the file as complete and gives it its final name. */
 static espl_status writer_publish(checkpoint_writer *w) {
+    if (espl_fault("checkpoint.seal"))
+        return ESPL_FAIL(ESPL_IO, "%s: cannot be completed: fault on demand", w->part.data);
     ESPL_TRY(espl_skeleton_seal(w->part.data));
     w->fd = open(w->part.data, O_RDWR | O_CLOEXEC);
     if (w->fd < 0) return writer_io_error(w, "opened");
@@ -187,6 +225,7 @@ static espl_status writer_publish(checkpoint_writer *w) {
     if (espl_fault("checkpoint.rename") || rename(w->part.data, w->path.data) != 0)
         return writer_io_error(w, "renamed");
     w->has_part = false;
+    (void)espl_fault("checkpoint.renamed");
     espl_file_sync_directory(w->path.data);
     return ESPL_OK;
 }

@@ -5,11 +5,13 @@
  * Nothing below main() may call exit(): MPI must be ended by every rank, or mpirun takes the job for crashed.
  */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "commands.h"
+#include "espalier/base/file.h"
 #include "espalier/base/log.h"
 #include "espalier/tensor/workspace.h"
 #include "options.h"
@@ -83,6 +85,26 @@ static void hold_standard_streams(void) {
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0) return;
 }
 
+static void write_to_stderr(const char *text) {
+    if (write(STDERR_FILENO, text, strlen(text)) < 0) return; /* nobody to tell */
+}
+
+/* SIGBUS: a page behind the end of a file that was cut off while it was mapped. Nothing can be computed without it, so
+ * the process ends as it does for any file that cannot be read; the newest checkpoint stands. The launcher ends the
+ * other ranks. Calls only what signal-safety(7) allows. */
+static void end_on_lost_page(int number, siginfo_t *info, void *context) {
+    const char *path = espl_file_mapped_at(info->si_addr);
+    (void)context;
+    if (!path) {
+        signal(number, SIG_DFL); /* not ours: the instruction is repeated, and ends the process */
+        return;
+    }
+    write_to_stderr("espalier: ");
+    write_to_stderr(path);
+    write_to_stderr(": cannot be read any more: it was cut off while it was in use, or its disk failed\n");
+    _exit(espl_status_exit_code(ESPL_IO));
+}
+
 /* Collective. `name` [size] receives how messages call the command: "espalier eval". */
 static espl_status run_command(espl_comm *c, int argc, char **argv, char *name, size_t size) {
     program_options o = {0};
@@ -104,8 +126,14 @@ int main(int argc, char **argv) {
     espl_comm *c;
     char name[64] = "espalier";
     hold_standard_streams();
+    signal(SIGXFSZ, SIG_IGN); /* a file that grows beyond ulimit -f is then an error with a message (EFBIG) */
     espl_status st = espl_comm_create(&argc, &argv, &c);
-    if (!c) return espl_status_exit_code(st);
+    if (!c) { /* no communicator that could say which rank is to print: all do */
+        fprintf(stderr, "espalier: %s\n", espl_base_error_text());
+        return espl_status_exit_code(st);
+    }
+    const struct sigaction lost = {.sa_sigaction = end_on_lost_page, .sa_flags = SA_SIGINFO};
+    sigaction(SIGBUS, &lost, NULL); /* now, because MPI takes it when it starts */
     if (argc > 0) argv[0] = program;
     if (st == ESPL_OK) st = run_command(c, argc, argv, name, sizeof name);
     /* Success is claimed only when what is left in stdio's buffer has reached the file. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Opens a model, dense or as a checkpoint has pruned it. A checkpoint holds masks and updated weights but not the
- * model, and its masks fit every model of the same shape: only the hash of the weights tells whether it is this one's.
+ * model, and its masks fit every model of the same shape: only its identity tells whether it is this one's.
  */
 #include "model.h"
 
@@ -11,11 +11,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "espalier/base/json.h"
+#include "espalier/base/json_writer.h"
 #include "espalier/base/log.h"
 #include "espalier/base/str.h"
 #include "espalier/checkpoint.h"
 #include "espalier/run/checkpoint_shape.h"
+#include "espalier/run/model_identity.h"
 #include "espalier/tensor/workspace.h"
 
 espl_status cli_tokenizer_open(espl_comm *c, const char *dir, espl_tokenizer **t) {
@@ -23,31 +24,40 @@ espl_status cli_tokenizer_open(espl_comm *c, const char *dir, espl_tokenizer **t
     return espl_comm_agree(c, espl_comm_rank(c) == 0 ? espl_tokenizer_open(dir, t) : ESPL_OK);
 }
 
-/* Collective. Reads the masks, and compares the hash in the checkpoint's identity with that of the model's weights. */
+/* Rank 0 only. Refuses a checkpoint of another model. */
+static espl_status mask_check_identity(const cli_shared *o, const espl_str *now, const espl_str *then) {
+    espl_str different = {0}, missing = {0};
+    espl_status st;
+    ESPL_CHECK(st, done, espl_model_identity_compare(now, then, o->mask, &different, &missing));
+    if (different.len > 0)
+        st =
+            ESPL_FAIL(ESPL_CONFIG, "%s is of another model than %s (different: %s)", o->mask, o->model, different.data);
+    else if (missing.len > 0)
+        ESPL_INFO("note: %s, of an older version, does not record %s: not compared", o->mask, missing.data);
+done:
+    espl_str_free(&different);
+    espl_str_free(&missing);
+    return st;
+}
+
+/* Collective. Reads the masks, and compares the checkpoint's identity with the model's. */
 static espl_status mask_read(espl_comm *c, const cli_shared *o, const espl_checkpoint_shape *shape, espl_masks *masks) {
-    uint64_t hash = 0;
-    struct cJSON *identity = NULL;
+    bool root = espl_comm_rank(c) == 0; /* it alone knows the identities */
     espl_checkpoint content = {.masks = masks->bits};
-    espl_status st = ESPL_OK;
-    ESPL_TRY(espl_model_hash_weights(c, masks->m, &hash));
-    ESPL_TRY(espl_checkpoint_read(c, o->mask, shape, &content));
-    if (espl_comm_rank(c) == 0) { /* the hash and the identity are known here only */
-        const espl_str *text = &content.identity;
-        const char *expected = "";
-        char found[17];
-        snprintf(found, sizeof found, "%016" PRIx64, hash);
-        ESPL_CHECK(st, agree, espl_json_parse(text->data ? text->data : "", text->len, o->mask, &identity));
-        ESPL_CHECK(st, agree, espl_json_get_str(identity, "weights", o->mask, true, &expected));
-        if (strcmp(expected, found) != 0)
-            st = ESPL_FAIL(ESPL_CONFIG,
-                           "%s is of another model: it was made from weights of hash %.16s, those of %s are %s",
-                           o->mask, expected, o->model, found);
-    }
-agree:
+    espl_str identity = {0};
+    espl_json_writer w = espl_json_writer_on(&identity);
+    espl_status st;
+    if (root) espl_json_open_object(&w, NULL, ESPL_JSON_COMPACT);
+    ESPL_CHECK(st, done, espl_model_identity_put(c, masks->m, o->model, NULL, root ? &w : NULL));
+    if (root) espl_json_close(&w);
+    ESPL_CHECK(st, done, espl_comm_agree(c, espl_str_status(&identity)));
+    ESPL_CHECK(st, done, espl_checkpoint_read(c, o->mask, shape, &content));
+    ESPL_CHECK(st, done, espl_comm_agree(c, root ? mask_check_identity(o, &identity, &content.identity) : ESPL_OK));
     ESPL_INFO("%s: the masks after iteration %" PRId64, o->mask, content.iteration);
-    espl_json_free(&identity);
+done:
+    espl_str_free(&identity);
     espl_checkpoint_free(&content);
-    return espl_comm_agree(c, st);
+    return st;
 }
 
 /* Collective. Reads the updated weights, if the checkpoint has any. They replace weights in the memory of a linear, so

@@ -4,6 +4,7 @@ find_package(PkgConfig REQUIRED)
 if(NOT ESPL_FUZZ) # fuzz targets run single-threaded: clang needs no OpenMP runtime then
   find_package(OpenMP REQUIRED COMPONENTS C)
 endif()
+find_package(Threads REQUIRED) # the heartbeat of a run's lock
 find_package(MPI REQUIRED COMPONENTS C)
 set(HDF5_PREFER_PARALLEL TRUE)
 find_package(HDF5 REQUIRED COMPONENTS C)

@@ -9,7 +9,6 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "espalier/base/fault.h"
@@ -26,7 +25,7 @@ enum { CHUNK_BYTES = 1 << 22 }; /* rows masked and written at a time: bounds mem
 typedef struct exporter {
     const espl_model *m;
     const espl_weights *w; /* the source's tensors */
-    bool first_rank, last_rank;
+    bool root;
     export_place place;            /* rank 0 */
     espl_str part;                 /* DIR.part, on every rank */
     espl_weights_writer **writers; /* [shards] */
@@ -79,18 +78,6 @@ static espl_status exporter_start(const exporter *x) {
 
 /* ---------------------------------------------------------------- tensors */
 
-/* Does this rank write the tensor? Layers go with the slice, the embedding with the first rank, and norm, head and
- * whatever else the source has with the last. */
-static bool exporter_owns(const exporter *x, const char *name) {
-    static const char layers[] = "model.layers.";
-    espl_range slice = espl_model_slice(x->m);
-    if (strncmp(name, layers, sizeof layers - 1) == 0) {
-        int64_t i = strtoll(name + sizeof layers - 1, NULL, 10);
-        return i >= slice.first && i < slice.last;
-    }
-    return strcmp(name, "model.embed_tokens.weight") == 0 ? x->first_rank : x->last_rank;
-}
-
 /* Sets the pruned weights of a row to +0 and leaves the bits of all others, NaN and -0 included: a product with 0 or 1
  * would not. Without branches, so that the compiler vectorises it. */
 static void row_clear_pruned(const espl_linear *l, const uint64_t *mask, void *row) {
@@ -128,11 +115,11 @@ static espl_status exporter_put_tensor(const exporter *x, int64_t i) {
 
 /* Local. Writes this rank's part, one shard after another, so that few files are open at a time. */
 static espl_status exporter_fill(const exporter *x) {
-    if (x->first_rank) ESPL_TRY(espl_export_files_copy(&x->place.files, x->place.source, x->part.data));
+    if (x->root) ESPL_TRY(espl_export_files_copy(&x->place.files, x->place.source, x->part.data));
     for (int64_t s = 0; s < espl_weights_shards(x->w); s++) {
         for (int64_t i = 0; i < espl_weights_count(x->w); i++) {
             const espl_tensor_info *t = espl_weights_at(x->w, i);
-            if (t->shard == s && exporter_owns(x, t->name)) ESPL_TRY(exporter_put_tensor(x, i));
+            if (t->shard == s && espl_model_owns_tensor(x->m, t->name)) ESPL_TRY(exporter_put_tensor(x, i));
         }
         if (espl_fault("export.flush"))
             return ESPL_FAIL(ESPL_IO, "%s: cannot be flushed: fault on demand", x->part.data);
@@ -159,10 +146,7 @@ espl_status espl_export_check_model(espl_comm *c, const espl_model *m, const cha
 
 espl_status espl_export_model(espl_comm *c, const espl_model *m, const char *source, const char *dir) {
     bool root = espl_comm_rank(c) == 0;
-    exporter x = {.m = m,
-                  .w = espl_model_weights(m),
-                  .first_rank = root,
-                  .last_rank = espl_comm_rank(c) == espl_comm_size(c) - 1};
+    exporter x = {.m = m, .w = espl_model_weights(m), .root = root};
     espl_status st;
     ESPL_CHECK(st, done, espl_comm_agree(c, root ? exporter_begin(&x, source, dir) : ESPL_OK));
     ESPL_CHECK(st, done, espl_comm_broadcast_str(c, &x.part, 0));

@@ -36,9 +36,33 @@ espl_status espl_export_join(const char *dir, const char *name, const char *suff
 
 /* ------------------------------------------------------------------- list */
 
+static const char LINK_OUT[] = "a link out of the model directory";
+
 static bool name_ends_with(const char *name, const char *suffix) {
     size_t n = strlen(name), s = strlen(suffix);
     return n >= s && strcasecmp(name + n - s, suffix) == 0;
+}
+
+/* Does the link at `path` lead out of the model? A repository from a hub may hold a link to a private file of whoever
+ * clones it, and an export would publish that file. The cache of Hugging Face keeps the files of snapshots/REVISION in
+ * blobs beside it: such a link is part of the model. */
+static bool files_link_leads_out(const char *source, const char *path) {
+    char *target = realpath(path, NULL), *dir = realpath(source, NULL), *slash = NULL;
+    bool inside = false;
+    if (target && dir) {
+        size_t n = strlen(dir);
+        inside = strncmp(target, dir, n) == 0 && target[n] == '/';
+        if (!inside && (slash = strrchr(dir, '/')) != NULL) {
+            static const char snapshots[] = "/snapshots", blobs[] = "/blobs/";
+            *slash = '\0'; /* dir is now what holds the revisions */
+            bool cache = name_ends_with(dir, snapshots);
+            n = strlen(dir) - (sizeof snapshots - 1);
+            inside = cache && strncmp(target, dir, n) == 0 && strncmp(target + n, blobs, sizeof blobs - 1) == 0;
+        }
+    }
+    free(target);
+    free(dir);
+    return !inside;
 }
 
 /* Why a file of the source is not copied; NULL: it is copied. Static storage. */
@@ -48,8 +72,11 @@ static const char *files_reason_to_skip(const espl_weights *w, const char *sourc
                                                   ".msgpack",     ".npz",        ".onnx_data"};
     struct stat info;
     espl_str path;
-    bool found = espl_export_join(source, name, "", &path) == ESPL_OK && stat(path.data, &info) == 0;
+    bool found = espl_export_join(source, name, "", &path) == ESPL_OK && lstat(path.data, &info) == 0;
+    bool leads_out = found && S_ISLNK(info.st_mode) && files_link_leads_out(source, path.data);
+    found = found && stat(path.data, &info) == 0;
     espl_str_free(&path);
+    if (leads_out) return LINK_OUT;
     if (!found) return "cannot be read";
     if (S_ISDIR(info.st_mode)) return "a directory";
     if (!S_ISREG(info.st_mode)) return "not a regular file";
@@ -86,6 +113,13 @@ espl_status espl_export_files_list(export_files *f, const espl_weights *w, const
             skip |= strcmp(espl_export_base_name(espl_weights_shard_path(w, s)), name) == 0;
         if (skip) continue;
         const char *reason = files_reason_to_skip(w, source, name);
+        if (reason == LINK_OUT && (strcmp(name, "config.json") == 0 || strcmp(name, "tokenizer.json") == 0)) {
+            st = ESPL_FAIL(ESPL_IO,
+                           "%s/%s: is a link out of the model directory, which an export does not follow: "
+                           "replace it by the file",
+                           source, name); /* now: without it, the export would be none */
+            goto done;
+        }
         if (!reason) ESPL_CHECK(st, done, files_add(f, name));
         if (!reason || quiet) continue;
         espl_str quoted = {0}; /* a file name may hold control characters */
@@ -120,9 +154,9 @@ void espl_export_files_free(export_files *f) {
 static espl_status file_copy(const char *from, const char *to) {
     char buffer[65536];
     ssize_t n = 0;
-    int in = open(from, O_RDONLY | O_CLOEXEC);
+    int in = open(from, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (in < 0) return ESPL_FAIL(ESPL_IO, "%s: cannot be opened: %s", from, strerror(errno));
-    int out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    int out = open(to, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
     bool copied = out >= 0;
     while (copied && (n = read(in, buffer, sizeof buffer)) != 0)
         if (n > 0)

@@ -3,7 +3,8 @@
  * How an export comes to its name. At every moment DIR is absent, or an earlier export, or the complete new one, and
  * whatever a killed export leaves is recognised and removed by the next one:
  *
- *   1. DIR.part is made, with the marker as its first file. A killed export leaves DIR.part.
+ *   1. DIR.part is made, with the marker as its first file. A killed export leaves DIR.part: empty, or with the marker
+ *      or its part file.
  *   2. The files are written into DIR.part and forced onto the disk.
  *   3. An earlier export is renamed from DIR to DIR.old: a directory that is not empty cannot be renamed over.
  *   4. DIR.part is renamed to DIR. Killed between 3 and 4, an export leaves DIR.old and DIR.part, both complete.
@@ -33,7 +34,10 @@ static const char MARKER_TEXT[] =
 
 /* ------------------------------------------------------- what may be replaced */
 
-/* *found: `path` holds an earlier export, complete or not. False: it is absent or empty. ESPL_IO: anything else. */
+/* The first file of an export is the marker, and the first name of the marker is that of its part file: an export that
+ * was killed before the rename has that alone.
+ *
+ * *found: `path` holds an earlier export, complete or not. False: it is absent or empty. ESPL_IO: anything else. */
 static espl_status place_look(const export_place *p, const char *path, bool *found) {
     int64_t files = 0;
     bool marked = false;
@@ -45,16 +49,20 @@ static espl_status place_look(const export_place *p, const char *path, bool *fou
     for (const struct dirent *e; (e = readdir(d));) {
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
         if (!espl_export_files_know(&p->files, e->d_name)) {
-            st = ESPL_FAIL(ESPL_IO, "%s: not replaced: it holds \"%s\", which is no file of an export of this model",
+            st = ESPL_FAIL(ESPL_IO,
+                           "%s: not replaced: it holds \"%s\", which is no file of an export of this model; move the "
+                           "directory away, or delete it",
                            path, e->d_name);
             goto done;
         }
-        marked |= strcmp(e->d_name, ESPL_EXPORT_MARKER) == 0;
+        marked |= strcmp(e->d_name, ESPL_EXPORT_MARKER) == 0 || strcmp(e->d_name, ESPL_EXPORT_MARKER ".part") == 0;
         files++;
     }
     if (files > 0 && !marked)
-        st = ESPL_FAIL(ESPL_IO, "%s: not replaced: it holds files but no %s, so it is not an earlier export", path,
-                       ESPL_EXPORT_MARKER);
+        st = ESPL_FAIL(ESPL_IO,
+                       "%s: not replaced: it holds files but no %s, so it is not an earlier export; move the directory "
+                       "away, or delete it",
+                       path, ESPL_EXPORT_MARKER);
     *found = files > 0;
 done:
     closedir(d);
@@ -68,6 +76,7 @@ static bool place_remove(const export_place *p, const char *path) {
     for (int64_t i = 0; i <= p->files.n; i++)
         for (int k = 0; k < 2; k++) {
             const char *name = i < p->files.n ? p->files.names[i] : ESPL_EXPORT_MARKER;
+            (void)espl_fault("export.remove");
             if (espl_export_join(path, name, suffixes[k], &file) == ESPL_OK) (void)unlink(file.data);
             espl_str_free(&file);
         }
@@ -164,6 +173,7 @@ espl_status espl_export_place_begin(export_place *p) {
     if (mkdir(p->part.data, 0777) != 0)
         return ESPL_FAIL(ESPL_IO, "%s: cannot be created: %s", p->part.data, strerror(errno));
     p->begun = true;
+    if (espl_fault("export.begin")) return ESPL_FAIL(ESPL_IO, "%s: cannot be filled: fault on demand", p->part.data);
     espl_status st = espl_export_join(p->part.data, ESPL_EXPORT_MARKER, "", &marker);
     if (st == ESPL_OK) st = espl_file_replace(marker.data, MARKER_TEXT, sizeof MARKER_TEXT - 1);
     espl_str_free(&marker);
@@ -191,6 +201,7 @@ espl_status espl_export_place_publish(export_place *p) {
     if (st != ESPL_OK && p->replaces) (void)rename(p->old.data, p->dir.data);
     ESPL_TRY(st);
     p->begun = false;
+    (void)espl_fault("export.renamed");
     espl_file_sync_directory(p->dir.data);
     /* The export is complete: what is left of the earlier one is a note, not a failure. */
     if ((p->replaces || p->has_old) && !place_remove(p, p->old.data))

@@ -341,7 +341,7 @@ espl_status espl_model_config_read(const char *dir, espl_model_config *out) {
     if (snprintf(path, sizeof path, "%s/generation_config.json", dir) >= (int)sizeof path)
         return ESPL_FAIL(ESPL_IO, "%s: path too long", dir);
     snprintf(path, sizeof path, "%s/config.json", dir);
-    ESPL_CHECK(st, done, espl_file_read(path, CONFIG_BYTES_MAX, &text, &len));
+    ESPL_CHECK(st, done, espl_file_read_regular(path, CONFIG_BYTES_MAX, &text, &len));
     ESPL_CHECK(st, done, espl_model_config_parse(text, len, path, out));
     /* generation_config.json overrides the special tokens, as in transformers' generate(). */
     snprintf(path, sizeof path, "%s/generation_config.json", dir);

@@ -9,7 +9,6 @@
 
 #include <inttypes.h>
 
-#include "espalier/base/hash.h"
 #include "espalier/base/region.h"
 #include "espalier/model/calibration.h"
 #include "espalier/model/shape.h"
@@ -165,26 +164,4 @@ espl_status espl_model_set_weight(espl_model *m, int64_t index, const void *weig
     ESPL_TRY(require_layer(m, index, &l));
     l->linears[kind].weight = weight ? weight : l->source[kind];
     return ESPL_OK;
-}
-
-/* A hash of the hashes of all linears, so that each rank reads only its own weights. */
-espl_status espl_model_hash_weights(espl_comm *c, const espl_model *m, uint64_t *hash) {
-    bool root = espl_comm_rank(c) == 0;
-    espl_range mine = espl_model_linears(m);
-    int64_t n = espl_range_count(mine), linears = m->config.layers * ESPL_LINEAR_KINDS;
-    uint64_t *hashes = NULL, *all = NULL;
-    *hash = 0;
-    espl_status st = espl_mem_alloc(&hashes, n, sizeof *hashes, "weight hashes");
-    if (st == ESPL_OK && root) st = espl_mem_alloc(&all, linears, sizeof *all, "weight hashes");
-    ESPL_CHECK(st, done, espl_comm_agree(c, st));
-    for (int64_t i = 0; i < n; i++) {
-        const espl_linear *l = espl_model_linear(m, mine.first + i);
-        hashes[i] = espl_hash64(l->weight, l->out * l->in * (int64_t)espl_dtype_size(l->dtype), 0);
-    }
-    ESPL_CHECK(st, done, espl_comm_gather_records(c, hashes, n, sizeof *hashes, linears, all));
-    if (root) *hash = espl_hash64(all, linears * (int64_t)sizeof *all, 0);
-done:
-    espl_mem_free(&hashes);
-    espl_mem_free(&all);
-    return st;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Private to the model room: an open model. The files of the room, lowest layer first: config, shape, rope; bind,
- * memory; model (opening, linears), sampling; masks, layer (one decoder layer forward); forward (pipeline);
- * calibration_memory, backward (one layer with its backward pass), block, calibrate (pipeline).
+ * memory; model (opening, linears), sampling, tensor_hashes; masks, layer (one decoder layer forward); forward
+ * (pipeline); calibration_memory, backward (one layer with its backward pass), block, calibrate (pipeline).
  */
 #ifndef ESPL_MODEL_STATE_H
 #define ESPL_MODEL_STATE_H

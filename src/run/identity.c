@@ -5,10 +5,10 @@
  */
 #include "identity.h"
 
-#include <cjson/cJSON.h>
 #include <inttypes.h>
 
 #include "espalier/config/table.h"
+#include "espalier/run/model_identity.h"
 
 /* Hashes the encoded prompts: they hold the questions, the examples and the order. */
 static uint64_t identity_hash_questions(const espl_questions *q) {
@@ -29,54 +29,43 @@ static uint64_t identity_hash_knowledge(const espl_inputs *in) {
 
 espl_status espl_identity_compute(espl_job *j) {
     const espl_inputs *in = &j->inputs;
-    uint64_t weights;
-    ESPL_TRY(espl_model_hash_weights(j->comm, j->model, &weights));
+    espl_json_writer w = espl_json_writer_on(&j->identity);
+    espl_str cache = {0};
+    espl_status st;
+    ESPL_CHECK(st, done, espl_comm_agree(j->comm, espl_job_path(j, "model-hashes.json", &cache)));
+    if (j->root) espl_json_open_object(&w, NULL, ESPL_JSON_COMPACT);
+    ESPL_CHECK(st, done, espl_model_identity_put(j->comm, j->model, j->o->model_path, cache.data, j->root ? &w : NULL));
     if (j->root) {
         int64_t calibration = in->windows * j->o->calibration_window * (int64_t)sizeof *in->calibration;
         int64_t validation = in->validation.n * (int64_t)sizeof *in->validation.ids;
-        espl_json_writer w = espl_json_writer_on(&j->identity);
-        espl_json_open_object(&w, NULL, ESPL_JSON_COMPACT);
-        espl_json_put_text(&w, "model_type", espl_family_name(j->config.family));
-        espl_json_put_i64(&w, "layers", j->config.layers);
-        espl_json_put_i64(&w, "hidden", j->config.hidden);
-        espl_json_put_i64(&w, "vocab", j->config.vocab);
-        espl_json_put_printf(&w, "weights", "%016" PRIx64, weights);
         espl_json_put_printf(&w, "calibration", "%016" PRIx64, espl_hash64(in->calibration, calibration, 0));
         espl_json_put_printf(&w, "validation", "%016" PRIx64, espl_hash64(in->validation.ids, validation, 0));
         espl_json_put_printf(&w, "probe_questions", "%016" PRIx64, identity_hash_questions(&in->probe));
         espl_json_put_printf(&w, "knowledge_questions", "%016" PRIx64, identity_hash_knowledge(in));
         espl_json_close(&w);
     }
-    return espl_comm_agree(j->comm, j->root ? espl_str_status(&j->identity) : ESPL_OK);
+    st = espl_comm_agree(j->comm, j->root ? espl_str_status(&j->identity) : ESPL_OK);
+done:
+    espl_str_free(&cache);
+    return st;
 }
 
-/* Appends the names of members with different values. A member that one side lacks is not compared: older versions
- * wrote fewer of them. */
-static void identity_put_differences(const cJSON *now, const cJSON *then, espl_str *out) {
-    for (const cJSON *m = now ? now->child : NULL; m; m = m->next) {
-        const cJSON *other = cJSON_GetObjectItemCaseSensitive(then, m->string);
-        if (other && !cJSON_Compare(m, other, true)) espl_str_printf(out, "%s%s", out->len ? ", " : "", m->string);
-    }
-}
-
-/* The calibration and validation hashes are of token ids: another tokenizer or window length differs too. */
+/* The calibration and validation hashes are of token ids: another window length differs too. A member that the
+ * checkpoint lacks is not compared, because older versions wrote fewer of them; the user is told. */
 static espl_status identity_check_content(const espl_job *j, const char *path, const espl_str *stored) {
-    cJSON *now = NULL, *then = NULL;
-    espl_str names = {0};
+    espl_str different = {0}, missing = {0};
     espl_status st;
-    ESPL_CHECK(st, done, espl_json_parse(j->identity.data, j->identity.len, "identity", &now));
-    ESPL_CHECK(st, done, espl_json_parse(stored->data ? stored->data : "", stored->len, path, &then));
-    identity_put_differences(now, then, &names);
-    ESPL_CHECK(st, done, espl_str_status(&names));
-    if (names.len > 0)
+    ESPL_CHECK(st, done, espl_model_identity_compare(&j->identity, stored, path, &different, &missing));
+    if (different.len > 0)
         st = ESPL_FAIL(
             ESPL_CONFIG,
             "%s was made with another model, other texts or another seed than the configuration names (different: %s)",
-            path, names.data);
+            path, different.data);
+    else if (missing.len > 0)
+        ESPL_INFO("note: %s, of an older version, does not record %s: not compared", path, missing.data);
 done:
-    espl_json_free(&now);
-    espl_json_free(&then);
-    espl_str_free(&names);
+    espl_str_free(&different);
+    espl_str_free(&missing);
     return st;
 }
 

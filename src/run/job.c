@@ -4,9 +4,12 @@
  * the loop, report.
  */
 #include <cjson/cJSON.h>
+#include <errno.h>
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "espalier/base/fault.h"
 #include "espalier/export.h"
 #include "espalier/model/shape.h"
 #include "espalier/run/checkpoint_shape.h"
@@ -45,29 +48,58 @@ static bool job_has_file(const espl_job *j, const char *name) {
     return exists;
 }
 
-/* Rank 0 only. Makes the directory. One that holds a run is not touched unless that run is to be continued. *finished:
- * it is done already. */
-static espl_status job_open_directory(const espl_job *j, bool resume, bool *finished) {
-    espl_str summary = {0}, stopped = {0};
-    espl_status st;
-    *finished = false;
-    ESPL_TRY(espl_file_make_directory(j->o->run_dir));
+/* Rank 0 only. Removes what a process that was killed while it replaced a file has left. Whoever replaces the file
+ * again would do so, but a run that is not made again would keep it for ever. */
+static espl_status job_remove_parts(const espl_job *j) {
+    static const char *const names[] = {"manifest.json.part", "model-hashes.json.part", "timing.json.part",
+                                        "summary.json.part"};
+    espl_status st = ESPL_OK;
+    for (size_t i = 0; st == ESPL_OK && i < sizeof names / sizeof *names; i++) {
+        espl_str path = {0};
+        st = espl_job_path(j, names[i], &path);
+        if (st == ESPL_OK && unlink(path.data) != 0 && errno != ENOENT)
+            st = ESPL_FAIL(ESPL_IO, "%s: cannot be removed: %s", path.data, strerror(errno));
+        espl_str_free(&path);
+    }
+    return st;
+}
+
+/* Rank 0 only. One that holds a run is not touched unless that run is to be continued. *finished: it is done already.
+ */
+static espl_status job_look_at_directory(const espl_job *j, bool resume, bool *finished) {
+    espl_str summary = {0};
     if (!resume && (job_has_file(j, "events.jsonl") || job_has_file(j, "checkpoints")))
         return ESPL_FAIL(ESPL_CONFIG,
                          "run.dir: %s already holds a run: --resume continues it, or choose another directory",
                          j->o->run_dir);
-    if (!resume) return ESPL_OK;
-    ESPL_CHECK(st, done, espl_job_path(j, "summary.json", &summary));
-    ESPL_CHECK(st, done, espl_job_path(j, "stopped", &stopped));
-    if (espl_file_exists(summary.data)) {
-        *finished = espl_run_summary_reads(summary.data);
-        if (!*finished) ESPL_INFO("note: %s is damaged: the end of the run is repeated", summary.data);
-    }
-    /* The mark of an earlier stop goes; a file "stop" stays, and stops this start too. */
-    if (!*finished && espl_file_exists(stopped.data) && remove(stopped.data) != 0)
-        st = ESPL_FAIL(ESPL_IO, "%s: cannot be removed", stopped.data);
-done:
+    espl_status st = espl_job_path(j, "summary.json", &summary);
+    *finished = st == ESPL_OK && resume && espl_file_exists(summary.data) && espl_run_summary_reads(summary.data);
     espl_str_free(&summary);
+    return st;
+}
+
+/* Rank 0 only. Makes the directory and takes its lock. A finished run needs none: nothing will be written. */
+static espl_status job_open_directory(espl_job *j, bool resume, bool *finished) {
+    espl_str stopped = {0};
+    espl_status st;
+    *finished = false;
+    ESPL_TRY(espl_file_make_directory(j->o->run_dir));
+    ESPL_TRY(job_look_at_directory(j, resume, finished));
+    if (*finished) return ESPL_OK;
+    ESPL_TRY(espl_run_lock_take(&j->lock, j->o->run_dir, espl_stop_signalled));
+    ESPL_TRY(
+        job_look_at_directory(j, resume, finished)); /* again: its last holder may just have begun or ended a run */
+    if (*finished) return ESPL_OK;
+    if (espl_fault("run.begin")) return ESPL_FAIL(ESPL_IO, "%s: fault on demand", j->o->run_dir);
+    ESPL_TRY(job_remove_parts(j));
+    if (!resume) return ESPL_OK;
+    if (job_has_file(j, "summary.json"))
+        ESPL_INFO("note: %s/summary.json is damaged: the end of the run is repeated", j->o->run_dir);
+    /* The mark of an earlier stop goes; a file "stop" stays, and stops this start too. */
+    ESPL_CHECK(st, done, espl_job_path(j, "stopped", &stopped));
+    if (unlink(stopped.data) != 0 && errno != ENOENT)
+        st = ESPL_FAIL(ESPL_IO, "%s: cannot be removed: %s", stopped.data, strerror(errno));
+done:
     espl_str_free(&stopped);
     return st;
 }
@@ -235,5 +267,7 @@ espl_status espl_run_prune(espl_comm *c, const espl_config *o, bool resume) {
     espl_str_free(&j.identity);
     espl_model_close(&j.model);
     espl_inputs_free(&j);
+    st = espl_comm_agree(c, st); /* no rank writes any more */
+    espl_run_lock_release(&j.lock);
     return st;
 }

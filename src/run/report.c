@@ -256,6 +256,8 @@ static void report_print(const espl_job *j, const report *r) {
 /* Rank 0 only. summary.json comes last: a run that is killed before it has no result, and --resume repeats the report.
  */
 static espl_status report_publish(espl_job *j, const report *r) {
+    ESPL_TRY(espl_run_lock_check(j->lock));
+    ESPL_TRY(espl_weights_check_unchanged(espl_model_weights(j->model)));
     ESPL_TRY(report_write_file(j, "timing.json", r, report_put_timing));
     ESPL_TRY(espl_event_text(j, "end", j->end));
     ESPL_TRY(report_write_file(j, "summary.json", r, report_put_summary));

@@ -8,9 +8,12 @@
  *     report   dry                       the end; --dry-run
  *     loop                               steps until the goal: propose, apply, judge, settle
  *     agent_step   method_step           who proposes, and how it is applied
- *     store   exponent   recovery         checkpoints, and restoring them; the exponent of score curvature;
- * distillation identity manifest events progress  what is recorded and shown inputs   quality   judge   stop    texts
- * and questions; measuring the model; being stopped state   checkpoint_shape
+ *     store   exponent   recovery        checkpoints, and restoring them; exponent of score curvature; distillation
+ *     identity manifest events progress  what is recorded and shown
+ *     inputs   quality   judge   stop    texts and questions; measuring the model; being stopped
+ *     model_identity   hash_cache        which model it is; hashes of its tensors that are kept
+ *     lock                               one run directory, one run
+ *     state   checkpoint_shape
  */
 #ifndef ESPL_RUN_STATE_H
 #define ESPL_RUN_STATE_H
@@ -25,6 +28,7 @@
 #include "espalier/methods/distill.h"
 #include "espalier/model/calibration.h"
 #include "espalier/model/masks.h"
+#include "espalier/run/lock.h"
 
 /* Questions for the model; the same on every rank. */
 typedef struct espl_questions {
@@ -54,7 +58,8 @@ typedef struct espl_losses {
 typedef struct espl_job {
     espl_comm *comm;
     const espl_config *o;
-    bool root; /* rank 0, which holds agent, history and files */
+    bool root;           /* rank 0, which holds agent, history and files */
+    espl_run_lock *lock; /* of the run directory; rank 0 */
     espl_model_config config;
     espl_tokenizer *tokenizer; /* rank 0 */
     espl_inputs inputs;

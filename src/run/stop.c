@@ -55,6 +55,10 @@ espl_status espl_stop_check(espl_job *j, espl_stop_point point) {
                                         [STOP_SIGNAL] = "a signal",
                                         [STOP_FILE] = "the stop file",
                                         [STOP_TIME_LIMIT] = "the time limit (run.max_minutes)"};
+    /* Whoever else writes into the directory, this run must not go on to do so. */
+    ESPL_TRY(espl_comm_agree(j->comm, espl_run_lock_check(j->lock)));
+    /* Nor may it go on with a model that is another one by now. */
+    if (j->model) ESPL_TRY(espl_comm_agree(j->comm, espl_weights_check_unchanged(espl_model_weights(j->model))));
     int reason = espl_comm_max(j->comm, (int)stop_reason_here(j, point));
     if (reason == STOP_NO_REASON) return ESPL_OK;
     if (j->root && reason == STOP_FILE) stop_retire_file(j);

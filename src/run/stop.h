@@ -13,7 +13,8 @@ typedef enum espl_stop_point {
 } espl_stop_point;
 
 /* Collective. ESPL_STOPPED on every rank if one of them got a signal, the stop file is there, or the time limit does
- * not allow another step. */
+ * not allow another step. ESPL_IO: the run directory is no longer this run's, or
+ * the files of the model have changed. */
 espl_status espl_stop_check(espl_job *j, espl_stop_point point);
 
 #endif

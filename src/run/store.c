@@ -15,6 +15,8 @@ espl_status espl_store_write(espl_job *j) {
         k.updates = (const void *const *)j->masks.updates;
         k.update_dtype = espl_model_linear(j->model, j->masks.linears.first)->dtype;
     }
+    ESPL_CHECK(st, agree, espl_run_lock_check(j->lock));
+    ESPL_CHECK(st, agree, espl_weights_check_unchanged(espl_model_weights(j->model)));
     ESPL_CHECK(st, agree, espl_job_path(j, "checkpoints", &dir));
     if (j->root) {
         k.rows = j->iteration > 0 && !espl_config_is_oneshot(j->o) ? j->rows : NULL;
@@ -107,6 +109,8 @@ espl_status espl_store_resume(espl_job *j, bool *found) {
     if (!*found) goto done;
     ESPL_CHECK(st, done, store_restore(j, path.data, &k));
     ESPL_CHECK(st, done, espl_checkpoint_set_aside(j->comm, dir.data, j->iteration));
+    /* A kill between a checkpoint and the deletion of older ones: a run that writes no more would keep them. */
+    ESPL_CHECK(st, done, espl_checkpoint_retain(j->comm, dir.data, j->o->run_keep));
     ESPL_INFO("continuing from %s", path.data);
 done:
     espl_checkpoint_free(&k);

@@ -35,8 +35,9 @@ espl_status espl_sweep_set(espl_sweep *s, const char *assignment) {
     return ESPL_OK;
 }
 
-static espl_status sweep_assign(const sweep_assignment *a, int64_t n, espl_config *o) {
-    for (int64_t i = 0; i < n; i++) ESPL_TRY(espl_config_set(a[i].text, o));
+/* A sweep without assignments has no list: it is indexed, because NULL + 0 is undefined. */
+static espl_status sweep_assign(const sweep_assignment *list, int64_t first, int64_t n, espl_config *o) {
+    for (int64_t i = first; i < first + n; i++) ESPL_TRY(espl_config_set(list[i].text, o));
     return ESPL_OK;
 }
 
@@ -47,12 +48,12 @@ espl_status espl_sweep_config(const espl_sweep *s, int64_t run, espl_config *o) 
         const sweep_entry *e = espl_sweep_choice(s, run, a);
         if (e && e->file) ESPL_TRY(espl_config_read(e->file, o));
     }
-    ESPL_TRY(sweep_assign(s->assignments + s->set_first, s->n_set, o));
+    ESPL_TRY(sweep_assign(s->assignments, s->set_first, s->n_set, o));
     for (int64_t a = 0; a < s->n_axes; a++) {
         const sweep_entry *e = espl_sweep_choice(s, run, a);
-        if (e) ESPL_TRY(sweep_assign(s->assignments + e->first, e->n, o));
+        if (e) ESPL_TRY(sweep_assign(s->assignments, e->first, e->n, o));
     }
-    ESPL_TRY(sweep_assign(s->overrides, s->n_overrides, o));
+    ESPL_TRY(sweep_assign(s->overrides, 0, s->n_overrides, o));
     espl_str_puts(&dir, "run.dir=");
     espl_status st = espl_sweep_path(s, run, "", &dir);
     if (st == ESPL_OK) st = espl_config_set(dir.data, o);

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 
 #include "espalier/run/job.h"
+#include "espalier/run/lock.h"
 #include "espalier/run/stop.h"
 #include "plan.h"
 
@@ -18,12 +19,23 @@ typedef struct sweep_job {
     bool root;
     double start, limit; /* clock at the start; run.max_minutes of the newest run: the sweep shares it out */
     int64_t *order;      /* [n] runs to be done; rank 0 */
-    int64_t n, finished, failed;
+    int64_t n, finished, failed, held; /* held: by another process */
 } sweep_job;
 
 static double sweep_minutes_left(const sweep_job *k) { return k->limit - (espl_clock_now() - k->start) / 60; }
 
 /* --------------------------------------------------------------- one run */
+
+/* Rank 0 only. A run that another process works on is left to it, with its mark. */
+static bool sweep_run_is_held(sweep_job *k, int64_t run) {
+    espl_str dir = {0}, holder = {0};
+    bool held = espl_sweep_path(k->s, run, "", &dir) == ESPL_OK && espl_run_lock_is_held(dir.data, &holder);
+    if (held) ESPL_INFO("left out: %s is in use by %s", dir.data, holder.data ? holder.data : "?");
+    k->held += held;
+    espl_str_free(&dir);
+    espl_str_free(&holder);
+    return held;
+}
 
 /* Rank 0 only. The configuration of a run, checked; run.max_minutes becomes what is left of it. */
 static espl_status sweep_prepare_run(sweep_job *k, int64_t run, espl_config *o) {
@@ -71,6 +83,16 @@ static espl_status sweep_record_end(sweep_job *k, int64_t run, espl_status st) {
 
 /* -------------------------------------------------------------- all runs */
 
+/* Rank 0 only. A process that was killed between the end of a run and its mark leaves the mark's part file, and the
+ * mark of a run under way. */
+static espl_status sweep_finish_mark(const sweep_job *k, int64_t run) {
+    espl_str part = {0};
+    espl_status st = espl_sweep_path(k->s, run, "sweep.json.part", &part);
+    if (st == ESPL_OK && espl_file_exists(part.data)) st = espl_sweep_write_mark(k->s, run, SWEEP_MARK_FINISHED, "");
+    espl_str_free(&part);
+    return st;
+}
+
 /* Rank 0 only. Which runs are to be done, in order. Runs that failed, or were under way when their process died,
  * go last: one that kills the whole job must not keep the others from being done. ESPL_CONFIG: a directory holds
  * another run. */
@@ -88,10 +110,12 @@ static espl_status sweep_order_runs(sweep_job *k, int64_t only) {
                                i + 1, k->s->dir, k->s->names[i], note.data ? note.data : "");
             espl_str_free(&note);
             ESPL_TRY(st);
-            if (state == ESPL_SWEEP_FINISHED)
+            if (state == ESPL_SWEEP_FINISHED) {
                 k->finished += pass == 0;
-            else if (troubled == (pass == 1))
+                ESPL_TRY(sweep_finish_mark(k, i));
+            } else if (troubled == (pass == 1)) {
                 k->order[k->n++] = i;
+            }
         }
     if (k->n == 0) ESPL_INFO("nothing to do: all runs are finished");
     return ESPL_OK;
@@ -117,6 +141,9 @@ espl_status espl_sweep_run(espl_comm *c, const espl_sweep *s, int64_t only) {
         if (k.root)
             ESPL_INFO("run %" PRId64 " of the sweep (%" PRId64 " of %" PRId64 " to do): %s", run + 1, at + 1, k.n,
                       espl_sweep_name(s, run));
+        bool held = k.root && sweep_run_is_held(&k, run);
+        espl_comm_broadcast(c, &held, sizeof held, 0);
+        if (held) continue;
         st = sweep_execute_run(&k, run);
         ESPL_CHECK(st, done, espl_comm_agree(c, k.root ? sweep_record_end(&k, run, st) : ESPL_OK));
     }
@@ -124,6 +151,9 @@ espl_status espl_sweep_run(espl_comm *c, const espl_sweep *s, int64_t only) {
         st = ESPL_FAIL(ESPL_FAILED,
                        "%" PRId64 " run%s failed, %" PRId64 " finished: --list says why; the same command tries again",
                        k.failed, k.failed == 1 ? "" : "s", k.finished);
+    else if (k.root && k.held > 0)
+        st = ESPL_FAIL(ESPL_FAILED, "%" PRId64 " run%s left to another process, %" PRId64 " finished", k.held,
+                       k.held == 1 ? " was" : "s were", k.finished);
     st = espl_comm_agree(c, st);
 done:
     espl_mem_free(&k.order);

@@ -119,7 +119,8 @@ static espl_status string_put_step(const espl_dec_step *step, espl_bytes s, bool
     const char *hit;
     switch (step->kind) {
     case ESPL_DEC_REPLACE:
-        return espl_matcher_replace(&step->pattern, match, s.p, s.n, c, out, &head);
+        return espl_matcher_replace(&step->pattern, match, s.p, s.n, c, out->len + espl_tok_growth_limit(s.n), out,
+                                    &head);
     case ESPL_DEC_STRIP:
         for (int64_t i = 0; i < step->start && has_at(s, from, c); i++) from += c->n;
         for (int64_t i = 0; i < step->stop && has_at(s, to - c->n, c); i++) to -= c->n;

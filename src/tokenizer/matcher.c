@@ -217,9 +217,20 @@ espl_status espl_spans_next(espl_spans *s, espl_span *out, bool *more) {
     return ESPL_OK;
 }
 
+/* A few steps that each make a text a hundred times longer would fill any memory. NFKD, the longest of real steps,
+ * makes a character 11 times longer. */
+int64_t espl_tok_growth_limit(int64_t n) {
+    enum { GROWTH = 256, GROWTH_OF_SHORT = 65536 };
+    return n > INT64_MAX / GROWTH - GROWTH_OF_SHORT ? INT64_MAX : n * GROWTH + GROWTH_OF_SHORT;
+}
+
+espl_status espl_tok_refuse_growth(void) {
+    return ESPL_FAIL(ESPL_UNSUPPORTED, "tokenizer.json: its steps make a text more than 256 times longer");
+}
+
 /* Shared by the normaliser's Replace and the decoder's. */
 espl_status espl_matcher_replace(const espl_matcher *m, const espl_match_state *state, const char *p, int64_t n,
-                                 const espl_bytes *content, espl_str *out, int64_t *head) {
+                                 const espl_bytes *content, int64_t limit, espl_str *out, int64_t *head) {
     espl_spans spans;
     espl_span span;
     bool more = n > 0;
@@ -234,6 +245,10 @@ espl_status espl_matcher_replace(const espl_matcher *m, const espl_match_state *
         else
             espl_str_put(out, p + span.start, span.end - span.start);
         if (span.match && span.start == 0) *head = span.end;
+        if (out->len > limit) {
+            st = espl_tok_refuse_growth();
+            goto done;
+        }
     }
 done:
     espl_spans_close(&spans);

@@ -72,8 +72,11 @@ espl_status espl_spans_next(espl_spans *s, espl_span *out, bool *more);
 void espl_spans_close(espl_spans *s); /* also after a failed open */
 
 /* Appends p[0..n) with each match replaced by `content`. *head: length of the match that the text begins with, 0
- * without one. An empty text stays empty. */
+ * without one. An empty text stays empty. ESPL_UNSUPPORTED as soon as *out is longer than `limit`. */
 espl_status espl_matcher_replace(const espl_matcher *m, const espl_match_state *state, const char *p, int64_t n,
-                                 const espl_bytes *content, espl_str *out, int64_t *head);
+                                 const espl_bytes *content, int64_t limit, espl_str *out, int64_t *head);
+/* How long the steps of a tokenizer may make a text of n bytes, and the failure of one that goes beyond. */
+int64_t espl_tok_growth_limit(int64_t n);
+espl_status espl_tok_refuse_growth(void);
 
 #endif

@@ -119,13 +119,13 @@ static bool form_keeps_all(espl_norm_kind kind, const espl_piece *in) {
 /* ------------------------------------------------------------ steps */
 
 /* Appends the piece as the step leaves it to *out. */
-static espl_status step_apply(const espl_norm_step *step, const espl_match_state *match, espl_piece *piece,
-                              espl_str *out) {
+static espl_status step_apply(const espl_norm_step *step, const espl_match_state *match, int64_t limit,
+                              espl_piece *piece, espl_str *out) {
     int len;
     int64_t head;
     switch (step->kind) {
     case ESPL_NORM_REPLACE:
-        ESPL_TRY(espl_matcher_replace(&step->pattern, match, piece->p, piece->n, &step->content, out, &head));
+        ESPL_TRY(espl_matcher_replace(&step->pattern, match, piece->p, piece->n, &step->content, limit, out, &head));
         /* What now comes first stood further right in the text, unless one character was replaced. */
         if (head > 0 && (step->content.n == 0 || espl_tok_last_char(piece->p, head) > 0)) piece->first = false;
         break;
@@ -146,13 +146,15 @@ static espl_status step_apply(const espl_norm_step *step, const espl_match_state
     default:
         ESPL_TRY(form_apply(step->kind, piece, out));
     }
+    if (out->len > limit) return espl_tok_refuse_growth();
     return espl_str_status(out);
 }
 
 /* Two buffers are enough: each step reads the one that the step before it has written. */
 espl_status espl_normalizer_apply(const espl_normalizer *z, const espl_match_state *match, espl_str buffers[2],
                                   espl_piece *piece) {
-    int turn = 0; /* the buffer that *piece is not a view of */
+    int64_t limit = espl_tok_growth_limit(piece->n); /* of all steps together: each could double what is there */
+    int turn = 0;                                    /* the buffer that *piece is not a view of */
     for (int64_t i = 0; i < z->n && piece->n > 0; i++) {
         const espl_norm_step *step = &z->steps[i];
         if (step->kind <= ESPL_NORM_NFKD && form_keeps_all(step->kind, piece)) continue;
@@ -160,7 +162,7 @@ espl_status espl_normalizer_apply(const espl_normalizer *z, const espl_match_sta
         turn = !turn;
         out->len = 0;
         espl_str_put(out, "", 0); /* never NULL, even for an empty result */
-        ESPL_TRY(step_apply(step, match, piece, out));
+        ESPL_TRY(step_apply(step, match, limit, piece, out));
         piece->p = out->data;
         piece->n = out->len;
     }

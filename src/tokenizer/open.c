@@ -65,7 +65,7 @@ espl_status espl_tokenizer_open(const char *dir, espl_tokenizer **out) {
     *out = NULL;
     espl_str_printf(&path, "%s/tokenizer.json", dir);
     ESPL_CHECK(st, done, espl_str_status(&path));
-    ESPL_CHECK(st, done, espl_file_read(path.data, ESPL_TOK_MAX_FILE, &text, &len));
+    ESPL_CHECK(st, done, espl_file_read_regular(path.data, ESPL_TOK_MAX_FILE, &text, &len));
     ESPL_CHECK(st, done, espl_tokenizer_parse(text, len, path.data, out));
 done:
     espl_mem_free(&text);

@@ -63,7 +63,7 @@ espl_status espl_weights_open_file(const char *path, espl_weights **out) {
 
 /* For the tests and the fuzzer: hostile files need no disk. */
 espl_status espl_weights_open_memory(const void *bytes, int64_t len, const char *name, espl_weights **out) {
-    espl_mapping memory = {bytes, len};
+    espl_mapping memory = {.data = bytes, .len = len};
     return weights_open_single(name, &memory, out);
 }
 
@@ -125,6 +125,24 @@ int64_t espl_weights_bytes(const espl_weights *w) { return w->bytes; }
 int64_t espl_weights_shards(const espl_weights *w) { return w->n_shards; }
 
 const char *espl_weights_shard_path(const espl_weights *w, int64_t shard) { return w->shards[shard].path; }
+
+const espl_file_state *espl_weights_shard_state(const espl_weights *w, int64_t shard) {
+    return &w->shards[shard].map.state;
+}
+
+espl_status espl_weights_check_unchanged(const espl_weights *w) {
+    for (int64_t i = 0; i < w->n_shards; i++) {
+        const espl_weights_shard *s = &w->shards[i];
+        espl_file_state now;
+        if (!s->mapped) continue;
+        ESPL_TRY(espl_file_state_of(s->path, &now));
+        /* ctime alone also changes with the owner or a link, which changes no weight. */
+        if (now.bytes != s->map.state.bytes || now.inode != s->map.state.inode ||
+            now.modified_ns != s->map.state.modified_ns)
+            return ESPL_FAIL(ESPL_IO, "%s: was changed or replaced while it was in use", s->path);
+    }
+    return ESPL_OK;
+}
 
 /* "[2, 3]", cut off when it does not fit. */
 static const char *shape_text(int n_dims, const int64_t *dims, char *buf, size_t size) {

@@ -66,10 +66,11 @@ static espl_status writer_write_at(const espl_weights_writer *w, const char *dat
     return ESPL_OK;
 }
 
-/* One process does this before any other may put: O_TRUNC would drop what they wrote. */
+/* One process does this before any other may put: it makes the file anew. */
 espl_status espl_weights_writer_start(espl_weights_writer *w) {
     if (w->fd >= 0) return ESPL_FAIL(ESPL_INTERNAL, "%s: started twice", w->part);
-    w->fd = open(w->part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    (void)unlink(w->part); /* of a killed process; or a link, whose target must not be written */
+    w->fd = open(w->part, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (w->fd < 0) return writer_fail(w, "created");
     w->started = true;
     ESPL_TRY(writer_write_at(w, w->header.data, w->header.len, 0));
@@ -110,9 +111,12 @@ espl_status espl_weights_writer_flush(espl_weights_writer *w) {
 /* The rename makes the file appear at once; syncing the directory keeps it there after a crash. */
 espl_status espl_weights_writer_finish(espl_weights_writer *w) {
     ESPL_TRY(espl_weights_writer_flush(w));
-    if (rename(w->part, w->path) != 0)
-        return ESPL_FAIL(ESPL_IO, "%s: cannot be renamed to %s: %s", w->part, w->path, strerror(errno));
+    bool fault = espl_fault("weights.rename");
+    if (fault || rename(w->part, w->path) != 0)
+        return ESPL_FAIL(ESPL_IO, "%s: cannot be renamed to %s: %s", w->part, w->path,
+                         fault ? "fault on demand" : strerror(errno));
     w->started = false;
+    (void)espl_fault("weights.renamed");
     espl_file_sync_directory(w->path);
     return ESPL_OK;
 }

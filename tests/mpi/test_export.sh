@@ -26,9 +26,10 @@ done
 "$2" --layers 5 --hidden 64 --heads 4 --kv-heads 2 --head-dim 32 --ffn 96 --vocab 300 --byte-tokenizer \
   "$dir/src/random-bf16" >/dev/null
 sed -i 's/"tie_word_embeddings": false/"tie_word_embeddings": true/' "$dir/src/qwen2-untied-f16/config.json" # yet with a head
-mkdir "$dir/blobs" "$dir/src/hub" "$dir/src/hub/onnx"
+mkdir -p "$dir/cache/blobs" "$dir/cache/snapshots/hub/onnx"
+ln -s "$dir/cache/snapshots/hub" "$dir/src/hub"
 for f in "$dir/src/random-bf16"/*; do
-  cp "$f" "$dir/blobs/"
+  cp "$f" "$dir/cache/blobs/"
   ln -s "../../blobs/$(basename "$f")" "$dir/src/hub/"
 done
 echo 'tokens "all"' >"$dir/src/hub/vocab.txt"
@@ -57,7 +58,7 @@ done
 
 # from the hub's cache: the files of the model, and a note on each file that is left out
 run 1 good "$dir/src/hub" "$dir/hub"
-[ "$(ls -A "$dir/hub")" = "$( (ls "$dir/blobs" && printf '%s\n' .gitattributes espalier_export.json vocab.txt) | sort)" ] ||
+[ "$(ls -A "$dir/hub")" = "$( (ls "$dir/cache/blobs" && printf '%s\n' .gitattributes espalier_export.json vocab.txt) | sort)" ] ||
   die "the export of a hub's cache holds: $(ls -A "$dir/hub")"
 [ -z "$(find "$dir/hub" -type l)" ] || die "the export of a hub's cache has links"
 for f in pytorch_model.bin consolidated.safetensors model.safetensors.index.json model.Q4.GGUF onnx pipe large.txt; do

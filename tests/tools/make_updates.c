@@ -6,7 +6,6 @@
  * OTHER_MODEL, a model of the same shape. It is what a method that updates weights leaves behind, with weights that a
  * test can tell apart.
  */
-#include <inttypes.h>
 #include <stdio.h>
 
 #include "espalier/base/log.h"
@@ -16,6 +15,7 @@
 #include "espalier/model/masks.h"
 #include "espalier/model/model.h"
 #include "espalier/run/checkpoint_shape.h"
+#include "espalier/run/model_identity.h"
 
 static espl_status make_updates(espl_comm *c, const char *model, const char *other_model, const char *dir) {
     espl_model_options o = {.context = 2, .batch_tokens = 2, .slots = 1};
@@ -23,7 +23,6 @@ static espl_status make_updates(espl_comm *c, const char *model, const char *oth
     espl_masks masks = {0};
     espl_checkpoint content = {0};
     const void **updates = NULL; /* borrowed from `other` */
-    uint64_t hash;
     espl_status st;
     ESPL_CHECK(st, done, espl_model_open(c, model, &o, &m));
     ESPL_CHECK(st, done, espl_model_open(c, other_model, &o, &other));
@@ -36,8 +35,10 @@ static espl_status make_updates(espl_comm *c, const char *model, const char *oth
     content.masks = masks.bits;
     content.updates = updates;
     content.update_dtype = espl_model_linear(other, 0)->dtype;
-    ESPL_CHECK(st, done, espl_model_hash_weights(c, m, &hash));
-    espl_str_printf(&content.identity, "{\"weights\":\"%016" PRIx64 "\"}", hash);
+    espl_json_writer w = espl_json_writer_on(&content.identity);
+    espl_json_open_object(&w, NULL, ESPL_JSON_COMPACT);
+    ESPL_CHECK(st, done, espl_model_identity_put(c, m, model, NULL, &w));
+    espl_json_close(&w);
     espl_str_puts(&content.agent, "{}");
     espl_str_puts(&content.config, "{}");
     espl_checkpoint_shape shape = espl_run_checkpoint_shape(espl_model_config_of(m), espl_model_slice(m));

@@ -14,7 +14,8 @@
 struct cJSON;
 
 /* Parses text[0..len). `name` appears in messages. Anything but white space after the value is an error; cJSON refuses
- * nesting deeper than 1000. ESPL_FORMAT. Owned by the caller: espl_json_free. */
+ * nesting deeper than 1000, and more than eight million values are refused before it sees them. ESPL_FORMAT. Owned by
+ * the caller: espl_json_free. */
 espl_status espl_json_parse(const char *text, int64_t len, const char *name, struct cJSON **out);
 /* Reads and parses a file of at most max_bytes. ESPL_IO, ESPL_FORMAT. */
 espl_status espl_json_read(const char *path, int64_t max_bytes, struct cJSON **out);

@@ -72,8 +72,11 @@ espl_status espl_model_set_mask(espl_model *m, int64_t index, const uint64_t *ma
  * is. ESPL_INTERNAL: the linear is not this rank's. */
 espl_status espl_model_set_weight(espl_model *m, int64_t index, const void *weight);
 
-/* Collective. A hash of the weights of all linears of the source, on rank 0 (elsewhere 0): "weights" in a checkpoint's
- * identity. The model must not have been given other weights. ESPL_NOMEM. */
-espl_status espl_model_hash_weights(espl_comm *c, const espl_model *m, uint64_t *hash);
+/* Local. Is the tensor of this name part of this rank's slice? Layers go with the slice, the embedding with the first
+ * rank, and norm, head and whatever else the source has with the last: every tensor is one rank's. */
+bool espl_model_owns_tensor(const espl_model *m, const char *name);
+/* Collective. The hashes of all tensors of the source, in the order of espl_weights_at, into hashes
+ * [espl_weights_count] on rank 0 (NULL elsewhere). Each rank reads the tensors that it owns. ESPL_NOMEM. */
+espl_status espl_model_hash_tensors(espl_comm *c, const espl_model *m, uint64_t *hashes);
 
 #endif

@@ -8,6 +8,7 @@
 #ifndef ESPALIER_WEIGHTS_READER_H
 #define ESPALIER_WEIGHTS_READER_H
 
+#include "espalier/base/file.h"
 #include "espalier/base/status.h"
 #include "espalier/tensor/dtype.h"
 
@@ -62,5 +63,10 @@ int64_t espl_weights_bytes(const espl_weights *w);
 int64_t espl_weights_shards(const espl_weights *w);
 /* Path of one of them: "DIR/model-00001-of-00003.safetensors". Borrowed. */
 const char *espl_weights_shard_path(const espl_weights *w, int64_t shard);
+/* The state of that file when it was opened. Borrowed. */
+const espl_file_state *espl_weights_shard_state(const espl_weights *w, int64_t shard);
+/* Is every file still as it was when it was opened? ESPL_IO naming one that is not: what was computed with it since may
+ * be of another model. */
+espl_status espl_weights_check_unchanged(const espl_weights *w);
 
 #endif

@@ -276,6 +276,42 @@ static void journal_refuses_an_open_member(void **state) {
     assert_int_equal(espl_journal_end(NULL, &w), ESPL_INTERNAL);
 }
 
+/* 40 MB of numbers: refused at once instead of after minutes, with more than a gigabyte of memory. */
+static void json_of_too_many_values_is_refused(void **state) {
+    (void)state;
+    enum { BYTES = 40000001 };
+    struct cJSON *doc;
+    char *text;
+    assert_int_equal(espl_mem_alloc(&text, BYTES, 1, "test"), ESPL_OK);
+    for (int i = 1; i < BYTES; i++) text[i] = i % 2 ? '1' : ',';
+    text[0] = '[';
+    text[BYTES - 1] = ']';
+    assert_int_equal(espl_json_parse(text, BYTES, "t.json", &doc), ESPL_FORMAT);
+    assert_non_null(strstr(espl_base_error_text(), "t.json: more than"));
+    assert_int_equal(espl_json_parse(text, 2000001, "t.json", &doc), ESPL_FORMAT); /* cut off, but not too many */
+    assert_non_null(strstr(espl_base_error_text(), "not valid JSON"));
+    espl_mem_free(&text);
+}
+
+static void a_mapped_file_is_found_by_its_addresses(void **state) {
+    (void)state;
+    char path[] = "/tmp/espl-map-XXXXXX", text[] = "some bytes";
+    espl_mapping m;
+    int fd = mkstemp(path);
+    assert_int_equal(write(fd, text, sizeof text), sizeof text);
+    close(fd);
+    assert_int_equal(espl_file_map(path, &m), ESPL_OK);
+    const uint8_t *data = m.data;
+    assert_string_equal(espl_file_mapped_at(data), path);
+    assert_string_equal(espl_file_mapped_at(data + m.len - 1), path);
+    assert_null(espl_file_mapped_at(data + m.len));
+    assert_null(espl_file_mapped_at(data - 1));
+    assert_null(espl_file_mapped_at(NULL));
+    espl_file_unmap(&m);
+    assert_null(espl_file_mapped_at(data));
+    unlink(path);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(status_codes_map_to_documented_exit_codes),
@@ -294,6 +330,8 @@ int main(void) {
         cmocka_unit_test(journal_forgets_iterations_beyond_the_last_kept),
         cmocka_unit_test(journal_refuses_an_open_member),
         cmocka_unit_test(missing_file_is_an_io_error_with_its_name),
+        cmocka_unit_test(json_of_too_many_values_is_refused),
+        cmocka_unit_test(a_mapped_file_is_found_by_its_addresses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -217,6 +217,24 @@ static void decoding_repairs_and_reports(void **state) {
     espl_tokenizer_close(&t);
 }
 
+/* Twelve steps that each make a text ten times longer: refused, in bounded time and memory. */
+static void steps_that_multiply_the_text_are_refused(void **state) {
+    (void)state;
+    static const char step[] = "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"aaaaaaaaaa\"}";
+    espl_str json = {0};
+    espl_ids ids = {0};
+    espl_str_puts(&json, "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[]},\"normalizer\":{\"type\":\"Sequence\","
+                         "\"normalizers\":[");
+    for (int i = 0; i < 12; i++) espl_str_printf(&json, "%s%s", i ? "," : "", step);
+    espl_str_puts(&json, "]}}");
+    espl_tokenizer *t = parse(json.data);
+    assert_int_equal(espl_tokenizer_encode(t, "aaaaaaaaaa", 10, false, &ids), ESPL_UNSUPPORTED);
+    assert_non_null(strstr(espl_base_error_text(), "more than 256 times longer"));
+    espl_ids_free(&ids);
+    espl_tokenizer_close(&t);
+    espl_str_free(&json);
+}
+
 /* The engine of patterns trusts its text to be UTF-8: a step behind ByteFallback must not see half a character. */
 static void a_part_of_a_character_takes_no_more_decoder_steps(void **state) {
     (void)state;
@@ -405,6 +423,7 @@ int main(void) {
         cmocka_unit_test(invalid_utf8_becomes_one_replacement_per_maximal_part),
         cmocka_unit_test(decoding_repairs_and_reports),
         cmocka_unit_test(a_part_of_a_character_takes_no_more_decoder_steps),
+        cmocka_unit_test(steps_that_multiply_the_text_are_refused),
         cmocka_unit_test(nul_characters_survive_the_json_reader),
         cmocka_unit_test(added_tokens_keep_the_library_s_ids),
         cmocka_unit_test(long_words_take_linear_time),
