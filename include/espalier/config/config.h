@@ -26,6 +26,15 @@ typedef enum espl_sample {
     ESPL_SAMPLE_LIST(X)
 #undef X
 } espl_sample;
+/* Whether a calibration window may reach over the end of a document. */
+#define ESPL_DOCUMENTS_LIST(X)                                                                                         \
+    X(JOINED, "joined")                                                                                                \
+    X(INSIDE, "inside")
+typedef enum espl_documents_use {
+#define X(name, text) ESPL_DOCUMENTS_##name,
+    ESPL_DOCUMENTS_LIST(X)
+#undef X
+} espl_documents_use;
 
 /* -------------------------------------------------------------- options
  *
@@ -77,12 +86,14 @@ typedef enum espl_resume {
     X(REAL, run, max_minutes, 0, 0, 1e7, CIRCUMSTANCE,                                                                 \
       "stop with exit code 75 when the next iteration might end later than this; 0: no limit")                         \
     X(INTEGER, run, batch, 1024, 1, 1048576, FREE, "tokens per micro-batch")                                           \
-    X(TEXT, calibration, text, "", 0, 0, IDENTITY, "calibration text, or .jsonl with a \"text\" per line")             \
+    X(TEXT, calibration, text, "", 0, 0, IDENTITY, "calibration text, or JSON Lines with a \"text\" each")             \
     X(INTEGER, calibration, window, 2048, 2, 16777216, IDENTITY, "tokens of a calibration window")                     \
     X(INTEGER, calibration, forward, 128, 0, 1000000, IDENTITY, "windows for activation statistics (Wanda)")           \
     X(INTEGER, calibration, backward, 16, 0, 1000000, IDENTITY, "windows whose gradients are taken")                   \
     X(CHOICE, calibration, sample, ESPL_SAMPLE_RANDOM, sample, espl_sample, IDENTITY,                                  \
       "windows at random places of the text, drawn by run.seed, or consecutive ones from its beginning")               \
+    X(CHOICE, calibration, documents, ESPL_DOCUMENTS_JOINED, documents, espl_documents_use, IDENTITY,                  \
+      "windows of the documents joined into one text, or each inside one document, as Wanda samples C4")               \
     X(TEXT, validation, text, "", 0, 0, IDENTITY, "text whose perplexity decides between accepting and rolling back")  \
     X(INTEGER, validation, window, 2048, 2, 16777216, IDENTITY, "tokens of a validation window")                       \
     X(INTEGER, validation, windows, 32, 0, 1000000, IDENTITY, "validation windows, from the beginning; 0: all")        \
