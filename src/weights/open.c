@@ -33,17 +33,41 @@ static int tensor_by_name(const void *a, const void *b) {
     return strcmp(x->name, y->name);
 }
 
-/* Ends every open: sorts the tensors and hands w out, or releases it when `st` is a failure. Sorting moves tensors, so
- * by_name is filled again: putting an existing key replaces its value. */
-static espl_status weights_finish(espl_weights *w, espl_status st, espl_weights **out) {
-    if (st == ESPL_OK && w->count > 0) qsort(w->tensors, (size_t)w->count, sizeof *w->tensors, tensor_by_name);
-    for (int64_t i = 0; st == ESPL_OK && i < w->count; i++) {
+/* Sorts the tensors. Sorting moves them, so by_name is filled again: putting an existing key replaces its value. */
+static espl_status weights_sort(espl_weights *w) {
+    if (w->count > 0) qsort(w->tensors, (size_t)w->count, sizeof *w->tensors, tensor_by_name);
+    for (int64_t i = 0; i < w->count; i++) {
         const char *name = w->tensors[i].name;
-        st = espl_map_put(w->by_name, name, (int64_t)strlen(name), i);
+        ESPL_TRY(espl_map_put(w->by_name, name, (int64_t)strlen(name), i));
     }
+    return ESPL_OK;
+}
+
+/* Ends every open: sorts the tensors and hands w out, or releases it when `st` is a failure. */
+static espl_status weights_finish(espl_weights *w, espl_status st, espl_weights **out) {
+    if (st == ESPL_OK) st = weights_sort(w);
     if (st != ESPL_OK) espl_weights_close(&w);
     *out = w;
     return st;
+}
+
+/* The headers, which own the old names, stay: an export copies them. */
+espl_status espl_weights_add_prefix(espl_weights *w, const char *prefix, const char *except) {
+    size_t prefix_bytes = strlen(prefix), bytes = 0;
+    for (int64_t i = 0; i < w->count; i++) bytes += prefix_bytes + strlen(w->tensors[i].name) + 1;
+    ESPL_TRY(espl_mem_alloc(&w->names, (int64_t)bytes, 1, "names of tensors"));
+    espl_map_destroy(&w->by_name); /* it borrows the old names */
+    ESPL_TRY(espl_map_create(&w->by_name, w->count));
+    char *at = w->names;
+    for (int64_t i = 0; i < w->count; i++) {
+        espl_tensor_info *t = &w->tensors[i];
+        if (strcmp(t->name, except) == 0) continue;
+        size_t n = prefix_bytes + strlen(t->name) + 1;
+        snprintf(at, n, "%s%s", prefix, t->name);
+        t->name = at;
+        at += n;
+    }
+    return weights_sort(w);
 }
 
 /* `memory`: the bytes of the file, NULL to map the file `name`. */
@@ -108,6 +132,7 @@ void espl_weights_close(espl_weights **wp) {
     espl_mem_free(&w->shards);
     espl_mem_free(&w->tensors);
     espl_map_destroy(&w->by_name);
+    espl_mem_free(&w->names);
     espl_mem_free(wp);
 }
 
@@ -150,6 +175,9 @@ espl_status espl_weights_require(const espl_weights *w, const char *name, int n_
         return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\" has shape %s, expected %s", t->file, name,
                          shape_text(t->n_dims, t->dims, found, sizeof found),
                          shape_text(n_dims, dims, expected, sizeof expected));
+    if (t->foreign)
+        return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: tensor \"%s\": unsupported dtype %s, expected F32, F16 or BF16",
+                         t->file, name, t->foreign);
     if (!espl_dtype_is_float(t->dtype))
         return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\" has dtype %s, expected F32, F16 or BF16", t->file, name,
                          espl_dtype_name(t->dtype));

@@ -10,6 +10,7 @@ import gzip
 import json
 import os
 import pathlib
+import shutil
 import struct
 import subprocess
 import sys
@@ -170,6 +171,95 @@ class Texts(Case):
             err = self.prune(f"short{ranks}", ranks, 2, calibration=dict(text=str(documents), documents="inside"))
             self.assertIn("its 40 documents hold 0 windows of 64 tokens", err)
             self.assertIn("the longest document has 63 tokens", err)
+
+
+class Models(Case):
+    """Copies of one model, each with an oddity of real directories. Perplexity must be that of the plain one."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.tied = cls.work / "tied"
+        subprocess.run([MAKE_MODEL, *SHAPE, "--tied", cls.tied], check=True, capture_output=True)
+
+    def copy(self, name, source=None, config=None, tensors=None):
+        """tensors: a function from name -> [entry, bytes] to the same"""
+        target = self.work / name
+        shutil.copytree(source or self.model, target)
+        if config:
+            path = target / "config.json"
+            path.write_text(json.dumps({**json.loads(path.read_text()), **config}))
+        if tensors:
+            path = target / "model.safetensors"
+            write_tensors(path, tensors(read_tensors(path)))
+        return target
+
+    def same(self, name, plain=None, note=None, **changes):
+        plain = plain or self.model
+        model = self.copy(name, source=plain, **changes)
+        for ranks in (1, 2, 3):
+            self.assertEqual(self.nll(model, ranks=ranks), self.nll(plain), f"{name} on {ranks} ranks")
+        if note:
+            _, err = run("eval", "--model", model, "--text", self.text, "--window", "8", "--limit", "8", ranks=2)
+            self.assertEqual(err.count(note), 1, err)
+            self.assertIn(note, run("inspect", model)[1])
+        return model
+
+    def test_names_without_model(self):
+        def bare(tensors):
+            return {n.removeprefix("model."): t for n, t in tensors.items()}
+        self.same("bare", tensors=bare, note='lack "model."')
+        model = self.same("bare-tied", plain=self.tied, tensors=bare)
+        names = set(read_tensors(model / "model.safetensors"))
+        self.assertIn("layers.0.mlp.up_proj.weight", names)
+        # The export has the names of its source, and the weights that a run of the plain model exports.
+        runs = {}
+        for ranks, source in ((1, self.tied), (3, model)):
+            self.prune(f"export{ranks}", ranks, model=dict(path=str(source)), run=dict(
+                dir=str(self.work / f"export{ranks}"), export=True))
+            runs[ranks] = read_tensors(self.work / f"export{ranks}" / "model" / "model.safetensors")
+        self.assertEqual(set(runs[3]), names)
+        self.assertEqual({n.removeprefix("model."): t[1] for n, t in runs[1].items()},
+                         {n: t[1] for n, t in runs[3].items()})
+
+    def test_tied_with_the_head_alone(self):
+        def head(tensors):
+            return {"lm_head.weight" if "embed_tokens" in n else n: t for n, t in tensors.items()}
+        self.same("head-only", plain=self.tied, tensors=head)
+        untied = self.copy("untied-head-only", tensors=lambda t: {n: v for n, v in t.items() if "embed_tokens" not in n})
+        self.refused('no tensor "model.embed_tokens.weight"', "eval", "--model", untied, "--text", self.text)
+
+    def test_rotary_tables(self):
+        def tables(tensors):
+            for i, (dtype, size) in enumerate((("F32", 4), ("F64", 8), ("BOOL", 1))):
+                for key in ("inv_freq", "cos_cached", "sin_cached"):
+                    tensors[f"model.layers.{i}.self_attn.rotary_emb.{key}"] = [dict(dtype=dtype, shape=[16]),
+                                                                              b"\1" * (16 * size)]
+            return tensors
+        self.same("rotary", tensors=tables)
+        extra = self.copy("extra", tensors=lambda t: {**t, "model.layers.0.mlp.gate.weight": [
+            dict(dtype="F64", shape=[1]), b"\0" * 8]})
+        self.refused('unexpected tensor "model.layers.0.mlp.gate.weight"', "inspect", extra)
+        f64 = self.copy("f64", tensors=lambda t: {**t, "model.norm.weight": [dict(dtype="F64", shape=[64]), b"\0" * 512]})
+        self.refused(['"model.norm.weight"', "unsupported dtype F64"], "inspect", f64)
+
+    def test_config_keys_that_change_nothing(self):
+        for i, (change, note) in enumerate((
+                (dict(architectures=["qwen3forcausallm"]), "is read as Qwen3ForCausalLM"),
+                (dict(architectures=["Qwen3Model"]), "is read as Qwen3ForCausalLM"),
+                (dict(embd_pdrop=None, gradient_checkpointing=True), '"embd_pdrop" is ignored'),
+                (dict(rope_scaling=dict(type="default", finetuned=True)), '"finetuned" is ignored'),
+                (dict(eos_token_id=[0, 151645], bos_token_id=300), "151645 is not in the vocabulary of 300"))):
+            with self.subTest(str(change)):
+                self.same(f"config{i}", config=change, note=note)
+        variant = self.copy("variant", config=dict(residual_scale=0.5))
+        self.refused(['"residual_scale"', "may change the model"], "inspect", variant)
+
+    def test_dynamic_rope_within_the_trained_length(self):
+        scaling = dict(rope_scaling=dict(type="dynamic", factor=2.0), max_position_embeddings=WINDOW)
+        dynamic = self.same("dynamic", config=scaling)
+        self.refused(["dynamic", "a context of 65 is wanted"], "eval", "--model", dynamic, "--text", self.text, "--window",
+                     WINDOW + 1)
 
 
 if __name__ == "__main__":
