@@ -5,6 +5,7 @@
  */
 #include "espalier/base/file.h"
 
+#include "espalier/base/absent.h"
 #include "espalier/base/memory.h"
 #include "espalier/base/str.h"
 
@@ -30,7 +31,7 @@ espl_status espl_file_read(const char *path, int64_t max_bytes, char **out, int6
     bool from_stdin = strcmp(path, "-") == 0;
     FILE *f = from_stdin ? stdin : fopen(path, "rb");
     const char *name = from_stdin ? "standard input" : path;
-    if (!f) return ESPL_FAIL(ESPL_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    if (!f) return espl_file_fail_open(path);
     while ((n = fread(block, 1, sizeof block, f)) > 0) {
         if (s.len + (int64_t)n > max_bytes) {
             st = ESPL_FAIL(ESPL_IO, "%s: larger than the %" PRId64 " bytes allowed here", name, max_bytes);
@@ -59,7 +60,7 @@ espl_status espl_file_map(const char *path, espl_mapping *out) {
     espl_status st = ESPL_OK;
     struct stat sb;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* without O_NONBLOCK a FIFO waits for a writer */
-    if (fd < 0) return ESPL_FAIL(ESPL_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    if (fd < 0) return espl_file_fail_open(path);
     if (fstat(fd, &sb) != 0) {
         st = ESPL_FAIL(ESPL_IO, "%s: %s", path, strerror(errno));
     } else if (!S_ISREG(sb.st_mode)) {

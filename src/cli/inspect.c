@@ -229,6 +229,7 @@ espl_status cli_inspect(espl_comm *c, int argc, char **argv) {
     if (o.shared.done) return ESPL_OK;
     if (!o.shared.operand) return ESPL_FAIL(ESPL_USAGE, "inspect: MODEL_DIR is missing");
     if (espl_comm_rank(c) == 0) {
+        ESPL_CHECK(st, agree, cli_locate_model(&o.shared, &o.shared.operand));
         ESPL_CHECK(st, agree, inspection_read(&v));
         if (o.shared.json) {
             st = inspection_print_json(&v);

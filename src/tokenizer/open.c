@@ -5,6 +5,7 @@
  */
 #include "tokenizer.h"
 
+#include "espalier/base/absent.h"
 #include "espalier/base/file.h"
 #include "espalier/base/hash.h"
 #include "espalier/base/integer.h"
@@ -14,6 +15,7 @@
 #include "espalier/base/str.h"
 
 #include <cjson/cJSON.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -57,6 +59,25 @@ done:
     return st;
 }
 
+/* Other files that tokenizers come in. transformers makes tokenizer.json from each of them. */
+static espl_status tokenizer_fail_missing(const char *dir, const char *wanted) {
+    static const char *const others[] = {"tokenizer.model", "vocab.json", "tekken.json", "tiktoken.model"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        espl_str path = {0};
+        espl_str_printf(&path, "%s/%s", dir, others[i]);
+        bool found = !path.failed && espl_file_exists(path.data);
+        espl_str_free(&path);
+        if (found)
+            return ESPL_FAIL(
+                ESPL_IO,
+                "%s: holds no tokenizer.json, but %s: write it with python3 -c \"import transformers as t; "
+                "t.AutoTokenizer.from_pretrained('DIR').save_pretrained('DIR')\"",
+                dir, others[i]);
+    }
+    errno = ENOENT;
+    return espl_file_fail_open(wanted);
+}
+
 espl_status espl_tokenizer_open(const char *dir, espl_tokenizer **out) {
     espl_str path = {0};
     char *text = NULL;
@@ -65,6 +86,10 @@ espl_status espl_tokenizer_open(const char *dir, espl_tokenizer **out) {
     *out = NULL;
     espl_str_printf(&path, "%s/tokenizer.json", dir);
     ESPL_CHECK(st, done, espl_str_status(&path));
+    if (!espl_file_exists(path.data) && !espl_file_is_dangling(path.data)) {
+        st = tokenizer_fail_missing(dir, path.data);
+        goto done;
+    }
     ESPL_CHECK(st, done, espl_file_read(path.data, ESPL_TOK_MAX_FILE, &text, &len));
     ESPL_CHECK(st, done, espl_tokenizer_parse(text, len, path.data, out));
 done:

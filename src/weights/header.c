@@ -6,6 +6,7 @@
  */
 #include "shards.h"
 
+#include "espalier/base/absent.h"
 #include "espalier/base/integer.h"
 #include "espalier/base/json.h"
 #include "espalier/base/memory.h"
@@ -46,15 +47,13 @@ bool espl_weights_name_is_clean(const char *name) {
 /* Finds the header's text and checks what cJSON does not. cJSON accepts bytes that are not UTF-8, and ends a string at
  * \u0000: without these checks one tensor name could pose as another. */
 static espl_status header_find_text(const espl_weights_shard *s, const char **text, int64_t *size) {
-    static const char lfs[] = "version https://git-lfs";
     int64_t len = s->map.len;
     /* Interrupted downloads are the usual fault: a message says "cut off?" where one would look like this. */
     if (len < SIZE_BYTES)
         return ESPL_FAIL(ESPL_FORMAT, "%s: %" PRId64 " bytes are too few for a safetensors file (cut off?)", s->path,
                          len);
     /* A clone without git-lfs holds a small text file in place of the weights. */
-    if (len >= (int64_t)sizeof lfs && memcmp(s->map.data, lfs, sizeof lfs - 1) == 0)
-        return ESPL_FAIL(ESPL_FORMAT, "%s: this is a Git LFS pointer, not the weights (run git lfs pull)", s->path);
+    if (espl_file_is_lfs_pointer(s->map.data, len)) return espl_file_fail_lfs_pointer(s->path);
     uint64_t n = 0;
     for (int i = SIZE_BYTES - 1; i >= 0; i--) n = n << 8 | s->map.data[i];
     if (n > MAX_HEADER_BYTES)
@@ -189,8 +188,8 @@ static int tensor_by_offset(const void *a, const void *b) {
 espl_status espl_weights_read_header(espl_weights *w, int64_t number) {
     espl_weights_shard *s = &w->shards[number];
     char where[ESPL_ERROR_TEXT_MAX];
-    const char *text;
-    int64_t size, first = w->count;
+    const char *text = NULL;
+    int64_t size = 0, first = w->count;
     ESPL_TRY(header_find_text(s, &text, &size));
     snprintf(where, sizeof where, "%s: header", s->path);
     ESPL_TRY(espl_json_parse(text, size, where, &s->header));

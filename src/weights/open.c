@@ -6,6 +6,7 @@
  */
 #include "shards.h"
 
+#include "espalier/base/absent.h"
 #include "espalier/base/file.h"
 #include "espalier/base/hash.h"
 #include "espalier/base/json.h"
@@ -13,7 +14,6 @@
 #include "espalier/base/status.h"
 #include "espalier/base/str.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,6 +91,37 @@ espl_status espl_weights_open_memory(const void *bytes, int64_t len, const char 
     return weights_open_single(name, &memory, out);
 }
 
+/* Weights in a form that is not read here, and what helps. */
+static const struct {
+    const char *name, *advice;
+} other_weights[] = {
+#define SAVE_AGAIN                                                                                                     \
+    "load it with transformers and save it with save_pretrained(NEW_DIRECTORY), which writes model.safetensors"
+    {"pytorch_model.bin", SAVE_AGAIN},
+    {"pytorch_model.bin.index.json", SAVE_AGAIN},
+    {"tf_model.h5", SAVE_AGAIN},
+    {"flax_model.msgpack", SAVE_AGAIN},
+    {"consolidated.safetensors",
+     "it names its tensors in another way: take the repository's model*.safetensors instead"},
+    {"consolidated.00.pth", "take the repository's model*.safetensors instead"},
+    {"adapter_model.safetensors", "an adapter: merge it into its base model first"},
+#undef SAVE_AGAIN
+};
+
+static espl_status weights_fail_missing(const char *dir) {
+    for (size_t i = 0; i < sizeof other_weights / sizeof *other_weights; i++) {
+        espl_str path = {0};
+        espl_str_printf(&path, "%s/%s", dir, other_weights[i].name);
+        bool found = !path.failed && espl_file_exists(path.data);
+        espl_str_free(&path);
+        if (found)
+            return ESPL_FAIL(ESPL_IO,
+                             "%s: holds neither model.safetensors nor model.safetensors.index.json, but %s: %s", dir,
+                             other_weights[i].name, other_weights[i].advice);
+    }
+    return ESPL_FAIL(ESPL_IO, "%s: holds neither model.safetensors nor model.safetensors.index.json", dir);
+}
+
 /* model.safetensors first, as in transformers: an index beside it may be a leftover. */
 espl_status espl_weights_open(const char *dir, espl_weights **out) {
     espl_str single = {0}, index = {0};
@@ -102,15 +133,15 @@ espl_status espl_weights_open(const char *dir, espl_weights **out) {
     ESPL_CHECK(st, done, espl_str_status(&single));
     ESPL_CHECK(st, done, espl_str_status(&index));
     if (stat(dir, &sb) != 0) {
-        st = ESPL_FAIL(ESPL_IO, "%s: cannot be opened: %s", dir, strerror(errno));
-    } else if (espl_file_exists(single.data)) {
+        st = espl_file_fail_open(dir);
+    } else if (espl_file_exists(single.data) || espl_file_is_dangling(single.data)) { /* mapping it says so */
         st = weights_open_single(single.data, NULL, &w);
-    } else if (espl_file_exists(index.data)) {
+    } else if (espl_file_exists(index.data) || espl_file_is_dangling(index.data)) {
         st = weights_create(&w);
         if (st == ESPL_OK) st = espl_weights_open_index(w, dir, index.data);
         st = weights_finish(w, st, &w);
     } else {
-        st = ESPL_FAIL(ESPL_IO, "%s: holds neither model.safetensors nor model.safetensors.index.json", dir);
+        st = weights_fail_missing(dir);
     }
 done:
     espl_str_free(&index);

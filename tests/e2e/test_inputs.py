@@ -262,5 +262,144 @@ class Models(Case):
                      WINDOW + 1)
 
 
+class Hub(Case):
+    """The cache of the Hugging Face hub: snapshots of links into blobs."""
+    COMMIT, OTHER = "0123456789abcdef0123456789abcdef01234567", "89abcdef0123456789abcdef0123456789abcdef"
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.cache = cls.work / "hub \u00fc"
+        cls.repository = cls.cache / "models--own-er--Tiny.1"
+        for commit in (cls.COMMIT, cls.OTHER):
+            snapshot = cls.repository / "snapshots" / commit
+            snapshot.mkdir(parents=True)
+            (cls.repository / "blobs").mkdir(exist_ok=True)
+            for path in cls.model.iterdir():
+                shutil.copy(path, cls.repository / "blobs" / path.name)
+                (snapshot / path.name).symlink_to(f"../../blobs/{path.name}")
+        for ref, commit in (("main", cls.COMMIT + "\n"), ("refs/pr/1", cls.OTHER), ("bad", "../../../etc")):
+            path = cls.repository / "refs" / ref
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(commit)
+        cls.snapshot = cls.repository / "snapshots" / cls.COMMIT
+
+    def inspect(self, given, **environment):
+        out, err = run("inspect", given, environment=dict(dict(HF_HUB_CACHE="", HF_HOME=""), **environment))
+        self.assertIn("prunable", out)
+        return err
+
+    def test_ids_are_found_where_the_hub_keeps_them(self):
+        home = self.work / "home"
+        (home / ".cache" / "huggingface").mkdir(parents=True, exist_ok=True)
+        link = home / ".cache" / "huggingface" / "hub"
+        if not link.exists():
+            link.symlink_to(self.cache)
+        for environment in (dict(HF_HUB_CACHE=str(self.cache)), dict(HF_HOME=str(link.parent)),
+                            dict(XDG_CACHE_HOME=str(home / ".cache")), dict(HOME=str(home), XDG_CACHE_HOME=""),
+                            dict(HF_HOME="~/.cache/huggingface", HOME=str(home))):
+            with self.subTest(str(environment)):
+                self.assertIn(f"snapshots/{self.COMMIT}", self.inspect("own-er/Tiny.1", **environment))
+
+    def test_revisions(self):
+        here = dict(HF_HUB_CACHE=str(self.cache))
+        for revision, commit in (("main", self.COMMIT), ("refs/pr/1", self.OTHER), (self.OTHER, self.OTHER)):
+            self.assertIn(f"snapshots/{commit}", self.inspect(f"own-er/Tiny.1@{revision}", **here))
+        self.refused(["holds no such model of revision v9", "hf download own-er/Tiny.1 --revision v9"], "inspect",
+                     "own-er/Tiny.1@v9", code=74, environment=here)
+        self.refused("hf download own-er/Tiny.1 --revision bad", "inspect", "own-er/Tiny.1@bad", code=74, environment=here)
+        self.refused("cannot be opened", "inspect", "own-er/Tiny.1@../../x", code=74, environment=here)
+        self.refused(["Qwen/Qwen3-8B: there is no such directory", "hf download Qwen/Qwen3-8B"], "eval", "--model",
+                     "Qwen/Qwen3-8B", "--text", self.text, code=74, ranks=(1, 2, 3), environment=here)
+
+    def test_every_command_takes_an_id(self):
+        here, given = dict(HF_HUB_CACHE=str(self.cache)), "own-er/Tiny.1"
+        self.assertEqual(run("tokenize", "--model", given, stdin="ab", environment=here)[0], "97\n98\n")
+        for ranks in (1, 2):
+            run("eval", "--model", given, "--text", self.text, "--window", "32", ranks=ranks, environment=here)
+        run("score", "--model", given, stdin="ab", environment=here)
+        run("generate", "--model", given, "--prompt", "ab", "--max-tokens", "2", environment=here)
+
+    def test_a_run_exports_files_and_not_links(self):
+        runs = {}
+        for name, path, ranks in (("id", "own-er/Tiny.1", 2), ("path", str(self.model), 1)):
+            config = self.work / f"{name}.json"
+            config.write_text(json.dumps(dict(
+                model=dict(path=path), run=dict(dir=str(self.work / name)),
+                calibration=dict(text=str(self.text), window=WINDOW, forward=2, backward=0),
+                validation=dict(text=str(self.text), window=WINDOW, windows=2),
+                prune=dict(target=0.3, allocation="uniform"))))
+            run("prune", config, ranks=ranks, environment=dict(HF_HUB_CACHE=str(self.cache)))
+            runs[name] = {p.name: p.read_bytes() for p in (self.work / name / "model").iterdir() if not p.is_symlink()}
+            run("prune", config, "--resume", ranks=ranks, environment=dict(HF_HUB_CACHE=str(self.cache)))
+        self.assertEqual(runs["id"], runs["path"])
+        self.assertEqual(json.loads((self.work / "id" / "manifest.json").read_text())["config"]["model"]["path"],
+                         str(self.snapshot))
+        err = run("prune", self.work / "id.json", code=74, environment=dict(HF_HUB_CACHE="/nowhere"))[1]
+        self.assertIn("model.path: own-er/Tiny.1: there is no such directory", err)
+
+    def test_what_is_no_model_is_explained(self):
+        self.refused(["is a repository of the Hugging Face cache", f"snapshots/{self.COMMIT}"], "inspect", self.repository,
+                     code=74)
+        broken = self.repository / "snapshots" / "4567"
+        shutil.copytree(self.snapshot, broken, symlinks=True)
+        (broken / "model.safetensors").unlink()
+        (broken / "model.safetensors").symlink_to("../../blobs/gone")
+        self.refused("model.safetensors: is a link to ../../blobs/gone, which does not exist", "inspect", broken, code=74)
+        (broken / "config.json").unlink()
+        (broken / "config.json").symlink_to("../../blobs/gone.json")
+        self.refused("config.json: is a link to ../../blobs/gone.json", "inspect", broken, code=74)
+        self.refused("is a file, expected the directory", "inspect", self.model / "config.json", code=74)
+
+
+class Missing(Case):
+    """Directories that lack something: the message says what is there instead, and the next step."""
+
+    def directory(self, name, without=(), **files):
+        target = self.work / name
+        shutil.copytree(self.model, target)
+        for gone in without:
+            (target / gone).unlink()
+        for other, content in files.items():
+            (target / other.replace("__", ".")).write_bytes(content)
+        return target
+
+    def eval_refused(self, words, model, code=1):
+        self.refused(words, "eval", "--model", model, "--text", self.text, code=code)
+
+    def test_git_lfs_pointers(self):
+        pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
+        for name in ("config", "tokenizer", "generation_config"):
+            with self.subTest(name):
+                self.eval_refused([f"{name}.json: is a Git LFS pointer", "git lfs pull"],
+                                  self.directory(name, **{f"{name}__json": pointer}))
+        self.eval_refused("model.safetensors: is a Git LFS pointer",
+                          self.directory("weights", model__safetensors=pointer))
+
+    def test_other_forms_of_weights(self):
+        for i, (name, words) in enumerate((("pytorch_model.bin", "save_pretrained"),
+                                           ("pytorch_model.bin.index.json", "save_pretrained"),
+                                           ("consolidated.safetensors", "take the repository's model*.safetensors"))):
+            with self.subTest(name):
+                self.eval_refused([f"but {name}", words], self.directory(f"form{i}", ("model.safetensors",), **{
+                    name.replace(".", "__"): b"x"}), 74)
+
+    def test_other_forms_of_tokenizers(self):
+        for i, name in enumerate(("tokenizer.model", "vocab.json")):
+            with self.subTest(name):
+                self.eval_refused([f"holds no tokenizer.json, but {name}", "AutoTokenizer"], self.directory(
+                    f"tokenizer{i}", ("tokenizer.json",), **{name.replace(".", "__"): b"x"}), 74)
+
+    def test_what_is_no_model(self):
+        for i, (name, code, words) in enumerate((("adapter_config.json", 1, "is an adapter"),
+                                                 ("tiny.Q4.gguf", 1, "tiny.Q4.gguf, a GGUF model"),
+                                                 ("readme", 74, "holds no config.json"))):
+            with self.subTest(name):
+                target = self.work / f"no-model{i}"
+                target.mkdir()
+                (target / name).write_text("{}")
+                self.eval_refused(words, target, code)
+
+
 if __name__ == "__main__":
-    unittest.main(argv=[sys.argv[0]], verbosity=2)
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)

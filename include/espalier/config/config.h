@@ -78,7 +78,8 @@ typedef enum espl_resume {
  * Rows of other rooms come through a macro that expands to X: callers must name their macro X. */
 #define ESPL_CONFIG_METHOD_ROW(type, key, value, lo, hi, meaning) X(type, prune, key, value, lo, hi, FREE, meaning)
 #define ESPL_CONFIG_OPTIONS(X)                                                                                         \
-    X(TEXT, model, path, "", 0, 0, IDENTITY, "Hugging Face directory of the model to prune")                           \
+    X(TEXT, model, path, "", 0, 0, IDENTITY,                                                                           \
+      "Hugging Face directory of the model to prune, or OWNER/NAME[@REVISION] in the hub's cache")                     \
     X(TEXT, run, dir, "", 0, 0, CIRCUMSTANCE, "run directory; made if missing")                                        \
     X(INTEGER, run, seed, 0, 0, 9007199254740991, IDENTITY, "seed of calibration windows and of probe questions")      \
     X(INTEGER, run, keep, 2, 1, 1000000, CIRCUMSTANCE, "checkpoints to keep, the newest ones")                         \
@@ -197,6 +198,8 @@ espl_status espl_config_broadcast(espl_comm *c, espl_config *o);
 /* Local. Checks options against each other: a model, a run directory, the texts that the method needs, an endpoint's
  * URL. ESPL_CONFIG. */
 espl_status espl_config_check(const espl_config *o);
+/* Local. Makes model.path, a directory or hub id, that model's directory. A status of espl_model_locate. */
+espl_status espl_config_locate_model(espl_config *o);
 /* Local. Checks that every file and directory to read from is readable, so that a run does not fail at its end.
  * ESPL_IO naming key and path. */
 espl_status espl_config_check_files(const espl_config *o);
