@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Opening a tokenizer.json, and what can be asked about its tokens. The file comes with the model and is hostile input:
- * what it may hold is bounded where it is parsed, and nothing of it is trusted later.
+ * Opening a tokenizer.json. The file comes with the model and is hostile input: what it may hold is bounded where it is
+ * parsed, and nothing of it is trusted later.
  */
 #include "tokenizer.h"
 
+#include "beside.h"
+
 #include "espalier/base/absent.h"
 #include "espalier/base/file.h"
-#include "espalier/base/hash.h"
 #include "espalier/base/integer.h"
 #include "espalier/base/json.h"
 #include "espalier/base/memory.h"
@@ -92,6 +93,7 @@ espl_status espl_tokenizer_open(const char *dir, espl_tokenizer **out) {
     }
     ESPL_CHECK(st, done, espl_file_read(path.data, ESPL_TOK_MAX_FILE, &text, &len));
     ESPL_CHECK(st, done, espl_tokenizer_parse(text, len, path.data, out));
+    espl_tokenizer_note_beside(*out, dir);
 done:
     espl_mem_free(&text);
     espl_str_free(&path);
@@ -109,18 +111,4 @@ void espl_tokenizer_close(espl_tokenizer **p) {
     espl_tok_decoder_free(&t->decoder);
     espl_mem_free(&t->name);
     espl_mem_free(p);
-}
-
-int64_t espl_tokenizer_vocab_size(const espl_tokenizer *t) { return t->vocab_size; }
-
-/* Added tokens first: one may have the content of a vocabulary entry, and then has its id too. */
-int32_t espl_tokenizer_token_id(const espl_tokenizer *t, const char *content) {
-    int64_t i, len = (int64_t)strlen(content);
-    if (espl_map_get(t->added.by_content, content, len, &i)) return t->added.tokens[i].id;
-    return espl_bpe_model_find(&t->model, content, len);
-}
-
-bool espl_tokenizer_is_special(const espl_tokenizer *t, int32_t id) {
-    const espl_added_token *a = espl_added_find(&t->added, id);
-    return a && a->special;
 }

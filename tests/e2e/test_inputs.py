@@ -352,6 +352,50 @@ class Hub(Case):
         self.refused("is a file, expected the directory", "inspect", self.model / "config.json", code=74)
 
 
+class Tokenizers(Case):
+    """tokenizer.json alone decides; what other files say beside it is noted."""
+
+    def notes(self, name, config=None, added=None, template=None):
+        target = self.work / name
+        shutil.copytree(self.model, target)
+        if template:
+            path = target / "tokenizer.json"
+            path.write_text(json.dumps({**json.loads(path.read_text()), "post_processor": template}))
+        if config is not None:
+            (target / "tokenizer_config.json").write_text(config if isinstance(config, str) else json.dumps(config))
+        if added is not None:
+            (target / "added_tokens.json").write_text(json.dumps(added))
+        out, err = run("tokenize", "--model", target, stdin="ab")
+        self.assertEqual(out.split()[-2:], ["97", "98"])
+        return [line for line in err.splitlines() if "note:" in line]
+
+    def test_what_differs_is_noted(self):
+        bos = dict(type="TemplateProcessing", pair=[], single=[
+            dict(SpecialToken=dict(id="<|endoftext|>", type_id=0)), dict(Sequence=dict(id="A", type_id=0))],
+            special_tokens={"<|endoftext|>": dict(id="<|endoftext|>", ids=[256], tokens=["<|endoftext|>"])})
+        extra = dict(content="<extra>", lstrip=False, normalized=False, rstrip=False, single_word=False, special=True)
+        for i, (words, arguments) in enumerate((
+                ('"add_bos_token" of tokenizer_config.json is true', dict(config=dict(add_bos_token=True))),
+                ('"add_bos_token" of tokenizer_config.json is false', dict(config=dict(add_bos_token=False), template=bos)),
+                ('"add_eos_token" of tokenizer_config.json is true', dict(config=dict(add_eos_token=True))),
+                ('1 tokens of "added_tokens_decoder"', dict(config=dict(added_tokens_decoder={"300": extra}))),
+                ('the first is "<|endoftext|>"', dict(config=dict(added_tokens_decoder={"7": dict(
+                    extra, content="<|endoftext|>")}))),
+                ('2 tokens of the special tokens', dict(config=dict(pad_token="[PAD]", eos_token=extra))),
+                ("1 tokens of added_tokens.json", dict(added={"<extra>": 300})),
+                ("is not read", dict(config="{")))):
+            with self.subTest(words):
+                notes = self.notes(f"noted{i}", **arguments)
+                self.assertEqual(len(notes), 1, notes)
+                self.assertIn(words, notes[0])
+
+    def test_what_agrees_is_not(self):
+        known = dict(content="<|endoftext|>", special=True)
+        self.assertEqual(self.notes("quiet", config=dict(add_bos_token=False, eos_token="<|endoftext|>", pad_token=None,
+                                                         added_tokens_decoder={"256": known}),
+                                    added={"<|endoftext|>": 256}), [])
+
+
 class Missing(Case):
     """Directories that lack something: the message says what is there instead, and the next step."""
 
