@@ -8,32 +8,18 @@
 #include "broadcast.h"
 #include "espalier/base/file.h"
 #include "espalier/base/integer.h"
-#include "espalier/base/log.h"
 #include "espalier/base/memory.h"
 #include "espalier/base/region.h"
 #include "espalier/base/rng.h"
 #include "espalier/base/str.h"
 #include "espalier/eval/documents.h"
+#include "note.h"
 
 enum { PROMPT_BYTES_MAX = INT32_MAX };
 
 static espl_status corpus_encode_text(const espl_tokenizer *t, const char *text, int64_t len, espl_ids *ids) {
     ESPL_REGION_SCOPE(ESPL_REGION_TOKENIZE);
     return espl_tokenizer_encode(t, text, len, true, ids);
-}
-
-/* Says that a file is not UTF-8. It is evaluated all the same, but the user probably meant another file. */
-static void corpus_note_invalid_bytes(const char *path, const char *text, int64_t len) {
-    int64_t bad = 0, first = 0;
-    for (int64_t i = 0; i < len;) {
-        int n = espl_utf8_length(text + i, len - i);
-        if (n == 0 && bad++ == 0) first = i;
-        i += n > 0 ? n : 1;
-    }
-    if (bad > 0)
-        ESPL_INFO("note: %s: %" PRId64 " of %" PRId64 " bytes are not valid UTF-8, the first at byte %" PRId64
-                  ": read as U+FFFD",
-                  path, bad, len, first);
 }
 
 /* Agrees on the status of rank 0's encoding, then distributes its ids, which *out takes over. */
@@ -61,7 +47,7 @@ espl_status espl_corpus_read(espl_comm *c, const espl_tokenizer *t, const char *
     espl_status st = ESPL_OK;
     if (espl_comm_rank(c) == 0) {
         ESPL_CHECK(st, encoded, espl_documents_read(path, &d));
-        corpus_note_invalid_bytes(path, d.text.data, d.text.len);
+        espl_eval_note_invalid_bytes(path, d.text.data, d.text.len);
         st = corpus_encode_text(t, d.text.data ? d.text.data : "", d.text.len, &ids);
     }
 encoded: /* also after a failure, for which the other ranks wait */
@@ -76,7 +62,7 @@ espl_status espl_corpus_read_stdin(espl_comm *c, const espl_tokenizer *t, espl_c
     espl_status st = ESPL_OK;
     if (espl_comm_rank(c) == 0) {
         ESPL_CHECK(st, encoded, espl_file_read("-", PROMPT_BYTES_MAX, &text, &len));
-        corpus_note_invalid_bytes("standard input", text, len);
+        espl_eval_note_invalid_bytes("standard input", text, len);
         st = corpus_encode_text(t, text, len, &ids);
     }
 encoded: /* also after a failure, for which the other ranks wait */
@@ -147,7 +133,7 @@ static espl_status corpus_cut_local(const espl_tokenizer *t, const char *path, c
     corpus_cutter x = {.t = t, .d = &d, .o = o, .out = out};
     espl_status st;
     ESPL_CHECK(st, done, espl_documents_read(path, &d));
-    corpus_note_invalid_bytes(path, d.text.data, d.text.len);
+    espl_eval_note_invalid_bytes(path, d.text.data, d.text.len);
     ESPL_CHECK(st, done, o->random ? cutter_draw(&x) : cutter_walk(&x));
     if (x.cut < o->windows)
         st =

@@ -352,6 +352,20 @@ class Hub(Case):
         self.refused("is a file, expected the directory", "inspect", self.model / "config.json", code=74)
 
 
+class Questions(Case):
+    def test_mmlu_that_is_less_than_it_seems_is_noted(self):
+        for split in ("dev", "test"):
+            (self.work / "mmlu" / split).mkdir(parents=True)
+            (self.work / "mmlu" / split / f"anatomy_{split}.csv").write_bytes(b"1+1?,1,2,3,4,B\n" * 2 + b"Qu\xe9?,1,2,3,4,A\n")
+        for ranks in (1, 2):
+            _, err = run("eval", "--model", self.model, "--mmlu", self.work / "mmlu", ranks=ranks)
+            self.assertEqual(err.count("5 shots are asked for, but 1 of 1 subjects have fewer examples in dev (anatomy has 3)"),
+                             1, err)
+            self.assertEqual(err.count("bytes are not valid UTF-8"), 2, err)
+            _, err = run("eval", "--model", self.model, "--mmlu", self.work / "mmlu", "--shots", "3", ranks=ranks)
+            self.assertNotIn("shots are asked for", err)
+
+
 class Tokenizers(Case):
     """tokenizer.json alone decides; what other files say beside it is noted."""
 
