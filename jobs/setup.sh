@@ -9,7 +9,8 @@ ESPL_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # shellcheck disable=SC2034 # used by the scripts that source this file
 ESPL_BUILD_PACKAGES=(build-essential cmake ninja-build git pkg-config openmpi-bin libopenmpi-dev libopenblas-openmp-dev
-  liblapacke-dev libhdf5-openmpi-dev libcjson-dev libpcre2-dev libutf8proc-dev libxxhash-dev libcurl4-openssl-dev libcmocka-dev)
+  liblapacke-dev libhdf5-openmpi-dev libcjson-dev libpcre2-dev libutf8proc-dev libxxhash-dev libcurl4-openssl-dev
+  zlib1g-dev libcmocka-dev)
 
 espl_say() { printf '\n== %s\n' "$*" >&2; }
 

@@ -6,6 +6,7 @@
 #ifndef ESPALIER_BASE_H
 #define ESPALIER_BASE_H
 
+#include "espalier/base/absent.h"
 #include "espalier/base/fault.h"
 #include "espalier/base/file.h"
 #include "espalier/base/hash.h"

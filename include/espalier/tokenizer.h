@@ -33,7 +33,8 @@ typedef struct espl_ids {
 espl_status espl_ids_append(espl_ids *to, const int32_t *ids, int64_t n);
 void espl_ids_free(espl_ids *ids);
 
-/* Reads dir/tokenizer.json, at most 100 MiB. ESPL_IO, ESPL_FORMAT, ESPL_UNSUPPORTED, ESPL_NOMEM; messages name the file
+/* Reads dir/tokenizer.json, at most 100 MiB. Logs notes on what tokenizer_config.json and added_tokens.json have and
+ * tokenizer.json lacks. ESPL_IO, ESPL_FORMAT, ESPL_UNSUPPORTED, ESPL_NOMEM; messages name the file
  * and the component. Owned by the caller: espl_tokenizer_close. On failure *out is NULL. Read-only after opening: any
  * number of threads may encode and decode at once. */
 espl_status espl_tokenizer_open(const char *dir, espl_tokenizer **out);

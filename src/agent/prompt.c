@@ -88,8 +88,9 @@ void espl_prompt_put_system(espl_str *out, const espl_agent_view *view, const ch
                       "harm, before you prune them otherwise; leave the others unstructured.\n");
     espl_str_printf(out,
                     "\nAnswer with one JSON object and nothing else:\n"
-                    "{\"reasoning\": \"why these linears\", \"reflection\": \"what the last outcome taught you\", "
-                    "\"prune\": {\"layers.0.mlp.up_proj\": %.6g%s}, \"stop\": false}\n",
+                    "{\"reasoning\": \"" ESPL_EXAMPLE_REASON
+                    "\", \"reflection\": \"what the last outcome taught you\", "
+                    "\"prune\": {\"" ESPL_EXAMPLE_LINEAR "\": %.6g%s}, \"stop\": false}\n",
                     espl_view_example(view), view->mixed ? ", \"layers.3.mlp.down_proj\": \"2:4\"" : "");
     espl_str_puts(out,
                   "\"stop\": true ends the work for good; use it only if going on would do more harm than good.\n");
@@ -253,6 +254,7 @@ void espl_prompt_put_correction(espl_str *out, const espl_agent_view *view, cons
     espl_str_put(out, problems->data, problems->len);
     espl_str_printf(out,
                     "Mend it and answer with one JSON object and nothing else, as in\n"
-                    "{\"reasoning\": \"why\", \"prune\": {\"layers.0.mlp.up_proj\": %.6g}, \"stop\": false}\n",
+                    "{\"reasoning\": \"" ESPL_EXAMPLE_REASON_SHORT "\", \"prune\": {\"" ESPL_EXAMPLE_LINEAR
+                    "\": %.6g}, \"stop\": false}\n",
                     espl_view_example(view));
 }

@@ -2,7 +2,7 @@
 /*
  * The parser of replies: hostile text in; a decision that keeps the budget, or a list of problems, out.
  *
- * espl_reply_parse finds the JSON object in the text; espl_reply_read reads its members, collecting what each linear
+ * espl_reply_parse finds the decision in the text; espl_reply_read reads its members, collecting what each linear
  * was given, and then fits that to the budget. What arithmetic can mend (cap, target) is trimmed with a note, since
  * language models calculate badly; everything else is a problem that the author is told. Problems are part of the next
  * prompt: their wording is recorded in dialogues.
@@ -12,6 +12,7 @@
 #include "clean.h"
 #include "view.h"
 
+#include "espalier/base/integer.h"
 #include "espalier/base/json_writer.h"
 #include "espalier/base/memory.h"
 
@@ -22,10 +23,11 @@
 #include <string.h>
 
 enum {
-    DEPTH_MAX = 32,      /* a decision needs 2 levels; bounds the recursion of cJSON */
-    CANDIDATES_MAX = 16, /* objects tried in a reply; bounds the time spent on "{{{{..." */
-    PROBLEMS_MAX = 12,   /* told at once; more would only lengthen the prompt */
-    NAME_SHOWN_MAX = 64  /* bytes of an unknown name that a problem repeats */
+    DEPTH_MAX = 32,           /* a decision needs 2 levels; bounds the recursion of cJSON */
+    SCANS_MAX = 64,           /* times the length of a reply that are looked at; bounds the time spent on "{ { { ..." */
+    MALFORMED_SHOWN_MAX = 24, /* bytes of it that the author is shown */
+    PROBLEMS_MAX = 12,        /* told at once; more would only lengthen the prompt */
+    NAME_SHOWN_MAX = 64       /* bytes of an unknown name that a problem repeats */
 };
 /* A step that is max_step but for rounding ("0.1" computed as 0.30 - 0.20) is not worth another request. */
 static const double STEP_TOLERANCE = 1e-9;
@@ -292,17 +294,48 @@ done:
 
 /* ------------------------------------------------------------ finding JSON */
 
-/* Replies may hold NUL bytes, so that C's string functions would not see all of them. */
+/* How models and servers mark what a model thinks before it answers. A block that never ends goes to the end of the
+ * text; one that never begins starts there, since some chat templates put the opening mark into the prompt. */
+static const struct {
+    const char *open, *close;
+} thought_marks[] = {
+    {"<think>", "</think>"},
+    {"<thinking>", "</thinking>"},
+    {"<thought>", "</thought>"},
+    {"<thoughts>", "</thoughts>"},
+    {"<reasoning>", "</reasoning>"},
+    {"<reflection>", "</reflection>"},
+    {"<analysis>", "</analysis>"},
+    {"<scratchpad>", "</scratchpad>"},
+    {"<seed:think>", "</seed:think>"},
+    {"<longcat_think>", "</longcat_think>"},
+    {"[THINK]", "[/THINK]"},
+    {"\xE2\x97\x81think\xE2\x96\xB7", "\xE2\x97\x81/think\xE2\x96\xB7"}, /* Kimi's triangles */
+    {"<|begin_of_thought|>", "<|end_of_thought|>"},
+    {"<|START_THINKING|>", "<|END_THINKING|>"},
+    {"<|channel|>analysis", "<|end|>"}, /* gpt-oss behind a server that leaves its channels in the text */
+    {"<|channel|>commentary", "<|end|>"},
+};
+/* What stands before the last of these is no answer, even where a thought does not end as it should. */
+static const char *const answer_marks[] = {"<|channel|>final<|message|>", "<|begin_of_solution|>",
+                                           "<|START_RESPONSE|>"};
+
+/* The first `word` in p[0 .. end), whatever its case; NULL if there is none. Replies may hold NUL bytes, so that C's
+ * string functions would not see all of them. */
 static const char *reply_find(const char *p, const char *end, const char *word) {
-    return p < end ? memmem(p, (size_t)(end - p), word, strlen(word)) : NULL;
+    int64_t n = (int64_t)strlen(word);
+    for (; p && end - p >= n; p++) {
+        p = memchr(p, word[0], (size_t)(end - p - n + 1)); /* all begin with a sign that has no case */
+        if (!p) return NULL;
+        if (strncasecmp(p, word, (size_t)n) == 0) return p;
+    }
+    return NULL;
 }
 
-/* Copies text without blocks from `open` to `close`. A block that never ends goes to the end of the text; one that
- * never begins starts there, since some chat templates put the opening tag into the prompt. */
-static void reply_strip_thoughts(espl_str *out, const char *text, int64_t len, const char *open, const char *close) {
-    const char *p = text, *end = text + len;
+static void reply_strip_thoughts(espl_str *out, const char *p, const char *end, const char *open, const char *close) {
     const char *begin = reply_find(p, end, open), *stop = reply_find(p, end, close);
-    if (stop && (!begin || stop < begin)) p = stop + strlen(close);
+    /* A mark like <|end|> ends other things, too: then only an opening mark makes a thought. */
+    if (stop && (!begin || stop < begin) && close[1] != '|') p = stop + strlen(close);
     while ((begin = reply_find(p, end, open))) {
         espl_str_put(out, p, begin - p);
         stop = reply_find(begin, end, close);
@@ -311,25 +344,46 @@ static void reply_strip_thoughts(espl_str *out, const char *text, int64_t len, c
     espl_str_put(out, p, end - p);
 }
 
-/* Parses the object that begins at p; *stop is the byte behind it. NULL if it does not end, is nested too deep or is
- * not JSON. Owned by the caller: cJSON_Delete. */
-static cJSON *reply_parse_object(const char *p, const char *end, const char **stop) {
+/* Replaces *s by the part of text that is no thought. */
+static espl_status reply_keep_answer(const char *text, int64_t len, espl_str *s) {
+    const char *p = text, *end = text + len, *mark;
+    for (size_t i = 0; i < sizeof answer_marks / sizeof *answer_marks; i++)
+        while ((mark = reply_find(p, end, answer_marks[i]))) p = mark + strlen(answer_marks[i]);
+    espl_str_put(s, p, end - p);
+    for (size_t i = 0; i < sizeof thought_marks / sizeof *thought_marks && !s->failed; i++) {
+        p = s->data ? s->data : "";
+        if (!reply_find(p, p + s->len, thought_marks[i].open) && !reply_find(p, p + s->len, thought_marks[i].close))
+            continue;
+        espl_str next = {0};
+        reply_strip_thoughts(&next, p, p + s->len, thought_marks[i].open, thought_marks[i].close);
+        espl_str_free(s);
+        *s = next;
+    }
+    return espl_str_status(s);
+}
+
+/* Parses the object that begins at p; *stop is the byte behind it, NULL if it does not end within the text or is nested
+ * too deep. NULL if it is not JSON; *fault is then where it stops being JSON. `left` bounds the bytes that are looked
+ * at. Owned by the caller: cJSON_Delete. */
+static cJSON *reply_parse_object(const char *p, const char *end, const char **stop, const char **fault, int64_t *left) {
     /* Brackets are balanced before cJSON sees the text: it recurses, and tells no end of what it could not read. */
+    const char *q = p;
     int depth = 0;
     bool in_string = false;
-    *stop = NULL;
-    for (const char *q = p; q < end && !*stop; q++) {
+    *stop = *fault = NULL;
+    for (; q < end && !*stop && depth <= DEPTH_MAX; q++) {
         if (in_string && *q == '\\') {
             q++; /* the escaped character, perhaps a quote */
         } else if (*q == '"') {
             in_string = !in_string;
         } else if (!in_string && (*q == '{' || *q == '[')) {
-            if (++depth > DEPTH_MAX) return NULL;
+            depth++;
         } else if (!in_string && (*q == '}' || *q == ']') && --depth == 0) {
             *stop = q + 1;
         }
     }
-    cJSON *doc = *stop ? cJSON_ParseWithLength(p, (size_t)(*stop - p)) : NULL;
+    *left -= q - p;
+    cJSON *doc = *stop ? cJSON_ParseWithLengthOpts(p, (size_t)(*stop - p), fault, 0) : NULL;
     if (cJSON_IsObject(doc)) return doc;
     cJSON_Delete(doc);
     return NULL;
@@ -340,66 +394,113 @@ static bool reply_is_decision(const cJSON *doc) {
     return doc && (cJSON_GetObjectItemCaseSensitive(doc, "prune") || cJSON_GetObjectItemCaseSensitive(doc, "stop"));
 }
 
-/* Finds the decision in a reply: *doc, NULL if there is none. *other: the first { begins an object of something else.
+/* The example of the prompt, which models repeat before or after their own decision. */
+static bool reply_is_example(const cJSON *doc) {
+    const char *reason = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(doc, "reasoning"));
+    const cJSON *prune = cJSON_GetObjectItemCaseSensitive(doc, "prune");
+    return reason && (strcmp(reason, ESPL_EXAMPLE_REASON) == 0 || strcmp(reason, ESPL_EXAMPLE_REASON_SHORT) == 0) &&
+           prune && prune->child && prune->child->string && strcmp(prune->child->string, ESPL_EXAMPLE_LINEAR) == 0;
+}
+
+/* The last place of the text that was meant as part of a decision: its first key, in quotes of either kind. NULL: none.
  */
-static espl_status reply_find_decision(const char *text, int64_t len, cJSON **doc, bool *other) {
-    espl_str once = {0}, twice = {0};
-    espl_status st = ESPL_OK;
-    const char *p = text, *end = text + len, *stop;
-    *doc = NULL;
-    *other = false;
+static const char *reply_last_mention(const char *p, const char *end) {
+    static const char *const keys[] = {"\"prune\"", "'prune'"};
+    const char *last = NULL;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        for (const char *q = p; (q = reply_find(q, end, keys[i])); q++)
+            if (!last || q > last) last = q;
+    return last;
+}
+
+/* What reply_find_decision found. */
+typedef struct reply_found {
+    cJSON *doc;         /* the decision; NULL: none. Owned */
+    bool other;         /* the first { begins an object of something else */
+    espl_str malformed; /* what stands where the last attempt at a decision stops being JSON; empty: nowhere */
+} reply_found;
+
+/* The last decision counts: models weigh drafts in the open before they decide. What looks like a decision and cannot
+ * be read counts as well, or a draft before it would be carried out. */
+static espl_status reply_find_decision(const char *text, int64_t len, reply_found *found) {
+    espl_str answer = {0};
+    const char *p = text, *end = text + len, *stop, *fault;
+    int64_t left = SCANS_MAX * len;
+    *found = (reply_found){0};
 
     /* A reply that is one object and nothing else is taken as it is: its strings may speak of <think>. */
     static const char blanks[4] = " \t\r\n";
     while (p < end && memchr(blanks, *p, sizeof blanks)) p++;
     while (p < end && memchr(blanks, end[-1], sizeof blanks)) end--;
-    if (p < end && *p == '{') *doc = reply_parse_object(p, end, &stop);
-    if (reply_is_decision(*doc) && stop == end) return ESPL_OK;
-    cJSON_Delete(*doc);
-    *doc = NULL;
+    if (p < end && *p == '{') found->doc = reply_parse_object(p, end, &stop, &fault, &left);
+    if (reply_is_decision(found->doc) && stop == end) return ESPL_OK;
+    cJSON_Delete(found->doc);
+    found->doc = NULL;
 
-    reply_strip_thoughts(&once, text, len, "<think>", "</think>");
-    reply_strip_thoughts(&twice, once.data ? once.data : "", once.len, "<thinking>", "</thinking>");
-    ESPL_CHECK(st, done, espl_str_status(once.failed ? &once : &twice));
-    p = twice.data ? twice.data : "";
-    end = p + twice.len;
-    for (int tries = 0; tries < CANDIDATES_MAX && p < end; tries++) {
+    espl_status st;
+    ESPL_CHECK(st, done, reply_keep_answer(text, len, &answer));
+    p = answer.data ? answer.data : "";
+    end = p + answer.len;
+    const char *mention = reply_last_mention(p, end); /* found once: an open brace may reach to the end each time */
+    bool first = true, broken = false;
+    for (; p < end && left > 0; first = false) {
         p = memchr(p, '{', (size_t)(end - p));
         if (!p) break;
-        *doc = reply_parse_object(p, end, &stop);
-        if (reply_is_decision(*doc)) break;
-        if (tries == 0) *other = *doc != NULL;
-        p = *doc ? stop : p + 1; /* behind an object of something else, or into a brace that begins none */
-        cJSON_Delete(*doc);
-        *doc = NULL;
+        cJSON *doc = reply_parse_object(p, end, &stop, &fault, &left);
+        if (first) found->other = doc && !reply_is_decision(doc);
+        bool decides = reply_is_decision(doc) && !(found->doc && reply_is_example(doc));
+        if (decides || (!doc && mention && mention > p && (!stop || reply_last_mention(p, stop)))) {
+            cJSON_Delete(found->doc);
+            found->doc = decides ? doc : NULL;
+            found->malformed.len = 0;
+            broken = !decides;
+            if (fault && !decides) { /* the fault in its surroundings */
+                const char *from = fault - espl_min_i64(fault - p, MALFORMED_SHOWN_MAX / 2);
+                espl_str_put(&found->malformed, from, espl_min_i64(stop - from, MALFORMED_SHOWN_MAX));
+            }
+        }
+        if (found->doc != doc) cJSON_Delete(doc);
+        p = doc ? stop : p + 1; /* behind an object, or into a brace that begins none */
     }
+    if (left <= 0) { /* what was not looked at might be the decision */
+        cJSON_Delete(found->doc);
+        found->doc = NULL;
+    }
+    if (broken) found->other = false;
+    st = espl_str_status(&found->malformed);
 done:
-    espl_str_free(&once);
-    espl_str_free(&twice);
+    espl_str_free(&answer);
     return st;
 }
 
 espl_status espl_reply_parse(const char *text, int64_t len, const espl_agent_view *view, espl_decision *out,
                              espl_str *problems, espl_str *notes) {
     int64_t n_problems = 0;
-    cJSON *doc = NULL;
-    bool other = false;
+    reply_found found = {0};
+    espl_status st;
     *out = (espl_decision){0};
     if (len > ESPL_AGENT_REPLY_MAX)
         reply_problem(problems, &n_problems, NULL, "the reply has %" PRId64 " bytes; at most %d are read", len,
                       ESPL_AGENT_REPLY_MAX);
     else
-        ESPL_TRY(reply_find_decision(text, len, &doc, &other));
-    if (!doc && n_problems == 0)
+        ESPL_CHECK(st, done, reply_find_decision(text, len, &found));
+    if (found.malformed.len > 0)
+        reply_problem(problems, &n_problems, found.malformed.data,
+                      "is where the reply's object stops being valid JSON: no comments, no comma before a bracket, "
+                      "names and texts in double quotes");
+    else if (!found.doc && n_problems == 0)
         reply_problem(problems, &n_problems, NULL, "%s",
-                      other ? "the reply's JSON object has neither \"prune\" nor \"stop\""
-                            : "the reply holds no complete JSON object with \"prune\" or \"stop\"");
+                      found.other ? "the reply's JSON object has neither \"prune\" nor \"stop\""
+                                  : "the reply holds no complete JSON object with \"prune\" or \"stop\"");
     if (n_problems > 0) {
-        ESPL_TRY(espl_decision_init(out, 0));
-        return espl_str_status(problems);
+        ESPL_CHECK(st, done, espl_decision_init(out, 0));
+        st = espl_str_status(problems);
+    } else {
+        st = espl_reply_read(found.doc, view, out, problems, notes);
     }
-    espl_status st = espl_reply_read(doc, view, out, problems, notes);
-    cJSON_Delete(doc);
+done:
+    cJSON_Delete(found.doc);
+    espl_str_free(&found.malformed);
     return st;
 }
 

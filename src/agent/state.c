@@ -29,6 +29,7 @@ void espl_agent_state_put(espl_str *s, const espl_agent_state *state) {
     espl_json_open_object(&w, NULL, ESPL_JSON_COMPACT);
     espl_json_put_i64(&w, "version", STATE_VERSION);
     espl_json_put_bool(&w, "response_format", state->response_format);
+    if (state->refused) espl_json_put_i64(&w, "refused", state->refused); /* states of earlier versions have none */
     espl_json_put_i64(&w, "failures", state->failures);
 #define X(name) espl_json_put_i64(&w, #name, state->stats.name);
     STATE_COUNTERS(X)
@@ -42,10 +43,11 @@ espl_status espl_agent_state_read(espl_agent_state *state, const char *bytes, in
     espl_agent_state fresh = {0};
     int64_t version;
     espl_status st;
-    /* A checkpoint may be of another program, or damaged: every member is required and checked. */
+    /* A checkpoint may be of another program, or damaged: every member but "refused" is required and checked. */
     ESPL_TRY(espl_json_parse(bytes, len, where, &doc));
     ESPL_CHECK(st, done, espl_json_get_i64(doc, "version", where, true, STATE_VERSION, STATE_VERSION, &version));
     ESPL_CHECK(st, done, espl_json_get_bool(doc, "response_format", where, true, &fresh.response_format));
+    ESPL_CHECK(st, done, espl_json_get_i64(doc, "refused", where, false, 0, ESPL_REFUSED_ALL, &fresh.refused));
     ESPL_CHECK(st, done, espl_json_get_i64(doc, "failures", where, true, 0, INT64_MAX, &fresh.failures));
 #define X(name) ESPL_CHECK(st, done, espl_json_get_i64(doc, #name, where, true, 0, INT64_MAX, &fresh.stats.name));
     STATE_COUNTERS(X)

@@ -5,8 +5,21 @@
 
 #include "espalier/agent/agent.h"
 
+/* Members of a request that some models refuse; X(name, bit, name in JSON). */
+#define ESPL_REFUSED_LIST(X)                                                                                           \
+    X(MAX_TOKENS, 1, "max_tokens")                                                                                     \
+    X(TEMPERATURE, 2, "temperature")                                                                                   \
+    X(SEED, 4, "seed")
+enum {
+#define X(name, bit, text) ESPL_REFUSED_##name = bit,
+    ESPL_REFUSED_LIST(X)
+#undef X
+        ESPL_REFUSED_ALL = 7
+};
+
 typedef struct espl_agent_state {
     bool response_format; /* false: the server refused this member of a request, so it is no longer sent */
+    int64_t refused;      /* ESPL_REFUSED_...: so are these */
     int64_t failures;     /* iterations in a row without a usable answer */
     espl_agent_stats stats;
 } espl_agent_state;

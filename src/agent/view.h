@@ -24,6 +24,11 @@ static inline espl_pattern espl_view_pattern(const espl_agent_view *v, int64_t i
 bool espl_view_fits(const espl_agent_view *v, int64_t i, espl_pattern p);
 /* A valid step, for the example in prompts. */
 double espl_view_example(const espl_agent_view *v);
+/* "reasoning" of the example in the system message, and of the one in a correction: a reply is known by it to repeat
+ * the example. */
+#define ESPL_EXAMPLE_REASON "why these linears"
+#define ESPL_EXAMPLE_REASON_SHORT "why"
+#define ESPL_EXAMPLE_LINEAR "layers.0.mlp.up_proj" /* the first one in both */
 
 /* True if every linear has a damage curve. Curves are in nats and the policy's power law is not, so that a profile with
  * some curves missing cannot be used. */

@@ -5,6 +5,7 @@
  */
 #include "espalier/base/file.h"
 
+#include "espalier/base/absent.h"
 #include "espalier/base/fault.h"
 #include "espalier/base/memory.h"
 #include "espalier/base/str.h"
@@ -52,7 +53,7 @@ espl_status espl_file_read(const char *path, int64_t max_bytes, char **out, int6
     *len = 0;
     if (strcmp(path, "-") == 0) return file_read_stream(stdin, "standard input", max_bytes, out, len);
     FILE *f = fopen(path, "rbe");
-    if (!f) return ESPL_FAIL(ESPL_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    if (!f) return espl_file_fail_open(path);
     espl_status st = file_read_stream(f, path, max_bytes, out, len);
     fclose(f);
     return st;
@@ -63,7 +64,7 @@ espl_status espl_file_read_regular(const char *path, int64_t max_bytes, char **o
     *out = NULL;
     *len = 0;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* without O_NONBLOCK a FIFO waits for a writer */
-    if (fd < 0) return ESPL_FAIL(ESPL_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    if (fd < 0) return espl_file_fail_open(path);
     FILE *f = fstat(fd, &sb) == 0 && S_ISREG(sb.st_mode) ? fdopen(fd, "rb") : NULL;
     if (!f) {
         close(fd);
@@ -139,7 +140,7 @@ espl_status espl_file_map(const char *path, espl_mapping *out) {
     espl_status st = ESPL_OK;
     struct stat sb = {0};
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* without O_NONBLOCK a FIFO waits for a writer */
-    if (fd < 0) return ESPL_FAIL(ESPL_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    if (fd < 0) return espl_file_fail_open(path);
     if (fstat(fd, &sb) != 0) {
         st = ESPL_FAIL(ESPL_IO, "%s: %s", path, strerror(errno));
     } else if (!S_ISREG(sb.st_mode)) {

@@ -5,6 +5,7 @@
  */
 #include "espalier/base/json.h"
 
+#include "espalier/base/absent.h"
 #include "espalier/base/file.h"
 #include "espalier/base/memory.h"
 
@@ -32,6 +33,7 @@ espl_status espl_json_parse(const char *text, int64_t len, const char *name, str
         return ESPL_FAIL(ESPL_FORMAT, "%s: more than %d values, which no model or data set needs", name,
                          JSON_VALUES_MAX);
     cJSON *doc = cJSON_ParseWithLengthOpts(text, (size_t)len, &end, 0);
+    if (!doc && espl_file_is_lfs_pointer(text, len)) return espl_file_fail_lfs_pointer(name);
     if (!doc)
         return ESPL_FAIL(ESPL_FORMAT, "%s: not valid JSON at byte %" PRId64, name, end ? (int64_t)(end - text) : 0);
     /* cJSON stops after the first value; JSON's white space is these four. */

@@ -159,7 +159,7 @@ espl_status cli_generate(espl_comm *c, int argc, char **argv) {
     generated_text g = {.silent = o.shared.json};
     ESPL_CHECK(st, done, cli_tokenizer_open(c, o.shared.model, &t));
     g.t = t;
-    st = strcmp(o.prompt, "-") == 0 ? espl_corpus_read(c, t, "-", &prompt)
+    st = strcmp(o.prompt, "-") == 0 ? espl_corpus_read_stdin(c, t, &prompt)
                                     : espl_corpus_encode(c, t, o.prompt, (int64_t)strlen(o.prompt), &prompt);
     if (st == ESPL_OK && prompt.n == 0)
         st = ESPL_FAIL(ESPL_USAGE, "--prompt: an empty prompt gives the model nothing to continue");

@@ -63,9 +63,16 @@ static espl_status inspection_read(inspection *v) {
     espl_weights *w;
     ESPL_TRY(espl_model_config_read(dir, &v->config));
     ESPL_TRY(espl_weights_open(dir, &w));
+    espl_status st = espl_model_check_weights(&v->config, w);
+    if (st != ESPL_OK) {
+        espl_weights_close(&w);
+        return st;
+    }
+    espl_model_config_log(&v->config);
     v->bytes_per_weight = 2; /* the narrowest supported dtype */
     for (int64_t i = 0; i < espl_weights_count(w); i++) {
         const espl_tensor_info *t = espl_weights_at(w, i);
+        if (t->foreign) continue; /* no part of the model */
         v->dtype_tensors[t->dtype]++;
         v->dtype_bytes[t->dtype] += t->bytes;
         if (t->bytes > 0) v->bytes_per_weight = espl_max_i64(v->bytes_per_weight, (int64_t)espl_dtype_size(t->dtype));
@@ -105,7 +112,11 @@ static double inspection_work(const inspection *v, int64_t rank) {
 
 static const char *rope_type_name(espl_rope_type type) {
     static const char *const names[] = {
-        [ESPL_ROPE_DEFAULT] = "default", [ESPL_ROPE_LINEAR] = "linear", [ESPL_ROPE_LLAMA3] = "llama3"};
+        [ESPL_ROPE_DEFAULT] = "default",
+        [ESPL_ROPE_LINEAR] = "linear",
+        [ESPL_ROPE_LLAMA3] = "llama3",
+        [ESPL_ROPE_DYNAMIC] = "dynamic",
+    };
     return names[type];
 }
 
@@ -218,6 +229,7 @@ espl_status cli_inspect(espl_comm *c, int argc, char **argv) {
     if (o.shared.done) return ESPL_OK;
     if (!o.shared.operand) return ESPL_FAIL(ESPL_USAGE, "inspect: MODEL_DIR is missing");
     if (espl_comm_rank(c) == 0) {
+        ESPL_CHECK(st, agree, cli_locate_model(&o.shared, &o.shared.operand));
         ESPL_CHECK(st, agree, inspection_read(&v));
         if (o.shared.json) {
             st = inspection_print_json(&v);

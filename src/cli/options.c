@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #include "espalier/base/log.h"
+#include "espalier/model/locate.h"
 #include "version.h"
 
 /* A key that is a letter makes a one-letter option: -h and -V are the only ones. */
@@ -40,7 +41,9 @@ static const struct argp_option json_options[] = {
 static const struct argp_option model_options[] = {
     {NULL, 0, NULL, 0, "Model:", CLI_GROUP_MODEL},
     {"model", KEY_MODEL, "DIR", 0,
-     "Hugging Face model directory: config.json, tokenizer.json, *.safetensors (required)", CLI_GROUP_MODEL},
+     "Hugging Face model directory (config.json, tokenizer.json, *.safetensors), or OWNER/NAME[@REVISION] in the hub's "
+     "cache (required)",
+     CLI_GROUP_MODEL},
     {0}};
 
 /* A pruned model is its source plus a checkpoint: no export is needed to measure it. */
@@ -170,6 +173,18 @@ error_t cli_fail_choice(const char *name, const char *value, const char *known) 
  * All ranks parse the same words and come to the same result; they agree on it all the same, since mpirun can start
  * ranks with different arguments. */
 
+espl_status cli_locate_model(cli_shared *shared, const char **model) {
+    espl_str dir = {0};
+    espl_status st = espl_model_locate(*model, &dir);
+    if (st == ESPL_OK && dir.len >= CLI_PATH_MAX) st = ESPL_FAIL(ESPL_IO, "%.64s...: path too long", dir.data);
+    if (st == ESPL_OK) {
+        snprintf(shared->directory, sizeof shared->directory, "%s", dir.data);
+        *model = shared->directory;
+    }
+    espl_str_free(&dir);
+    return st;
+}
+
 espl_status cli_parse(espl_comm *c, const struct argp *argp, int argc, char **argv, void *options, cli_shared *shared) {
     bool root = espl_comm_rank(c) == 0;
     /* In order: the program's own options end at the command's name, which has options of its own. */
@@ -185,6 +200,7 @@ espl_status cli_parse(espl_comm *c, const struct argp *argp, int argc, char **ar
 
     espl_log_init(shared->quiet ? ESPL_LOG_QUIET : shared->verbose ? ESPL_LOG_DEBUG : ESPL_LOG_INFO, espl_comm_rank(c));
     shared->done = shared->help || shared->usage || shared->version;
+    if (!shared->done && shared->model) ESPL_TRY(espl_comm_agree(c, cli_locate_model(shared, &shared->model)));
     if (!root) return ESPL_OK;
     if (shared->version)
         cli_version_print();

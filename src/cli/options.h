@@ -17,6 +17,7 @@
 enum {
     CLI_KEY_FIRST = 256,       /* argp takes smaller keys for one-letter options */
     CLI_SET_MAX = 64,          /* --set options on one command line */
+    CLI_PATH_MAX = 4096,       /* bytes of the path of a model */
     CLI_TOKENS_MAX = 1 << 24,  /* of a window or a context: more than any model has */
     CLI_RANKS_MAX = 1 << 20,   /* to plan for */
     CLI_DEFAULT_WINDOW = 2048, /* the window of published perplexities on WikiText-2 */
@@ -38,8 +39,9 @@ enum {
 typedef struct cli_shared {
     bool done; /* cli_parse has answered --help, --usage or --version: nothing else to do */
     bool help, usage, version, quiet, verbose, json;
-    const char *operand; /* the argument that is not an option; refused unless the command's argp has args_doc */
-    const char *model, *mask;
+    const char *operand;      /* the argument that is not an option; refused unless the command's argp has args_doc */
+    const char *model, *mask; /* model: after cli_parse, its directory */
+    char directory[CLI_PATH_MAX]; /* of a model that was given by its hub id */
     int64_t window, batch;
     const char *set[CLI_SET_MAX]; /* [n_set], in the order given */
     int n_set;
@@ -66,9 +68,14 @@ error_t cli_take_real(const char *name, const char *value, double lo, double hi,
 error_t cli_fail_choice(const char *name, const char *value, const char *known);
 #define CLI_LABEL(name, label) " \"" label "\""
 
+/* Local. Makes *model, a directory or hub id, that model's directory, which may lie in shared->directory. A status of
+ * espl_model_locate. */
+espl_status cli_locate_model(cli_shared *shared, const char **model);
+
 /* Collective. Parses argv [argc] into `options`, of which `shared` is a part, sets the level of the log, and answers
  * --help, --usage and --version on rank 0. argv[0] names the command in messages. ESPL_USAGE with a text, or without
- * one where the C library has printed its own message (an unknown option, a missing value). */
+ * one where the C library has printed its own message (an unknown option, a missing value); a status of
+ * espl_model_locate for --model. */
 espl_status cli_parse(espl_comm *c, const struct argp *argp, int argc, char **argv, void *options, cli_shared *shared);
 
 #endif

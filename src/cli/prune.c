@@ -73,6 +73,7 @@ static espl_status prune_read_config(const prune_options *o, espl_config *config
     for (int i = 0; i < o->shared.n_set; i++) ESPL_TRY(espl_config_set(o->shared.set[i], config));
     if (o->print_config || o->print_schema) return ESPL_OK;
     ESPL_TRY(espl_config_check(config));
+    ESPL_TRY(espl_config_locate_model(config));
     return espl_config_check_files(config);
 }
 

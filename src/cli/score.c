@@ -71,7 +71,7 @@ espl_status cli_score(espl_comm *c, int argc, char **argv) {
     if (!o.model) return ESPL_FAIL(ESPL_USAGE, "score: --model is required");
 
     ESPL_CHECK(st, done, cli_tokenizer_open(c, o.model, &t));
-    ESPL_CHECK(st, done, espl_corpus_read(c, t, "-", &corpus));
+    ESPL_CHECK(st, done, espl_corpus_read_stdin(c, t, &corpus));
     if (corpus.n == 0) goto done; /* no tokens, no lines */
     ESPL_CHECK(st, done, espl_comm_agree(c, espl_model_config_read(o.model, &config)));
     int64_t window = o.window ? o.window : config.max_positions ? config.max_positions : CLI_DEFAULT_WINDOW;

@@ -15,6 +15,7 @@ pkg_check_modules(CJSON REQUIRED IMPORTED_TARGET libcjson)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
+find_package(ZLIB REQUIRED)
 find_package(CURL 7.66 REQUIRED) # CURLINFO_RETRY_AFTER
 
 # OpenBLAS, its OpenMP flavour first: it shares one thread pool with our own OpenMP loops, and it does not clamp its

@@ -7,7 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "espalier/base/memory.h"
 #include "espalier/config/config.h"
+#include "espalier/model/locate.h"
 
 /* -------------------------------------------------------- between options */
 
@@ -96,6 +98,19 @@ espl_status espl_config_check(const espl_config *o) {
 }
 
 /* ----------------------------------------------------------------- files */
+
+espl_status espl_config_locate_model(espl_config *o) {
+    espl_str dir = {0};
+    espl_status st = espl_model_locate(o->model_path, &dir);
+    if (st == ESPL_OK) {
+        espl_mem_free(&o->model_path);
+        o->model_path = dir.data;
+    } else {
+        espl_str_free(&dir);
+        st = ESPL_FAIL(st, "model.path: %s", espl_base_error_text());
+    }
+    return st;
+}
 
 /* Readable now does not mean readable later, but it finds the usual mistakes: a wrong directory, a missing download.
  * Files of a backend that is not in use are not asked for. */

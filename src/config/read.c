@@ -175,8 +175,22 @@ static espl_status option_take_bare(espl_jsonc *r, const espl_option *row, espl_
     return ESPL_OK;
 }
 
+/* The number as JSON writes it: shells and other programs also take ".45", "+1" and "5.". Anything else stays as it is,
+ * for the message. */
+static const char *option_spell_number(const char *text, char *buf, size_t size) {
+    const char *p = text + (*text == '+' || *text == '-'), *digits = p;
+    p += strspn(p, "0123456789");
+    bool whole = p > digits, point = *p == '.';
+    const char *fraction = p + point;
+    p = fraction + strspn(fraction, "0123456789");
+    if (!whole && p == fraction) return text; /* no digit at all */
+    int n = snprintf(buf, size, "%s%s%.*s%s%s", *text == '-' ? "-" : "", whole ? "" : "0", (int)(p - digits), digits,
+                     point && p == fraction ? "0" : "", p);
+    return n >= 0 && (size_t)n < size ? buf : text;
+}
+
 espl_status espl_config_set(const char *assignment, espl_config *o) {
-    char name[256];
+    char name[256], number[256];
     const char *equals = strchr(assignment, '=');
     espl_jsonc r = {.name = "--set", .text = ""};
     if (!equals || equals - assignment >= (ptrdiff_t)sizeof name)
@@ -193,7 +207,8 @@ espl_status espl_config_set(const char *assignment, espl_config *o) {
     *dot = '\0';
     const espl_option *row = espl_option_find(name, dot + 1);
     if (!row) return espl_option_fail_unknown(&r, 0, name, dot + 1);
-    r.text = equals + 1;
+    bool is_number = row->type == ESPL_OPTION_INTEGER || row->type == ESPL_OPTION_REAL;
+    r.text = is_number ? option_spell_number(equals + 1, number, sizeof number) : equals + 1;
     r.len = (int64_t)strlen(r.text);
     bool words = row->type == ESPL_OPTION_TEXT || row->type == ESPL_OPTION_CHOICE;
     if (words && (r.len == 0 || r.text[0] != '"')) return option_take_bare(&r, row, o);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "espalier/model/model.h"
 #include "espalier/model/shape.h"
 
 enum { TENSOR_NAME_MAX = 256 };
@@ -66,14 +67,17 @@ espl_status espl_bind_layer(binder *b, int64_t i, model_layer *l) {
 }
 
 /* The head is lm_head.weight if the file has it, else, if tied, the embedding table. transformers ties only if the two
- * are equal: with tie_word_embeddings and an lm_head.weight in the file it computes with that tensor. */
+ * are equal: with tie_word_embeddings and an lm_head.weight in the file it computes with that tensor. A tied model
+ * whose file has only the head embeds with it. */
 espl_status espl_bind_ends(binder *b, bool first, bool last, model_ends *e) {
+    static const char embed_name[] = "model.embed_tokens.weight", head_name[] = "lm_head.weight";
     const int64_t dims[2] = {b->config->vocab, b->config->hidden};
     const espl_tensor_info *embed, *head;
-    ESPL_TRY(espl_weights_require(b->weights, "model.embed_tokens.weight", 2, dims, &embed));
+    bool has_head = espl_weights_find(b->weights, head_name), has_embed = espl_weights_find(b->weights, embed_name);
+    bool head_only = b->config->tied && has_head && !has_embed;
+    ESPL_TRY(espl_weights_require(b->weights, head_only ? head_name : embed_name, 2, dims, &embed));
     head = embed;
-    if (!b->config->tied || espl_weights_find(b->weights, "lm_head.weight"))
-        ESPL_TRY(espl_weights_require(b->weights, "lm_head.weight", 2, dims, &head));
+    if (!b->config->tied || has_head) ESPL_TRY(espl_weights_require(b->weights, head_name, 2, dims, &head));
     if (first) {
         e->embed = embed;
         b->bytes += embed->bytes;
@@ -86,10 +90,9 @@ espl_status espl_bind_ends(binder *b, bool first, bool last, model_ends *e) {
 }
 
 static bool name_known(const espl_model_config *c, const char *full) {
-    static const char prefix[] = "model.layers.", buffer[] = ".rotary_emb.inv_freq";
-    size_t n = strlen(full), suffix = sizeof buffer - 1;
-    /* Old exporters stored this table beside the weights; it is computed from the config. */
-    if (n > suffix && strcmp(full + n - suffix, buffer) == 0) return true;
+    static const char prefix[] = "model.layers.";
+    /* Old exporters stored tables beside the weights (inv_freq, cos_cached ...); they are computed from the config. */
+    if (strstr(full, ".rotary_emb.")) return true;
     if (strncmp(full, prefix, sizeof prefix - 1) != 0)
         return strcmp(full, "model.embed_tokens.weight") == 0 || strcmp(full, "model.norm.weight") == 0 ||
                strcmp(full, "lm_head.weight") == 0;
@@ -124,4 +127,23 @@ int64_t espl_bind_layer_bytes(const espl_model_config *c) {
     enum { PIECE = 64, VECTORS = NORMS + ESPL_LINEAR_KINDS }; /* each may be padded to the arena's alignment */
     int64_t vectors = espl_model_layer_parameters(c) - espl_model_layer_linear_weights(c);
     return vectors * (int64_t)sizeof(float) + VECTORS * PIECE;
+}
+
+/* Weights that were saved from the model below the head are named "layers.0..." instead of "model.layers.0...". */
+espl_status espl_bind_name_tensors(espl_weights *w, espl_str *notes) {
+    static const char norm[] = "norm.weight", prefix[] = "model.";
+    if (!espl_weights_find(w, norm)) return ESPL_OK; /* every model has one */
+    for (int64_t i = 0; i < espl_weights_count(w); i++)
+        if (strncmp(espl_weights_at(w, i)->name, prefix, sizeof prefix - 1) == 0) return ESPL_OK;
+    espl_str_printf(notes, "%s: the names of its tensors lack \"model.\", as the base model saves them\n",
+                    espl_weights_shard_path(w, 0));
+    return espl_weights_add_prefix(w, prefix, "lm_head.weight");
+}
+
+espl_status espl_model_check_weights(espl_model_config *c, espl_weights *w) {
+    binder b = {.config = c, .weights = w};
+    ESPL_TRY(espl_bind_name_tensors(w, &c->notes));
+    ESPL_TRY(espl_bind_ends(&b, false, false, NULL));
+    for (int64_t i = 0; i < c->layers; i++) ESPL_TRY(espl_bind_layer(&b, i, NULL));
+    return espl_bind_check_names(&b);
 }

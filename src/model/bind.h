@@ -30,6 +30,8 @@ typedef struct binder {
     int64_t bytes;      /* of the file that are in use */
 } binder;
 
+/* Local. Gives the tensors the names that the functions below look for, and notes if that was needed. Before them. */
+espl_status espl_bind_name_tensors(espl_weights *w, espl_str *notes);
 /* Local. Binds decoder layer i; l NULL: only checks names and shapes. ESPL_FORMAT. */
 espl_status espl_bind_layer(binder *b, int64_t i, model_layer *l);
 /* Local. Checks embeddings, final norm and head, and binds those that this rank needs. ESPL_FORMAT. */

@@ -2,18 +2,21 @@
 /*
  * config.json -> espl_model_config. Defaults and precedence are those of Hugging Face transformers 5.23
  * (configuration_*.py, modeling_rope_utils.py). What this program does not compute exactly as transformers does is
- * refused by name.
+ * refused by name; what cannot change a result is passed over with a note, which espl_model_open logs.
  */
 #include "espalier/model/config.h"
 
 #include <cjson/cJSON.h>
 #include <float.h>
 #include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "espalier/base/file.h"
 #include "espalier/base/json.h"
+#include "espalier/base/log.h"
 #include "espalier/base/memory.h"
 
 /* Bounds that keep products of sizes within int64_t; far above any published model. */
@@ -54,6 +57,43 @@ static const char *const known_keys[] = {
     "suppress_tokens", "begin_suppress_tokens", "chunk_size_feed_forward", "auto_map", "attn_implementation",
     "unsloth_fixed", "unsloth_version", "max_sequence_length", "model_max_length"};
 
+/* Keys of training frameworks and of other libraries, with any value: passed over with a note. Those that end in *
+ * stand for all keys that contain the word. */
+static const char *const inert_keys[] = {"*dropout",
+                                         "*pdrop",
+                                         "*checkpointing",
+                                         "*flash_attn",
+                                         "*flash_attention",
+                                         "*padding_side",
+                                         "tokenizer_model_max_length",
+                                         "max_seq_len",
+                                         "max_seq_length",
+                                         "seq_length",
+                                         "model_parallel",
+                                         "torch_compile",
+                                         "bf16",
+                                         "fp16",
+                                         "neftune_noise_alpha",
+                                         "base_model_name_or_path",
+                                         "name_or_path",
+                                         "model_name",
+                                         "eos_token",
+                                         "bos_token",
+                                         "pad_token",
+                                         "unk_token",
+                                         "loss_type",
+                                         "loss_function",
+                                         "ignore_index",
+                                         "num_labels",
+                                         "license",
+                                         "language",
+                                         "tags"};
+
+/* Keys of a RoPE dictionary that the types computed here do not read, and one of a training script. */
+static const char *const inert_rope_keys[] = {"finetuned", "attention_factor", "beta_fast",
+                                              "beta_slow", "mscale",           "mscale_all_dim",
+                                              "truncate",  "short_factor",     "long_factor"};
+
 /* Generic switches of PretrainedConfig that would change the model: absent, null, false, 0 or empty is accepted. */
 static const char *const must_be_off[] = {
     "quantization_config", "is_encoder_decoder",  "add_cross_attention", "cross_attention_hidden_size",
@@ -73,6 +113,27 @@ static bool is_off(const cJSON *v) {
            ((cJSON_IsObject(v) || cJSON_IsArray(v)) && !v->child);
 }
 
+/* True if the key is one of inert_keys. */
+static bool key_is_inert(const char *key) {
+    for (size_t i = 0; i < COUNT_OF(inert_keys); i++) {
+        const char *name = inert_keys[i];
+        if (*name == '*' ? strstr(key, name + 1) != NULL : strcmp(key, name) == 0) return true;
+    }
+    return false;
+}
+
+static void __attribute__((format(printf, 3, 4)))
+config_note(espl_model_config *c, const char *name, const char *fmt, ...) {
+    enum { NOTES_BYTES_MAX = 4096 }; /* a file of a million keys must not fill the log */
+    char text[256];
+    va_list args;
+    if (c->notes.len > NOTES_BYTES_MAX) return;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    espl_str_printf(&c->notes, "%s: %s\n", name, text);
+}
+
 /* Refuses field v of doc if its key occurs before: cJSON would take the first value, Python the last. */
 static espl_status check_once(const cJSON *doc, const cJSON *v, const char *name) {
     if (cJSON_GetObjectItemCaseSensitive(doc, v->string) == v) return ESPL_OK;
@@ -80,15 +141,25 @@ static espl_status check_once(const cJSON *doc, const cJSON *v, const char *name
 }
 
 /* Keys with a leading underscore are private to whoever wrote the file. */
-static espl_status config_check_keys(const cJSON *doc, const char *name) {
+static espl_status config_check_keys(const cJSON *doc, const char *name, espl_model_config *c) {
+    bool has_rms_eps = espl_json_member(doc, "rms_norm_eps") != NULL;
     const cJSON *v;
     cJSON_ArrayForEach(v, doc) {
-        if (v->string[0] != '_') ESPL_TRY(check_once(doc, v, name));
-        if (key_in(v->string, must_be_off, COUNT_OF(must_be_off))) {
-            if (!is_off(v)) return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: \"%s\" is not supported", name, v->string);
-        } else if (v->string[0] != '_' && !key_in(v->string, known_keys, COUNT_OF(known_keys))) {
-            return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: field \"%s\" is unknown to espalier and may change the model", name,
-                             v->string);
+        const char *key = v->string;
+        if (key[0] == '_') continue;
+        ESPL_TRY(check_once(doc, v, name));
+        if (key_in(key, must_be_off, COUNT_OF(must_be_off))) {
+            if (!is_off(v)) return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: \"%s\" is not supported", name, key);
+        } else if (!key_in(key, known_keys, COUNT_OF(known_keys))) {
+            /* Beside rms_norm_eps, the epsilon of a LayerNorm that these families do not have. */
+            bool layer_norm = has_rms_eps && strncmp(key, "layer_norm_eps", strlen("layer_norm_eps")) == 0;
+            if (!is_off(v) && !key_is_inert(key) && !layer_norm)
+                return ESPL_FAIL(
+                    ESPL_UNSUPPORTED,
+                    "%s: field \"%s\" is unknown to espalier and may change the model (if it does not, remove "
+                    "it)",
+                    name, key);
+            config_note(c, name, "field \"%.64s\" is ignored", key);
         }
     }
     return ESPL_OK;
@@ -106,13 +177,21 @@ static espl_status config_read_family(const cJSON *doc, const char *name, espl_m
                          "%s: model_type \"%s\" is not supported, expected qwen3, qwen2, llama or mistral", name, type);
     c->family = (espl_family)f;
     const cJSON *list = espl_json_member(doc, "architectures");
-    if (!list) return ESPL_OK;
-    if (!cJSON_IsArray(list)) return ESPL_FAIL(ESPL_FORMAT, "%s: \"architectures\" must be a list of strings", name);
+    if (list && !cJSON_IsArray(list))
+        return ESPL_FAIL(ESPL_FORMAT, "%s: \"architectures\" must be a list of strings", name);
+    if (!list || !list->child) return ESPL_OK;
     const char *found = cJSON_IsString(list->child) ? list->child->valuestring : "?";
-    if (strcmp(found, families[f].architecture) != 0)
+    const char *expected = families[f].architecture, *suffix = strstr(expected, "ForCausalLM");
+    size_t stem = (size_t)(suffix - expected);
+    /* Whatever its case: Llama's converter wrote LLaMAForCausalLM. A model that was saved without its head is
+     * "LlamaModel"; it has one if its embeddings are tied, and else lacks a tensor. */
+    bool same = strcasecmp(found, expected) == 0;
+    bool base = strncasecmp(found, expected, stem) == 0 && strcmp(found + stem, "Model") == 0;
+    if (!same && !base)
         return ESPL_FAIL(ESPL_UNSUPPORTED,
                          "%s: architecture \"%s\" is not supported for model_type \"%s\", expected %s", name, found,
-                         type, families[f].architecture);
+                         type, expected);
+    if (strcmp(found, expected) != 0) config_note(c, name, "architecture %.64s is read as %s", found, expected);
     return ESPL_OK;
 }
 
@@ -223,9 +302,11 @@ static espl_status config_read_rope(const cJSON *doc, const char *name, espl_mod
     snprintf(where, sizeof where, "%s: %s", name, key);
     if (!cJSON_IsObject(rope)) return ESPL_FAIL(ESPL_FORMAT, "%s: must be an object", where);
     cJSON_ArrayForEach(v, rope) {
-        if (!key_in(v->string, keys, COUNT_OF(keys)))
-            return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: field \"%s\" is not supported", where, v->string);
         ESPL_TRY(check_once(rope, v, where));
+        if (key_in(v->string, keys, COUNT_OF(keys))) continue;
+        if (!cJSON_IsNull(v) && !cJSON_IsFalse(v) && !key_in(v->string, inert_rope_keys, COUNT_OF(inert_rope_keys)))
+            return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: field \"%s\" is not supported", where, v->string);
+        config_note(c, where, "field \"%.64s\" is ignored", v->string);
     }
     ESPL_TRY(check_rotary_factor(rope, where));
     ESPL_TRY(espl_json_get_f64(rope, "rope_theta", where, false, 1e-3, 1e15, &c->rope_theta));
@@ -236,9 +317,15 @@ static espl_status config_read_rope(const cJSON *doc, const char *name, espl_mod
         c->rope_type = ESPL_ROPE_LINEAR;
         return espl_json_get_f64(rope, "factor", where, true, 1e-6, 1e6, &c->rope_factor);
     }
+    if (strcmp(type, "dynamic") == 0) {
+        c->rope_type = ESPL_ROPE_DYNAMIC;
+        if (c->max_positions < 1)
+            return ESPL_FAIL(ESPL_FORMAT, "%s: rope_type \"dynamic\" needs max_position_embeddings", where);
+        return espl_json_get_f64(rope, "factor", where, true, 1e-6, 1e6, &c->rope_factor);
+    }
     if (strcmp(type, "default") == 0) return ESPL_OK;
-    return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: rope_type \"%s\" is not supported, expected default, linear or llama3",
-                     where, type);
+    return ESPL_FAIL(ESPL_UNSUPPORTED,
+                     "%s: rope_type \"%s\" is not supported, expected default, linear, dynamic or llama3", where, type);
 }
 
 /* --------------------------------------------------------- sliding window */
@@ -288,22 +375,36 @@ static espl_status config_read_window(const cJSON *doc, const char *name, espl_m
 
 /* --------------------------------------------------------- special tokens */
 
+/* Reads one id: *id stays as it is if the id is beyond the vocabulary, since the model can never meet it then. Only
+ * `generate` and questions use these ids, so that such a leftover of a larger vocabulary is no reason to refuse. */
+static espl_status config_read_token(const cJSON *v, const char *key, const char *name, espl_model_config *c,
+                                     int64_t *id) {
+    double found = v->valuedouble;
+    if (!cJSON_IsNumber(v) || found != floor(found) || fabs(found) > 0x1p53)
+        return ESPL_FAIL(ESPL_FORMAT, "%s: \"%s\" must be a token id or a list of them", name, key);
+    if (found >= 0 && found < (double)c->vocab)
+        *id = (int64_t)found;
+    else
+        config_note(c, name, "%s %.0f is not in the vocabulary of %" PRId64 ": ignored", key, found, c->vocab);
+    return ESPL_OK;
+}
+
 /* eos_token_id is one id or a list of ids. */
 static espl_status config_read_tokens(const cJSON *doc, const char *name, espl_model_config *c) {
-    ESPL_TRY(espl_json_get_i64(doc, "bos_token_id", name, false, 0, c->vocab - 1, &c->bos));
-    const cJSON *v = espl_json_member(doc, "eos_token_id"), *item;
-    if (!v) return ESPL_OK;
-    c->n_eos = 0;
-    if (!cJSON_IsArray(v)) {
-        ESPL_TRY(espl_json_get_i64(doc, "eos_token_id", name, true, 0, c->vocab - 1, &c->eos[0]));
-        c->n_eos = 1;
-        return ESPL_OK;
+    const cJSON *bos = espl_json_member(doc, "bos_token_id"), *eos = espl_json_member(doc, "eos_token_id"), *v;
+    if (bos) {
+        c->bos = -1;
+        ESPL_TRY(config_read_token(bos, "bos_token_id", name, c, &c->bos));
     }
-    cJSON_ArrayForEach(item, v) {
-        bool good = cJSON_IsNumber(item) && item->valuedouble >= 0 && item->valuedouble < (double)c->vocab;
-        if (!good || c->n_eos == ESPL_MAX_EOS)
-            return ESPL_FAIL(ESPL_FORMAT, "%s: \"eos_token_id\" must hold up to %d token ids", name, ESPL_MAX_EOS);
-        c->eos[c->n_eos++] = (int64_t)item->valuedouble;
+    if (!eos) return ESPL_OK;
+    c->n_eos = 0;
+    for (v = cJSON_IsArray(eos) ? eos->child : eos; v; v = cJSON_IsArray(eos) ? v->next : NULL) {
+        int64_t id = -1;
+        ESPL_TRY(config_read_token(v, "eos_token_id", name, c, &id));
+        if (id >= 0 && c->n_eos == ESPL_MAX_EOS)
+            return ESPL_FAIL(ESPL_FORMAT, "%s: \"eos_token_id\" has %d ids, expected at most %d", name,
+                             cJSON_GetArraySize(eos), ESPL_MAX_EOS);
+        if (id >= 0) c->eos[c->n_eos++] = id;
     }
     return ESPL_OK;
 }
@@ -320,12 +421,13 @@ espl_status espl_model_config_parse(const char *json, int64_t len, const char *n
         goto done;
     }
     ESPL_CHECK(st, done, config_read_family(doc, name, out)); /* first: an unknown family has unknown keys too */
-    ESPL_CHECK(st, done, config_check_keys(doc, name));
+    ESPL_CHECK(st, done, config_check_keys(doc, name, out));
     ESPL_CHECK(st, done, config_read_sizes(doc, name, out));
     ESPL_CHECK(st, done, config_read_switches(doc, name, out));
     ESPL_CHECK(st, done, config_read_rope(doc, name, out));
     ESPL_CHECK(st, done, config_read_window(doc, name, out));
     ESPL_CHECK(st, done, config_read_tokens(doc, name, out));
+    st = espl_str_status(&out->notes);
 done:
     espl_json_free(&doc);
     if (st != ESPL_OK) espl_model_config_free(out);
@@ -358,5 +460,14 @@ done:
 
 void espl_model_config_free(espl_model_config *c) {
     espl_mem_free(&c->slides);
+    espl_str_free(&c->notes);
     *c = (espl_model_config){.bos = -1};
+}
+
+void espl_model_config_log(const espl_model_config *c) {
+    const char *end;
+    for (const char *line = c->notes.data; line && *line; line = end + 1) {
+        end = strchr(line, '\n'); /* every note ends with one */
+        ESPL_INFO("note: %.*s", (int)(end - line), line);
+    }
 }

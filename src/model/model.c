@@ -19,6 +19,11 @@ static espl_status model_open_local(espl_model *m, const char *dir) {
     int ranks = espl_comm_size(m->comm), rank = espl_comm_rank(m->comm);
     espl_range *slices;
     ESPL_TRY(espl_model_config_read(dir, &m->config));
+    if (m->config.rope_type == ESPL_ROPE_DYNAMIC && m->options.context > m->config.max_positions)
+        return ESPL_FAIL(ESPL_UNSUPPORTED,
+                         "%s: rope_type \"dynamic\" is supported up to max_position_embeddings, %" PRId64
+                         " tokens, but a context of %" PRId64 " is wanted",
+                         dir, m->config.max_positions, m->options.context);
     ESPL_TRY(espl_mem_alloc(&slices, ranks, sizeof *slices, "slices"));
     espl_status st = espl_model_partition(&m->config, m->options.context, ranks, slices);
     m->slice = slices[rank];
@@ -29,6 +34,7 @@ static espl_status model_open_local(espl_model *m, const char *dir) {
 
     /* Buffers, all allocated now: a pass cannot run out of memory. */
     ESPL_TRY(espl_weights_open(dir, &m->weights));
+    ESPL_TRY(espl_bind_name_tensors(m->weights, &m->config.notes));
     model_dims d = espl_model_dims(&m->config, &m->options, m->slice);
     espl_model_memory mem = espl_model_memory_used(m);
     size_t rope = (size_t)(m->options.context * m->config.head_dim / 2) * sizeof(float);
@@ -67,7 +73,10 @@ espl_status espl_model_open(espl_comm *comm, const char *dir, const espl_model_o
         st = model_open_local(m, dir);
     }
     st = espl_comm_agree(comm, st);
-    if (st != ESPL_OK) espl_model_close(&m);
+    if (st == ESPL_OK)
+        espl_model_config_log(&m->config);
+    else
+        espl_model_close(&m);
     *out = m;
     return st;
 }

@@ -5,70 +5,25 @@
  */
 #include "inputs.h"
 
-#include <cjson/cJSON.h>
 #include <inttypes.h>
 #include <string.h>
 
 enum { CALIBRATION_STREAM = 0x43414C49 }; /* stream of random numbers for the places of calibration windows */
 enum { DEFAULT_CONTEXT = 2048 };          /* longest prompt for a model that does not state its longest context */
 
-static const int64_t JSONL_BYTES_MAX = (int64_t)1 << 34;
-
 /* ----------------------------------------------------------------- texts */
-
-/* Appends the "text" member of one line of a .jsonl file, behind an empty line if it is not the first. */
-static espl_status inputs_append_document(const char *where, const char *line, int64_t len, espl_str *out) {
-    cJSON *document;
-    const char *text;
-    ESPL_TRY(espl_json_parse(line, len, where, &document));
-    espl_status st = espl_json_get_str(document, "text", where, true, &text);
-    if (st == ESPL_OK) espl_str_printf(out, "%s%s", out->len > 0 ? "\n\n" : "", text);
-    espl_json_free(&document);
-    return st;
-}
-
-/* Rank 0 only. Joins the documents of a .jsonl file. */
-static espl_status inputs_join_documents(const char *path, espl_str *out) {
-    char *bytes, where[512];
-    int64_t len, number = 1;
-    ESPL_TRY(espl_file_read(path, JSONL_BYTES_MAX, &bytes, &len));
-    espl_status st = ESPL_OK;
-    for (int64_t at = 0; at < len; number++) {
-        const char *end = memchr(bytes + at, '\n', (size_t)(len - at));
-        int64_t n = end ? end - (bytes + at) : len - at;
-        snprintf(where, sizeof where, "%s: line %" PRId64, path, number);
-        if (n > 0) ESPL_CHECK(st, done, inputs_append_document(where, bytes + at, n, out));
-        at += n + 1;
-    }
-    st = espl_str_status(out);
-done:
-    espl_mem_free(&bytes);
-    return st;
-}
-
-/* Collective. Reads a text, or a .jsonl file, as token ids. */
-static espl_status inputs_read_text(espl_job *j, const char *path, espl_corpus *out) {
-    static const char suffix[] = ".jsonl";
-    size_t n = strlen(path), k = sizeof suffix - 1;
-    espl_str text = {0};
-    if (n <= k || strcmp(path + n - k, suffix) != 0) return espl_corpus_read(j->comm, j->tokenizer, path, out);
-    espl_status st = espl_comm_agree(j->comm, j->root ? inputs_join_documents(path, &text) : ESPL_OK);
-    if (st == ESPL_OK) st = espl_corpus_encode(j->comm, j->tokenizer, text.data ? text.data : "", text.len, out);
-    espl_str_free(&text);
-    return st;
-}
 
 static espl_status inputs_check_length(const char *key, const char *path, const espl_corpus *corpus, int64_t tokens) {
     if (corpus->n >= tokens) return ESPL_OK;
     return ESPL_FAIL(ESPL_CONFIG,
                      "%s: %s has %" PRId64 " tokens, but %" PRId64
-                     " are needed: use fewer or smaller windows, or more text",
+                     " are wanted: use fewer or smaller windows, or more text",
                      key, path, corpus->n, tokens);
 }
 
-/* Copies the calibration windows out of the corpus, at random places or consecutively. Local: the random stream is
+/* Local. Copies the calibration windows out of the corpus, at random places or consecutively. The random stream is
  * seeded by run.seed alone, so all ranks cut the same windows. */
-static espl_status inputs_cut_calibration(espl_job *j, const espl_corpus *corpus) {
+static espl_status inputs_cut_joined(espl_job *j, const espl_corpus *corpus) {
     const espl_config *o = j->o;
     espl_inputs *in = &j->inputs;
     int64_t window = o->calibration_window;
@@ -86,25 +41,39 @@ static espl_status inputs_cut_calibration(espl_job *j, const espl_corpus *corpus
 }
 
 /* Collective. */
+static espl_status inputs_read_calibration(espl_job *j) {
+    const espl_config *o = j->o;
+    espl_corpus corpus = {0};
+    if (o->calibration_documents == ESPL_DOCUMENTS_INSIDE) {
+        espl_cut cut = {.window = o->calibration_window,
+                        .windows = j->inputs.windows,
+                        .random = o->calibration_sample == ESPL_SAMPLE_RANDOM,
+                        .seed = (uint64_t)o->run_seed,
+                        .stream = CALIBRATION_STREAM};
+        return espl_corpus_cut(j->comm, j->tokenizer, o->calibration_text, &cut, &j->inputs.calibration);
+    }
+    ESPL_TRY(espl_corpus_read(j->comm, j->tokenizer, o->calibration_text, &corpus));
+    espl_status st = espl_comm_agree(j->comm, inputs_cut_joined(j, &corpus));
+    espl_corpus_free(&corpus);
+    return st;
+}
+
+/* Collective. */
 static espl_status inputs_read_texts(espl_job *j) {
     const espl_config *o = j->o;
     espl_inputs *in = &j->inputs;
-    espl_corpus corpus = {0};
     in->windows = espl_max_i64(o->calibration_forward, o->calibration_backward);
     in->distilled = o->distill_windows > 0 ? o->distill_windows : in->windows;
     if (espl_config_distills(o)) in->windows = espl_max_i64(in->windows, in->distilled);
-    ESPL_TRY(inputs_read_text(j, o->calibration_text, &corpus));
-    espl_status st = espl_comm_agree(j->comm, inputs_cut_calibration(j, &corpus));
-    espl_corpus_free(&corpus);
-    ESPL_TRY(st);
+    ESPL_TRY(inputs_read_calibration(j));
 
     int64_t needed = espl_max_i64(o->validation_windows, 1) * o->validation_window;
-    ESPL_TRY(inputs_read_text(j, o->validation_text, &in->validation));
+    ESPL_TRY(espl_corpus_read(j->comm, j->tokenizer, o->validation_text, &in->validation));
     ESPL_TRY(inputs_check_length("validation.text", o->validation_text, &in->validation, needed));
     if (o->validation_windows > 0) in->validation.n = needed; /* the rest of the text is never measured */
 
     if (!*o->report_text) return ESPL_OK;
-    ESPL_TRY(inputs_read_text(j, o->report_text, &in->test));
+    ESPL_TRY(espl_corpus_read(j->comm, j->tokenizer, o->report_text, &in->test));
     return inputs_check_length("report.text", o->report_text, &in->test, o->report_window);
 }
 

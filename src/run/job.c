@@ -11,6 +11,7 @@
 
 #include "espalier/base/fault.h"
 #include "espalier/export.h"
+#include "espalier/model/locate.h"
 #include "espalier/model/shape.h"
 #include "espalier/run/checkpoint_shape.h"
 #include "espalier/run/job.h"
@@ -175,18 +176,22 @@ static bool job_is_cancelled(void *arg) {
  * j->iteration are cut off first, because a resumed run repeats them. */
 static espl_status job_create_agent(espl_job *j, const char *dialogue) {
     const espl_config *o = j->o;
-    const char *slash = strrchr(o->model_path, '/');
+    espl_str name = {0};
     espl_agent_options a;
     espl_agent_options_init(&a);
 #define X(type, section, key, value, lo, hi, resume, meaning) a.key = o->agent_##key;
     ESPL_AGENT_OPTION_LIST(X)
 #undef X
     a.policy = o->policy;
-    a.model_name = slash && slash[1] ? slash + 1 : o->model_path;
+    espl_model_put_name(o->model_path, &name);
+    a.model_name = name.data;
     a.dialogue_path = dialogue;
     a.keep_iterations = j->iteration;
     a.cancelled = job_is_cancelled;
-    return espl_agent_create(&j->agent, &a);
+    espl_status st = espl_str_status(&name);
+    if (st == ESPL_OK) st = espl_agent_create(&j->agent, &a);
+    espl_str_free(&name);
+    return st;
 }
 
 /* Rank 0 only. Opens events.jsonl and dialogue.jsonl, cut to the restored iteration. The agent is created again,

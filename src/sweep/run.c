@@ -41,6 +41,7 @@ static bool sweep_run_is_held(sweep_job *k, int64_t run) {
 static espl_status sweep_prepare_run(sweep_job *k, int64_t run, espl_config *o) {
     ESPL_TRY(espl_sweep_config(k->s, run, o));
     ESPL_TRY(espl_config_check(o));
+    ESPL_TRY(espl_config_locate_model(o));
     ESPL_TRY(espl_config_check_files(o));
     k->limit = o->run_max_minutes;
     if (k->limit > 0) {

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Opening a tokenizer.json, and what can be asked about its tokens. The file comes with the model and is hostile input:
- * what it may hold is bounded where it is parsed, and nothing of it is trusted later.
+ * Opening a tokenizer.json. The file comes with the model and is hostile input: what it may hold is bounded where it is
+ * parsed, and nothing of it is trusted later.
  */
 #include "tokenizer.h"
 
+#include "beside.h"
+
+#include "espalier/base/absent.h"
 #include "espalier/base/file.h"
-#include "espalier/base/hash.h"
 #include "espalier/base/integer.h"
 #include "espalier/base/json.h"
 #include "espalier/base/memory.h"
@@ -14,6 +16,7 @@
 #include "espalier/base/str.h"
 
 #include <cjson/cJSON.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -57,6 +60,25 @@ done:
     return st;
 }
 
+/* Other files that tokenizers come in. transformers makes tokenizer.json from each of them. */
+static espl_status tokenizer_fail_missing(const char *dir, const char *wanted) {
+    static const char *const others[] = {"tokenizer.model", "vocab.json", "tekken.json", "tiktoken.model"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        espl_str path = {0};
+        espl_str_printf(&path, "%s/%s", dir, others[i]);
+        bool found = !path.failed && espl_file_exists(path.data);
+        espl_str_free(&path);
+        if (found)
+            return ESPL_FAIL(
+                ESPL_IO,
+                "%s: holds no tokenizer.json, but %s: write it with python3 -c \"import transformers as t; "
+                "t.AutoTokenizer.from_pretrained('DIR').save_pretrained('DIR')\"",
+                dir, others[i]);
+    }
+    errno = ENOENT;
+    return espl_file_fail_open(wanted);
+}
+
 espl_status espl_tokenizer_open(const char *dir, espl_tokenizer **out) {
     espl_str path = {0};
     char *text = NULL;
@@ -65,8 +87,13 @@ espl_status espl_tokenizer_open(const char *dir, espl_tokenizer **out) {
     *out = NULL;
     espl_str_printf(&path, "%s/tokenizer.json", dir);
     ESPL_CHECK(st, done, espl_str_status(&path));
+    if (!espl_file_exists(path.data) && !espl_file_is_dangling(path.data)) {
+        st = tokenizer_fail_missing(dir, path.data);
+        goto done;
+    }
     ESPL_CHECK(st, done, espl_file_read_regular(path.data, ESPL_TOK_MAX_FILE, &text, &len));
     ESPL_CHECK(st, done, espl_tokenizer_parse(text, len, path.data, out));
+    espl_tokenizer_note_beside(*out, dir);
 done:
     espl_mem_free(&text);
     espl_str_free(&path);
@@ -84,18 +111,4 @@ void espl_tokenizer_close(espl_tokenizer **p) {
     espl_tok_decoder_free(&t->decoder);
     espl_mem_free(&t->name);
     espl_mem_free(p);
-}
-
-int64_t espl_tokenizer_vocab_size(const espl_tokenizer *t) { return t->vocab_size; }
-
-/* Added tokens first: one may have the content of a vocabulary entry, and then has its id too. */
-int32_t espl_tokenizer_token_id(const espl_tokenizer *t, const char *content) {
-    int64_t i, len = (int64_t)strlen(content);
-    if (espl_map_get(t->added.by_content, content, len, &i)) return t->added.tokens[i].id;
-    return espl_bpe_model_find(&t->model, content, len);
-}
-
-bool espl_tokenizer_is_special(const espl_tokenizer *t, int32_t id) {
-    const espl_added_token *a = espl_added_find(&t->added, id);
-    return a && a->special;
 }

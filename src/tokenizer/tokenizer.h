@@ -9,7 +9,9 @@
  *   normalizer.c pretokenizer.c decoder.c template.c bpe_model.c bpe.c
  *                                    one component each; they do not know each other
  *   added.c                          added tokens, whose forms are normalised
- *   open.c encode.c decode.c         the public functions
+ *   tokens.c encode.c decode.c       public functions
+ *   beside.c                         notes on the files beside tokenizer.json
+ *   open.c                           public functions: opening
  *
  * Data flow of encode():
  *

@@ -6,6 +6,7 @@
  */
 #include "shards.h"
 
+#include "espalier/base/absent.h"
 #include "espalier/base/integer.h"
 #include "espalier/base/json.h"
 #include "espalier/base/memory.h"
@@ -25,10 +26,16 @@
 /* The little-endian header size at the start of the file. */
 #define SIZE_BYTES 8
 
-/* Dtypes that the format defines and this program does not read: ESPL_UNSUPPORTED, not ESPL_FORMAT. */
-static const char *const foreign_dtypes[] = {"BOOL",    "F4",      "F6_E2M3",     "F6_E3M2",     "I8",  "F8_E5M2",
-                                             "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "I16", "U16",
-                                             "U32",     "C64",     "F64",         "U64"};
+/* Dtypes that the format defines and this program does not read. Their tensors are known by place and name only, so
+ * that one that no model needs, such as a table of F64, does not stand in the way. */
+static const struct {
+    const char *name;
+    int64_t bits; /* of an element */
+} foreign_dtypes[] = {{"BOOL", 8}, {"F4", 4},      {"F6_E2M3", 6},     {"F6_E3M2", 6},
+                      {"I8", 8},   {"F8_E5M2", 8}, {"F8_E4M3", 8},     {"F8_E8M0", 8},
+                      {"I16", 16}, {"U16", 16},    {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8},
+                      {"U32", 32}, {"C64", 64},    {"F64", 64},        {"U64", 64}};
+enum { BITS_PER_BYTE = 8 };
 
 /* Names are printed in errors and reports. UTF-8 is checked for the whole header. */
 bool espl_weights_name_is_clean(const char *name) {
@@ -40,15 +47,13 @@ bool espl_weights_name_is_clean(const char *name) {
 /* Finds the header's text and checks what cJSON does not. cJSON accepts bytes that are not UTF-8, and ends a string at
  * \u0000: without these checks one tensor name could pose as another. */
 static espl_status header_find_text(const espl_weights_shard *s, const char **text, int64_t *size) {
-    static const char lfs[] = "version https://git-lfs";
     int64_t len = s->map.len;
     /* Interrupted downloads are the usual fault: a message says "cut off?" where one would look like this. */
     if (len < SIZE_BYTES)
         return ESPL_FAIL(ESPL_FORMAT, "%s: %" PRId64 " bytes are too few for a safetensors file (cut off?)", s->path,
                          len);
     /* A clone without git-lfs holds a small text file in place of the weights. */
-    if (len >= (int64_t)sizeof lfs && memcmp(s->map.data, lfs, sizeof lfs - 1) == 0)
-        return ESPL_FAIL(ESPL_FORMAT, "%s: this is a Git LFS pointer, not the weights (run git lfs pull)", s->path);
+    if (espl_file_is_lfs_pointer(s->map.data, len)) return espl_file_fail_lfs_pointer(s->path);
     uint64_t n = 0;
     for (int i = SIZE_BYTES - 1; i >= 0; i--) n = n << 8 | s->map.data[i];
     if (n > MAX_HEADER_BYTES)
@@ -85,12 +90,19 @@ static bool json_is_count(const cJSON *item, int64_t *out) {
 static espl_status entry_read_shape(const cJSON *dtype, const cJSON *shape, espl_tensor_info *t) {
     const char *name = cJSON_GetStringValue(dtype);
     if (!name) return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\": no dtype string", t->file, t->name);
-    if (!espl_dtype_parse(name, &t->dtype)) {
+    int64_t bits = 0;
+    if (espl_dtype_parse(name, &t->dtype)) {
+        bits = BITS_PER_BYTE * (int64_t)espl_dtype_size(t->dtype);
+    } else {
         for (size_t i = 0; i < sizeof foreign_dtypes / sizeof *foreign_dtypes; i++)
-            if (strcmp(name, foreign_dtypes[i]) == 0)
-                return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: tensor \"%s\": unsupported dtype %s", t->file, t->name, name);
-        return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\": unknown dtype \"%s\"", t->file, t->name,
-                         espl_weights_name_is_clean(name) ? name : "?");
+            if (strcmp(name, foreign_dtypes[i].name) == 0) {
+                t->foreign = foreign_dtypes[i].name;
+                t->dtype = ESPL_DTYPE_U8; /* no float: nothing computes with it */
+                bits = foreign_dtypes[i].bits;
+            }
+        if (!t->foreign)
+            return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\": unknown dtype \"%s\"", t->file, t->name,
+                             espl_weights_name_is_clean(name) ? name : "?");
     }
 
     if (!cJSON_IsArray(shape)) return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\": no shape array", t->file, t->name);
@@ -107,8 +119,9 @@ static espl_status entry_read_shape(const cJSON *dtype, const cJSON *shape, espl
         if (!espl_mul_i64(t->count, *d, &t->count))
             return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\": shape overflows", t->file, t->name);
     }
-    if (!espl_mul_i64(t->count, (int64_t)espl_dtype_size(t->dtype), &t->bytes))
-        return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\": shape overflows", t->file, t->name);
+    if (!espl_mul_i64(t->count, bits, &t->bytes) || t->bytes % BITS_PER_BYTE != 0)
+        return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\": shape overflows, or ends within a byte", t->file, t->name);
+    t->bytes /= BITS_PER_BYTE;
     return ESPL_OK;
 }
 
@@ -175,8 +188,8 @@ static int tensor_by_offset(const void *a, const void *b) {
 espl_status espl_weights_read_header(espl_weights *w, int64_t number) {
     espl_weights_shard *s = &w->shards[number];
     char where[ESPL_ERROR_TEXT_MAX];
-    const char *text;
-    int64_t size, first = w->count;
+    const char *text = NULL;
+    int64_t size = 0, first = w->count;
     ESPL_TRY(header_find_text(s, &text, &size));
     snprintf(where, sizeof where, "%s: header", s->path);
     ESPL_TRY(espl_json_parse(text, size, where, &s->header));
@@ -188,7 +201,7 @@ espl_status espl_weights_read_header(espl_weights *w, int64_t number) {
     cJSON_ArrayForEach(entry, s->header) {
         if (strcmp(entry->string, "__metadata__") != 0)
             ESPL_TRY(header_read_entry(entry, s, number, &w->tensors[w->count++]));
-        else if (!cJSON_IsObject(entry))
+        else if (!cJSON_IsObject(entry) && !cJSON_IsNull(entry)) /* null is none, as for the safetensors library */
             return ESPL_FAIL(ESPL_FORMAT, "%s: __metadata__ is not an object", s->path);
     }
 

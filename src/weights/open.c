@@ -6,6 +6,7 @@
  */
 #include "shards.h"
 
+#include "espalier/base/absent.h"
 #include "espalier/base/file.h"
 #include "espalier/base/hash.h"
 #include "espalier/base/json.h"
@@ -13,7 +14,6 @@
 #include "espalier/base/status.h"
 #include "espalier/base/str.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,17 +33,41 @@ static int tensor_by_name(const void *a, const void *b) {
     return strcmp(x->name, y->name);
 }
 
-/* Ends every open: sorts the tensors and hands w out, or releases it when `st` is a failure. Sorting moves tensors, so
- * by_name is filled again: putting an existing key replaces its value. */
-static espl_status weights_finish(espl_weights *w, espl_status st, espl_weights **out) {
-    if (st == ESPL_OK && w->count > 0) qsort(w->tensors, (size_t)w->count, sizeof *w->tensors, tensor_by_name);
-    for (int64_t i = 0; st == ESPL_OK && i < w->count; i++) {
+/* Sorts the tensors. Sorting moves them, so by_name is filled again: putting an existing key replaces its value. */
+static espl_status weights_sort(espl_weights *w) {
+    if (w->count > 0) qsort(w->tensors, (size_t)w->count, sizeof *w->tensors, tensor_by_name);
+    for (int64_t i = 0; i < w->count; i++) {
         const char *name = w->tensors[i].name;
-        st = espl_map_put(w->by_name, name, (int64_t)strlen(name), i);
+        ESPL_TRY(espl_map_put(w->by_name, name, (int64_t)strlen(name), i));
     }
+    return ESPL_OK;
+}
+
+/* Ends every open: sorts the tensors and hands w out, or releases it when `st` is a failure. */
+static espl_status weights_finish(espl_weights *w, espl_status st, espl_weights **out) {
+    if (st == ESPL_OK) st = weights_sort(w);
     if (st != ESPL_OK) espl_weights_close(&w);
     *out = w;
     return st;
+}
+
+/* The headers, which own the old names, stay: an export copies them. */
+espl_status espl_weights_add_prefix(espl_weights *w, const char *prefix, const char *except) {
+    size_t prefix_bytes = strlen(prefix), bytes = 0;
+    for (int64_t i = 0; i < w->count; i++) bytes += prefix_bytes + strlen(w->tensors[i].name) + 1;
+    ESPL_TRY(espl_mem_alloc(&w->names, (int64_t)bytes, 1, "names of tensors"));
+    espl_map_destroy(&w->by_name); /* it borrows the old names */
+    ESPL_TRY(espl_map_create(&w->by_name, w->count));
+    char *at = w->names;
+    for (int64_t i = 0; i < w->count; i++) {
+        espl_tensor_info *t = &w->tensors[i];
+        if (strcmp(t->name, except) == 0) continue;
+        size_t n = prefix_bytes + strlen(t->name) + 1;
+        snprintf(at, n, "%s%s", prefix, t->name);
+        t->name = at;
+        at += n;
+    }
+    return weights_sort(w);
 }
 
 /* `memory`: the bytes of the file, NULL to map the file `name`. */
@@ -67,6 +91,37 @@ espl_status espl_weights_open_memory(const void *bytes, int64_t len, const char 
     return weights_open_single(name, &memory, out);
 }
 
+/* Weights in a form that is not read here, and what helps. */
+static const struct {
+    const char *name, *advice;
+} other_weights[] = {
+#define SAVE_AGAIN                                                                                                     \
+    "load it with transformers and save it with save_pretrained(NEW_DIRECTORY), which writes model.safetensors"
+    {"pytorch_model.bin", SAVE_AGAIN},
+    {"pytorch_model.bin.index.json", SAVE_AGAIN},
+    {"tf_model.h5", SAVE_AGAIN},
+    {"flax_model.msgpack", SAVE_AGAIN},
+    {"consolidated.safetensors",
+     "it names its tensors in another way: take the repository's model*.safetensors instead"},
+    {"consolidated.00.pth", "take the repository's model*.safetensors instead"},
+    {"adapter_model.safetensors", "an adapter: merge it into its base model first"},
+#undef SAVE_AGAIN
+};
+
+static espl_status weights_fail_missing(const char *dir) {
+    for (size_t i = 0; i < sizeof other_weights / sizeof *other_weights; i++) {
+        espl_str path = {0};
+        espl_str_printf(&path, "%s/%s", dir, other_weights[i].name);
+        bool found = !path.failed && espl_file_exists(path.data);
+        espl_str_free(&path);
+        if (found)
+            return ESPL_FAIL(ESPL_IO,
+                             "%s: holds neither model.safetensors nor model.safetensors.index.json, but %s: %s", dir,
+                             other_weights[i].name, other_weights[i].advice);
+    }
+    return ESPL_FAIL(ESPL_IO, "%s: holds neither model.safetensors nor model.safetensors.index.json", dir);
+}
+
 /* model.safetensors first, as in transformers: an index beside it may be a leftover. */
 espl_status espl_weights_open(const char *dir, espl_weights **out) {
     espl_str single = {0}, index = {0};
@@ -78,15 +133,15 @@ espl_status espl_weights_open(const char *dir, espl_weights **out) {
     ESPL_CHECK(st, done, espl_str_status(&single));
     ESPL_CHECK(st, done, espl_str_status(&index));
     if (stat(dir, &sb) != 0) {
-        st = ESPL_FAIL(ESPL_IO, "%s: cannot be opened: %s", dir, strerror(errno));
-    } else if (espl_file_exists(single.data)) {
+        st = espl_file_fail_open(dir);
+    } else if (espl_file_exists(single.data) || espl_file_is_dangling(single.data)) { /* mapping it says so */
         st = weights_open_single(single.data, NULL, &w);
-    } else if (espl_file_exists(index.data)) {
+    } else if (espl_file_exists(index.data) || espl_file_is_dangling(index.data)) {
         st = weights_create(&w);
         if (st == ESPL_OK) st = espl_weights_open_index(w, dir, index.data);
         st = weights_finish(w, st, &w);
     } else {
-        st = ESPL_FAIL(ESPL_IO, "%s: holds neither model.safetensors nor model.safetensors.index.json", dir);
+        st = weights_fail_missing(dir);
     }
 done:
     espl_str_free(&index);
@@ -108,6 +163,7 @@ void espl_weights_close(espl_weights **wp) {
     espl_mem_free(&w->shards);
     espl_mem_free(&w->tensors);
     espl_map_destroy(&w->by_name);
+    espl_mem_free(&w->names);
     espl_mem_free(wp);
 }
 
@@ -168,6 +224,9 @@ espl_status espl_weights_require(const espl_weights *w, const char *name, int n_
         return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\" has shape %s, expected %s", t->file, name,
                          shape_text(t->n_dims, t->dims, found, sizeof found),
                          shape_text(n_dims, dims, expected, sizeof expected));
+    if (t->foreign)
+        return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: tensor \"%s\": unsupported dtype %s, expected F32, F16 or BF16",
+                         t->file, name, t->foreign);
     if (!espl_dtype_is_float(t->dtype))
         return ESPL_FAIL(ESPL_FORMAT, "%s: tensor \"%s\" has dtype %s, expected F32, F16 or BF16", t->file, name,
                          espl_dtype_name(t->dtype));

@@ -35,6 +35,7 @@ struct espl_weights {
     int64_t count;
     espl_map *by_name; /* name -> index into tensors */
     int64_t bytes;     /* of all tensors */
+    char *names;       /* owns the names that espl_weights_add_prefix has made */
 };
 
 /* header.c: checks the header of w->shards[number] and appends the shard's tensors to w, in file order. */

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A scripted OpenAI-compatible server on loopback, standard library only. The path before /chat/completions names the
 script: http://127.0.0.1:PORT/<script>/v1. Each script sees the number of the request (0, 1, ...) and its JSON body."""
+import gzip
 import json
 import threading
 import time
@@ -124,6 +125,44 @@ class Handler(BaseHTTPRequestHandler):
             self.refuse(400 if number == 0 else 422, "response_format is not supported")
         else:
             self.say("Here you are:\n```json\n" + json.dumps(GOOD) + "\n```")
+
+    def script_thinker(self, number, body):
+        """A model that thinks: OpenAI's names and refusals, one at a time."""
+        for member, refused in (("max_tokens", True), ("temperature", body.get("temperature", 1) != 1), ("seed", True)):
+            if member in body and refused:
+                self.refuse(400, f"Unsupported parameter: '{member}' is not supported with this model.")
+                return
+        self.say(json.dumps(GOOD))
+
+    def script_parts(self, number, body):
+        draft = {"type": "thinking", "thinking": [{"type": "text", "text": json.dumps(WRONG)}]}
+        self.send_bytes(json.dumps(completion([draft, {"type": "text", "text": json.dumps(GOOD)}])).encode())
+
+    def script_thoughts(self, number, body):
+        doc = completion(None)
+        doc["choices"][0]["message"]["reasoning_content"] = "Perhaps " + json.dumps(WRONG) + ". No: " + json.dumps(GOOD)
+        self.send_bytes(json.dumps(doc).encode())
+
+    def script_thoughtscut(self, number, body):
+        doc = completion(None, "length")
+        doc["choices"][0]["message"]["reasoning"] = "Perhaps " + json.dumps(GOOD) + " or"
+        self.send_bytes(json.dumps(doc).encode())
+
+    def script_error200(self, number, body):
+        self.send_bytes(json.dumps({"error": {"message": "Rate limit exceeded: free", "code": 429}}).encode())
+
+    def script_denied200(self, number, body):
+        self.send_bytes(json.dumps({"choices": None, "error": {"message": "No credit", "code": 402}}).encode())
+
+    def script_gzip(self, number, body):
+        self.send_bytes(gzip.compress(json.dumps(completion(json.dumps(GOOD))).encode()),
+                        headers=[("Content-Encoding", "gzip")])
+
+    def script_events(self, number, body):
+        self.send_bytes(b'data: {"choices": []}\n\ndata: [DONE]\n\n', kind="text/event-stream")
+
+    def script_nothere(self, number, body):
+        self.refuse(404, "Not Found")
 
     def script_badmodel(self, number, body):
         self.refuse(400, "there is no such model")

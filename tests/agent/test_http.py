@@ -90,6 +90,20 @@ class Agent(unittest.TestCase):
         self.good("kind")
         self.good("created")
 
+    def test_text_parts_are_the_reply(self):
+        self.good("parts")
+
+    def test_thoughts_are_the_reply_if_there_is_no_other(self):
+        self.good("thoughts")
+        self.assertEqual(self.ask("thoughtscut", code=69)[1]["invalid"], 3)
+
+    def test_a_compressed_body_is_read(self):
+        self.good("gzip")
+
+    def test_the_whole_url_may_be_given(self):
+        self.good("good-url", base_url=f"http://127.0.0.1:{self.server.server_port}/good-url/v1/chat/completions/")
+        self.assertEqual(self.requests("good-url")[0]["path"], "/good-url/v1/chat/completions")
+
     # ---- repeated
 
     def test_retry_after_is_obeyed(self):
@@ -155,7 +169,29 @@ class Agent(unittest.TestCase):
             self.assertNotIn("secret", answers[0]["error"])
         self.assertEqual(self.requests("good-usage"), [])
 
+    def test_errors_in_a_good_status(self):
+        answers, state = self.ask("error200", code=69)
+        self.assertIn("Rate limit exceeded: free", answers[0]["error"])
+        self.assertEqual(state["requests"], 3)
+        answers, state = self.ask("denied200", code=69)
+        self.assertIn("No credit", answers[0]["error"])
+        self.assertEqual(state["requests"], 1)
+
+    def test_messages_say_what_is_wrong(self):
+        self.assertIn("stream of events", self.ask("events", code=69)[0][0]["error"])
+        self.assertIn("/nothere/v1/chat/completions is not found", self.ask("nothere", code=69)[0][0]["error"])
+
     # ---- response_format
+
+    def test_refused_members_are_dropped_for_good(self):
+        state = self.good("thinker", iterations=2)
+        sent = [{m for m in ("max_tokens", "max_completion_tokens", "temperature", "seed", "response_format")
+                 if m in r["body"]} for r in self.requests("thinker")]
+        self.assertEqual(sent[0], {"max_tokens", "temperature", "seed", "response_format"})
+        self.assertEqual(sent[3:], [{"max_completion_tokens", "response_format"}] * 2)
+        self.assertEqual(state["refused"], 7)
+        self.good("thinker", restore=json.dumps(state))
+        self.assertEqual(len(self.requests("thinker")), 6)
 
     def test_response_format_is_dropped_for_good(self):
         state = self.good("noformat", iterations=2)

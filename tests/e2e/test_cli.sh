@@ -142,8 +142,8 @@ refuses 2 '--freebaseqa-mode: "x" is not one of' 1 eval --model "$m" --freebaseq
 refuses 2 'belong to --mmlu' 1 eval --model "$m" --text "$dir/input" --questions 10
 
 # --- errors: files
-refuses 74 'nowhere/tokenizer.json' 3 eval --model "$dir/nowhere" --text "$dir/input"
-refuses 74 'nowhere/config.json' 1 inspect "$dir/nowhere"
+refuses 74 'nowhere: cannot be opened' 3 eval --model "$dir/nowhere" --text "$dir/input"
+refuses 74 'nowhere: cannot be opened' 1 inspect "$dir/nowhere"
 refuses 74 'no-such-text' 3 eval --model "$m" --text "$dir/no-such-text"
 cp -r "$m" "$dir/truncated" && truncate -s -100 "$dir/truncated/model.safetensors"
 refuses 1 'truncated/model.safetensors' 3 eval --model "$dir/truncated" --text "$dir/input" --window 128

@@ -69,7 +69,7 @@ refuses 74 'nowhere.json' 3 "$dir/nowhere.json"
 refuses 2 'model.path is missing' 2 "$dir/defaults"
 refuses 2 'prune.target is 0.9, but no linear' 2 "$configs/sapling.json" --set prune.target=0.9
 refuses 2 'did you mean prune.target?' 3 "$configs/sapling.json" --set prune.taget=0.9
-refuses 74 'model.path: nowhere: No such file' 2 "$configs/sapling.json" --set model.path=nowhere
+refuses 74 'model.path: nowhere: cannot be opened: No such file' 2 "$configs/sapling.json" --set model.path=nowhere
 printf '{\n  "prune": {\n    "target": "0.45"\n  }\n}\n' >"$dir/bad.json"
 refuses 2 'bad.json:3: prune.target is "0.45", expected a number from 0 to 1' 2 "$dir/bad.json"
 many=()

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* rooms: eval */
 /*
- * Benchmark files as hostile input. The first byte selects the reader: c CSV, f FreebaseQA, j choices; any other the
- * normalisation of answers. Besides crashes it looks for offsets beyond the data and for leaks.
+ * Benchmark files and texts as hostile input. The first byte selects the reader: c CSV, d documents, f FreebaseQA,
+ * j choices; any other the normalisation of answers. Besides crashes it looks for offsets beyond the data, and leaks.
  */
 #include "../../src/eval/choices/source.h"
 #include "../../src/eval/freebaseqa/source.h"
 #include "../../src/eval/mmlu/csv.h"
 #include "../../src/eval/text.h"
+#include "espalier/eval/documents.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -39,6 +40,15 @@ static void read_choices(const char *text, int64_t len) {
     espl_choices_source_free(&s);
 }
 
+static void read_documents(const char *text, int64_t len) {
+    espl_documents d = {0};
+    if (espl_documents_parse(text, len, "d.jsonl", &d) == ESPL_OK)
+        for (int64_t i = 0; i < d.n; i++)
+            if (d.items[i].start < 0 || d.items[i].len < 0 || d.items[i].start + d.items[i].len > d.text.len)
+                __builtin_trap();
+    espl_documents_free(&d);
+}
+
 static void normalise(const char *text, int64_t len) {
     espl_str a = {0}, b = {0};
     espl_text_normalise(text, len, &a);
@@ -57,6 +67,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     switch (data[0]) {
     case 'c':
         read_csv(text, len);
+        break;
+    case 'd':
+        read_documents(text, len);
         break;
     case 'f':
         read_freebaseqa(text, len);

@@ -29,6 +29,7 @@ HEADERS = [
     (re.compile(r"pcre2\.h$"), "PkgConfig::PCRE2"),
     (re.compile(r"utf8proc\.h$"), "PkgConfig::UTF8PROC"),
     (re.compile(r"xxhash\.h$"), "PkgConfig::XXHASH"),
+    (re.compile(r"zlib\.h$"), "ZLIB::ZLIB"),
     (re.compile(r"(cjson/)?cJSON\.h$"), "PkgConfig::CJSON"),
 ]
 # Libraries with one home: checkpoint links MPI because parallel hdf5.h includes mpi.h, and must not call it.

@@ -26,6 +26,15 @@ typedef enum espl_sample {
     ESPL_SAMPLE_LIST(X)
 #undef X
 } espl_sample;
+/* Whether a calibration window may reach over the end of a document. */
+#define ESPL_DOCUMENTS_LIST(X)                                                                                         \
+    X(JOINED, "joined")                                                                                                \
+    X(INSIDE, "inside")
+typedef enum espl_documents_use {
+#define X(name, text) ESPL_DOCUMENTS_##name,
+    ESPL_DOCUMENTS_LIST(X)
+#undef X
+} espl_documents_use;
 
 /* -------------------------------------------------------------- options
  *
@@ -69,7 +78,8 @@ typedef enum espl_resume {
  * Rows of other rooms come through a macro that expands to X: callers must name their macro X. */
 #define ESPL_CONFIG_METHOD_ROW(type, key, value, lo, hi, meaning) X(type, prune, key, value, lo, hi, FREE, meaning)
 #define ESPL_CONFIG_OPTIONS(X)                                                                                         \
-    X(TEXT, model, path, "", 0, 0, IDENTITY, "Hugging Face directory of the model to prune")                           \
+    X(TEXT, model, path, "", 0, 0, IDENTITY,                                                                           \
+      "Hugging Face directory of the model to prune, or OWNER/NAME[@REVISION] in the hub's cache")                     \
     X(TEXT, run, dir, "", 0, 0, CIRCUMSTANCE, "run directory; made if missing")                                        \
     X(INTEGER, run, seed, 0, 0, 9007199254740991, IDENTITY, "seed of calibration windows and of probe questions")      \
     X(INTEGER, run, keep, 2, 1, 1000000, CIRCUMSTANCE, "checkpoints to keep, the newest ones")                         \
@@ -77,12 +87,14 @@ typedef enum espl_resume {
     X(REAL, run, max_minutes, 0, 0, 1e7, CIRCUMSTANCE,                                                                 \
       "stop with exit code 75 when the next iteration might end later than this; 0: no limit")                         \
     X(INTEGER, run, batch, 1024, 1, 1048576, FREE, "tokens per micro-batch")                                           \
-    X(TEXT, calibration, text, "", 0, 0, IDENTITY, "calibration text, or .jsonl with a \"text\" per line")             \
+    X(TEXT, calibration, text, "", 0, 0, IDENTITY, "calibration text, or JSON Lines with a \"text\" each")             \
     X(INTEGER, calibration, window, 2048, 2, 16777216, IDENTITY, "tokens of a calibration window")                     \
     X(INTEGER, calibration, forward, 128, 0, 1000000, IDENTITY, "windows for activation statistics (Wanda)")           \
     X(INTEGER, calibration, backward, 16, 0, 1000000, IDENTITY, "windows whose gradients are taken")                   \
     X(CHOICE, calibration, sample, ESPL_SAMPLE_RANDOM, sample, espl_sample, IDENTITY,                                  \
       "windows at random places of the text, drawn by run.seed, or consecutive ones from its beginning")               \
+    X(CHOICE, calibration, documents, ESPL_DOCUMENTS_JOINED, documents, espl_documents_use, IDENTITY,                  \
+      "windows of the documents joined into one text, or each inside one document, as Wanda samples C4")               \
     X(TEXT, validation, text, "", 0, 0, IDENTITY, "text whose perplexity decides between accepting and rolling back")  \
     X(INTEGER, validation, window, 2048, 2, 16777216, IDENTITY, "tokens of a validation window")                       \
     X(INTEGER, validation, windows, 32, 0, 1000000, IDENTITY, "validation windows, from the beginning; 0: all")        \
@@ -186,6 +198,8 @@ espl_status espl_config_broadcast(espl_comm *c, espl_config *o);
 /* Local. Checks options against each other: a model, a run directory, the texts that the method needs, an endpoint's
  * URL. ESPL_CONFIG. */
 espl_status espl_config_check(const espl_config *o);
+/* Local. Makes model.path, a directory or hub id, that model's directory. A status of espl_model_locate. */
+espl_status espl_config_locate_model(espl_config *o);
 /* Local. Checks that every file and directory to read from is readable, so that a run does not fail at its end.
  * ESPL_IO naming key and path. */
 espl_status espl_config_check_files(const espl_config *o);

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "espalier/base/status.h"
+#include "espalier/base/str.h"
 
 /* X(name, model_type, architecture) */
 #define ESPL_FAMILY_LIST(X)                                                                                            \
@@ -24,7 +25,8 @@ typedef enum espl_family {
         ESPL_FAMILY_COUNT
 } espl_family;
 
-typedef enum espl_rope_type { ESPL_ROPE_DEFAULT, ESPL_ROPE_LINEAR, ESPL_ROPE_LLAMA3 } espl_rope_type;
+/* DYNAMIC is DEFAULT up to max_positions; a model with a longer context is not opened. */
+typedef enum espl_rope_type { ESPL_ROPE_DEFAULT, ESPL_ROPE_LINEAR, ESPL_ROPE_LLAMA3, ESPL_ROPE_DYNAMIC } espl_rope_type;
 
 enum { ESPL_MAX_EOS = 8 };
 
@@ -45,6 +47,7 @@ typedef struct espl_model_config {
     int64_t bos;           /* -1: none */
     int64_t eos[ESPL_MAX_EOS];
     int n_eos;
+    espl_str notes; /* what was passed over because it changes no result: a line each; owned */
 } espl_model_config;
 
 /* Reads dir/config.json, and eos and bos of dir/generation_config.json if that exists. ESPL_IO; ESPL_FORMAT;
@@ -53,6 +56,8 @@ espl_status espl_model_config_read(const char *dir, espl_model_config *out);
 /* Reads the text of a config.json; `name` is used in messages. Errors and ownership as espl_model_config_read. */
 espl_status espl_model_config_parse(const char *json, int64_t len, const char *name, espl_model_config *out);
 void espl_model_config_free(espl_model_config *c);
+/* Logs the notes. */
+void espl_model_config_log(const espl_model_config *c);
 /* "qwen3". Static storage. */
 const char *espl_family_name(espl_family f);
 

@@ -41,10 +41,14 @@ typedef struct espl_model_memory {
 espl_model_memory espl_model_memory_of(const espl_model_config *c, const espl_model_options *o, espl_range slice,
                                        int threads, int64_t bytes_per_weight);
 
-/* Collective. Opens dir on all ranks. Each rank checks the tensor names and shapes of the whole model (headers only)
- * and maps its own slice. Same status everywhere: the errors of espl_model_config_read and espl_weights_open,
- * ESPL_FORMAT for a missing, misshapen or unexpected tensor, ESPL_CONFIG for more ranks than layers, ESPL_NOMEM. Owned
- * by the caller. comm is borrowed for the model's life. */
+/* Local. Checks the names and shapes of all tensors against the config, from headers only, and gives tensors without
+ * the prefix "model." their names; adds notes to *c. Errors as espl_model_open. */
+espl_status espl_model_check_weights(espl_model_config *c, espl_weights *w);
+
+/* Collective. Opens dir on all ranks, and logs the notes of its config. Each rank checks the tensor names and shapes of
+ * the whole model (headers only) and maps its own slice. Same status everywhere: the errors of espl_model_config_read
+ * and espl_weights_open, ESPL_FORMAT for a missing, misshapen or unexpected tensor, ESPL_CONFIG for more ranks than
+ * layers, ESPL_NOMEM. Owned by the caller. comm is borrowed for the model's life. */
 espl_status espl_model_open(espl_comm *comm, const char *dir, const espl_model_options *o, espl_model **out);
 /* Local. NULL-safe. */
 void espl_model_close(espl_model **m);

@@ -18,14 +18,15 @@
 
 /* A tensor in a mapped file. Everything is borrowed from the espl_weights it came from. */
 typedef struct espl_tensor_info {
-    const char *name;
+    const char *name; /* in the file, or as espl_weights_add_prefix made it */
     const char *file; /* path of the shard, for messages */
     int64_t shard;    /* number of the shard, from 0 */
     espl_dtype dtype;
+    const char *foreign; /* "F64": a dtype of the format that espl_dtype lacks, and `dtype` means nothing; else NULL */
     int n_dims;
     int64_t dims[ESPL_WEIGHTS_MAX_DIMS];
     int64_t count;    /* number of elements */
-    int64_t bytes;    /* count * dtype size */
+    int64_t bytes;    /* of all elements */
     int64_t offset;   /* of the data from the start of the file */
     const void *data; /* in the mapping; aligned only as the file aligns it */
 } espl_tensor_info;
@@ -36,7 +37,7 @@ typedef struct espl_weights espl_weights;
  * Checks the header of every shard: size, JSON, dtype, shape and its overflow, offsets inside the file, no gap and no
  * overlap, no name twice; index and shards must name the same tensors.
  * ESPL_IO: missing or unreadable file. ESPL_FORMAT: anything malformed; the message names file and tensor.
- * ESPL_UNSUPPORTED: a dtype of the format that espl_dtype lacks, or more than ESPL_WEIGHTS_MAX_DIMS dimensions.
+ * ESPL_UNSUPPORTED: more than ESPL_WEIGHTS_MAX_DIMS dimensions.
  * The files must not shrink while they are open: reading a page that is gone raises SIGBUS.
  * Owned by the caller: espl_weights_close. On failure *out is NULL. */
 espl_status espl_weights_open(const char *dir, espl_weights **out);
@@ -53,8 +54,12 @@ int64_t espl_weights_count(const espl_weights *w);
 const espl_tensor_info *espl_weights_at(const espl_weights *w, int64_t i);
 /* NULL if no tensor has this name. */
 const espl_tensor_info *espl_weights_find(const espl_weights *w, const char *name);
-/* The tensor of that name with exactly these dims and a float dtype (F32, F16, BF16). Otherwise ESPL_FORMAT naming
- * file, tensor, what was found and what was expected, and *out is NULL. */
+/* Puts `prefix` before the names of all tensors but `except`. Names of files and what a writer makes of them stay as
+ * they are. ESPL_NOMEM: close w. */
+espl_status espl_weights_add_prefix(espl_weights *w, const char *prefix, const char *except);
+/* The tensor of that name with exactly these dims and a float dtype (F32, F16, BF16). Otherwise ESPL_FORMAT, or
+ * ESPL_UNSUPPORTED for a dtype that espl_dtype lacks, naming file, tensor, what was found and what was expected, and
+ * *out is NULL. */
 espl_status espl_weights_require(const espl_weights *w, const char *name, int n_dims, const int64_t *dims,
                                  const espl_tensor_info **out);
 /* Data bytes of all tensors. */

@@ -193,6 +193,8 @@ void espl_http_post(espl_http *h, const char *body, int64_t len, espl_http_reply
     curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);       /* MPI and the stop signals own the handlers */
     curl_easy_setopt(c, CURLOPT_HTTPHEADER, h->headers);
     curl_easy_setopt(c, CURLOPT_USERAGENT, "espalier");
+    curl_easy_setopt(c, CURLOPT_ACCEPT_ENCODING,
+                     ""); /* some proxies compress unasked; max_bytes counts the plain bytes */
     curl_easy_setopt(c, CURLOPT_POST, 1L);
     curl_easy_setopt(c, CURLOPT_POSTFIELDS, body);
     curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)len);

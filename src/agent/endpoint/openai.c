@@ -15,6 +15,7 @@
 #include "espalier/base/memory.h"
 
 #include <cjson/cJSON.h>
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,14 +26,16 @@ enum {
     HTTP_TOO_EARLY = 425,
     HTTP_TOO_MANY_REQUESTS = 429,
     HTTP_BAD_REQUEST = 400,
+    HTTP_NOT_FOUND = 404,
     HTTP_UNPROCESSABLE = 422
 };
+static const char OPENAI_PATH[] = "/chat/completions";
 /* Token counts from a server: larger ones are nonsense, and must not overflow the totals. */
 static const double TOKENS_MAX = 1e12;
 
 struct espl_openai {
     espl_http *http;
-    char *model;
+    char *model, *url;
     double temperature;
     int64_t max_tokens, seed, retries, retry_base_ms, retry_max_ms;
 };
@@ -60,8 +63,11 @@ espl_status espl_openai_open(espl_openai **out, const espl_agent_options *o) {
     ESPL_CHECK(st, done, espl_str_dup(&c->model, o->model, "agent"));
     while (n > 0 && o->base_url[n - 1] == '/') n--; /* "//chat" is another path to some servers */
     espl_str_put(&url, o->base_url, n);
-    espl_str_puts(&url, "/chat/completions");
+    int64_t path_bytes = (int64_t)strlen(OPENAI_PATH);
+    if (n < path_bytes || strncmp(o->base_url + n - path_bytes, OPENAI_PATH, (size_t)path_bytes) != 0)
+        espl_str_puts(&url, OPENAI_PATH); /* else the whole URL was given */
     ESPL_CHECK(st, done, espl_str_status(&url));
+    ESPL_CHECK(st, done, espl_str_dup(&c->url, url.data, "agent"));
     ESPL_CHECK(st, done, espl_http_open(&c->http, url.data, key, o));
 done:
     espl_str_free(&url);
@@ -73,6 +79,7 @@ void espl_openai_close(espl_openai **c) {
     if (!*c) return;
     espl_http_close(&(*c)->http);
     espl_mem_free(&(*c)->model);
+    espl_mem_free(&(*c)->url);
     espl_mem_free(c);
 }
 
@@ -84,9 +91,13 @@ static espl_status openai_write_request(const espl_openai *c, const espl_chat *c
     espl_json_writer w = espl_json_writer_on(body);
     espl_json_open_object(&w, NULL, ESPL_JSON_COMPACT);
     espl_json_put_text(&w, "model", c->model);
-    if (c->temperature >= 0) espl_json_put_shortest(&w, "temperature", c->temperature);
-    if (c->max_tokens > 0) espl_json_put_i64(&w, "max_tokens", c->max_tokens);
-    if (c->seed >= 0) espl_json_put_i64(&w, "seed", c->seed);
+    int64_t refused = chat->state->refused;
+    if (c->temperature >= 0 && !(refused & ESPL_REFUSED_TEMPERATURE))
+        espl_json_put_shortest(&w, "temperature", c->temperature);
+    if (c->max_tokens > 0) /* models that think have it under a name of its own */
+        espl_json_put_i64(&w, refused & ESPL_REFUSED_MAX_TOKENS ? "max_completion_tokens" : "max_tokens",
+                          c->max_tokens);
+    if (c->seed >= 0 && !(refused & ESPL_REFUSED_SEED)) espl_json_put_i64(&w, "seed", c->seed);
     if (chat->state->response_format) {
         espl_json_open_object(&w, "response_format", ESPL_JSON_COMPACT);
         espl_json_put_text(&w, "type", "json_object");
@@ -119,6 +130,7 @@ static espl_status openai_write_request(const espl_openai *c, const espl_chat *c
 /* What one HTTP reply says. */
 typedef struct openai_answer {
     bool good, cut_off;
+    int64_t status; /* of HTTP, or of an error in a body of status 200 */
     char error[256];
     int64_t prompt_tokens, completion_tokens;
 } openai_answer;
@@ -130,9 +142,64 @@ static int64_t openai_token_count(const cJSON *doc, const char *key) {
     return cJSON_IsNumber(n) && n->valuedouble >= 0 && n->valuedouble < TOKENS_MAX ? (int64_t)n->valuedouble : 0;
 }
 
+/* Appends the text of a message's content: a string, or a list of parts of which those of type "text" are the reply. */
+static void openai_put_content(const cJSON *content, espl_str *text) {
+    const cJSON *part;
+    if (cJSON_IsString(content)) espl_str_puts(text, content->valuestring);
+    if (!cJSON_IsArray(content)) return;
+    cJSON_ArrayForEach(part, content) {
+        const char *type = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(part, "type"));
+        const char *words = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(part, "text"));
+        if (type && words && (strcmp(type, "text") == 0 || strcmp(type, "output_text") == 0))
+            espl_str_puts(text, words);
+    }
+}
+
+/* Proxies answer 200 with {"error": {"message": ..., "code": 429}}: its words are told, and its code counts. */
+static bool openai_read_error(const cJSON *doc, openai_answer *a) {
+    const cJSON *error = cJSON_GetObjectItemCaseSensitive(doc, "error");
+    const cJSON *code = cJSON_GetObjectItemCaseSensitive(error, "code");
+    const char *words =
+        cJSON_GetStringValue(cJSON_IsObject(error) ? cJSON_GetObjectItemCaseSensitive(error, "message") : error);
+    espl_str s = {0};
+    if (!words) return false;
+    if (cJSON_IsNumber(code) && code->valuedouble >= HTTP_BAD_REQUEST && code->valuedouble < 600)
+        a->status = (int64_t)code->valuedouble;
+    espl_agent_put_clean(&s, words, (int64_t)strlen(words), REFUSAL_SHOWN_MAX);
+    snprintf(a->error, sizeof a->error, "the server answers with an error: %s", s.data ? s.data : "");
+    espl_str_free(&s);
+    return true;
+}
+
+/* Reads the answer from a body of JSON. */
+static void openai_read_body(const cJSON *doc, openai_answer *a, espl_str *text) {
+    /* cJSON's getters take NULL, so that a missing member at any level leads to NULL here. */
+    const cJSON *choice = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(doc, "choices"), 0);
+    const cJSON *message = cJSON_GetObjectItemCaseSensitive(choice, "message");
+    const cJSON *content = cJSON_GetObjectItemCaseSensitive(message, "content");
+    const cJSON *finish = cJSON_GetObjectItemCaseSensitive(choice, "finish_reason");
+    const char *thoughts = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(message, "reasoning_content"));
+    if (!thoughts) thoughts = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(message, "reasoning"));
+    a->cut_off = cJSON_IsString(finish) && strcmp(finish->valuestring, "length") == 0;
+    a->prompt_tokens = openai_token_count(doc, "prompt_tokens");
+    a->completion_tokens = openai_token_count(doc, "completion_tokens");
+    /* null: a model that only called tools, or thought until max_tokens. That is an (empty) answer. */
+    a->good = cJSON_IsObject(message) &&
+              (cJSON_IsString(content) || cJSON_IsArray(content) || cJSON_IsNull(content) || (!content && thoughts));
+    if (a->good) {
+        openai_put_content(content, text);
+        /* A server that takes all of a reply for thoughts, because their end was not marked. The last decision in them
+         * is the answer, unless they were cut off before it. */
+        if (text->len == 0 && thoughts && !a->cut_off) espl_str_puts(text, thoughts);
+    } else if (!openai_read_error(doc, a)) {
+        snprintf(a->error, sizeof a->error, "the reply has no choices[0].message.content");
+    }
+}
+
 /* Reads the answer, or tells in one clean line why there is none. */
-static void openai_read_answer(const espl_http_reply *r, openai_answer *a, espl_str *text) {
-    *a = (openai_answer){0};
+static void openai_read_answer(const espl_openai *c, const espl_http_reply *r, openai_answer *a, espl_str *text) {
+    static const char event[] = "data:";
+    *a = (openai_answer){.status = r->status};
     if (r->result != ESPL_HTTP_DONE) {
         snprintf(a->error, sizeof a->error, "%s", r->error);
         return;
@@ -144,54 +211,76 @@ static void openai_read_answer(const espl_http_reply *r, openai_answer *a, espl_
     }
     if (r->status < 200 || r->status >= 300) {
         espl_str s = {0};
+        if (r->status == HTTP_NOT_FOUND) { /* usually agent.base_url lacks "/v1", or has too much */
+            espl_agent_put_clean(&s, c->url, (int64_t)strlen(c->url), REFUSAL_SHOWN_MAX / 2);
+            espl_str_puts(&s, " is not found: ");
+        }
         espl_agent_put_clean(&s, r->body.data ? r->body.data : "", r->body.len, REFUSAL_SHOWN_MAX);
         snprintf(a->error, sizeof a->error, "HTTP %" PRId64 ": %s", r->status, s.data ? s.data : "");
         espl_str_free(&s);
         return;
     }
     cJSON *doc = cJSON_ParseWithLength(r->body.data, (size_t)r->body.len);
-    if (!doc) {
+    if (doc)
+        openai_read_body(doc, a, text);
+    else if (r->body.len >= (int64_t)sizeof event - 1 && memcmp(r->body.data, event, sizeof event - 1) == 0)
+        snprintf(a->error, sizeof a->error,
+                 "the reply is a stream of events although \"stream\" is false: set the server not to stream");
+    else
         snprintf(a->error, sizeof a->error, "the reply is not JSON");
-        return;
-    }
-    /* cJSON's getters take NULL, so that a missing member at any level leads to NULL here. */
-    const cJSON *choice = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(doc, "choices"), 0);
-    const cJSON *message = cJSON_GetObjectItemCaseSensitive(choice, "message");
-    const cJSON *content = cJSON_GetObjectItemCaseSensitive(message, "content");
-    const cJSON *finish = cJSON_GetObjectItemCaseSensitive(choice, "finish_reason");
-    a->cut_off = cJSON_IsString(finish) && strcmp(finish->valuestring, "length") == 0;
-    a->prompt_tokens = openai_token_count(doc, "prompt_tokens");
-    a->completion_tokens = openai_token_count(doc, "completion_tokens");
-    /* null: a model that only called tools, or thought until max_tokens. That is an (empty) answer. */
-    a->good = cJSON_IsObject(message) && (cJSON_IsString(content) || cJSON_IsNull(content));
-    if (!a->good)
-        snprintf(a->error, sizeof a->error, "the reply has no choices[0].message.content");
-    else if (cJSON_IsString(content))
-        espl_str_puts(text, content->valuestring);
     cJSON_Delete(doc);
 }
 
 typedef enum openai_verdict {
     OPENAI_ANSWERED,
-    OPENAI_AGAIN,          /* may succeed later */
-    OPENAI_WITHOUT_FORMAT, /* may succeed without response_format */
+    OPENAI_AGAIN,    /* may succeed later */
+    OPENAI_DISLIKED, /* may succeed without a member of the request */
     OPENAI_REFUSED,
     OPENAI_CANCELLED
 } openai_verdict;
 
-/* Decides what follows from one reply. `format`: response_format was sent; a server that does not know it answers 400
- * or 422, and so does one that dislikes something else, which the request without it will show. */
-static openai_verdict openai_judge(const espl_http_reply *r, const openai_answer *a, bool format) {
+/* Decides what follows from one reply. A server that does not know a member of the request answers 400 or 422, and so
+ * does one that dislikes something else, which the request without the member will show. */
+static openai_verdict openai_judge(const espl_http_reply *r, const openai_answer *a) {
     if (r->result == ESPL_HTTP_CANCELLED) return OPENAI_CANCELLED;
     if (a->good) return OPENAI_ANSWERED;
     if (r->result == ESPL_HTTP_TRANSIENT) return OPENAI_AGAIN;
     if (r->result == ESPL_HTTP_BROKEN) return OPENAI_REFUSED;
-    if (r->status >= 200 && r->status < 300) return OPENAI_AGAIN; /* a proxy's page, a body that ends early */
-    if (r->status == HTTP_REQUEST_TIMEOUT || r->status == HTTP_TOO_EARLY || r->status == HTTP_TOO_MANY_REQUESTS ||
-        r->status >= 500)
+    if (a->status >= 200 && a->status < 300) return OPENAI_AGAIN; /* a proxy's page, a body that ends early */
+    if (a->status == HTTP_REQUEST_TIMEOUT || a->status == HTTP_TOO_EARLY || a->status == HTTP_TOO_MANY_REQUESTS ||
+        a->status >= 500)
         return OPENAI_AGAIN;
-    return format && (r->status == HTTP_BAD_REQUEST || r->status == HTTP_UNPROCESSABLE) ? OPENAI_WITHOUT_FORMAT
-                                                                                        : OPENAI_REFUSED;
+    return a->status == HTTP_BAD_REQUEST || a->status == HTTP_UNPROCESSABLE ? OPENAI_DISLIKED : OPENAI_REFUSED;
+}
+
+/* The text has the word, not as a part of another one. */
+static bool openai_names(const char *text, const char *word) {
+    size_t n = strlen(word);
+    for (const char *p = text; (p = strstr(p, word)); p += n) {
+        bool starts = p == text || (!isalnum((unsigned char)p[-1]) && p[-1] != '_');
+        if (starts && !isalnum((unsigned char)p[n]) && p[n] != '_') return true;
+    }
+    return false;
+}
+
+/* Marks the member of the request that the error names as refused or, if it names none, response_format. False: none is
+ * left. */
+static bool openai_drop_member(const espl_openai *c, espl_agent_state *state, const char *error) {
+    const struct {
+        int64_t bit;
+        const char *name;
+        bool sent;
+    } members[] = {{ESPL_REFUSED_MAX_TOKENS, "max_tokens", c->max_tokens > 0},
+                   {ESPL_REFUSED_TEMPERATURE, "temperature", c->temperature >= 0},
+                   {ESPL_REFUSED_SEED, "seed", c->seed >= 0}};
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++)
+        if (members[i].sent && !(state->refused & members[i].bit) && openai_names(error, members[i].name)) {
+            state->refused |= members[i].bit;
+            return true;
+        }
+    if (!state->response_format) return false;
+    state->response_format = false;
+    return true;
 }
 
 /* ------------------------------------------------------------------- ask */
@@ -206,8 +295,8 @@ static espl_status openai_post(espl_openai *c, const espl_chat *chat, const espl
     espl_http_post(c->http, body->data, body->len, &r);
     espl_http_hide_key(c->http, &r.body); /* before anything of it is recorded or logged */
     text->len = 0;
-    openai_read_answer(&r, a, text);
-    *verdict = openai_judge(&r, a, chat->state->response_format);
+    openai_read_answer(c, &r, a, text);
+    *verdict = openai_judge(&r, a);
     *retry_after_ms = r.retry_after_ms;
     stats->prompt_tokens += a->prompt_tokens;
     stats->completion_tokens += a->completion_tokens;
@@ -263,16 +352,19 @@ done:
     return st;
 }
 
-/* A server that does not know response_format refuses the request; then the same one is sent without it, and, if that
- * helps, all later ones, in resumed runs too. */
+/* A server that refuses a member of the request gets it without that member and, if that helps, all later ones, in
+ * resumed runs too. */
 espl_status espl_openai_ask(espl_openai *c, const espl_chat *chat, espl_str *text, bool *cut_off) {
     openai_answer a = {0};
     openai_verdict verdict;
-    ESPL_TRY(openai_post_patiently(c, chat, text, &a, &verdict));
-    if (verdict == OPENAI_WITHOUT_FORMAT) {
-        chat->state->response_format = false;
-        ESPL_TRY(openai_post_patiently(c, chat, text, &a, &verdict));
-        if (verdict != OPENAI_ANSWERED) chat->state->response_format = true; /* that was not the reason */
+    espl_agent_state *state = chat->state;
+    bool format = state->response_format;
+    int64_t refused = state->refused;
+    do ESPL_TRY(openai_post_patiently(c, chat, text, &a, &verdict));
+    while (verdict == OPENAI_DISLIKED && openai_drop_member(c, state, a.error));
+    if (verdict != OPENAI_ANSWERED) { /* that was not the reason */
+        state->response_format = format;
+        state->refused = refused;
     }
     if (verdict == OPENAI_CANCELLED) return ESPL_FAIL(ESPL_STOPPED, "stopped while waiting for the agent");
     if (verdict != OPENAI_ANSWERED) return ESPL_FAIL(ESPL_AGENT, "the agent's endpoint gives no answer: %s", a.error);

@@ -5,6 +5,8 @@
  */
 #include "mmlu/csv.h"
 
+#include "note.h"
+
 #include <inttypes.h>
 #include <string.h>
 
@@ -114,6 +116,7 @@ espl_status espl_csv_read(const char *path, int64_t columns, espl_csv *out) {
     int64_t len;
     *out = (espl_csv){0};
     ESPL_TRY(espl_file_read(path, CSV_MAX_BYTES, &text, &len));
+    espl_eval_note_invalid_bytes(path, text, len);
     espl_status st = espl_csv_parse(text, len, path, columns, out);
     espl_mem_free(&text);
     return st;

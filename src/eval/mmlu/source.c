@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "espalier/base/log.h"
 #include "espalier/tokenizer.h"
 #include "text.h"
 
@@ -68,6 +69,17 @@ done:
     return st;
 }
 
+/* A report of K shots must not stand for fewer without a word. */
+static void mmlu_note_few_examples(const espl_mmlu_source *s, const espl_mmlu_options *o) {
+    int64_t few = 0, first = 0;
+    for (int64_t i = 0; i < s->n; i++)
+        if (s->subjects[i].dev.rows < o->shots && few++ == 0) first = i;
+    if (few > 0)
+        ESPL_INFO("note: %s: %" PRId64 " shots are asked for, but %" PRId64 " of %" PRId64
+                  " subjects have fewer examples in dev (%s has %" PRId64 "): all of theirs are used",
+                  o->dir, o->shots, few, s->n, s->subjects[first].name, s->subjects[first].dev.rows);
+}
+
 espl_status espl_mmlu_source_read(const espl_mmlu_options *o, espl_mmlu_source *out) {
     char path[MMLU_PATH_BYTES];
     const char *split = espl_mmlu_split_name(o->split);
@@ -80,6 +92,7 @@ espl_status espl_mmlu_source_read(const espl_mmlu_options *o, espl_mmlu_source *
         snprintf(path, sizeof path, "%s/dev/%s_dev.csv", o->dir, s->name);
         if (o->shots > 0) ESPL_TRY(mmlu_read_file(path, &s->dev));
     }
+    mmlu_note_few_examples(out, o);
     return ESPL_OK;
 }
 

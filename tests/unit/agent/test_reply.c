@@ -10,6 +10,7 @@
 #include "policy/policy.h"
 #include "prompt.h"
 #include "simulation.h"
+#include "view.h"
 
 typedef struct parsed {
     espl_decision d;
@@ -56,6 +57,12 @@ static void accepted(const char *text, int64_t n) {
 }
 
 #define UP "{\"prune\":{\"layers.3.mlp.up_proj\":0.05}}"
+/* Two linears: a test that counts one sees that it was not taken. */
+#define DRAFT "{\"prune\":{\"layers.1.mlp.up_proj\":0.05,\"layers.2.mlp.up_proj\":0.05}}"
+/* The example of the prompt. */
+#define EXAMPLE                                                                                                        \
+    "{\"reasoning\":\"" ESPL_EXAMPLE_REASON "\",\"reflection\":\"what the last outcome taught you\","                  \
+    "\"prune\":{\"layers.0.mlp.up_proj\":0.05,\"layers.3.mlp.down_proj\":0.02},\"stop\":false}"
 
 static void finds_the_object(void **state) {
     (void)state;
@@ -67,11 +74,47 @@ static void finds_the_object(void **state) {
     accepted("<think>one</think> and <think>{</think>" UP "<think>{\"prune\":", 1);
     accepted("the template opened it {\"stop\": true}</think>" UP, 1);
     accepted("<thinking>{\"stop\":true}</thinking>" UP, 1);
+    accepted("[THINK]" DRAFT "[/THINK]" UP, 1);
+    accepted("<Reasoning>" DRAFT "</Reasoning>" UP, 1);
+    accepted("<seed:think>" DRAFT "</seed:think>" UP, 1);
+    accepted("\xE2\x97\x81think\xE2\x96\xB7" DRAFT "\xE2\x97\x81/think\xE2\x96\xB7" UP, 1);
+    accepted("<|channel|>analysis<|message|>" DRAFT "<|end|><|start|>assistant<|channel|>final<|message|>" UP
+             "<|return|>",
+             1);
+    accepted("<|channel|>analysis<|message|>" DRAFT "<|start|>assistant<|channel|>final<|message|>" UP, 1);
+    accepted(UP "<|end|>", 1);
     accepted("{\"note\":\"not this one\"} but {this} and {\"a\":} then " UP, 1);
     accepted("{\"reasoning\":\"a } brace, a \\\" quote, a backslash \\\\\","
              "\"prune\":{\"model.layers.3.mlp.up_proj\":0.05}}",
              1);
     accepted("{\"prune\":{\"layers.3.mlp.up_proj\":0.05,\"layers.4.mlp.up_proj\":0}, \"extra\":[1]}", 1);
+}
+
+static void last_decision_counts(void **state) {
+    (void)state;
+    accepted("First idea: " DRAFT " Too much. Final answer: " UP, 1);
+    accepted(UP " or rather " DRAFT, 2);
+    accepted("The form is " EXAMPLE ". My answer: " UP, 1);
+    accepted(UP " in the form " EXAMPLE, 1);
+    accepted("like " EXAMPLE, 2); /* alone, it is a decision: small models copy it */
+    accepted(DRAFT " {\"note\": 1} " UP " {\"done\": true}", 1);
+    accepted("{\"prune\": {...}} is the form. " UP, 1);
+    accepted("{ { { { open { braces { in { prose { { { { { " UP, 1);
+    for (int k = 0; k < 2; k++) { /* more objects than anyone would count */
+        espl_str s = {0};
+        for (int i = 0; i < 500; i++) espl_str_puts(&s, "{\"note\": 1} " DRAFT);
+        espl_str_puts(&s, UP);
+        if (k == 1) espl_str_puts(&s, " {");
+        accepted(s.data, 1);
+        espl_str_free(&s);
+    }
+    /* What follows a draft was to replace it. */
+    refused(DRAFT " Final: {\"prune\":{\"layers.3.mlp.up_proj\":0.0", "no complete JSON object");
+    refused(DRAFT " Final: {\"prune\":{\"layers.3.mlp.up_proj\":0.05,}}",
+            "0.05,}}\" is where the reply's object stops");
+    refused("{\"prune\":{\"layers.3.mlp.up_proj\":0.05}, // good\n}", "stops being valid JSON");
+    refused("{'prune': {'layers.3.mlp.up_proj': 0.05}}", "stops being valid JSON");
+    refused("{\"prune\":{\"layers.3.mlp.up_proj\":0.05},\"stop\":False}", "False}\" is where");
 }
 
 static void refuses_with_reasons(void **state) {
@@ -94,7 +137,7 @@ static void refuses_with_reasons(void **state) {
     refused("{\"prune\":{\"lm_head\":0.05}}", "is no linear");
     refused("{\"prune\":{\"layers.3.mlp.up_proj\":5}}", "not percent");
     refused("{\"prune\":{\"layers.3.mlp.up_proj\":1e999}}", "must have a number");
-    refused("{\"prune\":{\"layers.3.mlp.up_proj\":NaN}}", "no complete JSON object");
+    refused("{\"prune\":{\"layers.3.mlp.up_proj\":NaN}}", "NaN}}\" is where the reply's object stops being valid JSON");
     refused("{\"prune\":{\"layers.3.mlp.up_proj\":-0.05}}", "negative");
     refused("{\"prune\":{\"layers.3.mlp.up_proj\":\"0.05\"}}", "must have a number");
     refused("{\"prune\":{\"layers.3.mlp.up_proj\":0.05,\"model.layers.3.mlp.up_proj\":0.05}}", "more than once");
@@ -125,13 +168,18 @@ static void bounded(void **state) {
             parsed_free(&p);
         }
     espl_str s = {0};
+    while (s.len < ESPL_AGENT_REPLY_MAX - 64) espl_str_puts(&s, "{ \"prune\" [ ] "); /* each brace reaches far */
+    parsed many = parse_bytes(plain(), s.data, s.len);
+    assert_true(many.problems.len > 0);
+    parsed_free(&many);
+    s.len = 0;
     espl_str_puts(&s, "{\"prune\":{\"x\":0");
     for (int k = 0; k < 20000; k++) espl_str_printf(&s, ",\"layer\033[31m %d\":0.05", k);
     espl_str_puts(&s, "}}");
     parsed p = parse_bytes(plain(), s.data, s.len);
     assert_true(p.problems.len > 0 && p.problems.len < 4096 && !strchr(p.problems.data, '\033'));
     parsed_free(&p);
-    assert_true(espl_clock_now() - start < 20);
+    assert_true(espl_clock_now() - start < 10);
     espl_str_free(&s);
     espl_mem_free(&text);
 }
@@ -402,6 +450,7 @@ static void states_are_checked(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(finds_the_object),
+        cmocka_unit_test(last_decision_counts),
         cmocka_unit_test(refuses_with_reasons),
         cmocka_unit_test(bounded),
         cmocka_unit_test(texts_are_cleaned),

@@ -198,6 +198,34 @@ static void assigns(void **state) {
     espl_config_free(&o);
 }
 
+/* Numbers as shells and other programs write them. */
+static void sets_numbers(void **state) {
+    static const struct {
+        const char *text;
+        double value;
+    } targets[] = {{".45", 0.45},   {"+.45", 0.45},  {"0.45", 0.45}, {"1.", 1},
+                   {"45e-2", 0.45}, {".45e0", 0.45}, {"1.e-1", 0.1}};
+    char assignment[64];
+    (void)state;
+    for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
+        espl_config o = defaults();
+        snprintf(assignment, sizeof assignment, "prune.target=%s", targets[i].text);
+        set(&o, assignment);
+        assert_true(o.prune_target == targets[i].value);
+        espl_config_free(&o);
+    }
+    espl_config o = defaults();
+    set(&o, "run.seed=+7");
+    set(&o, "prune.curvature_power=-.5");
+    assert_true(o.run_seed == 7 && o.prune_curvature_power == -0.5);
+    espl_config_free(&o);
+    set_refused("prune.target=.", "expected a number from 0 to 1 for prune.target, found .");
+    set_refused("prune.target=-", "found -");
+    set_refused("prune.target=.4x", "found 0.4x");
+    set_refused("prune.target=45%", "found 45%");
+    refused("{\"prune\": {\"target\": .45}}", "expected a number"); /* JSON has no such number */
+}
+
 static void refuses_assignments(void **state) {
     (void)state;
     set_refused("prune.target", "expected section.key=value");
@@ -405,6 +433,7 @@ int main(void) {
         cmocka_unit_test_teardown(refuses_a_key_twice, no_leak),
         cmocka_unit_test_teardown(hostile_sizes, no_leak),
         cmocka_unit_test_teardown(assigns, no_leak),
+        cmocka_unit_test_teardown(sets_numbers, no_leak),
         cmocka_unit_test_teardown(refuses_assignments, no_leak),
         cmocka_unit_test_teardown(prints_what_reads_back, no_leak),
         cmocka_unit_test_teardown(checks_between_options, no_leak),

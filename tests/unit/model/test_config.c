@@ -11,6 +11,9 @@
 #include "espalier/model/config.h"
 #include "espalier/model/shape.h"
 
+#define LLAMA_SIZES                                                                                                    \
+    ", \"vocab_size\": 100, \"hidden_size\": 64, \"intermediate_size\": 128, \"num_hidden_layers\": 4, "               \
+    "\"num_attention_heads\": 8"
 #define LLAMA                                                                                                          \
     "\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", \"vocab_size\": 100, \"hidden_size\": 64, " \
     "\"intermediate_size\": 128, \"num_hidden_layers\": 4, \"num_attention_heads\": 8"
@@ -124,6 +127,60 @@ static void what_we_do_not_compute_is_refused_by_name(void **state) {
     refused(LLAMA ", \"head_dim\": 7", ESPL_UNSUPPORTED, "head_dim");
 }
 
+/* Accepted, with a note that holds `words`. */
+static void noted(const char *body, const char *words) {
+    espl_model_config c;
+    if (parse(body, &c) != ESPL_OK) fail_msg("%s: %s", body, espl_base_error_text());
+    if (!c.notes.data || !strstr(c.notes.data, words))
+        fail_msg("%s: noted \"%s\", wanted \"%s\"", body, c.notes.data ? c.notes.data : "", words);
+    espl_model_config_free(&c);
+}
+
+static void what_changes_nothing_is_noted(void **state) {
+    (void)state;
+    espl_model_config c;
+    noted(LLAMA ", \"embd_pdrop\": null", "\"embd_pdrop\" is ignored");
+    noted(LLAMA ", \"num_experts\": 0", "\"num_experts\" is ignored");
+    noted(LLAMA ", \"some_variant\": false", "some_variant");
+    noted(LLAMA ", \"gradient_checkpointing\": true, \"classifier_dropout\": 0.1", "gradient_checkpointing");
+    noted(LLAMA ", \"tokenizer_padding_side\": \"right\"", "tokenizer_padding_side");
+    noted(LLAMA ", \"rms_norm_eps\": 1e-5, \"layer_norm_eps\": 1e-6", "layer_norm_eps");
+    refused(LLAMA ", \"layer_norm_eps\": 1e-6", ESPL_UNSUPPORTED, "layer_norm_eps"); /* perhaps meant for RMSNorm */
+    noted("\"model_type\": \"llama\", \"architectures\": [\"LLaMAForCausalLM\"]" LLAMA_SIZES,
+          "architecture LLaMAForCausalLM is read as LlamaForCausalLM");
+    noted("\"model_type\": \"llama\", \"architectures\": [\"LlamaModel\"]" LLAMA_SIZES, "LlamaModel");
+    refused("\"model_type\": \"llama\", \"architectures\": [\"Qwen3Model\"]" LLAMA_SIZES, ESPL_UNSUPPORTED,
+            "Qwen3Model");
+    refused("\"model_type\": \"llama\", \"architectures\": [\"LlamaForCausalLMs\"]" LLAMA_SIZES, ESPL_UNSUPPORTED,
+            "LlamaForCausalLMs");
+    noted(LLAMA ", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2, \"finetuned\": true}", "finetuned");
+    noted(LLAMA ", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2, \"mrope_section\": null}", "mrope_section");
+    refused(LLAMA ", \"rope_scaling\": {\"type\": \"default\", \"mrope_section\": [1]}", ESPL_UNSUPPORTED,
+            "mrope_section");
+    noted(LLAMA ", \"eos_token_id\": [1, 100], \"bos_token_id\": 151643",
+          "eos_token_id 100 is not in the vocabulary of 100");
+    noted(LLAMA ", \"bos_token_id\": -1", "bos_token_id -1");
+    assert_int_equal(parse(LLAMA ", \"eos_token_id\": [1, 100, 2], \"bos_token_id\": 100", &c), ESPL_OK);
+    assert_true(c.n_eos == 2 && c.eos[1] == 2 && c.bos == -1);
+    espl_model_config_free(&c);
+    assert_int_equal(parse(LLAMA, &c), ESPL_OK);
+    assert_int_equal(c.notes.len, 0);
+    espl_model_config_free(&c);
+}
+
+static void dynamic_rope_needs_a_trained_length(void **state) {
+    (void)state;
+    espl_model_config c;
+    static const char dynamic[] = ", \"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2}";
+    char body[1024];
+    snprintf(body, sizeof body, "%s%s", LLAMA, dynamic);
+    refused(body, ESPL_FORMAT, "max_position_embeddings");
+    snprintf(body, sizeof body, "%s, \"max_position_embeddings\": 512%s", LLAMA, dynamic);
+    assert_int_equal(parse(body, &c), ESPL_OK);
+    assert_true(c.rope_type == ESPL_ROPE_DYNAMIC && c.max_positions == 512);
+    espl_model_config_free(&c);
+}
+
 static void malformed_values_name_the_key(void **state) {
     (void)state;
     refused("\"model_type\": 3", ESPL_FORMAT, "model_type");
@@ -133,7 +190,9 @@ static void malformed_values_name_the_key(void **state) {
     refused(LLAMA ", \"num_key_value_heads\": -1", ESPL_FORMAT, "num_key_value_heads");
     refused(LLAMA ", \"rms_norm_eps\": \"x\"", ESPL_FORMAT, "rms_norm_eps");
     refused(LLAMA ", \"tie_word_embeddings\": 1", ESPL_FORMAT, "tie_word_embeddings");
-    refused(LLAMA ", \"eos_token_id\": [1, 100]", ESPL_FORMAT, "eos_token_id");
+    refused(LLAMA ", \"eos_token_id\": [1, \"</s>\"]", ESPL_FORMAT, "eos_token_id");
+    refused(LLAMA ", \"bos_token_id\": 1.5", ESPL_FORMAT, "bos_token_id");
+    refused(LLAMA ", \"eos_token_id\": [1, 2, 3, 4, 5, 6, 7, 8, 9]", ESPL_FORMAT, "has 9 ids, expected at most 8");
     refused("\"model_type\": \"llama\", \"vocab_size\": 1e30", ESPL_FORMAT, "vocab_size");
     refused("\"model_type\": \"qwen3\", \"vocab_size\": 100, \"hidden_size\": 64, \"intermediate_size\": 128, "
             "\"num_hidden_layers\": 4, \"num_attention_heads\": 8",
@@ -174,6 +233,8 @@ int main(void) {
         cmocka_unit_test(rope_settings_have_hugging_faces_precedence),
         cmocka_unit_test(sliding_windows_follow_the_family),
         cmocka_unit_test(what_we_do_not_compute_is_refused_by_name),
+        cmocka_unit_test(what_changes_nothing_is_noted),
+        cmocka_unit_test(dynamic_rope_needs_a_trained_length),
         cmocka_unit_test(malformed_values_name_the_key),
         cmocka_unit_test(eos_may_be_a_list),
         cmocka_unit_test(counts_match_the_published_qwen3_sizes),

@@ -130,16 +130,50 @@ static void entries_need_three_known_members(void **state) {
     refused("{" T("a", "u8", "[1]", "[0,1]") "}", 1, "unknown dtype \"u8\"");
 }
 
+/* They stand in no one's way until a model needs the tensor. */
 static void known_but_unused_dtypes_are_named(void **state) {
     (void)state;
-    static const char *const names[] = {"F64", "I8", "I16", "U16", "U32", "U64", "BOOL", "F8_E4M3", "F8_E5M2", "C64"};
+    static const struct {
+        const char *name;
+        int bits;
+    } types[] = {{"F64", 64}, {"I8", 8},      {"I16", 16},    {"U16", 16}, {"U32", 32}, {"U64", 64},
+                 {"BOOL", 8}, {"F8_E4M3", 8}, {"F8_E5M2", 8}, {"C64", 64}, {"F4", 4}};
     uint8_t buf[256];
     char header[128], text[64];
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        snprintf(header, sizeof header, "{\"a\":{\"dtype\":\"%s\",\"shape\":[0],\"data_offsets\":[0,0]}}", names[i]);
-        snprintf(text, sizeof text, "unsupported dtype %s", names[i]);
-        refused_bytes(buf, build(buf, header, 0), ESPL_UNSUPPORTED, text);
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        int bytes = 2 * types[i].bits / 8;
+        int64_t dims[1] = {2};
+        espl_weights *w;
+        const espl_tensor_info *t;
+        snprintf(header, sizeof header, "{\"a\":{\"dtype\":\"%s\",\"shape\":[2],\"data_offsets\":[0,%d]}}",
+                 types[i].name, bytes);
+        int64_t n = build(buf, header, bytes);
+        assert_int_equal(espl_weights_open_memory(buf, n, "w", &w), ESPL_OK);
+        assert_string_equal(espl_weights_at(w, 0)->foreign, types[i].name);
+        assert_int_equal(espl_weights_require(w, "a", 1, dims, &t), ESPL_UNSUPPORTED);
+        snprintf(text, sizeof text, "\"a\": unsupported dtype %s", types[i].name);
+        assert_non_null(strstr(espl_base_error_text(), text));
+        espl_weights_close(&w);
+        snprintf(header, sizeof header, "{\"a\":{\"dtype\":\"%s\",\"shape\":[2],\"data_offsets\":[0,%d]}}",
+                 types[i].name, bytes + 1);
+        refused_bytes(buf, build(buf, header, bytes + 1), ESPL_FORMAT, "its shape and dtype need");
     }
+    refused("{" T("a", "F4", "[3]", "[0,2]") "}", 2, "ends within a byte");
+}
+
+static void names_get_a_prefix(void **state) {
+    (void)state;
+    uint8_t buf[256];
+    espl_weights *w;
+    int64_t n = build(buf, "{" T("b", "U8", "[1]", "[0,1]") "," T("head", "U8", "[1]", "[1,2]") "}", 2);
+    assert_int_equal(espl_weights_open_memory(buf, n, "w", &w), ESPL_OK);
+    assert_int_equal(espl_weights_add_prefix(w, "model.", "head"), ESPL_OK);
+    assert_string_equal(espl_weights_at(w, 0)->name, "head"); /* sorted by the new names */
+    assert_string_equal(espl_weights_at(w, 1)->name, "model.b");
+    assert_int_equal(espl_weights_find(w, "model.b")->offset, n - 2);
+    assert_int_equal(espl_weights_find(w, "head")->offset, n - 1);
+    assert_null(espl_weights_find(w, "b"));
+    espl_weights_close(&w);
 }
 
 static void shapes_are_checked(void **state) {
@@ -434,6 +468,7 @@ int main(void) {
         cmocka_unit_test(header_nesting_is_bounded),
         cmocka_unit_test(entries_need_three_known_members),
         cmocka_unit_test(known_but_unused_dtypes_are_named),
+        cmocka_unit_test(names_get_a_prefix),
         cmocka_unit_test(shapes_are_checked),
         cmocka_unit_test(offsets_are_checked),
         cmocka_unit_test(data_is_covered_exactly_once),
