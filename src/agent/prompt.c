@@ -52,6 +52,14 @@ static void prompt_put_rules(espl_str *s, const espl_agent_view *v) {
                     "- If perplexity rises by more than %.6g %% over the last accepted state, the step is rolled back "
                     "and you are told.\n",
                     100 * b->threshold);
+    if (b->share > 0)
+        espl_str_printf(s,
+                        "- Knowledge counts too: the rise is %.6g of that of log perplexity plus %.6g of that of the "
+                        "loss of answers to factual questions.\n",
+                        1 - b->share, b->share);
+    if (b->limit > 0)
+        espl_str_printf(s, "- The rise over the dense model must stay below %.6g %% in the same way.\n",
+                        100 * b->limit);
     espl_str_printf(s, "- There are at most %" PRId64 " iterations; rolled back ones count.\n", b->max_iterations);
 }
 
@@ -66,10 +74,12 @@ void espl_prompt_put_system(espl_str *out, const espl_agent_view *view, const ch
     }
     espl_str_printf(out,
                     " step by step until %.6g %% of the weights of its linear layers are zero, while perplexity stays "
-                    "low and its factual knowledge is kept. Nothing is retrained. In each iteration you choose which "
+                    "low and its factual knowledge is kept. %s In each iteration you choose which "
                     "linears to prune further and by how much; within a linear, the least important weights go "
                     "first.\n\n",
-                    100 * view->budget.target);
+                    100 * view->budget.target,
+                    view->distills ? "The surviving weights then learn the dense model's predictions for a while."
+                                   : "Nothing is retrained.");
     prompt_put_rules(out, view);
     espl_str_puts(
         out, "\nProfiles: z_s is the z-score of how much even the weakest surviving weights of a linear matter "
@@ -163,6 +173,8 @@ static int64_t prompt_put_outcome(espl_str *s, const espl_outcome *o, prompt_det
                         100 * rise);
     else if (isinf(rise))
         espl_str_printf(s, ", perplexity %.6g -> not a number", o->before.perplexity);
+    if (o->before.answers > 0 && o->after.answers > 0)
+        espl_str_printf(s, ", loss of answers %.4g -> %.4g", o->before.answers, o->after.answers);
     espl_str_puts(s, "\n");
     if (detail == DETAIL_LINE) return s->len - before;
 
@@ -236,6 +248,9 @@ espl_status espl_prompt_put_user(espl_str *out, const espl_agent_view *view, int
                             100 * (view->last.perplexity / view->dense.perplexity - 1));
         espl_str_puts(out, ".\n");
     }
+    if (b->share > 0 && isfinite(view->last.answers))
+        espl_str_printf(out, "Loss of answers: %.4g nats per token (dense %.4g).\n", view->last.answers,
+                        view->dense.answers);
     prompt_put_knowledge(out, "FreebaseQA", view->last.freebaseqa_right, view->last.freebaseqa_total,
                          view->dense.freebaseqa_right, view->dense.freebaseqa_total);
     prompt_put_knowledge(out, "MMLU", view->last.mmlu_right, view->last.mmlu_total, view->dense.mmlu_right,

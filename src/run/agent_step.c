@@ -102,6 +102,7 @@ static espl_status agent_ask(espl_job *j, espl_decision *out) {
                          .last = j->last,
                          .history = j->history,
                          .n_history = j->n_history,
+                         .distills = espl_config_distills(o),
                          .mixed = o->prune_mixed,
                          .patterns = j->patterns};
     memcpy(v.in, j->shape.in, sizeof v.in);
