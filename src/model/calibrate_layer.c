@@ -133,6 +133,27 @@ void espl_calibrate_layer_backward(calibrator *c, int64_t local_layer, const flo
     if (c->m->gradient_tap) c->m->gradient_tap(c->m->gradient_context, c->m->slice.first + local_layer - 1, dy, T);
 }
 
+/* Packs the rows of x that have a target, and the targets, at the front; returns how many. Few tokens of a window of
+ * questions are answers, and the head is the dearest part of a small model. */
+static int64_t head_pack(float *x, int32_t *targets, int64_t T, int64_t C) {
+    int64_t n = 0;
+    for (int64_t t = 0; t < T; t++) {
+        if (targets[t] < 0) continue;
+        if (n < t) memcpy(x + n * C, x + t * C, (size_t)C * sizeof *x);
+        targets[n++] = targets[t];
+    }
+    return n;
+}
+
+/* Puts packed rows back to the places of their targets; the other rows become 0. */
+static void head_unpack(float *x, const int32_t *targets, int64_t T, int64_t C, int64_t n) {
+    for (int64_t t = T - 1; t >= 0; t--) {
+        bool has = targets[t] >= 0;
+        if (has && --n < t) memcpy(x + t * C, x + n * C, (size_t)C * sizeof *x);
+        if (!has) memset(x + t * C, 0, (size_t)C * sizeof *x);
+    }
+}
+
 /* L_i = sum of -log p(target), over the number of predictions of a mean sample. The last token of a text predicts
  * nothing. b->d_normed becomes the gradient of the final norm's output. */
 static double head_predict(calibrator *c, int64_t i) {
@@ -144,14 +165,19 @@ static double head_predict(calibrator *c, int64_t i) {
     double sum = 0;
     memcpy(b->targets, c->ids + i * T + 1, (size_t)(T - 1) * sizeof *b->targets);
     b->targets[T - 1] = -1;
-    if (o->targets) memcpy(b->targets, o->targets + i * T, (size_t)T * sizeof *b->targets);
+    int64_t n = T;
+    if (o->targets) {
+        memcpy(b->targets, o->targets + i * T, (size_t)T * sizeof *b->targets);
+        n = head_pack(b->normed, b->targets, T, c->d.C);
+    }
     if (o->choices)
-        espl_tensor_choices(head, b->normed, T, b->targets, o->choices, o->n_choices, scale, b->logprob, b->d_normed,
+        espl_tensor_choices(head, b->normed, n, b->targets, o->choices, o->n_choices, scale, b->logprob, b->d_normed,
                             c->m->workspace);
-    else
-        espl_tensor_head_backward(head, b->normed, T, b->targets, scale, b->logprob, b->d_normed, b->head,
+    else if (n > 0)
+        espl_tensor_head_backward(head, b->normed, n, b->targets, scale, b->logprob, b->d_normed, b->head,
                                   c->m->workspace);
-    for (int64_t t = 0; t < T; t++) sum -= b->logprob[t];
+    if (o->targets) head_unpack(b->d_normed, o->targets + i * T, T, c->d.C, n);
+    for (int64_t t = 0; t < n; t++) sum -= b->logprob[t];
     return sum / c->out->predictions;
 }
 

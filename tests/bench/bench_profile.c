@@ -3,11 +3,14 @@
  * OpenBLAS sgemm's own rate.
  *
  * usage: [mpirun -n N] bench_profile MODEL_DIR [--window 1024] [--forward 2] [--backward 1] [--rounds 3] [--pruned 0]
+ *        [--questions 0]
  * Each round times sgemm (f32, ready in memory, `window` rows, the shapes of the linears), the profile of random token
  * ids, and sgemm again. The count: every matrix product that the calibration makes,
  *     forward window   linears once, attention's two products (causal)
  *     sample           linears four times (forward, again without down_proj, input and weight gradients), attention
  *                      forward twice, its five backward products, the head three times (logits twice, input gradient)
+ * --questions: windows of probe questions whose answers' gradients are taken besides, one token in eight an answer; the
+ * count leaves them out, so that the ratio shows what they cost.
  * Prints one JSON line: medians over rounds, ratio = our time / count at sgemm's rate, ratio_minimal = the same with
  * neither recomputed activations nor the second logits in the count, and a hash of the profile's bits. Where others use
  * the cores, take one thread and --cpu 1: CPU seconds of this process instead of the clock's. */
@@ -32,10 +35,10 @@ enum { MOST_ROUNDS = 32 };
 typedef struct bench {
     espl_comm *c;
     espl_model *m;
-    int64_t window, forward, backward, rounds, cpu;
+    int64_t window, forward, backward, rounds, cpu, questions;
     int64_t pruned; /* percent */
     espl_masks masks;
-    int32_t *ids;
+    int32_t *ids, *targets;
     espl_profile_row *rows;
     float *a, *b, *y;
 } bench;
@@ -88,16 +91,19 @@ static espl_status make_operands(bench *b) {
     int64_t q = c->heads * c->head_dim, wide = c->ffn > c->hidden ? c->ffn : c->hidden;
     int64_t windows = b->forward > b->backward ? b->forward : b->backward;
     wide = q > wide ? q : wide;
+    windows = b->questions > windows ? b->questions : windows;
     espl_rng rng;
     espl_rng_seed(&rng, 1, 0, 0);
     ESPL_TRY(espl_mem_alloc(&b->a, b->window * wide, sizeof *b->a, "operand"));
     ESPL_TRY(espl_mem_alloc(&b->b, c->hidden * (c->ffn + q), sizeof *b->b, "operand"));
     ESPL_TRY(espl_mem_alloc(&b->y, b->window * wide, sizeof *b->y, "operand"));
     ESPL_TRY(espl_mem_alloc(&b->ids, windows * b->window, sizeof *b->ids, "ids"));
+    ESPL_TRY(espl_mem_alloc(&b->targets, windows * b->window, sizeof *b->targets, "targets"));
     ESPL_TRY(espl_mem_alloc(&b->rows, c->layers * ESPL_LINEAR_KINDS, sizeof *b->rows, "rows"));
     for (int64_t i = 0; i < b->window * wide; i++) b->a[i] = (float)(i % 13) - 6;
     for (int64_t i = 0; i < c->hidden * (c->ffn + q); i++) b->b[i] = (float)(i % 7) - 3;
     for (int64_t i = 0; i < windows * b->window; i++) b->ids[i] = (int32_t)espl_rng_below(&rng, c->vocab);
+    for (int64_t i = 0; i < windows * b->window; i++) b->targets[i] = i % 8 == 0 ? b->ids[i] : -1;
     return ESPL_OK;
 }
 
@@ -123,6 +129,9 @@ static espl_status profile(bench *b, double *seconds) {
     espl_calibration c;
     double start = now(b);
     ESPL_TRY(espl_model_calibrate(b->m, &o, b->ids, NULL, NULL, &c));
+    espl_topic_samples topics[ESPL_TOPICS] = {0};
+    topics[ESPL_TOPIC_FACTS] = (espl_topic_samples){.windows = b->questions, .ids = b->ids, .targets = b->targets};
+    if (b->questions > 0) ESPL_TRY(espl_model_calibrate_knowledge(b->m, topics, b->window, 0.2, &c));
     double calibrated = now(b);
     espl_sensitivity_removal by = {.score = ESPL_SCORE_WANDA, .group = ESPL_GROUP_ROW};
     espl_status st = espl_sensitivity_profile(b->c, b->m, &c, &by, b->rows);
@@ -190,8 +199,9 @@ static void take_option(bench *b, const char *name, const char *value) {
     const struct {
         const char *name;
         int64_t *at;
-    } table[] = {{"--window", &b->window}, {"--forward", &b->forward}, {"--backward", &b->backward},
-                 {"--rounds", &b->rounds}, {"--cpu", &b->cpu},         {"--pruned", &b->pruned}};
+    } table[] = {{"--window", &b->window},      {"--forward", &b->forward}, {"--backward", &b->backward},
+                 {"--rounds", &b->rounds},      {"--cpu", &b->cpu},         {"--pruned", &b->pruned},
+                 {"--questions", &b->questions}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (strcmp(table[i].name, name) == 0) *table[i].at = strtoll(value, NULL, 10);
 }
@@ -205,7 +215,7 @@ int main(int argc, char **argv) {
     if (b.rounds < 1 || b.rounds > MOST_ROUNDS || argc < 2) return 2;
     espl_status st = espl_comm_agree(b.c, run(&b, argv[1]));
     if (st != ESPL_OK && espl_comm_rank(b.c) == 0) fprintf(stderr, "%s\n", espl_base_error_text());
-    void *const mine[] = {&b.a, &b.b, &b.y, &b.ids, &b.rows};
+    void *const mine[] = {&b.a, &b.b, &b.y, &b.ids, &b.targets, &b.rows};
     for (size_t i = 0; i < sizeof mine / sizeof *mine; i++) espl_mem_free(mine[i]);
     espl_masks_free(&b.masks);
     espl_model_close(&b.m);
