@@ -48,7 +48,7 @@ def method_name(config):
     if score == "curvature" and update == "none" and power >= 0:  # else it is measured by the run
         operator += f" p={power:g}"
     if pattern:
-        return f"{operator} {pattern[0]}:{pattern[1]}"
+        return f"{operator} {pattern[0]}:{pattern[1]}{recovery_name(config)}"
     allocation = prune_key(config, "allocation")
     if allocation == "agent":
         name = f"agent ({agent_name(config)})" + (" mixed" if member(config, "prune", "mixed") is True else "")
@@ -56,7 +56,13 @@ def method_name(config):
     else:
         name = f"{ALLOCATIONS.get(allocation, allocation)} {operator}"
     group = prune_key(config, "pattern")  # of weights that compete, if it is not the default
-    return name + ("" if group == DEFAULTS["pattern"] else f", pattern {group}")
+    return name + ("" if group == DEFAULTS["pattern"] else f", pattern {group}") + recovery_name(config)
+
+
+def recovery_name(config):
+    """" + distillation": survivors were trained, after the method or also in the agent's loop; else an empty text."""
+    passes, steps = (number(member(config, "distill", key)) for key in ("passes", "steps"))
+    return " + distillation" if max(passes, steps, 0) > 0 else ""  # older versions did not have the section
 
 
 def agent_name(config):

@@ -56,7 +56,7 @@ espl_status espl_checkpoint_write(espl_comm *c, const char *dir, const espl_chec
 /* Collective. Finds the newest checkpoint in dir of an iteration less than *before that can be resumed: it opens, has
  * this schema and is complete; checksums are left to espl_checkpoint_read. Sets *before to its iteration and *path
  * (owned by the caller) to its name; *path stays empty if dir has no checkpoints. Unusable ones are skipped with a line
- * in the log. ESPL_FORMAT if there are only unusable ones. */
+ * in the log. ESPL_FORMAT if there are only unusable ones; ESPL_CONFIG if the newest is of another schema. */
 espl_status espl_checkpoint_newest(espl_comm *c, const char *dir, int64_t *before, espl_str *path);
 
 /* Collective. Renames the checkpoints of iterations beyond `after`, which a resuming run has skipped, to

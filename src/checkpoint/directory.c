@@ -74,8 +74,8 @@ done:
 }
 
 /* Whether a run could resume from this file, judged by its attributes alone: reading all of it would take long for
- * every file of a directory. The log says why not. */
-static bool checkpoint_is_usable(const char *dir, int64_t iteration) {
+ * every file of a directory. ESPL_CONFIG: it is of another schema; any other failure: it is damaged. */
+static espl_status checkpoint_check_usable(const char *dir, int64_t iteration) {
     espl_str path = {0};
     h5_file f = {.id = -1};
     skeleton_root root;
@@ -91,9 +91,8 @@ static bool checkpoint_is_usable(const char *dir, int64_t iteration) {
         st = ESPL_FAIL(ESPL_FORMAT, "%s: holds iteration %" PRId64, path.data, root.iteration);
 done:
     espl_h5_close(&f);
-    if (st != ESPL_OK) ESPL_INFO("skipping a damaged checkpoint: %s", espl_base_error_text());
     espl_str_free(&path);
-    return st == ESPL_OK;
+    return st;
 }
 
 /* ---------------------------------------------------------------- newest */
@@ -105,7 +104,10 @@ static espl_status checkpoint_find_newest(const char *dir, int64_t *before, espl
     ESPL_CHECK(st, done, checkpoint_list_files(dir, CHECKPOINT_WHOLE, &l));
     for (int64_t i = 0; i < l.n; i++) {
         if (l.iterations[i] >= *before) continue;
-        if (checkpoint_is_usable(dir, l.iterations[i])) {
+        st = checkpoint_check_usable(dir, l.iterations[i]);
+        if (st == ESPL_CONFIG) goto done; /* a valid file must not be passed over as if it were damaged */
+        if (st != ESPL_OK) ESPL_INFO("skipping a damaged checkpoint: %s", espl_base_error_text());
+        if (st == ESPL_OK) {
             *before = l.iterations[i];
             espl_checkpoint_put_path(path, dir, *before, CHECKPOINT_WHOLE);
             st = espl_str_status(path);
@@ -113,6 +115,7 @@ static espl_status checkpoint_find_newest(const char *dir, int64_t *before, espl
         }
         passed++;
     }
+    st = ESPL_OK;
     if (passed > 0) /* a run that started over here would overwrite what may be hours of work */
         st = ESPL_FAIL(ESPL_FORMAT,
                        "%s: no checkpoint can be read; to start over, delete them or choose another run.dir", dir);
@@ -178,7 +181,7 @@ espl_status espl_checkpoint_retain(espl_comm *c, const char *dir, int64_t keep) 
     ESPL_CHECK(st, agree, checkpoint_list_files(dir, CHECKPOINT_WHOLE, &whole));
     for (int64_t i = 0; i < whole.n; i++) {
         if (kept < keep) /* only usable files count as kept: a damaged one must not cost a good one */
-            kept += checkpoint_is_usable(dir, whole.iterations[i]);
+            kept += checkpoint_check_usable(dir, whole.iterations[i]) == ESPL_OK;
         else
             ESPL_CHECK(st, agree, checkpoint_delete(dir, whole.iterations[i], CHECKPOINT_WHOLE));
     }

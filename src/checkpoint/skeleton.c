@@ -165,8 +165,10 @@ espl_status espl_skeleton_read_root(const h5_file *f, skeleton_root *out) {
     *out = (skeleton_root){.update_dtype = ESPL_DTYPE_F32};
     ESPL_TRY(espl_h5_get_number(f, f->id, "/", "schema", H5T_STD_I64LE, &schema));
     if (schema != ESPL_CHECKPOINT_SCHEMA)
-        return ESPL_FAIL(ESPL_FORMAT, "%s: schema %" PRId64 ", this version of espalier reads schema %d", f->path,
-                         schema, ESPL_CHECKPOINT_SCHEMA);
+        return ESPL_FAIL(ESPL_CONFIG,
+                         "%s was written by another version of espalier (schema %" PRId64
+                         "; this one reads %d): continue with that version, or choose another run.dir",
+                         f->path, schema, ESPL_CHECKPOINT_SCHEMA);
     ESPL_TRY(skeleton_get_integer(f, "iteration", 0, INT64_MAX / 2, &out->iteration));
     ESPL_TRY(skeleton_get_integer(f, "revision", 0, INT64_MAX / 2, &out->revision));
     ESPL_TRY(skeleton_get_integer(f, "layers", 1, INT32_MAX, &out->layers));

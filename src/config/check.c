@@ -62,6 +62,15 @@ static espl_status config_check_goal(const espl_config *o) {
                          "curvature and prune.pattern unstructured or layer, not with score %s and pattern %s",
                          espl_score_name(p.score), o->prune_pattern);
     if (espl_config_is_oneshot(o)) ESPL_TRY(espl_method_check(&p));
+    if (o->prune_regrow && (espl_config_is_oneshot(o) || o->prune_score != ESPL_SCORE_CURVATURE ||
+                            espl_config_step_pattern(o).group != ESPL_GROUP_LAYER))
+        return ESPL_FAIL(ESPL_CONFIG,
+                         "prune.regrow chooses masks of whole linears anew: it goes with prune.allocation \"agent\", "
+                         "prune.score \"curvature\" and prune.pattern unstructured or layer");
+    if (espl_config_distills(o) && o->distill_windows == 0 && o->calibration_forward == 0 &&
+        o->calibration_backward == 0)
+        return ESPL_FAIL(ESPL_CONFIG, "section distill needs calibration windows: set distill.windows, "
+                                      "calibration.forward or calibration.backward");
     if (o->prune_mixed && espl_config_is_oneshot(o))
         return ESPL_FAIL(ESPL_CONFIG, "prune.mixed goes with prune.allocation \"agent\", not \"%s\"",
                          espl_allocation_name(o->prune_allocation));

@@ -41,7 +41,7 @@ void espl_distill_set_free(espl_distill_set *s) {
 }
 
 /* Collective. The source's final states of each window. */
-static espl_status distill_teach(espl_model *m, int64_t window, espl_distill_set *s) {
+static espl_status distill_teach(espl_model *m, int64_t window, const espl_distill_watch *watch, espl_distill_set *s) {
     int64_t floats = window * espl_model_config_of(m)->hidden;
     for (int64_t i = 0; i < s->n; i++) {
         espl_calibration_options o = {.window = window, .forward = 1};
@@ -49,13 +49,15 @@ static espl_status distill_teach(espl_model *m, int64_t window, espl_distill_set
         o.final_states = s->states ? s->states + i * floats : NULL;
         ESPL_TRY(espl_model_calibrate(m, &o, s->ids[i], NULL, NULL, &none));
         espl_calibration_free(&none);
+        if (watch->progress) watch->progress(watch->context, i + 1, s->n);
+        if (watch->check) ESPL_TRY(watch->check(watch->context));
     }
     return ESPL_OK;
 }
 
 espl_status espl_distill_set_create(espl_comm *comm, const espl_masks *masks, int64_t window, const int32_t *ids,
                                     int64_t windows, const espl_topic_samples *topics, const int64_t *topic_lengths,
-                                    double share, espl_distill_set *out) {
+                                    double share, const espl_distill_watch *watch, espl_distill_set *out) {
     espl_model *m = masks->m;
     int64_t questions = 0, at = 0;
     espl_status st;
@@ -79,7 +81,7 @@ agree:
         at += topics[t].windows;
     }
     espl_masks_apply_dense(masks);
-    st = distill_teach(m, window, out);
+    st = distill_teach(m, window, watch, out);
 done:
     if (st != ESPL_OK) espl_distill_set_free(out);
     return st;
@@ -102,6 +104,7 @@ typedef struct distiller {
     trained_linear *trained; /* [slice linears] */
     float **gradients;       /* [slice linears] */
     float *all;              /* one allocation for all arrays */
+    int64_t batch;           /* windows of a step */
     int64_t *order;          /* [windows] */
     int32_t *ids;            /* [batch, window] */
     const float **teacher;   /* [batch] */
@@ -158,10 +161,10 @@ static espl_status distiller_prepare(distiller *d) {
     ESPL_TRY(espl_mem_alloc(&d->gradients, n, sizeof *d->gradients, "distillation"));
     ESPL_TRY(espl_mem_alloc(&d->all, floats, sizeof *d->all, "weights in training"));
     ESPL_TRY(espl_mem_alloc(&d->order, d->set->n, sizeof *d->order, "distillation"));
-    ESPL_TRY(espl_mem_alloc(&d->ids, d->o->batch * window, sizeof *d->ids, "distillation"));
-    ESPL_TRY(espl_mem_alloc(&d->teacher, d->o->batch, sizeof *d->teacher, "distillation"));
-    ESPL_TRY(espl_mem_alloc(&d->lengths, d->o->batch, sizeof *d->lengths, "distillation"));
-    ESPL_TRY(espl_mem_alloc(&d->scales, d->o->batch, sizeof *d->scales, "distillation"));
+    ESPL_TRY(espl_mem_alloc(&d->ids, d->batch * window, sizeof *d->ids, "distillation"));
+    ESPL_TRY(espl_mem_alloc(&d->teacher, d->batch, sizeof *d->teacher, "distillation"));
+    ESPL_TRY(espl_mem_alloc(&d->lengths, d->batch, sizeof *d->lengths, "distillation"));
+    ESPL_TRY(espl_mem_alloc(&d->scales, d->batch, sizeof *d->scales, "distillation"));
     float *next = d->all;
     for (int64_t i = 0; i < n; i++) distiller_load(d, i, &next);
     return ESPL_OK;
@@ -181,7 +184,8 @@ static void distiller_move(const distiller *d, int64_t i, double rate, int64_t s
         int64_t at = r * l->in;
         for (int64_t c = 0; c < l->in; c++, at++) {
             float g = part * t->gradient[at];
-            if (!espl_mask_row_get(mask + r * words, c)) continue;
+            /* A 0 that the mask keeps, such as one of the source in an N:M group, would come to life here. */
+            if (!espl_mask_row_get(mask + r * words, c) || t->weight[at] == 0) continue;
             t->mean[at] = b1 * t->mean[at] + (1 - b1) * g;
             t->square[at] = b2 * t->square[at] + (1 - b2) * g * g;
             t->weight[at] -= size * t->mean[at] / (sqrtf(unbias * t->square[at]) + tiny);
@@ -241,6 +245,7 @@ static void distiller_shuffle(distiller *d, int64_t pass) {
 espl_status espl_distill_run(espl_comm *comm, const espl_distill_options *o, const espl_distill_set *set,
                              espl_masks *masks, double *loss) {
     distiller d = {.m = masks->m, .o = o, .set = set, .masks = masks, .linears = masks->linears};
+    d.batch = espl_min_i64(o->batch, set->n);
     int64_t at = set->n, windows = 0;
     double sum = 0;
     espl_status st;
@@ -254,11 +259,12 @@ espl_status espl_distill_run(espl_comm *comm, const espl_distill_options *o, con
             at = windows = 0;
             sum = 0;
         }
-        int64_t n = espl_min_i64(o->batch, set->n - at);
+        int64_t n = espl_min_i64(d.batch, set->n - at);
         ESPL_CHECK(st, done, distiller_step(&d, at, n, rate, step + 1, &sum));
         at += n;
         windows += n;
-        if (o->progress) o->progress(o->context, step + 1, o->steps);
+        if (o->watch.progress) o->watch.progress(o->watch.context, step + 1, o->steps);
+        if (o->watch.check) ESPL_CHECK(st, done, o->watch.check(o->watch.context));
     }
     if (windows > 0) *loss = sum / (double)windows;
 done:

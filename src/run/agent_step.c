@@ -200,7 +200,11 @@ static espl_status agent_prune(espl_job *j, const espl_decision *d, int64_t *exp
 static espl_status agent_apply(espl_job *j, espl_outcome *o, int64_t *expected) {
     const espl_decision *d = &o->decision;
     int64_t pruned = j->pruned;
-    for (int64_t i = 0; i < d->n; i++) pruned += agent_item_weights(j, &d->items[i]);
+    for (int64_t i = 0; i < d->n; i++) {
+        const espl_decision_item *item = &d->items[i];
+        pruned += agent_item_weights(j, item); /* a pattern's share has the linear's zeros among it */
+        if (espl_pattern_is_n_m(item->pattern)) pruned -= j->rows[item->linear].pruned;
+    }
     ESPL_TRY(espl_comm_agree(j->comm, agent_prune(j, d, expected)));
     return espl_recovery_run(j, o->iteration, pruned);
 }

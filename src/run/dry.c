@@ -76,6 +76,14 @@ static double forecast_forward_flops(const forecast *f, int64_t context) {
     return sum;
 }
 
+/* Distillation on so many windows: per window a forward, a recomputed forward and a backward pass (twice a forward),
+ * and five products with the head: the logits of both models, twice, and the gradient. */
+static double forecast_distill_flops(const forecast *f, double windows) {
+    const espl_config *o = f->o;
+    double layers = forecast_forward_flops(f, o->calibration_window), head = espl_model_head_flops(f->config);
+    return windows * (double)o->calibration_window * (4 * layers + 5 * head);
+}
+
 /* A step without probe questions. Agent: one forward pass per forward window; per gradient sample a forward, a
  * recomputed forward and a backward pass (twice a forward), with the head. A method counts its own FLOPs. Then
  * validation: one forward pass with the head. */
@@ -95,16 +103,8 @@ static double forecast_step_flops(const forecast *f) {
         espl_method_options trial = forecast_trial(f);
         pruning += espl_method_flops(f->config, &trial) + ESPL_CURVATURE_POWERS * validation;
     }
-    return pruning + validation;
-}
-
-/* Distillation at the end: per window a forward, a recomputed forward and a backward pass (twice a forward), and five
- * products with the head: the logits of both models, twice, and the gradient. Before it, one forward pass of the dense
- * model. */
-static double forecast_distill_flops(const forecast *f) {
-    const espl_config *o = f->o;
-    double layers = forecast_forward_flops(f, o->calibration_window), head = espl_model_head_flops(f->config);
-    return (double)(f->distilled * o->calibration_window) * (layers + o->distill_passes * (4 * layers + 5 * head));
+    double learned = f->oneshot ? 0 : (double)(o->distill_steps * espl_min_i64(o->distill_batch, f->distilled));
+    return pruning + validation + forecast_distill_flops(f, learned);
 }
 
 /* ----------------------------------------------------------------- print */
@@ -119,7 +119,8 @@ static const char *format_megabytes(int64_t bytes, char *buf) {
 static int64_t forecast_distill_bytes(const forecast *f, int64_t r) {
     static const float *const teacher[1] = {NULL}; /* says that there is one */
     const espl_config *o = f->o;
-    espl_calibration_options step = {.window = o->calibration_window, .backward = o->distill_batch, .teacher = teacher};
+    espl_calibration_options step = {
+        .window = o->calibration_window, .backward = espl_min_i64(o->distill_batch, f->distilled), .teacher = teacher};
     int64_t weights = espl_range_count(f->slices[r]) * espl_model_layer_linear_weights(f->config), states = 0;
     if (r == f->ranks - 1) states = f->distilled * o->calibration_window * f->config->hidden * (int64_t)sizeof(float);
     return espl_model_calibration_bytes(f->config, &step, f->slices[r], (int)r, (int)f->ranks) +
@@ -198,8 +199,10 @@ static void forecast_print(const forecast *f, const espl_checkpoint_shape *shape
            f->oneshot ? "pruning in one shot" : "one iteration", flops, f->rate * 1e-9,
            flops / f->rate / (double)f->ranks);
     if (!espl_config_distills(o)) return;
-    flops = forecast_distill_flops(f);
-    printf("distillation at the end: %.3g FLOP: about %.1f s\n", flops, flops / f->rate / (double)f->ranks);
+    double first = forecast_forward_flops(f, o->calibration_window) * (double)(f->distilled * o->calibration_window);
+    flops = first + forecast_distill_flops(f, o->distill_passes * (double)f->distilled);
+    printf("distillation, with a pass of the dense model first: %.3g FLOP: about %.1f s\n", flops,
+           flops / f->rate / (double)f->ranks);
 }
 
 /* ------------------------------------------------------------------- run */
@@ -228,7 +231,7 @@ static espl_status forecast_run(const espl_job *j, int64_t ranks) {
                                   .backward = o->calibration_backward},
                   .oneshot = espl_config_is_oneshot(o),
                   .ranks = ranks,
-                  .distilled = j->inputs.distilled,
+                  .distilled = j->inputs.distilled + (o->distill_share > 0 ? j->inputs.profile.first[ESPL_TOPICS] : 0),
                   .validation_tokens = j->inputs.validation.n / o->validation_window * o->validation_window};
     espl_checkpoint_shape shape = espl_run_checkpoint_shape(f.config, (espl_range){0});
     espl_status st;

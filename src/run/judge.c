@@ -134,7 +134,8 @@ espl_status espl_judge_step(espl_job *j, espl_quality *after, bool *accepted) {
     if (first > 0 && judge_is_ruled_out(j, first, after)) return ESPL_OK;
     ESPL_TRY(judge_rest(j, first, after));
     double rise = espl_quality_rise(&j->last, after, j->o->knowledge_share);
-    *accepted = rise <= log1p(j->o->prune_threshold) && !espl_judge_is_beyond_limit(j, after); /* false for NAN */
+    bool answered = j->inputs.judge.n == 0 || isfinite(after->answers); /* else the rise would be that of text alone */
+    *accepted = answered && rise <= log1p(j->o->prune_threshold) && !espl_judge_is_beyond_limit(j, after);
     return ESPL_OK;
 }
 

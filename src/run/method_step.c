@@ -47,6 +47,18 @@ static void method_show_blocks(void *context, int64_t done, int64_t n) {
     espl_log_progress(done == n, "pruning: block %" PRId64 " of %" PRId64, done, n);
 }
 
+/* Collective. Zeros that the source has and the method did not ask for count as pruned, too: the sparsity that is told
+ * is that of the model. */
+static espl_status method_count_zeros(espl_job *j, int64_t *counts) {
+    int64_t *zeros, pruned;
+    ESPL_TRY(espl_comm_agree(
+        j->comm, espl_mem_alloc(&zeros, espl_range_count(j->masks.linears), sizeof *zeros, "zeros of the model")));
+    espl_status st = espl_comm_agree(j->comm, espl_masks_take_zeros(&j->masks, zeros));
+    if (st == ESPL_OK) st = espl_masks_count_pruned(&j->masks, counts, &pruned);
+    espl_mem_free(&zeros);
+    return st;
+}
+
 /* Collective, with an agreed status. */
 static espl_status method_apply(espl_job *j, espl_outcome *o, int64_t *expected) {
     espl_method_options options;
@@ -60,6 +72,7 @@ static espl_status method_apply(espl_job *j, espl_outcome *o, int64_t *expected)
     options.topics = topics;
     options.topic_window = j->inputs.profile.window;
     ESPL_TRY(espl_method_run(j->comm, &options, j->inputs.calibration, &j->masks, expected));
+    ESPL_TRY(method_count_zeros(j, expected));
     ESPL_TRY(espl_recovery_run(j, o->iteration, INT64_MAX)); /* the only step is the last one */
     espl_decision *d = &o->decision;                         /* from what each linear lost */
     for (int64_t i = 0; expected && i < j->linears; i++) {

@@ -9,6 +9,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "judge.h"
+
 enum { BAR_CELLS = 24, REASON_BYTES_MAX = 160 }; /* so that a line fits a terminal, and a reason two of its lines */
 
 void espl_progress_start(const espl_job *j, bool resumed) {
@@ -23,10 +25,16 @@ void espl_progress_start(const espl_job *j, bool resumed) {
             "target %.1f %% of the linears (%.1f %% of all parameters), rollback at +%.1f %% perplexity; agent: %s",
             100 * o->prune_target, 100 * espl_job_sparsity_of_model(j, (int64_t)(o->prune_target * (double)j->weights)),
             100 * o->prune_threshold, espl_agent_backend_name(o->agent_backend));
+    if (!espl_config_is_oneshot(o) && j->inputs.judge.n > 0)
+        ESPL_INFO("judged by text (%.3g %%) and answers (%.3g %%); over the dense model at most +%.3g %%",
+                  100 * (1 - o->knowledge_share), 100 * o->knowledge_share, 100 * o->prune_max_rise);
     if (j->source_pruned > 0)
         ESPL_INFO("note: %" PRId64 " prunable weights of the source (%.2f %%) are 0 already; they count as pruned",
                   j->source_pruned, 100 * espl_job_sparsity(j, j->source_pruned));
-    ESPL_INFO("dense: perplexity %.4f", j->dense.perplexity);
+    if (isfinite(j->dense.answers))
+        ESPL_INFO("dense: perplexity %.4f, loss of answers %.4f", j->dense.perplexity, j->dense.answers);
+    else
+        ESPL_INFO("dense: perplexity %.4f", j->dense.perplexity);
 }
 
 /* "[#####++..|..]": pruned so far, what this step tries, the target. */
@@ -61,6 +69,12 @@ void espl_progress_outcome(const espl_job *j, const espl_outcome *o, double seco
     ESPL_INFO("%4" PRId64 "  [%s] %5.2f %%  perplexity %.4f (%+.2f %%)  %s, took %s%s%s%s", o->iteration, bar,
               100 * o->sparsity_after, o->after.perplexity, 100 * (o->after.perplexity / o->before.perplexity - 1),
               o->accepted ? "accepted" : "ROLLED BACK", took, *left ? ", " : "", left, *left ? " left" : "");
+    if (isfinite(o->after.answers) && !espl_config_is_oneshot(j->o)) {
+        double rise = espl_quality_rise(&o->before, &o->after, j->o->knowledge_share);
+        ESPL_INFO("      answers %.4f (%+.4f), loss %+.2f %% of %.2f %%%s", o->after.answers,
+                  o->after.answers - o->before.answers, 100 * expm1(rise), 100 * j->o->prune_threshold,
+                  espl_judge_is_beyond_limit(j, &o->after) ? "; beyond prune.max_rise" : "");
+    }
     const char *reason = o->decision.reason;
     const char *source = j->root ? espl_agent_source(j->agent) : ""; /* empty for a one-shot method */
     if (j->root && reason && *reason) {                              /* one line of it, cut between words */

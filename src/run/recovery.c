@@ -7,16 +7,15 @@
 #include <inttypes.h>
 #include <math.h>
 
-espl_status espl_recovery_prepare(espl_job *j) {
-    const espl_config *o = j->o;
-    const espl_knowledge *k = &j->inputs.profile;
-    espl_topic_samples topics[ESPL_TOPICS];
-    if (!espl_config_distills(o)) return ESPL_OK;
-    espl_knowledge_samples(k, topics);
-    bool questions = k->n > 0 && k->window == o->calibration_window;
-    return espl_distill_set_create(j->comm, &j->masks, o->calibration_window, j->inputs.calibration,
-                                   j->inputs.distilled, questions ? topics : NULL, k->lengths, o->distill_share,
-                                   &j->distill);
+#include "espalier/base/integer.h"
+#include "stop.h"
+
+static espl_status recovery_check(void *context) { return espl_stop_check(context, ESPL_STOP_BETWEEN_PHASES); }
+
+static void recovery_show_teacher(void *context, int64_t done, int64_t n) {
+    (void)context;
+    espl_log_progress(done == n, "distillation: predictions of the dense model, window %" PRId64 " of %" PRId64, done,
+                      n);
 }
 
 static void recovery_show(void *context, int64_t done, int64_t n) {
@@ -24,17 +23,36 @@ static void recovery_show(void *context, int64_t done, int64_t n) {
     espl_log_progress(done == n, "distillation: step %" PRId64 " of %" PRId64, done, n);
 }
 
+espl_status espl_recovery_prepare(espl_job *j) {
+    const espl_config *o = j->o;
+    const espl_knowledge *k = &j->inputs.profile;
+    espl_topic_samples topics[ESPL_TOPICS];
+    espl_distill_watch watch = {.progress = recovery_show_teacher, .check = recovery_check, .context = j};
+    if (!espl_config_distills(o)) return ESPL_OK;
+    espl_knowledge_samples(k, topics);
+    bool questions = k->n > 0 && k->window == o->calibration_window;
+    if (o->distill_share > 0 && !questions)
+        ESPL_INFO("note: distill.share has no effect: %s",
+                  k->n > 0
+                      ? "calibration.window is longer than the model's context, so that windows of questions are not"
+                      : "there are no windows of probe questions (probes, knowledge.windows)");
+    return espl_distill_set_create(j->comm, &j->masks, o->calibration_window, j->inputs.calibration,
+                                   j->inputs.distilled, questions ? topics : NULL, k->lengths, o->distill_share, &watch,
+                                   &j->distill);
+}
+
 espl_status espl_recovery_run(espl_job *j, int64_t iteration, int64_t pruned) {
     const espl_config *o = j->o;
     bool last = pruned >= llround(o->prune_target * (double)j->weights);
-    double pass = ceil((double)j->distill.n / (double)o->distill_batch), loss;
+    double pass = ceil((double)j->distill.n / (double)espl_min_i64(o->distill_batch, espl_max_i64(j->distill.n, 1))),
+           loss;
     espl_distill_options d = {.window = o->calibration_window,
-                              .steps = last ? llround(o->distill_passes * pass) : o->distill_steps,
+                              .steps = last ? (int64_t)ceil(o->distill_passes * pass) : o->distill_steps,
                               .batch = o->distill_batch,
                               .rate = o->distill_rate,
                               .seed = (uint64_t)o->run_seed,
                               .stream = (uint64_t)iteration,
-                              .progress = recovery_show};
+                              .watch = {.progress = recovery_show, .check = recovery_check, .context = j}};
     if (j->distill.n == 0 || d.steps == 0) return ESPL_OK;
     ESPL_TRY(espl_comm_agree(j->comm, espl_masks_keep_updates(&j->masks)));
     ESPL_TRY(espl_distill_run(j->comm, &d, &j->distill, &j->masks, &loss));

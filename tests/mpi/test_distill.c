@@ -90,9 +90,11 @@ static void compare_moves(run *r) {
 }
 
 static void test_opened(run *r, const int32_t *ids) {
+    const espl_distill_watch watch = {0};
     check(r, espl_masks_create(&r->masks, r->m, true) == ESPL_OK, "masks");
     prune(r);
-    check(r, espl_distill_set_create(r->c, &r->masks, r->T, ids, SAMPLES, NULL, NULL, 0, &r->set) == ESPL_OK, "set");
+    check(r, espl_distill_set_create(r->c, &r->masks, r->T, ids, SAMPLES, NULL, NULL, 0, &watch, &r->set) == ESPL_OK,
+          "set");
     double loss = train(r);
     compare_moves(r);
     uint64_t first = hash_of(r);

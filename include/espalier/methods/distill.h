@@ -13,15 +13,21 @@
 #include "espalier/model/calibration.h"
 #include "espalier/model/masks.h"
 
+/* Called between steps, and between windows of the source; NULL: not called. */
+typedef struct espl_distill_watch {
+    espl_model_progress progress;        /* steps or windows done */
+    espl_status (*check)(void *context); /* Collective. A failure, such as ESPL_STOPPED, ends the work */
+    void *context;
+} espl_distill_watch;
+
 typedef struct espl_distill_options {
     int64_t window; /* tokens */
     int64_t steps;  /* of `batch` windows each, in a random order that is drawn anew for each pass over the set */
     int64_t batch;
     double rate; /* first step size, as a fraction of the root mean square of a linear's surviving weights; it falls to
                   * 0 in equal steps */
-    uint64_t seed, stream;        /* of the order of windows */
-    espl_model_progress progress; /* called with the steps done; NULL: not called */
-    void *context;
+    uint64_t seed, stream; /* of the order of windows */
+    espl_distill_watch watch;
 } espl_distill_options;
 
 /* What is learned from: windows of tokens, and the source's final hidden states for them. */
@@ -35,11 +41,11 @@ typedef struct espl_distill_set {
 
 /* Collective. A set of `windows` text windows ids [windows, window], and of the windows of probe questions, topics
  * [ESPL_TOPICS] or NULL, with lengths topic_lengths of all their windows in order, which together have `share` of the
- * weight. Runs the source through all of them; the model is dense afterwards. ids are borrowed. ESPL_NOMEM. Free with
- * espl_distill_set_free. */
+ * weight. Runs the source through all of them, window by window; the model is dense afterwards. ids are borrowed.
+ * ESPL_NOMEM. Free with espl_distill_set_free. */
 espl_status espl_distill_set_create(espl_comm *comm, const espl_masks *masks, int64_t window, const int32_t *ids,
                                     int64_t windows, const espl_topic_samples *topics, const int64_t *topic_lengths,
-                                    double share, espl_distill_set *out);
+                                    double share, const espl_distill_watch *watch, espl_distill_set *out);
 void espl_distill_set_free(espl_distill_set *s);
 
 /* Collective. Trains the model's surviving weights, from what they are now. masks must have room for updates, which

@@ -210,15 +210,18 @@ static espl_status letters_encode(knowledge_writer *w, const letters_source *l, 
 /* Writes a turn of a subject. *full: the topic has all its windows. */
 static espl_status letters_write_turn(knowledge_writer *w, letters_source *l, int64_t subject, int64_t before,
                                       bool *full) {
+    bool headed = false; /* the subject's line is in the open window */
     for (int turn = 0; turn < SUBJECT_TURN && l->first[subject] < l->end[subject]; turn++) {
         int64_t row = l->rows[l->first[subject]];
-        ESPL_TRY(letters_encode(w, l, subject, row, turn == 0, false));
+        ESPL_TRY(letters_encode(w, l, subject, row, !headed, false));
         bool fresh = !knowledge_fits(w);
         *full = fresh && w->windows - before == w->limit;
         if (*full) return ESPL_OK;
         if (fresh) ESPL_TRY(letters_encode(w, l, subject, row, true, true));
         l->first[subject]++;
-        if (w->whole.len <= w->out->window) ESPL_TRY(knowledge_put(w, fresh, w->whole.len - 1));
+        if (w->whole.len > w->out->window) continue;
+        ESPL_TRY(knowledge_put(w, fresh, w->whole.len - 1));
+        headed = true;
     }
     return ESPL_OK;
 }
