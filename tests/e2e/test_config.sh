@@ -67,7 +67,7 @@ refuses 2 '--ranks: "0" is not an integer' 1 "$dir/defaults" --ranks 0
 refuses 2 "unrecognized option '--model'" 1 "$dir/defaults" --model x
 refuses 74 'nowhere.json' 3 "$dir/nowhere.json"
 refuses 2 'model.path is missing' 2 "$dir/defaults"
-refuses 2 'prune.target is 0.9, but no linear' 2 "$configs/sapling.json" --set prune.target=0.9
+refuses 2 'prune.target is 0.95, but no linear' 2 "$configs/sapling.json" --set prune.target=0.95
 refuses 2 'did you mean prune.target?' 3 "$configs/sapling.json" --set prune.taget=0.9
 refuses 74 'model.path: nowhere: cannot be opened: No such file' 2 "$configs/sapling.json" --set model.path=nowhere
 printf '{\n  "prune": {\n    "target": "0.45"\n  }\n}\n' >"$dir/bad.json"
