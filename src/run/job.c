@@ -86,6 +86,7 @@ static espl_status job_open_directory(espl_job *j, bool resume, bool *finished) 
     *finished = false;
     ESPL_TRY(espl_file_make_directory(j->o->run_dir));
     ESPL_TRY(job_look_at_directory(j, resume, finished));
+    if (*finished) espl_run_lock_clear_dead(j->o->run_dir, espl_stop_signalled);
     if (*finished) return ESPL_OK;
     ESPL_TRY(espl_run_lock_take(&j->lock, j->o->run_dir, espl_stop_signalled));
     ESPL_TRY(

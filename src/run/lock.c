@@ -437,3 +437,17 @@ void espl_run_lock_release(espl_run_lock **lp) {
     espl_str_free(&l->path);
     espl_mem_free(lp);
 }
+
+void espl_run_lock_clear_dead(const char *dir, bool (*cancelled)(void)) {
+    lock_holder holder, me;
+    struct stat info;
+    espl_run_lock *l = NULL;
+    espl_str path = {0};
+    lock_describe_me(&me);
+    espl_str_printf(&path, "%s/lock", dir);
+    bool dead = !path.failed && lock_read(path.data, &holder, &info) && lock_judge(&holder, &me) == LOCK_DEAD;
+    espl_str_free(&path);
+    if (!dead) return;
+    if (espl_run_lock_take(&l, dir, cancelled) != ESPL_OK) espl_base_error_clear();
+    espl_run_lock_release(&l);
+}

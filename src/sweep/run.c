@@ -84,13 +84,18 @@ static espl_status sweep_record_end(sweep_job *k, int64_t run, espl_status st) {
 
 /* -------------------------------------------------------------- all runs */
 
-/* Rank 0 only. A process that was killed between the end of a run and its mark leaves the mark's part file, and the
- * mark of a run under way. */
+/* Rank 0 only. A process that was killed between the end of a run and its mark leaves the mark's part file, the mark of
+ * a run under way, and perhaps its lock. */
 static espl_status sweep_finish_mark(const sweep_job *k, int64_t run) {
-    espl_str part = {0};
-    espl_status st = espl_sweep_path(k->s, run, "sweep.json.part", &part);
-    if (st == ESPL_OK && espl_file_exists(part.data)) st = espl_sweep_write_mark(k->s, run, SWEEP_MARK_FINISHED, "");
+    espl_str part = {0}, dir = {0};
+    espl_status st;
+    ESPL_CHECK(st, done, espl_sweep_path(k->s, run, "sweep.json.part", &part));
+    ESPL_CHECK(st, done, espl_sweep_path(k->s, run, "", &dir));
+    espl_run_lock_clear_dead(dir.data, espl_stop_signalled);
+    if (espl_file_exists(part.data)) st = espl_sweep_write_mark(k->s, run, SWEEP_MARK_FINISHED, "");
+done:
     espl_str_free(&part);
+    espl_str_free(&dir);
     return st;
 }
 
