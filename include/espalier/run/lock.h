@@ -25,8 +25,8 @@ espl_status espl_run_lock_check(const espl_run_lock *l);
 /* Ends the heartbeat and removes the lock if it is still ours. NULL-safe. */
 void espl_run_lock_release(espl_run_lock **l);
 
-/* Removes the lock that a dead holder has left in the directory of a finished run, which nobody takes again. Best effort:
- * such a lock harms nobody. */
+/* Removes the lock that a dead holder has left in the directory of a finished run, which nobody takes again. Best
+ * effort: such a lock harms nobody. */
 void espl_run_lock_clear_dead(const char *dir, bool (*cancelled)(void));
 
 /* Does somebody hold the lock of `dir` who is not provably dead? Appends who. */
