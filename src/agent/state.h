@@ -11,6 +11,7 @@
     X(TEMPERATURE, 2, "temperature")                                                                                   \
     X(SEED, 4, "seed")
 enum {
+/* NOLINTNEXTLINE(bugprone-macro-parentheses): a member's name */
 #define X(name, bit, text) ESPL_REFUSED_##name = bit,
     ESPL_REFUSED_LIST(X)
 #undef X

@@ -46,6 +46,7 @@ static espl_status knowledge_set_scale(const espl_model *m, espl_calibration *c)
     espl_status st = espl_mem_alloc(&own, n, sizeof *own, "sums of importance");
     if (st == ESPL_OK) st = espl_mem_alloc(&all, linears, sizeof *all, "sums of importance");
     ESPL_CHECK(st, done, espl_comm_agree(m->comm, st));
+    if (!own || !all) goto done; /* never: the ranks agreed that all memory is there */
     for (int64_t i = 0; i < n; i++) {
         int64_t index = c->linears.first + i;
         const double *text = espl_calibration_output_squares(c, index), *answers = espl_calibration_knowledge(c, index);

@@ -53,10 +53,12 @@ static bool cache_read(const char *path, const espl_weights *w, const espl_str *
     if (!espl_file_exists(path) || espl_json_read(path, CACHE_BYTES_MAX, &doc) != ESPL_OK) return false;
     const cJSON *text = cJSON_GetObjectItemCaseSensitive(doc, "files");
     const cJSON *tensors = cJSON_GetObjectItemCaseSensitive(doc, "tensors"), *v = tensors ? tensors->child : NULL;
-    bool found = cJSON_IsString(text) && strcmp(text->valuestring, files->data) == 0;
-    for (int64_t i = 0; found && i < espl_weights_count(w); i++, v = v->next) /* both in name order */
+    bool found = cJSON_IsString(text) && strcmp(text->valuestring, files->data ? files->data : "") == 0;
+    for (int64_t i = 0; found && i < espl_weights_count(w); i++) { /* both in name order */
         found =
             v && strcmp(v->string, espl_weights_at(w, i)->name) == 0 && cache_read_hash(tensors, v->string, &hashes[i]);
+        v = v ? v->next : NULL;
+    }
     found = found && !v && cache_read_hash(doc, "check", &check) && check == cache_check(files, w, hashes);
     espl_json_free(&doc);
     return found;
@@ -106,7 +108,8 @@ espl_status espl_hash_cache_tensors(espl_comm *c, const espl_model *m, const cha
     espl_str_put(&first, files.data, files.len);
     ESPL_CHECK(st, done, espl_comm_agree(c, espl_str_status(&first)));
     ESPL_CHECK(st, done, espl_comm_broadcast_str(c, &first, 0));
-    bool differs = first.len != files.len || memcmp(first.data, files.data, (size_t)files.len) != 0;
+    bool differs =
+        first.len != files.len || (files.data && first.data && memcmp(first.data, files.data, (size_t)files.len) != 0);
     bool unknown = root && !cache_read(path, w, &files, hashes);
     if (espl_comm_max(c, differs || unknown) == 0) {
         ESPL_INFO("%s: unchanged since its tensors were hashed (%s)", espl_weights_shard_path(w, 0), path);

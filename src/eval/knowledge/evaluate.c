@@ -30,7 +30,7 @@ planned:
     ESPL_CHECK(st, done, espl_comm_agree(c, st));
     ESPL_CHECK(st, done, espl_eval_run_batches(c, m, batches, n, "answers"));
     espl_comm_broadcast(c, logprob, windows * window * (int64_t)sizeof *logprob, espl_comm_size(c) - 1);
-    for (int64_t i = 0; i < k->n; i++) {
+    for (int64_t i = 0; logprob && i < k->n; i++) {
         const espl_knowledge_question *q = &k->questions[i];
         double sum = 0;
         for (int64_t t = q->at; t < q->at + q->n; t++) sum -= logprob[q->window * window + t];
