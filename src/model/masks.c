@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "espalier/base/integer.h"
-
 #include "espalier/model/shape.h"
 #include "state.h"
 

@@ -232,9 +232,9 @@ static espl_status job_begin(espl_job *j, bool resume) {
     espl_progress_start(j, resumed);
     ESPL_TRY(espl_comm_agree(j->comm, espl_event_start(j, resumed)));
     ESPL_TRY(espl_exponent_choose(j));
-    ESPL_TRY(espl_recovery_prepare(j));
-    espl_masks_apply(&j->masks);
     if (!resumed) ESPL_TRY(espl_store_write(j));
+    ESPL_TRY(espl_recovery_prepare(j)); /* may be stopped, which promises a checkpoint to resume from */
+    espl_masks_apply(&j->masks);
     return espl_stop_check(j, ESPL_STOP_BETWEEN_PHASES);
 }
 

@@ -451,6 +451,18 @@ class Distilled(OneRun):
     def test_killed(self):
         self.interrupted("killed", 3, 1, lambda job, run: job.send_signal(signal.SIGKILL), None)
 
+    def test_stopped_while_the_dense_model_teaches(self):
+        run = self.work / "teaching"
+        job = self.start(run, 1, "--set", "distill.windows=20000")
+        deadline = time.monotonic() + 100 * SLOW
+        while not (run / "events.jsonl").exists() or not read_lines(run / "events.jsonl"):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.02)
+        (run / "stop").touch()
+        _, text = job.communicate(timeout=60 * SLOW)
+        self.assertEqual(job.returncode, 75, text[-3000:])
+        self.assertTrue((run / "checkpoints" / "iteration-000000.h5").exists())
+
     def test_survivors_have_learned(self):
         self.prune(self.work / "without", 1, "--set", "distill.steps=0", "--set", "distill.passes=0")
         learned, pruned = (json.loads((run / "summary.json").read_text()) for run in (self.whole, self.work / "without"))
