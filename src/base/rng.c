@@ -40,3 +40,11 @@ int64_t espl_rng_below(espl_rng *r, int64_t n) {
     while (x < threshold);
     return (int64_t)(x % bound);
 }
+
+void espl_rng_shuffle(espl_rng *r, int64_t *numbers, int64_t n) {
+    for (int64_t i = n - 1; i > 0; i--) {
+        int64_t j = espl_rng_below(r, i + 1), keep = numbers[i];
+        numbers[i] = numbers[j];
+        numbers[j] = keep;
+    }
+}

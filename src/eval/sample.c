@@ -47,9 +47,5 @@ int64_t espl_sample_part(int64_t n, espl_question_part part, int64_t want, uint6
 void espl_sample_shuffle(int64_t *indices, int64_t n, uint64_t seed, uint64_t stream) {
     espl_rng rng;
     espl_rng_seed(&rng, seed, stream, SHUFFLE_PURPOSE);
-    for (int64_t i = n - 1; i > 0; i--) {
-        int64_t j = espl_rng_below(&rng, i + 1), keep = indices[i];
-        indices[i] = indices[j];
-        indices[j] = keep;
-    }
+    espl_rng_shuffle(&rng, indices, n);
 }

@@ -235,11 +235,7 @@ static void distiller_shuffle(distiller *d, int64_t pass) {
     espl_rng rng;
     espl_rng_seed(&rng, d->o->seed, d->o->stream * 4096 + (uint64_t)pass, ORDER_PURPOSE);
     for (int64_t i = 0; i < d->set->n; i++) d->order[i] = i;
-    for (int64_t i = d->set->n - 1; i > 0; i--) {
-        int64_t j = espl_rng_below(&rng, i + 1), keep = d->order[i];
-        d->order[i] = d->order[j];
-        d->order[j] = keep;
-    }
+    espl_rng_shuffle(&rng, d->order, d->set->n);
 }
 
 espl_status espl_distill_run(espl_comm *comm, const espl_distill_options *o, const espl_distill_set *set,

@@ -92,26 +92,31 @@ int64_t espl_head_backward_floats(const espl_linear *head, int64_t T) {
     return T * (espl_min_i64(PIECE, head->out) + 2);
 }
 
-void espl_tensor_head_backward(const espl_linear *head, const float *x, int64_t T, const int32_t *target, float scale,
-                               double *logprob, float *dx, float *buffer, espl_workspace *ws) {
-    float *lse = buffer, *picked = lse + T, *logits = picked + T;
-    /* First pass. lse: the running maximum, logprob: the running sum of exp(logit - maximum), picked: the target's
-     * logit. */
-    for (int64_t t = 0; t < T; t++) {
+/* First pass over the pieces of the vocabulary, for n tokens: lse becomes the largest logit, sum the sum of exp(logit -
+ * that), and picked, if there are targets, the target's logit. logits: scratch of a piece. */
+static void head_normalise(const espl_linear *head, const float *x, int64_t n, const int32_t *target, float *lse,
+                           double *sum, float *picked, float *logits, espl_workspace *ws) {
+    for (int64_t t = 0; t < n; t++) {
         lse[t] = -INFINITY;
-        logprob[t] = 0;
+        sum[t] = 0;
     }
     for (int64_t r0 = 0; r0 < head->out; r0 += PIECE) {
         espl_linear p = head_piece(head, r0);
-        espl_tensor_linear(&p, 1, x, T, &logits, false, ws);
+        espl_tensor_linear(&p, 1, x, n, &logits, false, ws);
 #pragma omp parallel for schedule(static)
-        for (int64_t t = 0; t < T; t++) {
-            float sum, m = logits_sum_exp(logits + t * p.out, p.out, lse[t], &sum);
-            logprob[t] = logprob[t] * exp((double)lse[t] - (double)m) + (double)sum;
+        for (int64_t t = 0; t < n; t++) {
+            float s, m = logits_sum_exp(logits + t * p.out, p.out, lse[t], &s);
+            sum[t] = sum[t] * exp((double)lse[t] - (double)m) + (double)s;
             lse[t] = m;
-            if (target[t] >= r0 && target[t] < r0 + p.out) picked[t] = logits[t * p.out + target[t] - r0];
+            if (target && target[t] >= r0 && target[t] < r0 + p.out) picked[t] = logits[t * p.out + target[t] - r0];
         }
     }
+}
+
+void espl_tensor_head_backward(const espl_linear *head, const float *x, int64_t T, const int32_t *target, float scale,
+                               double *logprob, float *dx, float *buffer, espl_workspace *ws) {
+    float *lse = buffer, *picked = lse + T, *logits = picked + T;
+    head_normalise(head, x, T, target, lse, logprob, picked, logits, ws);
     for (int64_t t = 0; t < T; t++) {
         double all = (double)lse[t] + log(logprob[t]);
         lse[t] = (float)all;
@@ -138,23 +143,10 @@ int64_t espl_head_distill_floats(const espl_linear *head, int64_t T) {
     return 2 * T * (espl_min_i64(PIECE, head->out) + 1);
 }
 
-/* Log sum exp of a model's logits for each of n tokens, over all pieces of the vocabulary. sum [n]: scratch. */
+/* Log sum exp of a model's logits for each of n tokens. sum [n]: scratch. */
 static void distill_normalise(const espl_linear *head, const float *x, int64_t n, float *lse, double *sum,
                               float *logits, espl_workspace *ws) {
-    for (int64_t t = 0; t < n; t++) {
-        lse[t] = -INFINITY;
-        sum[t] = 0;
-    }
-    for (int64_t r0 = 0; r0 < head->out; r0 += PIECE) {
-        espl_linear p = head_piece(head, r0);
-        espl_tensor_linear(&p, 1, x, n, &logits, false, ws);
-#pragma omp parallel for schedule(static)
-        for (int64_t t = 0; t < n; t++) {
-            float s, m = logits_sum_exp(logits + t * p.out, p.out, lse[t], &s);
-            sum[t] = sum[t] * exp((double)lse[t] - (double)m) + (double)s;
-            lse[t] = m;
-        }
-    }
+    head_normalise(head, x, n, NULL, lse, sum, NULL, logits, ws);
     for (int64_t t = 0; t < n; t++) lse[t] = (float)((double)lse[t] + log(sum[t]));
 }
 

@@ -88,8 +88,9 @@ void espl_tensor_gradient_sums(const espl_linear *linears, int n, const float *x
     }
 }
 
-void espl_tensor_gradient_add(const espl_linear *l, const float *x, const float *dy, int64_t T, float *sum,
-                              espl_workspace *ws) {
+/* sum [out, in] += dL/dW of one sample, or its square, tile after tile. */
+static void gradient_accumulate(const espl_linear *l, const float *x, const float *dy, int64_t T, bool squared,
+                                float *sum, espl_workspace *ws) {
     tile_list list = gradient_list(l, 1);
 #pragma omp parallel for schedule(dynamic, 1)
     for (int64_t index = 0; index < list.count; index++) {
@@ -97,23 +98,19 @@ void espl_tensor_gradient_add(const espl_linear *l, const float *x, const float 
         tile at = tile_at(&list.grids[0], index);
         gradient_form(l, &at, x, dy, T, gradient);
         for (int64_t r = 0; r < at.rn; r++) {
+            const float *from = gradient + r * at.cn;
             float *to = sum + (at.r0 + r) * l->in + at.c0;
-            for (int64_t c = 0; c < at.cn; c++) to[c] += gradient[r * at.cn + c];
+            for (int64_t c = 0; c < at.cn; c++) to[c] += squared ? from[c] * from[c] : from[c];
         }
     }
 }
 
+void espl_tensor_gradient_add(const espl_linear *l, const float *x, const float *dy, int64_t T, float *gradient,
+                              espl_workspace *ws) {
+    gradient_accumulate(l, x, dy, T, false, gradient, ws);
+}
+
 void espl_tensor_gradient_squares(const espl_linear *l, const float *x, const float *dy, int64_t T, float *squares,
                                   espl_workspace *ws) {
-    tile_list list = gradient_list(l, 1);
-#pragma omp parallel for schedule(dynamic, 1)
-    for (int64_t index = 0; index < list.count; index++) {
-        float *gradient = espl_workspace_mine(ws).tile;
-        tile at = tile_at(&list.grids[0], index);
-        gradient_form(l, &at, x, dy, T, gradient);
-        for (int64_t r = 0; r < at.rn; r++) {
-            float *to = squares + (at.r0 + r) * l->in + at.c0;
-            for (int64_t c = 0; c < at.cn; c++) to[c] += gradient[r * at.cn + c] * gradient[r * at.cn + c];
-        }
-    }
+    gradient_accumulate(l, x, dy, T, true, squares, ws);
 }

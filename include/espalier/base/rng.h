@@ -20,5 +20,7 @@ uint64_t espl_rng_next(espl_rng *r);
 double espl_rng_uniform(espl_rng *r);
 /* Uniform in [0, n) without modulo bias; n >= 1. */
 int64_t espl_rng_below(espl_rng *r, int64_t n);
+/* Puts n numbers into a random order, every order equally likely (Fisher and Yates). */
+void espl_rng_shuffle(espl_rng *r, int64_t *numbers, int64_t n);
 
 #endif
