@@ -29,7 +29,8 @@ double espl_quality_rise(const espl_quality *before, const espl_quality *after, 
     double text = log(after->perplexity / before->perplexity), answers = after->answers - before->answers;
     if (!isfinite(before->perplexity) || before->perplexity <= 0 || after->perplexity == 0) return NAN;
     if (!isfinite(after->perplexity)) return INFINITY;
-    return isfinite(answers) ? (1 - share) * text + share * answers : text;
+    if (isfinite(answers)) return (1 - share) * text + share * answers;
+    return isfinite(before->answers) ? (1 - share) * text : text;
 }
 
 espl_status espl_decision_init(espl_decision *d, int64_t capacity) {

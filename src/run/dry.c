@@ -25,8 +25,9 @@ typedef struct forecast {
     bool oneshot;
     espl_range *slices; /* [ranks] */
     int64_t ranks, bytes_per_weight, validation_tokens;
-    int64_t distilled; /* windows */
-    double rate;       /* FLOP/s of one rank */
+    int64_t profile_windows, judge_windows; /* of probe questions */
+    int64_t distilled;                      /* windows */
+    double rate;                            /* FLOP/s of one rank */
 } forecast;
 
 /* ----------------------------------------------------------------- speed */
@@ -102,6 +103,10 @@ static double forecast_step_flops(const forecast *f) {
     if (f->oneshot && forecast_tries_powers(f)) {
         espl_method_options trial = forecast_trial(f);
         pruning += espl_method_flops(f->config, &trial) + ESPL_CURVATURE_POWERS * validation;
+    }
+    if (!f->oneshot) { /* questions: gradients of one part, losses of the other */
+        double layers = forecast_forward_flops(f, o->calibration_window), window = (double)o->calibration_window;
+        pruning += window * ((double)f->profile_windows * 4 * (layers + head) + (double)f->judge_windows * layers);
     }
     double learned = f->oneshot ? 0 : (double)(o->distill_steps * espl_min_i64(o->distill_batch, f->distilled));
     return pruning + validation + forecast_distill_flops(f, learned);
@@ -195,7 +200,7 @@ static void forecast_print(const forecast *f, const espl_checkpoint_shape *shape
     forecast_print_memory(f);
     printf("\na checkpoint: %s MiB, %" PRId64 " of them kept\n", format_megabytes(espl_checkpoint_bytes(shape), b),
            o->run_keep);
-    printf("\n%s without knowledge probes: %.3g FLOP; at %.1f GFLOP/s a rank (measured here): about %.1f s\n",
+    printf("\n%s without counting probe questions: %.3g FLOP; at %.1f GFLOP/s a rank (measured here): about %.1f s\n",
            f->oneshot ? "pruning in one shot" : "one iteration", flops, f->rate * 1e-9,
            flops / f->rate / (double)f->ranks);
     if (!espl_config_distills(o)) return;
@@ -231,6 +236,8 @@ static espl_status forecast_run(const espl_job *j, int64_t ranks) {
                                   .backward = o->calibration_backward},
                   .oneshot = espl_config_is_oneshot(o),
                   .ranks = ranks,
+                  .profile_windows = j->inputs.profile.first[ESPL_TOPICS],
+                  .judge_windows = j->inputs.judge.first[ESPL_TOPICS],
                   .distilled = j->inputs.distilled + (o->distill_share > 0 ? j->inputs.profile.first[ESPL_TOPICS] : 0),
                   .validation_tokens = j->inputs.validation.n / o->validation_window * o->validation_window};
     espl_checkpoint_shape shape = espl_run_checkpoint_shape(f.config, (espl_range){0});

@@ -14,21 +14,17 @@ static const double STDERRS = 3;
 enum { FIRST_PART = 4, WINDOWS_MIN = 3 }; /* a quarter; a standard error of fewer windows says nothing */
 
 espl_status espl_judge_create(espl_job *j) {
-    espl_losses *all[] = {&j->judged, &j->accepted};
     j->validation_windows = j->inputs.validation.n / j->o->validation_window;
-    for (int i = 0; i < 2; i++) {
-        ESPL_TRY(espl_mem_alloc(&all[i]->windows, j->validation_windows, sizeof(double), "losses of windows"));
-        ESPL_TRY(espl_mem_alloc(&all[i]->answers, j->inputs.judge.n, sizeof(double), "losses of answers"));
-    }
-    return ESPL_OK;
+    int64_t n = j->validation_windows;
+    ESPL_TRY(espl_mem_alloc(&j->accepted_windows, n, sizeof *j->accepted_windows, "losses of windows"));
+    ESPL_TRY(espl_mem_alloc(&j->judged_windows, n, sizeof *j->judged_windows, "losses of windows"));
+    return espl_mem_alloc(&j->judged_answers, j->inputs.judge.n, sizeof *j->judged_answers, "losses of answers");
 }
 
 void espl_judge_free(espl_job *j) {
-    espl_losses *all[] = {&j->judged, &j->accepted};
-    for (int i = 0; i < 2; i++) {
-        espl_mem_free(&all[i]->windows);
-        espl_mem_free(&all[i]->answers);
-    }
+    espl_mem_free(&j->accepted_windows);
+    espl_mem_free(&j->judged_windows);
+    espl_mem_free(&j->judged_answers);
 }
 
 /* ---------------------------------------------------------------- measures */
@@ -77,12 +73,12 @@ static espl_status judge_windows(espl_job *j, int64_t first, int64_t last) {
     espl_corpus part = {.ids = j->inputs.validation.ids + first * window, .n = (last - first) * window};
     espl_perplexity p = {0};
     if (last <= first) return ESPL_OK;
-    return espl_eval_perplexity(j->comm, j->model, &part, window, 0, j->judged.windows + first, &p);
+    return espl_eval_perplexity(j->comm, j->model, &part, window, 0, j->judged_windows + first, &p);
 }
 
 static espl_quality judge_quality(const espl_job *j) {
-    judge_mean text = judge_mean_of(j->judged.windows, NULL, j->validation_windows);
-    judge_mean answers = judge_mean_of_answers(&j->inputs.judge, j->judged.answers);
+    judge_mean text = judge_mean_of(j->judged_windows, NULL, j->validation_windows);
+    judge_mean answers = judge_mean_of_answers(&j->inputs.judge, j->judged_answers);
     return (espl_quality){.perplexity = exp(text.mean),
                           .nll = text.mean,
                           .nll_stderr = text.error,
@@ -92,7 +88,7 @@ static espl_quality judge_quality(const espl_job *j) {
 
 static espl_status judge_rest(espl_job *j, int64_t measured, espl_quality *out) {
     ESPL_TRY(judge_windows(j, measured, j->validation_windows));
-    if (j->inputs.judge.n > 0) ESPL_TRY(espl_eval_knowledge(j->comm, j->model, &j->inputs.judge, j->judged.answers));
+    if (j->inputs.judge.n > 0) ESPL_TRY(espl_eval_knowledge(j->comm, j->model, &j->inputs.judge, j->judged_answers));
     *out = judge_quality(j);
     return ESPL_OK;
 }
@@ -109,12 +105,12 @@ bool espl_judge_is_beyond_limit(const espl_job *j, const espl_quality *after) {
     return limit > 0 && !(espl_quality_rise(&j->dense, after, j->o->knowledge_share) <= log1p(limit));
 }
 
-/* Whether the first part of the windows alone rules the step out: the text's share of the rise, and nothing gained in
- * knowledge. *after is then what it would be. */
+/* Whether the first part of the windows alone rules the step out, if knowledge gains nothing. *after is then what the
+ * whole is expected to be. */
 static bool judge_is_ruled_out(const espl_job *j, int64_t windows, espl_quality *after) {
     bool knows = j->inputs.judge.n > 0;
     double share = knows ? j->o->knowledge_share : 0, bound = log1p(j->o->prune_threshold);
-    judge_mean rise = judge_mean_of(j->judged.windows, j->accepted.windows, windows);
+    judge_mean rise = judge_mean_of(j->judged_windows, j->accepted_windows, windows);
     if (isfinite(rise.mean) && !((1 - share) * (rise.mean - STDERRS * rise.error) > bound)) return false;
     *after = j->last;
     after->nll += rise.mean;
@@ -140,7 +136,7 @@ espl_status espl_judge_step(espl_job *j, espl_quality *after, bool *accepted) {
 }
 
 void espl_judge_accept(espl_job *j) {
-    espl_losses judged = j->judged;
-    j->judged = j->accepted;
-    j->accepted = judged;
+    double *judged = j->judged_windows;
+    j->judged_windows = j->accepted_windows;
+    j->accepted_windows = judged;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The losses that a state of the model is judged by: of each validation window, and of each answer to the judge's
- * questions. A step is compared with the last accepted state pair by pair, which cancels most of what differs between
- * windows and between questions. All functions are Collective unless said; results are the same on every rank.
+ * questions. A step is compared with the last accepted state on the same windows and questions, which cancels most of
+ * what differs between them. All functions are Collective unless said; results are the same on every rank.
  */
 #ifndef ESPL_RUN_JUDGE_H
 #define ESPL_RUN_JUDGE_H

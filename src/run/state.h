@@ -49,12 +49,6 @@ typedef struct espl_inputs {
     espl_questions report;        /* asked at the end */
 } espl_inputs;
 
-/* What a state of the model is judged by (judge.h). */
-typedef struct espl_losses {
-    double *windows; /* [validation_windows] nats per token */
-    double *answers; /* [inputs.judge.n] nats per answer token */
-} espl_losses;
-
 typedef struct espl_job {
     espl_comm *comm;
     const espl_config *o;
@@ -82,8 +76,11 @@ typedef struct espl_job {
     espl_outcome *history;    /* [n_history] all steps, oldest first; rank 0 */
     int64_t n_history, rollbacks;
 
+    /* What states of the model are judged by (judge.h), in nats per token. */
     int64_t validation_windows;
-    espl_losses accepted, judged; /* of the accepted state, and of the one that was measured last */
+    double *accepted_windows; /* [validation_windows] losses of the accepted state */
+    double *judged_windows;   /* [validation_windows] of the state that was measured last */
+    double *judged_answers;   /* [inputs.judge.n] likewise */
 
     /* The profile of the accepted state. */
     bool has_profile;

@@ -76,8 +76,8 @@ typedef struct espl_budget {
 } espl_budget;
 
 /* Rise of the loss from one quality to another in nats: (1 - share) times that of log(perplexity) plus share times that
- * of answers; of the first alone where answers were not measured. NAN if the perplexity was not measured; INFINITY if
- * it is not finite after. */
+ * of answers; the first alone where no answers are measured, and (1 - share) times it where a step was rolled back
+ * before they were. NAN if the perplexity was not measured; INFINITY if it is not finite after. */
 double espl_quality_rise(const espl_quality *before, const espl_quality *after, double share);
 
 typedef struct espl_decision_item {
