@@ -67,8 +67,7 @@ static espl_status knowledge_open_window(knowledge_writer *w) {
     return ESPL_OK;
 }
 
-/* Writes w->whole, a question with its answer from token `answer` on, into the open window, or into a new one if
- * `fresh`.
+/* Writes w->whole, a question with its answer from token `answer` on, into the open window or, if `fresh`, a new one.
  */
 static espl_status knowledge_put(knowledge_writer *w, bool fresh, int64_t answer) {
     espl_knowledge *k = w->out;
