@@ -12,6 +12,15 @@ const char *espl_agent_backend_name(espl_agent_backend b) {
     return names[b];
 }
 
+const char *espl_agent_fallback_name(espl_agent_fallback f) {
+    static const char *const names[] = {
+#define X(name, text) text,
+        ESPL_FALLBACK_LIST(X)
+#undef X
+    };
+    return names[f];
+}
+
 void espl_agent_options_init(espl_agent_options *o) {
     *o = (espl_agent_options){
 #define X(type, section, key, value, lo, hi, resume, meaning) .key = (value),

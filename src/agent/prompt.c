@@ -5,7 +5,10 @@
  */
 #include "prompt.h"
 
+#include "action.h"
 #include "clean.h"
+#include "predict.h"
+#include "tools.h"
 #include "view.h"
 
 #include <inttypes.h>
@@ -17,7 +20,6 @@ static const double PRICED_STEP = 0.05;
 
 enum {
     MODEL_NAME_MAX = 128, /* bytes */
-    ITEMS_SHOWN = 48,     /* linears of an outcome that is shown whole */
     SAID_MAX = 600,       /* bytes of the agent's own reasoning and reflection, each: the gist of it */
     FRAME_BYTES = 256     /* kept free for the headings around the history */
 };
@@ -63,13 +65,48 @@ static void prompt_put_rules(espl_str *s, const espl_agent_view *v) {
     espl_str_printf(s, "- There are at most %" PRId64 " iterations; rolled back ones count.\n", b->max_iterations);
 }
 
+/* What a plan may hold beside steps by name. Small models need none of it. */
+static void prompt_put_plans(espl_str *s, const espl_agent_view *v) {
+    espl_str_puts(s,
+                  "\nPlans: in \"prune\" a name may be a pattern with stars, such as \"layers.3.*\" or \"*.up_proj\": "
+                  "the step is for every linear that matches and can take it; a linear's own name overrides "
+                  "patterns, and step 0 leaves it alone. \"base\": \"policy\" starts from the plan of the embedded "
+                  "policy, which steps go where the profile expects the least damage; \"scale\": 0.5 halves its steps, "
+                  "and the members of \"prune\" override them.");
+    if (v->budget.share > 0)
+        espl_str_printf(s, " \"knowledge\": how much answers weigh in that plan, 0 to 1 (else %.6g).", v->budget.share);
+    if (isfinite(v->power))
+        espl_str_printf(s,
+                        " \"power\": within a linear, weights go by W^2 E[x^2] E[g^2]^power; 0 ignores which outputs "
+                        "matter to the loss, 1 follows it fully (else %.6g).",
+                        v->power);
+    espl_str_puts(s, "\n");
+}
+
+/* The questions that may be asked before the decision. The objects are told in any case: servers may refuse tools, or
+ * take them and show the model none. */
+static void prompt_put_questions(espl_str *s, const espl_prompt_options *how) {
+    if (how->questions == 0) return;
+    espl_str_printf(s, "\nBefore you decide you may ask up to %" PRId64 " questions per iteration, one at a time",
+                    how->questions);
+    if (how->experiments > 0) espl_str_printf(s, ", of them %" PRId64 " measurements", how->experiments);
+    espl_str_printf(s, ". %s one of these objects instead of a decision:\n",
+                    how->calls ? "Call a tool, or answer with" : "Answer with");
+    for (int k = 0; k < ESPL_ACTION_COUNT; k++) {
+        if (k == ESPL_ACTION_PROPOSE || (k == ESPL_ACTION_MEASURE && how->experiments == 0)) continue;
+        espl_str_printf(s, "- {\"action\": \"%s\", %s} %s\n", espl_action_name((espl_action_kind)k),
+                        k == ESPL_ACTION_INSPECT ? "\"linears\": \"layers.3.*\"" : "\"prune\": {...}",
+                        espl_action_meaning((espl_action_kind)k));
+    }
+}
+
 /* The task before the rules, the rules before what the numbers mean, the form of the answer last, where models remember
  * it best. */
-void espl_prompt_put_system(espl_str *out, const espl_agent_view *view, const char *model_name) {
+void espl_prompt_put_system(espl_str *out, const espl_agent_view *view, const espl_prompt_options *how) {
     espl_str_puts(out, "You are a gardener who prunes a large language model");
-    if (model_name) {
+    if (how->model_name) {
         espl_str_puts(out, " (");
-        espl_agent_put_clean(out, model_name, (int64_t)strlen(model_name), MODEL_NAME_MAX);
+        espl_agent_put_clean(out, how->model_name, (int64_t)strlen(how->model_name), MODEL_NAME_MAX);
         espl_str_puts(out, ")");
     }
     espl_str_printf(out,
@@ -81,27 +118,39 @@ void espl_prompt_put_system(espl_str *out, const espl_agent_view *view, const ch
                     view->distills ? "The surviving weights then learn the dense model's predictions for a while."
                                    : "Nothing is retrained.");
     prompt_put_rules(out, view);
-    espl_str_puts(
-        out, "\nProfiles: z_s is the z-score of how much even the weakest surviving weights of a linear matter "
-             "(weight times activation), z_g that of the loss gradient, z_k, where given, that of the gradient of the "
-             "loss of answers to factual questions. High means sensitive: prune less. Low "
-             "means robust: prune more. price, where given, is the rise of perplexity in %, knowledge included, that "
-             "pruning a further 0.05 of a linear is expected to cause; trust its proportions more than its size. Learn "
-             "from the outcomes: "
-             "what preceded a rollback is dear, what was pruned "
-             "at no cost is cheap. Damage grows faster than sparsity, so spread the pruning.\n");
+    espl_str_puts(out,
+                  "\nProfiles: z_s is the z-score of how much even the weakest surviving weights of a linear matter "
+                  "(weight times activation), z_g that of the loss gradient");
+    if (!how->paper)
+        espl_str_puts(out, ", z_k, where given, that of the gradient of the loss of answers to factual questions");
+    espl_str_puts(out, ". High means sensitive: prune less. Low means robust: prune more. ");
+    if (!how->paper)
+        espl_str_puts(out, "price, where given, is the rise of perplexity in %, knowledge included, that pruning a "
+                           "further 0.05 of a linear is expected to cause; trust its proportions more than its size. ");
+    espl_str_puts(out,
+                  "Learn from the outcomes: what preceded a rollback is dear, what was pruned at no cost is cheap. "
+                  "Damage grows faster than sparsity, so spread the pruning.\n");
     if (view->mixed)
         espl_str_puts(out,
                       "Hardware computes \"2:4\" faster, some also \"4:8\", nothing else. It costs more perplexity "
                       "than the same sparsity without a pattern: \"4:8\" perhaps half more, \"2:4\" more than "
                       "twice. Make robust linears that should end near 50 % so, \"2:4\" where it does little "
                       "harm, before you prune them otherwise; leave the others unstructured.\n");
+    if (!how->paper) prompt_put_plans(out, view);
+    if (!how->paper) prompt_put_questions(out, how);
+    espl_str_puts(out, how->paper || how->questions == 0 ? "\nAnswer with one JSON object and nothing else"
+                       : how->calls                      ? "\nDecide by calling propose, or with one JSON object"
+                                                         : "\nDecide with one JSON object and nothing else");
     espl_str_printf(out,
-                    "\nAnswer with one JSON object and nothing else:\n"
-                    "{\"reasoning\": \"" ESPL_EXAMPLE_REASON
+                    ":\n{\"reasoning\": \"" ESPL_EXAMPLE_REASON
                     "\", \"reflection\": \"what the last outcome taught you\", "
                     "\"prune\": {\"" ESPL_EXAMPLE_LINEAR "\": %.6g%s}, \"stop\": false}\n",
                     espl_view_example(view), view->mixed ? ", \"layers.3.mlp.down_proj\": \"2:4\"" : "");
+    if (!how->paper)
+        espl_str_printf(out,
+                        "It may also have \"lessons\": a list of at most %d short texts that replaces the list you are "
+                        "shown: keep what is true, drop what proved wrong.\n",
+                        ESPL_LESSONS_MAX);
     espl_str_puts(out,
                   "\"stop\": true ends the work for good; use it only if going on would do more harm than good.\n");
 }
@@ -126,9 +175,9 @@ static void prompt_put_z(espl_str *s, double z) {
 }
 
 /* One line per linear: all that the profile knows of it, in few tokens. The names are those that a reply must use. */
-static void prompt_put_table(espl_str *s, const espl_agent_view *v) {
+static void prompt_put_table(espl_str *s, const espl_agent_view *v, bool paper) {
     char name[64], pattern[ESPL_PATTERN_NAME_MAX];
-    bool prices = espl_view_has_damage(v), knowledge = espl_view_has_knowledge(v);
+    bool prices = !paper && espl_view_has_damage(v), knowledge = !paper && espl_view_has_knowledge(v);
     double total = fmax(1, (double)espl_view_weights(v));
     espl_str_printf(s, "\nProfiles (name, share of all weights in %%, z_s, z_g%s, sparsity%s%s):\n",
                     knowledge ? ", z_k" : "", prices ? ", price" : "", v->mixed ? ", pattern if it has one" : "");
@@ -160,43 +209,43 @@ static void prompt_put_said(espl_str *s, const char *what, const char *text) {
     espl_str_puts(s, "\n");
 }
 
-/* Appends an outcome: what was tried and what came of it, and with DETAIL_WHOLE also where and why. Returns the number
- * of bytes appended. */
-static int64_t prompt_put_outcome(espl_str *s, const espl_outcome *o, prompt_detail detail) {
-    char name[64], pattern[ESPL_PATTERN_NAME_MAX];
-    int64_t before = s->len, n = o->decision.n;
-    double rise = espl_outcome_rise(o);
+/* "FreebaseQA 31 -> 30 of 100": only where both states were asked the same number of questions. */
+static void prompt_put_counts(espl_str *s, const char *name, int64_t before, int64_t after, int64_t total,
+                              int64_t total_after) {
+    if (total > 0 && total == total_after)
+        espl_str_printf(s, ", %s %" PRId64 " -> %" PRId64 " of %" PRId64, name, before, after, total);
+}
+
+/* Appends an outcome: what was tried, what was expected and what came of it, and with DETAIL_WHOLE also where and why.
+ * Returns the number of bytes appended. */
+static int64_t prompt_put_outcome(espl_str *s, const espl_agent_view *v, const espl_outcome *o, bool paper,
+                                  prompt_detail detail) {
+    int64_t start = s->len;
+    const espl_quality *before = &o->before, *after = &o->after;
+    double expected = espl_predict_expected(v, &o->decision), measured = espl_outcome_damage(v, o);
     espl_str_printf(s, "iteration %" PRId64 ": %s, %" PRId64 " linears, sparsity %.3f %% -> %.3f %%", o->iteration,
-                    o->accepted ? "accepted" : "ROLLED BACK", n, 100 * o->sparsity_before, 100 * o->sparsity_after);
-    if (isfinite(rise))
-        espl_str_printf(s, ", perplexity %.6g -> %.6g (%+.2f %%)", o->before.perplexity, o->after.perplexity,
-                        100 * rise);
-    else if (isinf(rise))
-        espl_str_printf(s, ", perplexity %.6g -> not a number", o->before.perplexity);
-    if (o->before.answers > 0 && o->after.answers > 0)
-        espl_str_printf(s, ", loss of answers %.4g -> %.4g", o->before.answers, o->after.answers);
+                    o->accepted ? "accepted" : "ROLLED BACK", o->decision.n, 100 * o->sparsity_before,
+                    100 * o->sparsity_after);
+    espl_tools_put_change(s, before, after);
+    if (!paper && isfinite(expected) && isfinite(measured))
+        espl_str_printf(s, "; together %+.3g %%, expected %+.3g %%", 100 * expm1(measured), 100 * expm1(expected));
+    prompt_put_counts(s, "FreebaseQA", before->freebaseqa_right, after->freebaseqa_right, before->freebaseqa_total,
+                      after->freebaseqa_total);
+    prompt_put_counts(s, "MMLU", before->mmlu_right, after->mmlu_right, before->mmlu_total, after->mmlu_total);
     espl_str_puts(s, "\n");
-    if (detail == DETAIL_LINE) return s->len - before;
+    if (detail == DETAIL_LINE) return s->len - start;
 
     espl_str_puts(s, "  pruned:");
-    for (int64_t k = 0; k < n && k < ITEMS_SHOWN; k++) {
-        const espl_decision_item *item = &o->decision.items[k];
-        espl_str_printf(s, " %s ", espl_linear_name(item->linear, name));
-        if (espl_pattern_is_n_m(item->pattern))
-            espl_str_puts(s, espl_pattern_name(item->pattern, pattern));
-        else
-            espl_str_printf(s, "%.4g", item->step);
-    }
-    if (n > ITEMS_SHOWN) espl_str_printf(s, " and %" PRId64 " more", n - ITEMS_SHOWN);
+    espl_tools_put_items(s, &o->decision);
     espl_str_puts(s, "\n");
     prompt_put_said(s, "reasoning", o->decision.reason);
     prompt_put_said(s, "reflection", o->decision.reflection);
-    return s->len - before;
+    return s->len - start;
 }
 
 /* Appends the history in at most about `bytes`: the newest outcomes whole in half of them, those before in one line
  * each, the oldest as a count. */
-static void prompt_put_history(espl_str *s, const espl_agent_view *v, int64_t bytes) {
+static void prompt_put_history(espl_str *s, const espl_agent_view *v, bool paper, int64_t bytes) {
     espl_str scratch = {0};
     int64_t n = v->n_history, first_line = n, first_whole = n, used = 0, rolled_back = 0;
     if (n == 0) {
@@ -207,9 +256,9 @@ static void prompt_put_history(espl_str *s, const espl_agent_view *v, int64_t by
     /* Newest first: how far back does each level of detail fit? Outcomes are written to be measured. */
     for (int64_t k = n - 1; k >= 0; k--) {
         scratch.len = 0;
-        int64_t whole = prompt_put_outcome(&scratch, &v->history[k], DETAIL_WHOLE);
+        int64_t whole = prompt_put_outcome(&scratch, v, &v->history[k], paper, DETAIL_WHOLE);
         scratch.len = 0;
-        int64_t line = prompt_put_outcome(&scratch, &v->history[k], DETAIL_LINE);
+        int64_t line = prompt_put_outcome(&scratch, v, &v->history[k], paper, DETAIL_LINE);
         bool is_whole = first_whole == k + 1 && used + whole <= bytes / 2;
         used += is_whole ? whole : line;
         if (used > bytes) break;
@@ -221,12 +270,12 @@ static void prompt_put_history(espl_str *s, const espl_agent_view *v, int64_t by
         espl_str_printf(s, "%" PRId64 " older iterations: %" PRId64 " accepted, %" PRId64 " rolled back.\n", first_line,
                         first_line - rolled_back, rolled_back);
     for (int64_t k = first_line; k < n; k++)
-        prompt_put_outcome(s, &v->history[k], k >= first_whole ? DETAIL_WHOLE : DETAIL_LINE);
+        prompt_put_outcome(s, v, &v->history[k], paper, k >= first_whole ? DETAIL_WHOLE : DETAIL_LINE);
     s->failed = s->failed || scratch.failed;
     espl_str_free(&scratch);
 }
 
-espl_status espl_prompt_put_user(espl_str *out, const espl_agent_view *view, int64_t max_bytes) {
+espl_status espl_prompt_put_user(espl_str *out, const espl_agent_view *view, const espl_prompt_options *how) {
     int64_t start = out->len;
     ESPL_TRY(espl_view_check(view));
 
@@ -256,10 +305,18 @@ espl_status espl_prompt_put_user(espl_str *out, const espl_agent_view *view, int
     prompt_put_knowledge(out, "MMLU", view->last.mmlu_right, view->last.mmlu_total, view->dense.mmlu_right,
                          view->dense.mmlu_total);
 
+    double bias = espl_predict_bias(view);
+    if (!how->paper && isfinite(bias))
+        espl_str_printf(out, "Rises measured so far were %.2g times the expected ones in sum.\n", bias);
+    if (!how->paper && how->lessons->len > 0) {
+        espl_str_puts(out, "\nYour lessons so far:\n");
+        espl_str_put(out, how->lessons->data, how->lessons->len);
+    }
+
     int64_t head = out->len - start;
-    prompt_put_table(out, view); /* always whole, and not counted: the agent may name any linear */
-    prompt_put_history(out, view, max_bytes - head - FRAME_BYTES);
-    espl_str_puts(out, "\nYour decision, as one JSON object:");
+    prompt_put_table(out, view, how->paper); /* always whole, and not counted: the agent may name any linear */
+    prompt_put_history(out, view, how->paper, how->max_bytes - head - FRAME_BYTES);
+    espl_str_puts(out, how->calls ? "\nAsk or decide." : "\nYour decision, as one JSON object:");
     return espl_str_status(out);
 }
 

@@ -4,12 +4,23 @@
 #define ESPL_AGENT_PROMPT_H
 
 #include "espalier/agent/view.h"
+#include "espalier/base/str.h"
 
-/* Appends the system message: task, rules, form of the answer. model_name may be NULL. */
-void espl_prompt_put_system(espl_str *out, const espl_agent_view *view, const char *model_name);
-/* Appends the user message of an iteration: state, all profiles, as much of the history as keeps the message, without
- * the table of profiles, to max_bytes. ESPL_CONFIG: a view out of range. */
-espl_status espl_prompt_put_user(espl_str *out, const espl_agent_view *view, int64_t max_bytes);
+typedef struct espl_prompt_options {
+    const char *model_name;  /* of the model that is pruned; may be NULL */
+    int64_t max_bytes;       /* of the user message, without the table of profiles */
+    bool paper;              /* z_s, z_g and sparsity alone, and no questions */
+    int64_t questions;       /* that may be asked in an iteration, 0: none; */
+    int64_t experiments;     /* those of them that may be measured */
+    bool calls;              /* questions are tool calls, whose form the server explains to the model */
+    const espl_str *lessons; /* of the agent, one per line */
+} espl_prompt_options;
+
+/* Appends the system message: task, rules, what may be asked, form of the answer. */
+void espl_prompt_put_system(espl_str *out, const espl_agent_view *view, const espl_prompt_options *how);
+/* Appends the user message of an iteration: state, all profiles, lessons, as much of the history as max_bytes allows.
+ * ESPL_CONFIG: a view out of range. */
+espl_status espl_prompt_put_user(espl_str *out, const espl_agent_view *view, const espl_prompt_options *how);
 /* Appends the message that answers an invalid reply; problems: one per line. */
 void espl_prompt_put_correction(espl_str *out, const espl_agent_view *view, const espl_str *problems);
 

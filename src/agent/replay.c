@@ -87,7 +87,7 @@ espl_status espl_replay_ask(const espl_replay *r, const espl_agent_view *view, e
     }
     /* A recorded decision kept its budget, so any problem or note means another model, budget or state. */
     espl_str said = {0}, why = {0};
-    espl_status st = espl_reply_read(record->decision, view, out, &said, &said);
+    espl_status st = espl_reply_read(record->decision, view, NULL, out, &said, &said);
     if (st == ESPL_OK && said.len > 0) {
         espl_agent_put_joined(&why, &said);
         st = ESPL_FAIL(ESPL_FORMAT, "%s: the decision of iteration %" PRId64 " does not fit this run: %.400s", r->path,

@@ -2,14 +2,15 @@
 /*
  * The parser of replies: hostile text in; a decision that keeps the budget, or a list of problems, out.
  *
- * espl_reply_parse finds the decision in the text; espl_reply_read reads its members, collecting what each linear
- * was given, and then fits that to the budget. What arithmetic can mend (cap, target) is trimmed with a note, since
+ * find.c finds the object in the text; espl_reply_read reads its members, collecting what each linear was given, and
+ * then fits that to the budget. What arithmetic can mend (cap, target) is trimmed with a note, since
  * language models calculate badly; everything else is a problem that the author is told. Problems are part of the next
  * prompt: their wording is recorded in dialogues.
  */
 #include "reply.h"
 
 #include "clean.h"
+#include "find.h"
 #include "view.h"
 
 #include "espalier/base/integer.h"
@@ -23,20 +24,19 @@
 #include <string.h>
 
 enum {
-    DEPTH_MAX = 32,           /* a decision needs 2 levels; bounds the recursion of cJSON */
-    SCANS_MAX = 64,           /* times the length of a reply that are looked at; bounds the time spent on "{ { { ..." */
-    MALFORMED_SHOWN_MAX = 24, /* bytes of it that the author is shown */
-    PROBLEMS_MAX = 12,        /* told at once; more would only lengthen the prompt */
-    NAME_SHOWN_MAX = 64       /* bytes of an unknown name that a problem repeats */
+    PROBLEMS_MAX = 12,  /* told at once; more would only lengthen the prompt */
+    NAME_SHOWN_MAX = 64 /* bytes of an unknown name that a problem repeats */
 };
+static const double SCALE_MAX = 10; /* of the policy's steps; beyond it they are at max_step anyway */
 /* A step that is max_step but for rounding ("0.1" computed as 0.30 - 0.20) is not worth another request. */
 static const double STEP_TOLERANCE = 1e-9;
 
 /* What the reply gives one linear. All wishes are collected before any is fitted to the budget, because the sum
  * decides. */
 typedef struct reply_wish {
-    double step; /* as asked; 0: not named */
+    double step; /* as asked; 0: left alone */
     espl_pattern pattern;
+    bool named;    /* by its own name, which may be given once */
     int64_t count; /* weights to prune, under cap and target */
 } reply_wish;
 
@@ -46,7 +46,7 @@ typedef struct reply_reader {
     espl_str *problems, *notes;
     int64_t n_problems;
     reply_wish *wishes; /* [7 * layers] */
-    int64_t named;      /* linears with a step or pattern */
+    int64_t n_wishes;   /* linears with a step or pattern */
 } reply_reader;
 
 /* Adds a problem: "name" in quotes, if given, then the text. The name is the reply's, so it is cleaned and cut; the
@@ -102,58 +102,134 @@ static espl_status reply_read_text(reply_reader *r, const cJSON *doc, const char
     return ESPL_OK;
 }
 
-/* Takes a pattern for the dense linear i, if its inputs and the cap allow it. */
-static void reply_read_pattern(reply_reader *r, const cJSON *item, int64_t i) {
-    const espl_agent_view *v = r->v;
-    char name[ESPL_PATTERN_NAME_MAX];
-    espl_pattern p;
-    if (!espl_pattern_parse(item->valuestring, &p) || espl_pattern_choice(p) < 0) {
-        PROBLEM(r, item->string, "must have a number, or one of the patterns \"2:4\" and \"4:8\"");
-        return;
-    }
-    espl_pattern_name(p, name);
-    if (v->rows[i].pruned > v->rows[i].zeros) {
-        PROBLEM(r, item->string, "cannot become %s: some of it is pruned already, only a dense linear can", name);
-    } else if (!espl_view_fits(v, i, p)) {
-        PROBLEM(r, item->string, "cannot become %s: its %" PRId64 " inputs are no multiple of %" PRId64, name,
-                v->in[espl_linear_kind_of(i)], p.m);
-    } else if (espl_view_room(v, i) < llround(espl_pattern_sparsity(p) * (double)v->rows[i].weights)) {
-        PROBLEM(r, item->string, "cannot become %s: no linear may end above sparsity %.6g", name, v->budget.cap);
-    } else {
-        r->wishes[i].step = espl_pattern_sparsity(p);
-        r->wishes[i].pattern = p;
-        r->named++;
-    }
+/* Replaces *out by a number in lo .. hi, if the member is given. */
+static void reply_read_number(reply_reader *r, const cJSON *doc, const char *key, double lo, double hi, double *out) {
+    const cJSON *item = reply_member(r, doc, key);
+    if (!item) return;
+    if (!cJSON_IsNumber(item) || !(item->valuedouble >= lo && item->valuedouble <= hi))
+        PROBLEM(r, NULL, "\"%s\" must be a number from %.6g to %.6g", key, lo, hi);
+    else
+        *out = item->valuedouble;
 }
 
-/* Takes one member of "prune": a linear's name with a step or a pattern. The conditions are ordered so that the first
- * one that fails is the one to tell: an unknown name before its value, the value's type before its size. */
-static void reply_read_wish(reply_reader *r, const cJSON *item) {
+/* ----------------------------------------------------------------- plan */
+
+/* Reads the value of a member of "prune": a step or, with prune.mixed, an N:M pattern. False: a problem. */
+static bool reply_read_value(reply_reader *r, const cJSON *item, reply_wish *out) {
     const espl_agent_view *v = r->v;
-    char name[ESPL_PATTERN_NAME_MAX];
-    int64_t i = espl_linear_parse(item->string, v->layers);
     double step = item->valuedouble;
-    bool is_pattern = v->mixed && cJSON_IsString(item);
-    if (i < 0) {
-        PROBLEM(r, item->string, "is no linear of this model");
-    } else if (!is_pattern && (!cJSON_IsNumber(item) || !isfinite(step))) {
+    *out = (reply_wish){0};
+    if (v->mixed && cJSON_IsString(item)) {
+        if (!espl_pattern_parse(item->valuestring, &out->pattern) || espl_pattern_choice(out->pattern) < 0) {
+            PROBLEM(r, item->string, "must have a number, or one of the patterns \"2:4\" and \"4:8\"");
+            return false;
+        }
+        out->step = espl_pattern_sparsity(out->pattern);
+        return true;
+    }
+    if (!cJSON_IsNumber(item) || !isfinite(step)) {
         PROBLEM(r, item->string, "must have a number");
-    } else if (r->wishes[i].step != 0) { /* names differ by a leading "model." as well */
-        PROBLEM(r, item->string, "is given more than once");
-    } else if (espl_pattern_is_n_m(espl_view_pattern(v, i)) && (is_pattern || step != 0)) {
-        PROBLEM(r, item->string, "is %s and finished: more pruning would break its pattern",
-                espl_pattern_name(espl_view_pattern(v, i), name));
-    } else if (is_pattern) {
-        reply_read_pattern(r, item, i);
     } else if (step < 0) {
         PROBLEM(r, item->string, "has a negative step; pruned weights do not come back");
     } else if (step > v->budget.max_step * (1 + STEP_TOLERANCE)) {
         PROBLEM(r, item->string, "has step %.6g; at most %.6g is allowed (a fraction, not percent)", step,
                 v->budget.max_step);
-    } else if (step > 0) {
-        r->wishes[i].step = step;
-        r->named++;
+    } else {
+        out->step = step;
+        return true;
     }
+    return false;
+}
+
+/* Whether linear i can take a step or pattern. If not, and item names the linear, its author is told why. */
+static bool reply_can_take(reply_reader *r, int64_t i, const reply_wish *wish, const cJSON *item) {
+    const espl_agent_view *v = r->v;
+    char has[ESPL_PATTERN_NAME_MAX], gets[ESPL_PATTERN_NAME_MAX];
+    espl_pattern p = wish->pattern;
+    espl_pattern_name(p, gets);
+    if (wish->step == 0) return true;
+    if (espl_pattern_is_n_m(espl_view_pattern(v, i))) {
+        if (item)
+            PROBLEM(r, item->string, "is %s and finished: more pruning would break its pattern",
+                    espl_pattern_name(espl_view_pattern(v, i), has));
+    } else if (!espl_pattern_is_n_m(p)) {
+        return item || espl_view_room(v, i) > 0; /* a named linear is trimmed to the cap, with a note */
+    } else if (v->rows[i].pruned > v->rows[i].zeros) {
+        if (item)
+            PROBLEM(r, item->string, "cannot become %s: some of it is pruned already, only a dense linear can", gets);
+    } else if (!espl_view_fits(v, i, p)) {
+        if (item)
+            PROBLEM(r, item->string, "cannot become %s: its %" PRId64 " inputs are no multiple of %" PRId64, gets,
+                    v->in[espl_linear_kind_of(i)], p.m);
+    } else if (espl_view_room(v, i) < llround(espl_pattern_sparsity(p) * (double)v->rows[i].weights)) {
+        if (item)
+            PROBLEM(r, item->string, "cannot become %s: no linear may end above sparsity %.6g", gets, v->budget.cap);
+    } else {
+        return true;
+    }
+    return false;
+}
+
+/* Takes a member of "prune" whose name is a pattern: it is for every linear that matches and can take it. */
+static void reply_read_matching(reply_reader *r, const cJSON *item) {
+    reply_wish wish;
+    int64_t matches = 0;
+    if (!reply_read_value(r, item, &wish)) return;
+    for (int64_t i = 0; i < espl_view_linears(r->v); i++) {
+        if (!espl_linear_matches(i, item->string)) continue;
+        matches++;
+        if (reply_can_take(r, i, &wish, NULL)) r->wishes[i] = wish;
+    }
+    if (matches == 0) PROBLEM(r, item->string, "matches no linear of this model");
+}
+
+/* Takes a member of "prune" that names a linear. The first condition that fails is the one to tell: an unknown name
+ * before its value. */
+static void reply_read_named(reply_reader *r, const cJSON *item) {
+    int64_t i = espl_linear_parse(item->string, r->v->layers);
+    reply_wish wish;
+    if (i < 0) {
+        PROBLEM(r, item->string, "is no linear of this model");
+    } else if (reply_read_value(r, item, &wish)) {
+        if (r->wishes[i].named) /* names differ by a leading "model." as well */
+            PROBLEM(r, item->string, "is given more than once");
+        else if (reply_can_take(r, i, &wish, item))
+            r->wishes[i] = wish;
+        r->wishes[i].named = true;
+    }
+}
+
+/* The policy's plan as a start, its steps times "scale". */
+static void reply_read_base(reply_reader *r, const cJSON *doc, const espl_decision *base) {
+    const char *name = cJSON_GetStringValue(reply_member(r, doc, "base"));
+    double scale = 1;
+    if (!base) return;
+    if (!name || strcmp(name, "policy") != 0) PROBLEM(r, NULL, "\"base\" must be \"policy\"");
+    reply_read_number(r, doc, "scale", 0, SCALE_MAX, &scale);
+    for (int64_t k = 0; k < base->n; k++) {
+        const espl_decision_item *item = &base->items[k];
+        reply_wish *wish = &r->wishes[item->linear];
+        wish->pattern = item->pattern;
+        wish->step = espl_pattern_is_n_m(item->pattern) ? item->step : fmin(scale * item->step, r->v->budget.max_step);
+    }
+}
+
+/* Patterns first, whatever the order, so that a linear's own name always overrides them. */
+static void reply_read_plan(reply_reader *r, const cJSON *doc, const espl_decision *base) {
+    const cJSON *prune = reply_member(r, doc, "prune");
+    int64_t n = 0;
+    reply_read_base(r, doc, base);
+    if (prune && !cJSON_IsObject(prune)) {
+        PROBLEM(r, NULL, "\"prune\" must be an object of names and steps, like {\"layers.0.mlp.up_proj\": 0.05}");
+        prune = NULL;
+    }
+    for (int named = 0; named <= 1; named++)
+        for (const cJSON *i = prune ? prune->child : NULL; i; i = i->next)
+            if (named == (strchr(i->string, '*') == NULL)) named ? reply_read_named(r, i) : reply_read_matching(r, i);
+    for (int64_t i = 0; i < espl_view_linears(r->v); i++) n += r->wishes[i].step > 0;
+    if (n > r->v->budget.max_linears)
+        PROBLEM(r, NULL, "%" PRId64 " linears are named; at most %" PRId64 " are allowed", n, r->v->budget.max_linears);
+    r->n_wishes = n;
 }
 
 /* ---------------------------------------------------------------- budget */
@@ -233,7 +309,7 @@ static void reply_fit_budget(reply_reader *r) {
 static espl_status reply_write_items(reply_reader *r) {
     const espl_agent_view *v = r->v;
     int64_t n = 0;
-    ESPL_TRY(espl_mem_resize(&r->d->items, r->named, sizeof *r->d->items, "decision"));
+    ESPL_TRY(espl_mem_resize(&r->d->items, r->n_wishes, sizeof *r->d->items, "decision"));
     for (int64_t i = 0; i < espl_view_linears(v); i++) {
         const reply_wish *w = &r->wishes[i];
         double weights = (double)v->rows[i].weights;
@@ -249,8 +325,8 @@ static espl_status reply_write_items(reply_reader *r) {
     return ESPL_OK;
 }
 
-espl_status espl_reply_read(const cJSON *doc, const espl_agent_view *view, espl_decision *out, espl_str *problems,
-                            espl_str *notes) {
+espl_status espl_reply_read(const cJSON *doc, const espl_agent_view *view, const espl_decision *base,
+                            espl_decision *out, espl_str *problems, espl_str *notes) {
     reply_reader r = {.v = view, .d = out, .problems = problems, .notes = notes};
     espl_status st;
     *out = (espl_decision){0};
@@ -258,16 +334,8 @@ espl_status espl_reply_read(const cJSON *doc, const espl_agent_view *view, espl_
     ESPL_CHECK(st, done, espl_decision_init(out, 0));
     ESPL_CHECK(st, done, reply_read_text(&r, doc, "reasoning", &out->reason));
     ESPL_CHECK(st, done, reply_read_text(&r, doc, "reflection", &out->reflection));
-
-    const cJSON *prune = reply_member(&r, doc, "prune");
-    if (prune && !cJSON_IsObject(prune)) {
-        PROBLEM(&r, NULL, "\"prune\" must be an object of names and steps, like {\"layers.0.mlp.up_proj\": 0.05}");
-        prune = NULL;
-    }
-    for (const cJSON *i = prune ? prune->child : NULL; i; i = i->next) reply_read_wish(&r, i);
-    if (r.named > view->budget.max_linears)
-        PROBLEM(&r, NULL, "%" PRId64 " linears are named; at most %" PRId64 " are allowed", r.named,
-                view->budget.max_linears);
+    reply_read_plan(&r, doc, base);
+    if (isfinite(view->power)) reply_read_number(&r, doc, "power", 0, 1, &out->power);
 
     /* "stop" beside steps is a stop: its author judged that going on does harm. */
     const cJSON *stop = reply_member(&r, doc, "stop");
@@ -275,8 +343,8 @@ espl_status espl_reply_read(const cJSON *doc, const espl_agent_view *view, espl_
     out->stop = cJSON_IsTrue(stop);
 
     if (r.n_problems == 0 && out->stop) {
-        if (r.named > 0) espl_str_puts(notes, "stop asked: its steps are not taken\n");
-    } else if (r.n_problems == 0 && r.named == 0) {
+        if (r.n_wishes > 0) espl_str_puts(notes, "stop asked: its steps are not taken\n");
+    } else if (r.n_problems == 0 && r.n_wishes == 0) {
         PROBLEM(&r, NULL, "\"prune\" names no linear with a step above 0, and \"stop\" is not true");
     } else if (r.n_problems == 0) {
         reply_fit_budget(&r);
@@ -292,215 +360,13 @@ done:
     return st;
 }
 
-/* ------------------------------------------------------------ finding JSON */
-
-/* How models and servers mark what a model thinks before it answers. A block that never ends goes to the end of the
- * text; one that never begins starts there, since some chat templates put the opening mark into the prompt. */
-static const struct {
-    const char *open, *close;
-} thought_marks[] = {
-    {"<think>", "</think>"},
-    {"<thinking>", "</thinking>"},
-    {"<thought>", "</thought>"},
-    {"<thoughts>", "</thoughts>"},
-    {"<reasoning>", "</reasoning>"},
-    {"<reflection>", "</reflection>"},
-    {"<analysis>", "</analysis>"},
-    {"<scratchpad>", "</scratchpad>"},
-    {"<seed:think>", "</seed:think>"},
-    {"<longcat_think>", "</longcat_think>"},
-    {"[THINK]", "[/THINK]"},
-    {"\xE2\x97\x81think\xE2\x96\xB7", "\xE2\x97\x81/think\xE2\x96\xB7"}, /* Kimi's triangles */
-    {"<|begin_of_thought|>", "<|end_of_thought|>"},
-    {"<|START_THINKING|>", "<|END_THINKING|>"},
-    {"<|channel|>analysis", "<|end|>"}, /* gpt-oss behind a server that leaves its channels in the text */
-    {"<|channel|>commentary", "<|end|>"},
-};
-/* What stands before the last of these is no answer, even where a thought does not end as it should. */
-static const char *const answer_marks[] = {"<|channel|>final<|message|>", "<|begin_of_solution|>",
-                                           "<|START_RESPONSE|>"};
-
-/* The first `word` in p[0 .. end), whatever its case; NULL if there is none. Replies may hold NUL bytes, so that C's
- * string functions would not see all of them. */
-static const char *reply_find(const char *p, const char *end, const char *word) {
-    int64_t n = (int64_t)strlen(word);
-    for (; p && end - p >= n; p++) {
-        p = memchr(p, word[0], (size_t)(end - p - n + 1)); /* all begin with a sign that has no case */
-        if (!p) return NULL;
-        if (strncasecmp(p, word, (size_t)n) == 0) return p;
-    }
-    return NULL;
-}
-
-static void reply_strip_thoughts(espl_str *out, const char *p, const char *end, const char *open, const char *close) {
-    const char *begin = reply_find(p, end, open), *stop = reply_find(p, end, close);
-    /* A mark like <|end|> ends other things, too: then only an opening mark makes a thought. */
-    if (stop && (!begin || stop < begin) && close[1] != '|') p = stop + strlen(close);
-    while ((begin = reply_find(p, end, open))) {
-        espl_str_put(out, p, begin - p);
-        stop = reply_find(begin, end, close);
-        p = stop ? stop + strlen(close) : end;
-    }
-    espl_str_put(out, p, end - p);
-}
-
-/* Replaces *s by the part of text that is no thought. */
-static espl_status reply_keep_answer(const char *text, int64_t len, espl_str *s) {
-    const char *p = text, *end = text + len, *mark;
-    for (size_t i = 0; i < sizeof answer_marks / sizeof *answer_marks; i++)
-        while ((mark = reply_find(p, end, answer_marks[i]))) p = mark + strlen(answer_marks[i]);
-    espl_str_put(s, p, end - p);
-    for (size_t i = 0; i < sizeof thought_marks / sizeof *thought_marks && !s->failed; i++) {
-        p = s->data ? s->data : "";
-        if (!reply_find(p, p + s->len, thought_marks[i].open) && !reply_find(p, p + s->len, thought_marks[i].close))
-            continue;
-        espl_str next = {0};
-        reply_strip_thoughts(&next, p, p + s->len, thought_marks[i].open, thought_marks[i].close);
-        espl_str_free(s);
-        *s = next;
-    }
-    return espl_str_status(s);
-}
-
-/* Parses the object that begins at p; *stop is the byte behind it, NULL if it does not end within the text or is nested
- * too deep. NULL if it is not JSON; *fault is then where it stops being JSON. `left` bounds the bytes that are looked
- * at. Owned by the caller: cJSON_Delete. */
-static cJSON *reply_parse_object(const char *p, const char *end, const char **stop, const char **fault, int64_t *left) {
-    /* Brackets are balanced before cJSON sees the text: it recurses, and tells no end of what it could not read. */
-    const char *q = p;
-    int depth = 0;
-    bool in_string = false;
-    *stop = *fault = NULL;
-    for (; q < end && !*stop && depth <= DEPTH_MAX; q++) {
-        if (in_string && *q == '\\') {
-            q++; /* the escaped character, perhaps a quote */
-        } else if (*q == '"') {
-            in_string = !in_string;
-        } else if (!in_string && (*q == '{' || *q == '[')) {
-            depth++;
-        } else if (!in_string && (*q == '}' || *q == ']') && --depth == 0) {
-            *stop = q + 1;
-        }
-    }
-    *left -= q - p;
-    cJSON *doc = *stop ? cJSON_ParseWithLengthOpts(p, (size_t)(*stop - p), fault, 0) : NULL;
-    if (cJSON_IsObject(doc)) return doc;
-    cJSON_Delete(doc);
-    return NULL;
-}
-
-/* Other objects are common: examples, notes, tool calls. */
-static bool reply_is_decision(const cJSON *doc) {
-    return doc && (cJSON_GetObjectItemCaseSensitive(doc, "prune") || cJSON_GetObjectItemCaseSensitive(doc, "stop"));
-}
-
-/* The example of the prompt, which models repeat before or after their own decision. */
-static bool reply_is_example(const cJSON *doc) {
-    const char *reason = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(doc, "reasoning"));
-    const cJSON *prune = cJSON_GetObjectItemCaseSensitive(doc, "prune");
-    return reason && (strcmp(reason, ESPL_EXAMPLE_REASON) == 0 || strcmp(reason, ESPL_EXAMPLE_REASON_SHORT) == 0) &&
-           prune && prune->child && prune->child->string && strcmp(prune->child->string, ESPL_EXAMPLE_LINEAR) == 0;
-}
-
-/* The last place of the text that was meant as part of a decision: its first key, in quotes of either kind. NULL: none.
- */
-static const char *reply_last_mention(const char *p, const char *end) {
-    static const char *const keys[] = {"\"prune\"", "'prune'"};
-    const char *last = NULL;
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        for (const char *q = p; (q = reply_find(q, end, keys[i])); q++)
-            if (!last || q > last) last = q;
-    return last;
-}
-
-/* What reply_find_decision found. */
-typedef struct reply_found {
-    cJSON *doc;         /* the decision; NULL: none. Owned */
-    bool other;         /* the first { begins an object of something else */
-    espl_str malformed; /* what stands where the last attempt at a decision stops being JSON; empty: nowhere */
-} reply_found;
-
-/* The last decision counts: models weigh drafts in the open before they decide. What looks like a decision and cannot
- * be read counts as well, or a draft before it would be carried out. */
-static espl_status reply_find_decision(const char *text, int64_t len, reply_found *found) {
-    espl_str answer = {0};
-    const char *p = text, *end = text + len, *stop, *fault;
-    int64_t left = SCANS_MAX * len;
-    *found = (reply_found){0};
-
-    /* A reply that is one object and nothing else is taken as it is: its strings may speak of <think>. */
-    static const char blanks[4] = " \t\r\n";
-    while (p < end && memchr(blanks, *p, sizeof blanks)) p++;
-    while (p < end && memchr(blanks, end[-1], sizeof blanks)) end--;
-    if (p < end && *p == '{') found->doc = reply_parse_object(p, end, &stop, &fault, &left);
-    if (reply_is_decision(found->doc) && stop == end) return ESPL_OK;
-    cJSON_Delete(found->doc);
-    found->doc = NULL;
-
-    espl_status st;
-    ESPL_CHECK(st, done, reply_keep_answer(text, len, &answer));
-    p = answer.data ? answer.data : "";
-    end = p + answer.len;
-    const char *mention = reply_last_mention(p, end); /* found once: an open brace may reach to the end each time */
-    bool first = true, broken = false;
-    for (; p < end && left > 0; first = false) {
-        p = memchr(p, '{', (size_t)(end - p));
-        if (!p) break;
-        cJSON *doc = reply_parse_object(p, end, &stop, &fault, &left);
-        if (first) found->other = doc && !reply_is_decision(doc);
-        bool decides = reply_is_decision(doc) && !(found->doc && reply_is_example(doc));
-        if (decides || (!doc && mention && mention > p && (!stop || reply_last_mention(p, stop)))) {
-            cJSON_Delete(found->doc);
-            found->doc = decides ? doc : NULL;
-            found->malformed.len = 0;
-            broken = !decides;
-            if (fault && !decides) { /* the fault in its surroundings */
-                const char *from = fault - espl_min_i64(fault - p, MALFORMED_SHOWN_MAX / 2);
-                espl_str_put(&found->malformed, from, espl_min_i64(stop - from, MALFORMED_SHOWN_MAX));
-            }
-        }
-        if (found->doc != doc) cJSON_Delete(doc);
-        p = doc ? stop : p + 1; /* behind an object, or into a brace that begins none */
-    }
-    if (left <= 0) { /* what was not looked at might be the decision */
-        cJSON_Delete(found->doc);
-        found->doc = NULL;
-    }
-    if (broken) found->other = false;
-    st = espl_str_status(&found->malformed);
-done:
-    espl_str_free(&answer);
-    return st;
-}
-
 espl_status espl_reply_parse(const char *text, int64_t len, const espl_agent_view *view, espl_decision *out,
                              espl_str *problems, espl_str *notes) {
-    int64_t n_problems = 0;
-    reply_found found = {0};
-    espl_status st;
+    cJSON *doc = NULL;
     *out = (espl_decision){0};
-    if (len > ESPL_AGENT_REPLY_MAX)
-        reply_problem(problems, &n_problems, NULL, "the reply has %" PRId64 " bytes; at most %d are read", len,
-                      ESPL_AGENT_REPLY_MAX);
-    else
-        ESPL_CHECK(st, done, reply_find_decision(text, len, &found));
-    if (found.malformed.len > 0)
-        reply_problem(problems, &n_problems, found.malformed.data,
-                      "is where the reply's object stops being valid JSON: no comments, no comma before a bracket, "
-                      "names and texts in double quotes");
-    else if (!found.doc && n_problems == 0)
-        reply_problem(problems, &n_problems, NULL, "%s",
-                      found.other ? "the reply's JSON object has neither \"prune\" nor \"stop\""
-                                  : "the reply holds no complete JSON object with \"prune\" or \"stop\"");
-    if (n_problems > 0) {
-        ESPL_CHECK(st, done, espl_decision_init(out, 0));
-        st = espl_str_status(problems);
-    } else {
-        st = espl_reply_read(found.doc, view, out, problems, notes);
-    }
-done:
-    cJSON_Delete(found.doc);
-    espl_str_free(&found.malformed);
+    espl_status st = espl_reply_find(text, len, &doc, problems);
+    if (st == ESPL_OK) st = doc ? espl_reply_read(doc, view, NULL, out, problems, notes) : espl_decision_init(out, 0);
+    cJSON_Delete(doc);
     return st;
 }
 
@@ -522,6 +388,7 @@ void espl_reply_put(espl_str *s, const espl_decision *d) {
             espl_json_put_shortest(&w, name, item->step);
     }
     espl_json_close(&w);
+    if (isfinite(d->power)) espl_json_put_shortest(&w, "power", d->power);
     espl_json_put_bool(&w, "stop", d->stop);
     espl_json_close(&w);
 }

@@ -95,10 +95,16 @@ static double curve_at(const double *d, double sparsity) {
     return d[k - 1] * pow(x / k, log(d[k] / d[k - 1]) / log((k + 1.0) / k));
 }
 
+double espl_row_damage_text(const espl_profile_row *r, double sparsity) { return curve_at(r->damage, sparsity); }
+
+double espl_row_damage_answers(const espl_profile_row *r, double sparsity) {
+    return isfinite(r->damage_k[0]) ? curve_at(r->damage_k, sparsity) : NAN;
+}
+
 double espl_view_damage(const espl_agent_view *v, const espl_profile_row *r, double sparsity) {
-    double text = curve_at(r->damage, sparsity), share = v->budget.share;
-    if (!isfinite(r->damage_k[0]) || share <= 0) return text;
-    return (1 - share) * text + share * curve_at(r->damage_k, sparsity);
+    double text = espl_row_damage_text(r, sparsity), share = v->budget.share;
+    double answers = share > 0 ? espl_row_damage_answers(r, sparsity) : NAN;
+    return isnan(answers) ? text : (1 - share) * text + share * answers;
 }
 
 double espl_outcome_rise(const espl_outcome *o) {

@@ -40,6 +40,10 @@ bool espl_view_has_knowledge(const espl_agent_view *v);
 static inline double espl_row_sparsity(const espl_profile_row *r) {
     return r->weights > 0 ? (double)r->pruned / (double)r->weights : 0;
 }
+/* The row's damage curves at a sparsity, in nats; that of answers is NAN without questions. Only if
+ * espl_view_has_damage. */
+double espl_row_damage_text(const espl_profile_row *r, double sparsity);
+double espl_row_damage_answers(const espl_profile_row *r, double sparsity);
 /* The row's damage curve at a sparsity, in nats: of text and knowledge together; only if espl_view_has_damage. */
 double espl_view_damage(const espl_agent_view *v, const espl_profile_row *r, double sparsity);
 

@@ -121,6 +121,9 @@ static outcome_record records_pack_outcome(const espl_outcome *o, espl_str *text
                         .items = d->n,
                         .sparsity_before = o->sparsity_before,
                         .sparsity_after = o->sparsity_after,
+                        .power = d->power,
+                        .expected_text = d->expected_text,
+                        .expected_answers = d->expected_answers,
                         .reason_at = texts->len};
     /* Column by column, under their names. */
     probe_record before = records_pack_probe(&o->before), after = records_pack_probe(&o->after);

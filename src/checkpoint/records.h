@@ -37,6 +37,9 @@ enum { RECORD_NAME_BYTES = ESPL_LINEAR_NAME_MAX };
     X(items, I)                                                                                                        \
     X(sparsity_before, F)                                                                                              \
     X(sparsity_after, F)                                                                                               \
+    X(power, F)                                                                                                        \
+    X(expected_text, F)                                                                                                \
+    X(expected_answers, F)                                                                                             \
     PROBE_COLUMNS(X, before_)                                                                                          \
     PROBE_COLUMNS(X, after_)                                                                                           \
     X(reason_at, I)                                                                                                    \

@@ -43,6 +43,11 @@ static espl_status record_check_measure(const record_place *p, const char *colum
     return isnan(v) || v >= 0 ? ESPL_OK : record_bad_number(p, column, v, "0 or more, or NaN");
 }
 
+/* NaN stands for "not known". */
+static espl_status record_check_estimate(const record_place *p, const char *column, double v) {
+    return isnan(v) || isfinite(v) ? ESPL_OK : record_bad_number(p, column, v, "a number or NaN");
+}
+
 static espl_status record_check_fraction(const record_place *p, const char *column, double v) {
     return v >= 0 && v <= 1 ? ESPL_OK : record_bad_number(p, column, v, "0 to 1");
 }
@@ -163,6 +168,9 @@ static espl_status unpack_outcome(const record_place *p, const checkpoint_record
     ESPL_TRY(record_check_range(p, "stop", x->stop, 0, 1));
     ESPL_TRY(record_check_fraction(p, "sparsity_before", x->sparsity_before));
     ESPL_TRY(record_check_fraction(p, "sparsity_after", x->sparsity_after));
+    if (!isnan(x->power)) ESPL_TRY(record_check_fraction(p, "power", x->power));
+    ESPL_TRY(record_check_estimate(p, "expected_text", x->expected_text));
+    ESPL_TRY(record_check_estimate(p, "expected_answers", x->expected_answers));
     o->iteration = x->iteration;
     o->accepted = x->accepted != 0;
     o->sparsity_before = x->sparsity_before;
@@ -177,6 +185,9 @@ static espl_status unpack_outcome(const record_place *p, const checkpoint_record
     ESPL_TRY(record_check_range(p, "items", x->items, 0, espl_min_i64(linears, r->n_items - first)));
     ESPL_TRY(espl_decision_init(d, x->items));
     d->stop = x->stop != 0;
+    d->power = x->power;
+    d->expected_text = x->expected_text;
+    d->expected_answers = x->expected_answers;
     ESPL_TRY(unpack_items(r, first, x->items, linears, x->iteration, p->path, d));
     ESPL_TRY(unpack_text(p, &r->history_text, x->reason_at, x->reason_bytes, "reason", &d->reason));
     return unpack_text(p, &r->history_text, x->reflection_at, x->reflection_bytes, "reflection", &d->reflection);

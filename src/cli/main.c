@@ -69,11 +69,13 @@ static const struct argp program_argp = {
     .options = program_argp_options,
     .parser = program_parse,
     .args_doc = "COMMAND [ARGUMENT...]",
-    .doc = "Compresses large language models by agent-guided adaptive pruning.\v"
-           "'espalier COMMAND --help' describes a command. To run on N ranks: mpirun -n N espalier COMMAND ...\n"
-           "Threads per rank: OMP_NUM_THREADS. With one rank on several cores: mpirun --bind-to none.\n\n"
-           "Exit codes: 0 done, 1 run failed, 2 wrong usage or configuration, 69 agent unreachable, 74 input/output "
-           "error, 75 stopped early with a valid checkpoint.",
+    .doc =
+        "Compresses large language models by agent-guided adaptive pruning.\v"
+        "'espalier COMMAND --help' describes a command. To run on N ranks: mpirun -n N espalier COMMAND ...\n"
+        "Threads per rank: OMP_NUM_THREADS. With one rank on several cores: mpirun --bind-to none.\n\n"
+        "Exit codes: 0 done, 1 run failed, 2 wrong usage or configuration, 3 done but off target, 4 done but decided "
+        "by the policy in place of the agent, 69 agent unreachable, 74 input/output error, 75 stopped early with a "
+        "valid checkpoint.",
     .children = program_children};
 
 /* --------------------------------------------------------------- the program */

@@ -62,6 +62,16 @@ static const espl_choice choices_of_backend[] = {
     ESPL_BACKEND_LIST(X)
 #undef X
         LIST_END};
+static const espl_choice choices_of_view[] = {
+#define X(name, text) CHOICE(ESPL_VIEW_, name, text)
+    ESPL_VIEW_LIST(X)
+#undef X
+        LIST_END};
+static const espl_choice choices_of_tools[] = {
+#define X(name, text) CHOICE(ESPL_TOOLS_, name, text)
+    ESPL_TOOLS_LIST(X)
+#undef X
+        LIST_END};
 static const espl_choice choices_of_fallback[] = {
 #define X(name, text) CHOICE(ESPL_FALLBACK_, name, text)
     ESPL_FALLBACK_LIST(X)

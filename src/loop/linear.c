@@ -23,9 +23,14 @@ const char *espl_linear_name(int64_t index, char *buf) {
     return buf;
 }
 
+static const char *linear_skip_model(const char *name) {
+    static const char model[] = "model.";
+    return strncmp(name, model, sizeof model - 1) == 0 ? name + sizeof model - 1 : name;
+}
+
 int64_t espl_linear_parse(const char *name, int64_t layers) {
-    static const char model[] = "model.", prefix[] = "layers.";
-    if (strncmp(name, model, sizeof model - 1) == 0) name += sizeof model - 1;
+    static const char prefix[] = "layers.";
+    name = linear_skip_model(name);
     if (strncmp(name, prefix, sizeof prefix - 1) != 0) return -1;
     name += sizeof prefix - 1;
     if (*name < '0' || *name > '9') return -1; /* strtoll would take a sign or a space */
@@ -35,4 +40,27 @@ int64_t espl_linear_parse(const char *name, int64_t layers) {
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++)
         if (strcmp(end + 1, linear_paths[k]) == 0) return espl_linear_index(layer, (espl_linear_kind)k);
     return -1;
+}
+
+/* Not fnmatch: patterns come from language models, and its time grows exponentially with the stars. Here, only the last
+ * star is ever moved. */
+bool espl_linear_matches(int64_t index, const char *pattern) {
+    char buf[ESPL_LINEAR_NAME_MAX];
+    const char *name = espl_linear_name(index, buf), *p = linear_skip_model(pattern), *star = NULL, *from = NULL;
+    while (*name) {
+        if (*p == '*') {
+            star = p++;
+            from = name;
+        } else if (*p == *name) {
+            p++;
+            name++;
+        } else if (star) { /* the last star stands for one character more */
+            p = star + 1;
+            name = ++from;
+        } else {
+            return false;
+        }
+    }
+    while (*p == '*') p++;
+    return *p == '\0';
 }

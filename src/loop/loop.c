@@ -35,7 +35,7 @@ double espl_quality_rise(const espl_quality *before, const espl_quality *after, 
 
 espl_status espl_decision_init(espl_decision *d, int64_t capacity) {
     espl_status st;
-    *d = (espl_decision){0};
+    *d = (espl_decision){.power = NAN, .expected_text = NAN, .expected_answers = NAN};
     ESPL_CHECK(st, failed, espl_mem_alloc(&d->items, capacity, sizeof *d->items, "decision"));
     ESPL_CHECK(st, failed, espl_str_dup(&d->reason, "", "decision"));
     ESPL_CHECK(st, failed, espl_str_dup(&d->reflection, "", "decision"));

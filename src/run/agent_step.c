@@ -10,6 +10,7 @@
 #include "events.h"
 #include "judge.h"
 #include "loop.h"
+#include "progress.h"
 #include "recovery.h"
 #include "stop.h"
 
@@ -81,6 +82,54 @@ static espl_status agent_profile(espl_job *j) {
 
 /* --------------------------------------------------------------- propose */
 
+/* Collective. Sends what all ranks need of rank 0's decision; its texts stay there. */
+static espl_status agent_broadcast_decision(espl_job *j, espl_decision *d) {
+    int64_t n = d->n;
+    espl_comm_broadcast(j->comm, &n, sizeof n, 0);
+    ESPL_TRY(espl_comm_agree(j->comm, j->root ? ESPL_OK : espl_decision_init(d, n)));
+    d->n = n;
+    espl_comm_broadcast(j->comm, d->items, n * (int64_t)sizeof *d->items, 0);
+    espl_comm_broadcast(j->comm, &d->stop, sizeof d->stop, 0);
+    espl_comm_broadcast(j->comm, &d->power, sizeof d->power, 0);
+    return ESPL_OK;
+}
+
+/* What the other ranks do while rank 0 talks with the agent: they wait for its next order. */
+typedef enum agent_order { ORDER_GO_ON, ORDER_MEASURE } agent_order;
+
+/* Collective. Tries a plan that rank 0 has, and takes it back. */
+static espl_status agent_try_plan(espl_job *j, espl_outcome *o) {
+    ESPL_TRY(agent_broadcast_decision(j, &o->decision));
+    ESPL_TRY(espl_loop_try(j, &espl_agent_proposer, o));
+    espl_progress_experiment(j, o);
+    return espl_comm_agree(j->comm, espl_event_experiment(j, o));
+}
+
+/* Rank 0 only, while the other ranks are in agent_obey. */
+static espl_status agent_measure(void *job, const espl_decision *plan, espl_quality *after, bool *accepted) {
+    espl_job *j = job;
+    agent_order order = ORDER_MEASURE;
+    espl_outcome o = {.decision = *plan}; /* borrows its items and texts */
+    espl_comm_broadcast(j->comm, &order, sizeof order, 0);
+    ESPL_TRY(agent_try_plan(j, &o));
+    *after = o.after;
+    *accepted = o.accepted;
+    return ESPL_OK;
+}
+
+/* All ranks but 0. A failure is known to every rank, and rank 0 then gives the order to go on. */
+static espl_status agent_obey(espl_job *j) {
+    agent_order order;
+    espl_status st = ESPL_OK;
+    for (;;) {
+        espl_comm_broadcast(j->comm, &order, sizeof order, 0);
+        if (order == ORDER_GO_ON) return st;
+        espl_outcome o = {0};
+        st = agent_try_plan(j, &o);
+        espl_decision_free(&o.decision);
+    }
+}
+
 /* Rank 0 only. The view is all that the agent sees. It holds no clock and no rank, so that the same state gives the
  * same decision everywhere. */
 static espl_status agent_ask(espl_job *j, espl_decision *out) {
@@ -102,22 +151,16 @@ static espl_status agent_ask(espl_job *j, espl_decision *out) {
                          .last = j->last,
                          .history = j->history,
                          .n_history = j->n_history,
+                         .power = o->prune_score == ESPL_SCORE_CURVATURE ? j->curvature_power : NAN,
                          .distills = espl_config_distills(o),
                          .mixed = o->prune_mixed,
                          .patterns = j->patterns};
+    const espl_agent_host host = {.measure = agent_measure, .arg = j};
+    agent_order order = ORDER_GO_ON;
     memcpy(v.in, j->shape.in, sizeof v.in);
-    return espl_agent_ask(j->agent, &v, out);
-}
-
-/* Collective. Sends the items of rank 0's decision to all ranks; its texts stay there. */
-static espl_status agent_broadcast_decision(espl_job *j, espl_decision *d) {
-    int64_t n = d->n;
-    espl_comm_broadcast(j->comm, &n, sizeof n, 0);
-    ESPL_TRY(espl_comm_agree(j->comm, j->root ? ESPL_OK : espl_decision_init(d, n)));
-    d->n = n;
-    espl_comm_broadcast(j->comm, d->items, n * (int64_t)sizeof *d->items, 0);
-    espl_comm_broadcast(j->comm, &d->stop, sizeof d->stop, 0);
-    return ESPL_OK;
+    espl_status st = espl_agent_ask(j->agent, &v, &host, out);
+    espl_comm_broadcast(j->comm, &order, sizeof order, 0);
+    return st;
 }
 
 /* Collective. Profiles the accepted state and asks the agent. A decision without items ends the loop. */
@@ -127,7 +170,7 @@ static espl_status agent_propose(espl_job *j, espl_outcome *o) {
     ESPL_TRY(espl_comm_agree(j->comm, espl_event_profile(j)));
     ESPL_TRY(espl_stop_check(j, ESPL_STOP_BETWEEN_PHASES));
     double start = espl_clock_now();
-    ESPL_TRY(espl_comm_agree(j->comm, j->root ? agent_ask(j, d) : ESPL_OK));
+    ESPL_TRY(espl_comm_agree(j->comm, j->root ? agent_ask(j, d) : agent_obey(j)));
     espl_region_add(ESPL_REGION_AGENT, espl_clock_now() - start); /* without the broadcast */
     ESPL_TRY(agent_broadcast_decision(j, d));
     if (d->n > 0) return ESPL_OK;
@@ -150,7 +193,7 @@ static bool agent_may_regrow(const espl_job *j, const espl_pattern *p) {
 
 /* Prunes a linear of this rank by the score, within the item's N:M groups or, unless it has any, as prune.pattern says.
  */
-static espl_status agent_prune_linear(espl_job *j, const espl_decision_item *item, const espl_linear *l) {
+static espl_status agent_prune_linear(espl_job *j, const espl_decision_item *item, double power, const espl_linear *l) {
     bool outputs = espl_score_needs_outputs(j->o->prune_score);
     espl_pattern pattern = espl_pattern_is_n_m(item->pattern) ? item->pattern : espl_config_step_pattern(j->o);
     float *norm, *rows = NULL;
@@ -162,7 +205,7 @@ static espl_status agent_prune_linear(espl_job *j, const espl_decision_item *ite
         ESPL_CHECK(st, done, espl_mem_alloc(&rows, l->out, sizeof *rows, "row factors"));
         ESPL_CHECK(st, done, espl_mem_alloc(&importance, l->out, sizeof *importance, "importance of the outputs"));
         espl_calibration_importance(&j->calibration, item->linear, l->out, importance);
-        espl_tensor_row_factors(importance, l->out, 1, j->curvature_power, rows);
+        espl_tensor_row_factors(importance, l->out, 1, power, rows);
     }
     espl_scoring scoring = {.score = j->o->prune_score, .norm = norm, .rows = rows};
     uint64_t *mask = espl_masks_of(&j->masks, item->linear);
@@ -183,6 +226,7 @@ done:
 
 /* Statistics of this rank's linears are local, so no communication is needed. Masks are kept first, for a rollback. */
 static espl_status agent_prune(espl_job *j, const espl_decision *d, int64_t *expected) {
+    double power = isnan(d->power) ? j->curvature_power : d->power;
     for (int64_t i = 0; expected && i < j->linears; i++) expected[i] = j->rows[i].pruned;
     for (int64_t i = 0; i < d->n; i++) {
         const espl_decision_item *item = &d->items[i];
@@ -191,7 +235,7 @@ static espl_status agent_prune(espl_job *j, const espl_decision *d, int64_t *exp
         if (expected) expected[item->linear] += agent_item_weights(j, item);
         if (!l) continue; /* another rank's */
         ESPL_TRY(espl_masks_keep(&j->masks, item->linear));
-        ESPL_TRY(agent_prune_linear(j, item, l));
+        ESPL_TRY(agent_prune_linear(j, item, power, l));
     }
     return ESPL_OK;
 }

@@ -118,22 +118,39 @@ espl_status espl_event_profile(espl_job *j) {
     return espl_journal_end(j->events, &w);
 }
 
+/* What was tried, what was expected, and what came of it. */
+static void event_put_outcome(espl_json_writer *w, const espl_outcome *o) {
+    espl_str decision = {0};
+    espl_json_put_f64(w, "sparsity_before", o->sparsity_before);
+    espl_json_put_f64(w, "sparsity_after", o->sparsity_after);
+    event_put_quality(w, "before", &o->before);
+    event_put_quality(w, "after", &o->after);
+    if (isfinite(o->decision.expected_text)) espl_json_put_f64(w, "expected_nll", o->decision.expected_text);
+    if (isfinite(o->decision.expected_answers)) espl_json_put_f64(w, "expected_answers", o->decision.expected_answers);
+    espl_reply_put(&decision, &o->decision);
+    if (decision.failed)
+        w->out->failed = true;
+    else
+        espl_json_put_raw(w, "decision", decision.data, decision.len);
+    espl_str_free(&decision);
+}
+
+espl_status espl_event_experiment(espl_job *j, const espl_outcome *o) {
+    espl_str line = {0};
+    if (!j->root) return ESPL_OK;
+    espl_json_writer w = espl_journal_begin(&line, o->iteration, "experiment");
+    espl_json_put_bool(&w, "would_be_accepted", o->accepted);
+    event_put_outcome(&w, o);
+    return espl_journal_end(j->events, &w);
+}
+
 espl_status espl_event_outcome(espl_job *j, const espl_outcome *o, double seconds) {
-    espl_str line = {0}, decision = {0};
+    espl_str line = {0};
     if (!j->root) return ESPL_OK;
     espl_json_writer w = espl_journal_begin(&line, o->iteration, "outcome");
     espl_json_put_bool(&w, "accepted", o->accepted);
     espl_json_put_text(&w, "source", espl_agent_source(j->agent));
-    espl_json_put_f64(&w, "sparsity_before", o->sparsity_before);
-    espl_json_put_f64(&w, "sparsity_after", o->sparsity_after);
-    event_put_quality(&w, "before", &o->before);
-    event_put_quality(&w, "after", &o->after);
     espl_json_put_f64(&w, "seconds", seconds);
-    espl_reply_put(&decision, &o->decision);
-    if (decision.failed)
-        line.failed = true;
-    else
-        espl_json_put_raw(&w, "decision", decision.data, decision.len);
-    espl_str_free(&decision);
+    event_put_outcome(&w, o);
     return espl_journal_end(j->events, &w);
 }

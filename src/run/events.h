@@ -8,6 +8,8 @@
 espl_status espl_event_start(espl_job *j, bool resumed);
 /* The profile that the next decision is based on. */
 espl_status espl_event_profile(espl_job *j);
+/* A plan that the agent had measured before it decided. */
+espl_status espl_event_experiment(espl_job *j, const espl_outcome *o);
 espl_status espl_event_outcome(espl_job *j, const espl_outcome *o, double seconds);
 /* The exponents that were tried for score curvature, the loss with each, and j->curvature_power, the chosen one. */
 espl_status espl_event_curvature_power(espl_job *j, const double *powers, const double *losses, int64_t n);

@@ -34,10 +34,14 @@ enum { SUMMARY_BYTES_MAX = 1 << 26 };
 
 /* --------------------------------------------------------- run directory */
 
-bool espl_run_summary_reads(const char *path) {
+bool espl_run_summary_reads(const char *path, espl_status *verdict) {
     cJSON *summary = NULL;
     bool good =
         espl_json_read(path, SUMMARY_BYTES_MAX, &summary) == ESPL_OK && cJSON_IsObject(summary) && summary->child;
+    const char *state = good ? cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(summary, "state")) : NULL;
+    *verdict = ESPL_OK; /* also of earlier versions, which did not say */
+    if (state && strcmp(state, espl_status_name(ESPL_OFF_TARGET)) == 0) *verdict = ESPL_OFF_TARGET;
+    if (state && strcmp(state, espl_status_name(ESPL_FELL_BACK)) == 0) *verdict = ESPL_FELL_BACK;
     espl_json_free(&summary);
     return good;
 }
@@ -65,32 +69,33 @@ static espl_status job_remove_parts(const espl_job *j) {
     return st;
 }
 
-/* Rank 0 only. One that holds a run is not touched unless that run is to be continued. *finished: it is done already.
- */
-static espl_status job_look_at_directory(const espl_job *j, bool resume, bool *finished) {
+/* Rank 0 only. One that holds a run is not touched unless that run is to be continued. *finished: it is done already,
+ * with *verdict. */
+static espl_status job_look_at_directory(const espl_job *j, bool resume, bool *finished, espl_status *verdict) {
     espl_str summary = {0};
     if (!resume && (job_has_file(j, "events.jsonl") || job_has_file(j, "checkpoints")))
         return ESPL_FAIL(ESPL_CONFIG,
                          "run.dir: %s already holds a run: --resume continues it, or choose another directory",
                          j->o->run_dir);
     espl_status st = espl_job_path(j, "summary.json", &summary);
-    *finished = st == ESPL_OK && resume && espl_file_exists(summary.data) && espl_run_summary_reads(summary.data);
+    *finished =
+        st == ESPL_OK && resume && espl_file_exists(summary.data) && espl_run_summary_reads(summary.data, verdict);
     espl_str_free(&summary);
     return st;
 }
 
 /* Rank 0 only. Makes the directory and takes its lock. A finished run needs none: nothing will be written. */
-static espl_status job_open_directory(espl_job *j, bool resume, bool *finished) {
+static espl_status job_open_directory(espl_job *j, bool resume, bool *finished, espl_status *verdict) {
     espl_str stopped = {0};
     espl_status st;
     *finished = false;
     ESPL_TRY(espl_file_make_directory(j->o->run_dir));
-    ESPL_TRY(job_look_at_directory(j, resume, finished));
+    ESPL_TRY(job_look_at_directory(j, resume, finished, verdict));
     if (*finished) espl_run_lock_clear_dead(j->o->run_dir, espl_stop_signalled);
     if (*finished) return ESPL_OK;
     ESPL_TRY(espl_run_lock_take(&j->lock, j->o->run_dir, espl_stop_signalled));
-    ESPL_TRY(
-        job_look_at_directory(j, resume, finished)); /* again: its last holder may just have begun or ended a run */
+    /* Again: its last holder may just have begun or ended a run. */
+    ESPL_TRY(job_look_at_directory(j, resume, finished, verdict));
     if (*finished) return ESPL_OK;
     if (espl_fault("run.begin")) return ESPL_FAIL(ESPL_IO, "%s: fault on demand", j->o->run_dir);
     ESPL_TRY(job_remove_parts(j));
@@ -240,11 +245,12 @@ static espl_status job_begin(espl_job *j, bool resume) {
 
 static espl_status job_run(espl_job *j, bool resume) {
     bool finished = false;
-    ESPL_TRY(espl_comm_agree(j->comm, j->root ? job_open_directory(j, resume, &finished) : ESPL_OK));
+    espl_status verdict = ESPL_OK;
+    ESPL_TRY(espl_comm_agree(j->comm, j->root ? job_open_directory(j, resume, &finished, &verdict) : ESPL_OK));
     espl_comm_broadcast(j->comm, &finished, sizeof finished, 0);
     if (finished) {
         ESPL_INFO("%s: this run is finished; see its summary.json", j->o->run_dir);
-        return ESPL_OK;
+        return espl_comm_agree(j->comm, espl_report_fail(verdict, j->o->run_dir));
     }
     ESPL_TRY(espl_inputs_read(j));
     ESPL_TRY(job_open_model(j));

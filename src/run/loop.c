@@ -76,11 +76,10 @@ static void loop_accept(espl_job *j, const espl_outcome *o, int64_t pruned) {
     j->has_profile = false;
 }
 
-static void loop_roll_back(espl_job *j, const espl_outcome *o) {
+static void loop_take_back(espl_job *j, const espl_decision *d) {
     double start = espl_clock_now();
     espl_masks_roll_back(&j->masks);
-    loop_set_patterns(j, &o->decision, true);
-    j->rollbacks++;
+    loop_set_patterns(j, d, true);
     ESPL_DEBUG("masks put back in %.6f s", espl_clock_now() - start);
 }
 
@@ -91,10 +90,12 @@ static espl_status loop_judge_and_settle(espl_job *j, const espl_proposer *p, es
     if (o->accepted && (p->always_probes || o->iteration % j->o->probes_every == 0))
         ESPL_TRY(espl_quality_probe(j, &o->after));
     j->iteration = o->iteration;
-    if (o->accepted)
+    if (o->accepted) {
         loop_accept(j, o, pruned);
-    else
-        loop_roll_back(j, o);
+    } else {
+        loop_take_back(j, &o->decision);
+        j->rollbacks++;
+    }
     double seconds = espl_clock_now() - start;
     j->longest_step = fmax(j->longest_step, seconds);
     espl_progress_outcome(j, o, seconds);
@@ -120,6 +121,19 @@ static espl_status loop_step(espl_job *j, const espl_proposer *p) {
 done:
     espl_decision_free(&o.decision);
     return st;
+}
+
+espl_status espl_loop_try(espl_job *j, const espl_proposer *p, espl_outcome *o) {
+    int64_t pruned = 0;
+    o->iteration = j->iteration + 1;
+    o->before = j->last;
+    o->sparsity_before = espl_job_sparsity(j, j->pruned);
+    ESPL_TRY(espl_stop_check(j, ESPL_STOP_BETWEEN_PHASES));
+    ESPL_TRY(loop_apply(j, p, o, &pruned));
+    o->sparsity_after = espl_job_sparsity(j, pruned);
+    ESPL_TRY(p->judge(j, &o->after, &o->accepted));
+    loop_take_back(j, &o->decision);
+    return ESPL_OK;
 }
 
 espl_status espl_loop_run(espl_job *j) {

@@ -58,6 +58,15 @@ static void progress_format_time(double seconds, char *buf, size_t size) {
         snprintf(buf, size, "%.1f h", seconds / 3600);
 }
 
+void espl_progress_experiment(const espl_job *j, const espl_outcome *o) {
+    double rise = espl_quality_rise(&o->before, &o->after, j->o->knowledge_share);
+    ESPL_INFO("      the agent tries %" PRId64
+              " linears to %.2f %%: perplexity %.4f (%+.2f %%), loss %+.2f %% of %.2f %%; "
+              "taken back",
+              o->decision.n, 100 * o->sparsity_after, o->after.perplexity,
+              100 * (o->after.perplexity / o->before.perplexity - 1), 100 * expm1(rise), 100 * j->o->prune_threshold);
+}
+
 void espl_progress_outcome(const espl_job *j, const espl_outcome *o, double seconds) {
     char bar[BAR_CELLS + 1], took[32], left[32] = "";
     progress_draw_bar(o->sparsity_before, o->sparsity_after, j->o->prune_target, bar);

@@ -6,6 +6,8 @@
 #include "state.h"
 
 void espl_progress_start(const espl_job *j, bool resumed);
+/* A plan that the agent had measured; it is taken back already. */
+void espl_progress_experiment(const espl_job *j, const espl_outcome *o);
 void espl_progress_outcome(const espl_job *j, const espl_outcome *o, double seconds);
 
 #endif

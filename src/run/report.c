@@ -7,6 +7,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <string.h>
 
 #include "espalier/export.h"
 #include "espalier/model/shape.h"
@@ -152,6 +153,10 @@ static void report_put_agent(espl_json_writer *w, const espl_job *j) {
     espl_agent_stats a = espl_agent_stats_get(j->agent);
     espl_json_open_object(w, "agent", ESPL_JSON_SPACED);
     espl_json_put_text(w, "backend", espl_agent_backend_name(j->o->agent_backend));
+    espl_json_put_text(w, "decided_by", espl_agent_decided_by(j->agent));
+    espl_json_put_i64(w, "decisions", a.decisions);
+    espl_json_put_i64(w, "questions", a.questions);
+    espl_json_put_i64(w, "experiments", a.experiments);
     espl_json_put_i64(w, "requests", a.requests);
     espl_json_put_i64(w, "retries", a.retries);
     espl_json_put_i64(w, "invalid", a.invalid);
@@ -161,9 +166,18 @@ static void report_put_agent(espl_json_writer *w, const espl_job *j) {
     espl_json_close(w);
 }
 
+/* Rank 0 only. What the run is, beyond complete: a one-shot method has no target to miss and no agent. */
+static espl_status report_verdict(const espl_job *j) {
+    if (espl_config_is_oneshot(j->o)) return ESPL_OK;
+    if (j->pruned < llround(j->o->prune_target * (double)j->weights)) return ESPL_OFF_TARGET;
+    return strcmp(espl_agent_decided_by(j->agent), espl_agent_backend_name(j->o->agent_backend)) == 0 ? ESPL_OK
+                                                                                                      : ESPL_FELL_BACK;
+}
+
 static void report_put_summary(espl_json_writer *w, const espl_job *j, const report *r) {
     espl_json_open_object(w, NULL, ESPL_JSON_LINES);
     espl_json_put_text(w, "end", j->end);
+    espl_json_put_text(w, "state", espl_status_name(report_verdict(j)));
     espl_json_put_i64(w, "iterations", j->iteration);
     espl_json_put_i64(w, "rollbacks", j->rollbacks);
     espl_json_put_f64(w, "target", j->o->prune_target);
@@ -228,10 +242,23 @@ static void report_print_proportion(const char *name, const espl_proportion *den
            100 * pruned->low, 100 * pruned->high, pruned->n);
 }
 
+/* "decisions: 17 by qwen3-32b, 2 by the policy (fallback)". */
+static void report_print_agent(const espl_job *j) {
+    espl_agent_stats a = espl_agent_stats_get(j->agent);
+    bool endpoint = j->o->agent_backend == ESPL_BACKEND_OPENAI;
+    printf("decisions: %" PRId64 " by %s", a.decisions - a.fallbacks,
+           endpoint ? j->o->agent_model : espl_agent_backend_name(j->o->agent_backend));
+    if (a.fallbacks > 0)
+        printf(", %" PRId64 " by fallback (%s)", a.fallbacks, espl_agent_fallback_name(j->o->agent_fallback));
+    if (a.questions > 0) printf("; %" PRId64 " questions, %" PRId64 " of them measured", a.questions, a.experiments);
+    printf("\n");
+}
+
 static void report_print(const espl_job *j, const report *r) {
     char name[ESPL_PATTERN_NAME_MAX];
     printf("%s: %s after %" PRId64 " iterations, %" PRId64 " rolled back\n", j->o->run_dir, j->end, j->iteration,
            j->rollbacks);
+    if (!espl_config_is_oneshot(j->o)) report_print_agent(j);
     printf("sparsity: %.3f %% of the linears, %.3f %% of all parameters\n", 100 * espl_job_sparsity(j, j->pruned),
            100 * espl_job_sparsity_of_model(j, j->pruned));
     if (j->o->prune_mixed) {
@@ -265,6 +292,18 @@ static espl_status report_publish(espl_job *j, const report *r) {
     return ESPL_OK;
 }
 
+espl_status espl_report_fail(espl_status verdict, const char *run_dir) {
+    if (verdict == ESPL_OFF_TARGET)
+        return ESPL_FAIL(verdict, "%s: the run ended before its target was reached", run_dir);
+    if (verdict == ESPL_FELL_BACK)
+        return ESPL_FAIL(
+            verdict,
+            "%s: more decisions than agent.max_fallback_share are fallbacks: this is a run of the policy, not "
+            "of the agent that was asked for",
+            run_dir);
+    return ESPL_OK;
+}
+
 espl_status espl_report_write(espl_job *j) {
     report r = {0};
     espl_status st;
@@ -273,7 +312,8 @@ espl_status espl_report_write(espl_job *j) {
     ESPL_CHECK(st, done, report_export(j));
     if (j->o->prune_mixed) ESPL_CHECK(st, done, report_count_patterns(j, &r));
     ESPL_CHECK(st, done, report_gather_regions(j, &r));
-    st = espl_comm_agree(j->comm, j->root ? report_publish(j, &r) : ESPL_OK);
+    ESPL_CHECK(st, done, espl_comm_agree(j->comm, j->root ? report_publish(j, &r) : ESPL_OK));
+    st = espl_comm_agree(j->comm, j->root ? espl_report_fail(report_verdict(j), j->o->run_dir) : ESPL_OK);
 done:
     espl_report_quality_free(&r.dense);
     espl_report_quality_free(&r.pruned);

@@ -43,6 +43,8 @@ static espl_status sweep_assign(const sweep_assignment *list, int64_t first, int
 
 espl_status espl_sweep_config(const espl_sweep *s, int64_t run, espl_config *o) {
     espl_str dir = {0};
+    /* Tables compare agents: a run whose endpoint is away must fail there rather than become one of the policy. */
+    ESPL_TRY(espl_config_set("agent.fallback=fail", o));
     if (s->base) ESPL_TRY(espl_config_read(s->base, o));
     for (int64_t a = 0; a < s->n_axes; a++) {
         const sweep_entry *e = espl_sweep_choice(s, run, a);
@@ -54,6 +56,7 @@ espl_status espl_sweep_config(const espl_sweep *s, int64_t run, espl_config *o) 
         if (e) ESPL_TRY(sweep_assign(s->assignments, e->first, e->n, o));
     }
     ESPL_TRY(sweep_assign(s->overrides, 0, s->n_overrides, o));
+    if (o->agent_backend != ESPL_BACKEND_OPENAI) o->agent_fallback = ESPL_FALLBACK_POLICY; /* as in a run by hand */
     espl_str_puts(&dir, "run.dir=");
     espl_status st = espl_sweep_path(s, run, "", &dir);
     if (st == ESPL_OK) st = espl_config_set(dir.data, o);

@@ -65,10 +65,12 @@ done:
     return st;
 }
 
-/* Rank 0 only. Writes the end of a run into its directory. ESPL_STOPPED ends the sweep; a failed run does not. */
+/* Rank 0 only. Writes the end of a run into its directory. ESPL_STOPPED ends the sweep; a failed run does not. A run
+ * that missed its target is finished: another attempt would miss it again. */
 static espl_status sweep_record_end(sweep_job *k, int64_t run, espl_status st) {
     char text[ESPL_ERROR_TEXT_MAX];
-    if (st == ESPL_OK) {
+    if (st == ESPL_OK || st == ESPL_OFF_TARGET || st == ESPL_FELL_BACK) {
+        if (st != ESPL_OK) ESPL_INFO("note: %s", espl_base_error_text());
         k->finished++;
         return espl_sweep_write_mark(k->s, run, SWEEP_MARK_FINISHED, "");
     }

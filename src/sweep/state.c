@@ -166,13 +166,15 @@ espl_status espl_sweep_state_of(const espl_sweep *s, int64_t run, espl_sweep_sta
     ESPL_CHECK(st, done, espl_sweep_path(s, run, "checkpoints", &checkpoints));
 
     bool begun = sweep_has_checkpoint(checkpoints.data);
-    bool finished = espl_file_exists(summary.data) && espl_run_summary_reads(summary.data);
+    espl_status verdict = ESPL_OK;
+    bool finished = espl_file_exists(summary.data) && espl_run_summary_reads(summary.data, &verdict);
     bool differs = false;
     if ((finished || begun) && espl_file_exists(manifest.data))
         ESPL_CHECK(st, done, sweep_compare(s, run, manifest.data, &differs, note));
     if (differs) {
         *state = ESPL_SWEEP_DIFFERS;
     } else if (finished) {
+        if (verdict != ESPL_OK) espl_str_puts(note, espl_status_text(verdict));
         *state = ESPL_SWEEP_FINISHED;
     } else if (sweep_has_mark(mark.data, SWEEP_MARK_FAILED, note)) {
         *state = ESPL_SWEEP_FAILED;

@@ -40,6 +40,7 @@ static bool cancelled(void *arg) {
 static void read_settings(int argc, char **argv, settings *s) {
 #define X(name, text) text,
     static const char *const backends[] = {ESPL_BACKEND_LIST(X)}, *const fallbacks[] = {ESPL_FALLBACK_LIST(X)};
+    static const char *const tools[] = {ESPL_TOOLS_LIST(X)}, *const views[] = {ESPL_VIEW_LIST(X)};
 #undef X
     espl_agent_options *o = &s->o;
     int64_t cancel_ms = 0, stop = 1;
@@ -49,6 +50,9 @@ static void read_settings(int argc, char **argv, settings *s) {
     o->fallback = ESPL_FALLBACK_FAIL;
     if (backend) o->backend = (espl_agent_backend)index_of(backends, ESPL_BACKEND_COUNT, backend);
     if (fallback) o->fallback = (espl_agent_fallback)index_of(fallbacks, ESPL_FALLBACK_COUNT, fallback);
+    const char *how = value_of(argc, argv, "tools"), *view = value_of(argc, argv, "view");
+    if (how) o->tools = (espl_agent_tools)index_of(tools, ESPL_TOOLS_COUNT, how);
+    if (view) o->view = (espl_agent_sight)index_of(views, ESPL_VIEW_COUNT, view);
     o->base_url = value_of(argc, argv, "base_url");
     o->model = "test-model";
     o->api_key_env = value_of(argc, argv, "key_env");
@@ -67,6 +71,8 @@ static void read_settings(int argc, char **argv, settings *s) {
     set_number(argc, argv, "max_invalid", &o->max_invalid);
     set_number(argc, argv, "give_up_after", &o->give_up_after);
     set_number(argc, argv, "keep", &o->keep_iterations);
+    set_number(argc, argv, "questions", &o->questions);
+    set_number(argc, argv, "experiments", &o->experiments);
     set_number(argc, argv, "honour_stop", &stop);
     set_number(argc, argv, "iterations", &s->iterations);
     set_number(argc, argv, "cancel_ms", &cancel_ms);
@@ -98,13 +104,31 @@ static void print_state(const espl_agent *a) {
     espl_str_free(&s);
 }
 
+/* Carries a plan out and takes it back, as a run would. */
+static espl_status measure(void *arg, const espl_decision *plan, espl_quality *after, bool *accepted) {
+    simulation *sim = arg;
+    int64_t rollbacks = sim->rollbacks;
+    espl_decision copy = *plan; /* its items and texts stay the agent's */
+    sim_apply(sim, &copy);
+    espl_outcome *o = &sim->history[--sim->n_history];
+    *after = o->after;
+    *accepted = o->accepted;
+    sim->rollbacks = rollbacks;
+    for (int64_t k = 0; o->accepted && k < plan->n; k++) {
+        espl_profile_row *r = &sim->rows[plan->items[k].linear];
+        r->pruned -= llround(plan->items[k].step * (double)r->weights);
+    }
+    return ESPL_OK;
+}
+
 static espl_status ask_all(espl_agent *a, settings *s, simulation *sim) {
     espl_status st = ESPL_OK;
     while (st == ESPL_OK && sim->n_history < s->iterations) {
         espl_decision d;
         espl_agent_view v = sim_view(sim);
+        espl_agent_host host = {.measure = measure, .arg = sim};
         espl_base_error_clear();
-        st = espl_agent_ask(a, &v, &d);
+        st = espl_agent_ask(a, &v, &host, &d);
         print_answer(a, st, &d);
         bool stop = st != ESPL_OK || d.stop;
         if (st == ESPL_OK) sim_apply(sim, &d);
@@ -119,7 +143,9 @@ int main(int argc, char **argv) {
     settings s = {.start = espl_clock_now()};
     espl_agent *a;
     sim_init(&sim, 1, 1, 0.5);
-    sim.budget.max_linears = 8;
+    sim_curves(&sim, 1, 0.2);
+    sim.budget.max_linears = 16;
+    if (value_of(argc, argv, "threshold")) sim.budget.threshold = strtod(value_of(argc, argv, "threshold"), NULL);
     read_settings(argc, argv, &s);
     espl_status st = espl_agent_create(&a, &s.o);
     if (st == ESPL_OK && s.restore) st = espl_agent_state_restore(a, s.restore, (int64_t)strlen(s.restore));

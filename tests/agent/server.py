@@ -8,12 +8,23 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 GOOD = {"reasoning": "robust", "reflection": "none yet", "prune": {"layers.1.mlp.up_proj": 0.05}, "stop": False}
+PLAN = {"layers.1.mlp.up_proj": 0.05, "layers.2.*": 0.02}
 WRONG = {"prune": {"layers.99.mlp.up_proj": 0.05, "layers.0.mlp.up_proj": 7}}
 
 
 def completion(text, finish="stop"):
     return {"id": "x", "object": "chat.completion", "usage": {"prompt_tokens": 1000, "completion_tokens": 50},
             "choices": [{"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text}}]}
+
+
+def calls(*actions):
+    """A completion that calls tools, each given as (name, arguments)."""
+    doc = completion(None, "tool_calls")
+    doc["choices"][0]["message"]["tool_calls"] = [
+        {"id": f"call_{i}", "type": "function",
+         "function": {"name": name, "arguments": a if isinstance(a, str) else json.dumps(a)}}
+        for i, (name, a) in enumerate(actions)]
+    return doc
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -120,9 +131,44 @@ class Handler(BaseHTTPRequestHandler):
             self.server.sent += 65536
         self.close_connection = True
 
+    def call(self, *actions):
+        self.send_bytes(json.dumps(calls(*actions)).encode())
+
+    def script_tools(self, number, body):
+        """Predicts, inspects, measures and then proposes, by tool calls."""
+        turns = [("predict", {"prune": PLAN}), ("inspect", {"linears": "layers.1.mlp.*"}), ("measure", {"base": "policy"}),
+                 ("propose", dict(GOOD, lessons=["up_proj is cheap"]))]
+        self.call(turns[number % len(turns)])
+
+    def script_actions(self, number, body):
+        """The same as JSON, behind a server that knows neither tools nor json_schema."""
+        if "tools" in body or body.get("response_format", {}).get("type") == "json_schema":
+            self.refuse(400, "auto tool choice requires --enable-auto-tool-choice")
+        elif "No questions are left" in body["messages"][-1]["content"]:
+            self.say(json.dumps(GOOD))
+        else:
+            self.say(json.dumps({"action": "predict", "prune": PLAN}))
+
+    def script_curious(self, number, body):
+        """Measures whatever it is told."""
+        self.call(("measure", {"base": "policy"}))
+
+    def script_broadly(self, number, body):
+        """Several calls at once, and arguments that are not JSON."""
+        if number == 0:
+            self.call(("inspect", {"linears": "layers.0.*"}), ("predict", {"prune": PLAN}))
+        elif number == 1:
+            self.call(("predict", '{"prune": {'))
+        else:
+            self.call(("propose", GOOD))
+
+    def script_stubborn(self, number, body):
+        """Proposes the same plan for ever; it is far too much."""
+        self.say(json.dumps({"prune": {"layers.*.mlp.up_proj": 0.1}}))
+
     def script_noformat(self, number, body):
-        if "response_format" in body:
-            self.refuse(400 if number == 0 else 422, "response_format is not supported")
+        if "response_format" in body or "tools" in body:
+            self.refuse(400 if number % 2 == 0 else 422, "response_format is not supported")
         else:
             self.say("Here you are:\n```json\n" + json.dumps(GOOD) + "\n```")
 

@@ -70,7 +70,8 @@ class Agent(unittest.TestCase):
         self.assertEqual(request["path"], "/good/v1/chat/completions")
         self.assertEqual(request["headers"]["Authorization"], "Bearer " + KEY)
         body = request["body"]
-        self.assertEqual(body["response_format"], {"type": "json_object"})
+        self.assertEqual([t["function"]["name"] for t in body["tools"]], ["propose", "predict", "measure", "inspect"])
+        self.assertNotIn("response_format", body)
         self.assertEqual((body["model"], body["temperature"], body["seed"], body["max_tokens"]), ("test-model", 0.2, 0, 4096))
         self.assertEqual([m["role"] for m in body["messages"]], ["system", "user"])
         table = body["messages"][1]["content"]
@@ -185,26 +186,89 @@ class Agent(unittest.TestCase):
 
     def test_refused_members_are_dropped_for_good(self):
         state = self.good("thinker", iterations=2)
-        sent = [{m for m in ("max_tokens", "max_completion_tokens", "temperature", "seed", "response_format")
+        sent = [{m for m in ("max_tokens", "max_completion_tokens", "temperature", "seed", "tools")
                  if m in r["body"]} for r in self.requests("thinker")]
-        self.assertEqual(sent[0], {"max_tokens", "temperature", "seed", "response_format"})
-        self.assertEqual(sent[3:], [{"max_completion_tokens", "response_format"}] * 2)
+        self.assertEqual(sent[0], {"max_tokens", "temperature", "seed", "tools"})
+        self.assertEqual(sent[3:], [{"max_completion_tokens", "tools"}] * 2)
         self.assertEqual(state["refused"], 7)
         self.good("thinker", restore=json.dumps(state))
         self.assertEqual(len(self.requests("thinker")), 6)
 
     def test_response_format_is_dropped_for_good(self):
         state = self.good("noformat", iterations=2)
-        self.assertEqual([("response_format" in r["body"]) for r in self.requests("noformat")], [True, False, False])
-        self.assertFalse(state["response_format"])
+        sent = [("tools" if "tools" in r["body"] else r["body"].get("response_format", {}).get("type", "plain"))
+                for r in self.requests("noformat")]
+        self.assertEqual(sent, ["tools", "json_schema", "json_object", "plain", "plain"])
+        self.assertEqual(state["form"], "plain")
         self.good("noformat", restore=json.dumps(state))
         self.assertNotIn("response_format", self.requests("noformat")[-1]["body"])
 
     def test_other_400_keeps_response_format(self):
         answers, state = self.ask("badmodel", code=69)
         self.assertIn("no such model", answers[0]["error"])
-        self.assertTrue(state["response_format"])
-        self.assertEqual(state["requests"], 2)
+        self.assertEqual((state["form"], state["refused"]), ("json_schema", 0))
+        self.assertEqual(state["requests"], 4)
+
+    # ---- questions
+
+    def test_tools_are_called_and_answered(self):
+        answers, state = self.ask("tools", dialogue=self.dialogue)
+        self.assertEqual(answers[0]["decision"]["prune"], scripted.GOOD["prune"])
+        self.assertEqual((state["questions"], state["experiments"], state["invalid"]), (3, 1, 0))
+        self.assertEqual(state["lessons"], "up_proj is cheap\n")
+        messages = self.requests("tools")[-1]["body"]["messages"]
+        self.assertEqual([m["role"] for m in messages], ["system", "user"] + ["assistant", "tool"] * 3)
+        self.assertEqual([m["tool_call_id"] for m in messages if m["role"] == "tool"], ["call_0"] * 3)
+        self.assertEqual(messages[2]["tool_calls"][0]["function"]["name"], "predict")
+        told = [m["content"] for m in messages if m["role"] == "tool"]
+        self.assertIn("Expected: perplexity +", told[0])
+        self.assertIn("layers.1.mlp.down_proj: ", told[1])
+        self.assertIn("Measured and taken back: ", told[2])
+        self.assertIn("It would be accepted. 1 measurement(s) left", told[2])
+        self.assertEqual([line["action"] for line in self.record("answer")], ["predict", "inspect", "measure"])
+        self.assertEqual(self.record("reply")[0]["tool_calls"][0]["function"]["name"], "predict")
+        self.ask("tools", restore=json.dumps(state))  # lessons outlive the process
+        self.assertIn("Your lessons so far:\nup_proj is cheap", self.requests("tools")[4]["body"]["messages"][1]["content"])
+
+    def test_a_measured_plan_is_taken_back(self):
+        plain, _ = self.ask("good-plain")
+        asked, _ = self.ask("tools-asked")
+        self.assertEqual(plain[0]["decision"]["prune"], asked[0]["decision"]["prune"])
+
+    def test_questions_as_json_end(self):
+        answers, state = self.ask("actions", dialogue=self.dialogue, questions=3)
+        self.assertEqual(answers[0]["source"], "openai")
+        self.assertEqual((state["questions"], state["refused"], state["form"]), (3, 8, "json_object"))
+        self.assertIn('{"action": "predict", "prune": {...}}', self.requests("actions")[-1]["body"]["messages"][0]["content"])
+
+    def test_no_more_is_measured_than_allowed(self):
+        answers, state = self.ask("curious", code=69, experiments=1)
+        self.assertEqual((state["experiments"], state["invalid"]), (1, 3))
+        self.assertIn('"measure" is not possible any more', answers[0]["error"])
+        self.assertEqual([t["function"]["name"] for t in self.requests("curious")[1]["body"]["tools"]],
+                         ["propose", "predict", "inspect"])
+
+    def test_several_calls_and_broken_arguments(self):
+        self.good("broadly")
+        first, second = (r["body"]["messages"] for r in self.requests("broadly")[1:3])
+        self.assertEqual([m["role"] for m in first[2:]], ["assistant", "tool", "tool"])
+        self.assertEqual([m["tool_call_id"] for m in first[3:]], ["call_0", "call_1"])
+        self.assertIn("one call at a time", first[4]["content"])
+        self.assertIn("no complete JSON object", second[-1]["content"])
+
+    def test_a_rolled_back_plan_is_not_tried_again(self):
+        answers, state = self.ask("stubborn", code=69, iterations=2, threshold="0")
+        self.assertEqual([a["status"] for a in answers], ["OK", "AGENT"])
+        self.assertIn("was rolled back in iteration 1", answers[1]["error"])
+        self.assertEqual(state["invalid"], 3)
+
+    def test_questions_can_be_switched_off(self):
+        for name, options in (("paper", {"view": "paper"}), ("none", {"tools": "none"})):
+            self.good("good-" + name, **options)
+            body = self.requests("good-" + name)[0]["body"]
+            self.assertNotIn("tools", body)
+            self.assertEqual(len(body["response_format"]["json_schema"]["schema"]["anyOf"]), 1)
+            self.assertNotIn("predict", json.dumps(body["messages"]))
 
     # ---- invalid replies
 

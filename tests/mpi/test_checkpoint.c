@@ -85,6 +85,8 @@ static void fill_outcome(espl_outcome *o, int64_t iteration, int64_t n, const ch
     if (n > 2) o->decision.items[2] = (espl_decision_item){5, 0.5, espl_pattern_choices[ESPL_PATTERN_CHOICE_4_8]};
     o->decision.n = n;
     o->decision.stop = iteration == 7;
+    o->decision.power = iteration == 7 ? 0.5 : NAN;
+    o->decision.expected_text = -0.25;
     espl_mem_free(&o->decision.reason);
     if (espl_str_dup(&o->decision.reason, reason, "reason") != ESPL_OK) exit(1);
 }

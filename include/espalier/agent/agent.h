@@ -21,18 +21,27 @@ espl_status espl_agent_create(espl_agent **out, const espl_agent_options *o);
 /* NULL-safe. */
 void espl_agent_destroy(espl_agent **a);
 
+/* What an agent may ask of the run while it decides. */
+typedef struct espl_agent_host {
+    /* Prunes by the plan, measures the losses, says what the verdict would be, and takes the plan back. NULL: nothing
+     * can be measured. A failure ends the run. */
+    espl_status (*measure)(void *arg, const espl_decision *plan, espl_quality *after, bool *accepted);
+    void *arg;
+} espl_agent_host;
+
 /* Decides on view->iteration and records the decision. Blocks while an endpoint answers: at most
- * (max_invalid + 1) * (retries + 1) * (total_ms + retry_max_ms).
+ * (max_invalid + questions + 1) * (retries + 1) * (total_ms + retry_max_ms), and while the host measures.
  * *out is always initialised and owned by the caller: espl_decision_free. The decision keeps the budget:
  * - linears of the model, each at most once, ascending, none with an N:M pattern already;
  * - 0 < step <= max_step, meaning round(step * weights) more zeros; or, with view->mixed, a pattern that fits the
  * inputs of a dense linear, with the pattern's sparsity as step;
  * - no linear above the cap, all together not above the target, and exactly at it if the requested steps reach it;
  * - out->n > 0 or out->stop, not both.
+ * host may be NULL: nothing can be measured.
  * ESPL_AGENT: no usable answer and fallback FAIL; ESPL_FORMAT: the replay has no such iteration, or its decision does
  * not fit this run; ESPL_STOPPED: `cancelled`; ESPL_IO: the record cannot be written; ESPL_CONFIG: budget or view out
  * of range. */
-espl_status espl_agent_ask(espl_agent *a, const espl_agent_view *view, espl_decision *out);
+espl_status espl_agent_ask(espl_agent *a, const espl_agent_view *view, const espl_agent_host *host, espl_decision *out);
 
 /* The origin of the newest decision: "policy", "openai", "replay", "policy (fallback)", "stop (fallback)"; "" before
  * the first. Static storage. */
@@ -42,11 +51,16 @@ const char *espl_agent_source(const espl_agent *a);
 typedef struct espl_agent_stats {
     int64_t requests, retries;                /* HTTP requests, and those of them that repeated a failed one */
     int64_t invalid;                          /* invalid replies */
-    int64_t fallbacks;                        /* iterations without a usable answer */
+    int64_t decisions;                        /* iterations that were decided, by whomever */
+    int64_t fallbacks;                        /* of these: without a usable answer */
+    int64_t questions, experiments;           /* actions before decisions; those of them that were measured */
     int64_t prompt_tokens, completion_tokens; /* as the endpoint counts */
     double seconds;                           /* spent in espl_agent_ask since creation; not restored */
 } espl_agent_stats;
 espl_agent_stats espl_agent_stats_get(const espl_agent *a);
+/* Who decided, for tables and summaries: the name of the backend, or that of the policy if more than max_fallback_share
+ * of the decisions were fallbacks. Static storage. */
+const char *espl_agent_decided_by(const espl_agent *a);
 
 /* Appends what the agent must remember beyond its view to *out, as JSON, for a checkpoint. */
 espl_status espl_agent_state_save(const espl_agent *a, espl_str *out);

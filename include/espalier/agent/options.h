@@ -33,8 +33,32 @@ typedef enum espl_agent_fallback {
         ESPL_FALLBACK_COUNT
 } espl_agent_fallback;
 
-/* "openai": the name in a configuration. Static storage. */
+/* What a language model is told about the linears. X(name, name in a configuration) */
+#define ESPL_VIEW_LIST(X)                                                                                              \
+    X(FULL, "full")   /* prices, knowledge, expected against measured outcomes, the policy's plan; questions */        \
+    X(PAPER, "paper") /* z_s, z_g and sparsity; no questions: the input of arXiv 2601.09694 */
+typedef enum espl_agent_sight {
+#define X(name, text) ESPL_VIEW_##name,
+    ESPL_VIEW_LIST(X)
+#undef X
+        ESPL_VIEW_COUNT
+} espl_agent_sight;
+
+/* How a language model asks before it decides. X(name, name in a configuration) */
+#define ESPL_TOOLS_LIST(X)                                                                                             \
+    X(AUTO, "auto")       /* OpenAI tool calls, or JSON actions once the server refuses those */                       \
+    X(ACTIONS, "actions") /* JSON actions in the text of replies */                                                    \
+    X(NONE, "none")       /* not at all: each reply is a decision */
+typedef enum espl_agent_tools {
+#define X(name, text) ESPL_TOOLS_##name,
+    ESPL_TOOLS_LIST(X)
+#undef X
+        ESPL_TOOLS_COUNT
+} espl_agent_tools;
+
+/* "openai", "fail": the names in a configuration. Static storage. */
 const char *espl_agent_backend_name(espl_agent_backend b);
+const char *espl_agent_fallback_name(espl_agent_fallback f);
 
 /* ------------------------------------------------------------ the lists */
 
@@ -52,6 +76,14 @@ const char *espl_agent_backend_name(espl_agent_backend b);
     X(INTEGER, agent, give_up_after, 3, 1, 1000000, FREE,                                                              \
       "consecutive iterations without a usable answer before the endpoint is given up")                                \
     X(FLAG, agent, honour_stop, true, 0, 1, FREE, "the endpoint may end the run before the target")                    \
+    X(CHOICE, agent, view, ESPL_VIEW_FULL, view, espl_agent_sight, FREE,                                               \
+      "what a language model sees: all that is measured, or the paper's z_s, z_g and sparsity alone")                  \
+    X(CHOICE, agent, tools, ESPL_TOOLS_AUTO, tools, espl_agent_tools, FREE,                                            \
+      "how a language model asks before it decides")                                                                   \
+    X(INTEGER, agent, questions, 8, 0, 1000, FREE, "questions that it may ask in an iteration")                        \
+    X(INTEGER, agent, experiments, 2, 0, 1000, FREE, "plans among them that are measured and taken back")              \
+    X(REAL, agent, max_fallback_share, 0.1, 0, 1, FREE,                                                                \
+      "a run with a larger share of fallback decisions counts as the policy's, and ends with exit code 4")             \
     X(INTEGER, agent, prompt_bytes, 65536, 2048, 67108864, FREE,                                                       \
       "maximum bytes of a message beyond the table of profiles")                                                       \
     X(TEXT, agent, replay, "", 0, 0, FREE, "dialogue.jsonl to replay")                                                 \

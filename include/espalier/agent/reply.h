@@ -16,8 +16,9 @@ enum {
 };
 
 /* Reads a reply: hostile text of any length. Takes the last JSON object with "prune" or "stop" that is not the prompt's
- * example; thoughts, whatever marks them, and anything around the object are ignored. *out is always initialised, and
- * owned by the caller.
+ * example; thoughts, whatever marks them, and anything around the object are ignored. A name in "prune" may be a
+ * pattern with stars, for all linears that match and can take the step; a linear's own name overrides patterns. *out is
+ * always initialised, and owned by the caller.
  * Appends problems, which the author must fix, to *problems, one per line and at most a few; *out is empty then.
  * Appends notes on what was changed without asking (caps, the overall target, patterns that exceed it, steps beside
  * "stop") to *notes. ESPL_NOMEM is the only failure. */

@@ -15,8 +15,9 @@ typedef struct espl_agent_view {
     espl_quality dense, last;        /* of the unpruned model, and of the last accepted state */
     const espl_outcome *history;     /* [n_history] all iterations so far, oldest first, rolled back ones included */
     int64_t n_history;
-    bool distills;                 /* surviving weights learn the dense model's predictions (section distill) */
-    bool mixed;                    /* the agent may give a dense linear an N:M pattern in one step */
+    double power;  /* exponent of the curvature score, which a decision may change; NAN: another score */
+    bool distills; /* surviving weights learn the dense model's predictions (section distill) */
+    bool mixed;    /* the agent may give a dense linear an N:M pattern in one step */
     int64_t in[ESPL_LINEAR_KINDS]; /* input features of the linears of each kind; 0: unknown, then no pattern fits */
     const espl_pattern *patterns;  /* [7 * layers] N:M pattern of a linear, which is finished then, else all zero; NULL:
                                     * no linear has one */

@@ -20,6 +20,8 @@
     X(INTERNAL, 1, "internal error")                                                                                   \
     X(USAGE, 2, "wrong usage")                                                                                         \
     X(CONFIG, 2, "wrong configuration")                                                                                \
+    X(OFF_TARGET, 3, "done, but the target was not reached")                                                           \
+    X(FELL_BACK, 4, "done, but decided by the policy instead of the agent")                                            \
     X(AGENT, 69, "agent unreachable")                                                                                  \
     X(IO, 74, "input/output error")                                                                                    \
     X(STOPPED, 75, "stopped early, can be resumed")

@@ -5,6 +5,7 @@
 #ifndef ESPALIER_LOOP_LINEAR_H
 #define ESPALIER_LOOP_LINEAR_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* The linears of a decoder layer, in the order of Hugging Face's modules. Files and numbers of linears depend on the
@@ -43,5 +44,8 @@ enum { ESPL_LINEAR_NAME_MAX = 64 };
 const char *espl_linear_name(int64_t index, char *buf);
 /* The index of a name in a model of `layers` layers, -1 if no linear has that name. A leading "model." is accepted. */
 int64_t espl_linear_parse(const char *name, int64_t layers);
+/* Whether the name of a linear matches a pattern, in which each '*' stands for any characters: "layers.3.*",
+ * "*.up_proj". A leading "model." is accepted. Time is at most the product of the lengths. */
+bool espl_linear_matches(int64_t index, const char *pattern);
 
 #endif

@@ -92,6 +92,9 @@ typedef struct espl_decision {
     int64_t n;
     bool stop;                 /* the agent wants to end the run */
     char *reason, *reflection; /* texts, never NULL after espl_decision_init; owned */
+    double power;              /* exponent of the curvature score for this decision; NAN: the run's */
+    /* Rise of the two losses that the profile's curves predict, in nats; NAN where they are not known. */
+    double expected_text, expected_answers;
 } espl_decision;
 /* An empty decision with room for `capacity` items. ESPL_NOMEM. Free with espl_decision_free. */
 espl_status espl_decision_init(espl_decision *d, int64_t capacity);

@@ -10,7 +10,8 @@
 #include "espalier/config/config.h"
 
 /* Collective. Runs the job or, with `resume`, continues it from its newest checkpoint. ESPL_STOPPED (exit code 75):
- * stopped early, can be resumed. */
+ * stopped early, can be resumed. ESPL_OFF_TARGET (3), ESPL_FELL_BACK (4): the run is complete, but its target was not
+ * reached, or the policy decided in place of the agent. */
 espl_status espl_run_prune(espl_comm *c, const espl_config *o, bool resume);
 
 /* Collective. Prints on rank 0 what the job would take on `ranks` ranks (0: as many as are running): layers and bytes
@@ -18,7 +19,7 @@ espl_status espl_run_prune(espl_comm *c, const espl_config *o, bool resume);
 espl_status espl_run_dry(espl_comm *c, const espl_config *o, int64_t ranks);
 
 /* Local. Can summary.json at `path` be read? It is written last and in one piece, so one that cannot be read was
- * damaged later, and the run's end must be repeated. */
-bool espl_run_summary_reads(const char *path);
+ * damaged later, and the run's end must be repeated. *verdict: ESPL_OK, ESPL_OFF_TARGET or ESPL_FELL_BACK. */
+bool espl_run_summary_reads(const char *path, espl_status *verdict);
 
 #endif

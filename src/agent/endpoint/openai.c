@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The protocol of /v1/chat/completions. Servers differ in what they accept (response_format), in how they fail (status
- * codes, HTML pages of proxies, bodies that end early) and in what they return; openai_judge is the one place that
- * decides whether a failure is worth another request. Everything sent and received is recorded in the dialogue.
+ * The protocol of /v1/chat/completions. Servers differ in what they accept (tools, response_format), in how they fail
+ * (status codes, HTML pages of proxies, bodies that end early) and in what they return; openai_judge is the one place
+ * that decides whether a failure is worth another request. Everything sent and received is recorded in the dialogue.
  */
 #include "endpoint/openai.h"
 
 #include "clean.h"
 #include "endpoint/http.h"
+#include "schema.h"
 
 #include "espalier/base/integer.h"
 #include "espalier/base/json_writer.h"
@@ -37,6 +38,7 @@ struct espl_openai {
     espl_http *http;
     char *model, *url;
     double temperature;
+    bool tools;
     int64_t max_tokens, seed, retries, retry_base_ms, retry_max_ms;
 };
 
@@ -55,6 +57,7 @@ espl_status espl_openai_open(espl_openai **out, const espl_agent_options *o) {
     ESPL_TRY(espl_mem_alloc(out, 1, sizeof **out, "agent"));
     espl_openai *c = *out;
     c->temperature = o->temperature;
+    c->tools = o->tools == ESPL_TOOLS_AUTO && o->view == ESPL_VIEW_FULL && o->questions > 0;
     c->max_tokens = o->max_tokens;
     c->seed = o->seed;
     c->retries = o->retries;
@@ -83,7 +86,59 @@ void espl_openai_close(espl_openai **c) {
     espl_mem_free(c);
 }
 
+void espl_message_free(espl_message *m) {
+    espl_str_free(&m->text);
+    espl_str_free(&m->calls);
+    espl_str_free(&m->call_id);
+}
+
+void espl_answer_free(espl_answer *a) {
+    espl_str_free(&a->text);
+    espl_str_free(&a->calls);
+}
+
+bool espl_openai_calls_tools(const espl_openai *c, const espl_agent_state *state) {
+    return c->tools && !(state->refused & ESPL_REFUSED_TOOLS);
+}
+
 /* --------------------------------------------------------------- request */
+
+static void openai_put_tools(espl_json_writer *w, const espl_chat *chat) {
+    espl_json_open_array(w, "tools", ESPL_JSON_COMPACT);
+    for (int k = 0; k < ESPL_ACTION_COUNT; k++) {
+        if (!(chat->offered & 1U << k)) continue;
+        espl_json_open_object(w, NULL, ESPL_JSON_COMPACT);
+        espl_json_put_text(w, "type", "function");
+        espl_json_open_object(w, "function", ESPL_JSON_COMPACT);
+        espl_json_put_text(w, "name", espl_action_name((espl_action_kind)k));
+        espl_json_put_text(w, "description", espl_action_meaning((espl_action_kind)k));
+        espl_schema_put_parameters(w, "parameters", chat->view, (espl_action_kind)k);
+        espl_json_close(w);
+        espl_json_close(w);
+    }
+    espl_json_close(w);
+}
+
+static void openai_put_response_format(espl_json_writer *w, const espl_chat *chat) {
+    espl_json_open_object(w, "response_format", ESPL_JSON_COMPACT);
+    espl_json_put_text(w, "type", espl_reply_form_name(chat->state->form));
+    if (chat->state->form == ESPL_REPLY_SCHEMA) {
+        espl_json_open_object(w, "json_schema", ESPL_JSON_COMPACT);
+        espl_json_put_text(w, "name", "action");
+        espl_schema_put_reply(w, "schema", chat->view, chat->offered);
+        espl_json_close(w);
+    }
+    espl_json_close(w);
+}
+
+static void openai_put_message(espl_json_writer *w, const espl_message *m) {
+    espl_json_open_object(w, NULL, ESPL_JSON_COMPACT);
+    espl_json_put_text(w, "role", m->role);
+    espl_json_put_bytes(w, "content", m->text.data ? m->text.data : "", m->text.len);
+    if (m->calls.len > 0) espl_json_put_raw(w, "tool_calls", m->calls.data, m->calls.len);
+    if (m->call_id.len > 0) espl_json_put_bytes(w, "tool_call_id", m->call_id.data, m->call_id.len);
+    espl_json_close(w);
+}
 
 /* Writes the request, and records it as it is sent. Members that are switched off are left out, because some models
  * refuse them even with a neutral value. */
@@ -98,20 +153,13 @@ static espl_status openai_write_request(const espl_openai *c, const espl_chat *c
         espl_json_put_i64(&w, refused & ESPL_REFUSED_MAX_TOKENS ? "max_completion_tokens" : "max_tokens",
                           c->max_tokens);
     if (c->seed >= 0 && !(refused & ESPL_REFUSED_SEED)) espl_json_put_i64(&w, "seed", c->seed);
-    if (chat->state->response_format) {
-        espl_json_open_object(&w, "response_format", ESPL_JSON_COMPACT);
-        espl_json_put_text(&w, "type", "json_object");
-        espl_json_close(&w);
-    }
+    if (espl_openai_calls_tools(c, chat->state)) /* a format for the text would keep some servers from calls */
+        openai_put_tools(&w, chat);
+    else if (chat->state->form != ESPL_REPLY_PLAIN)
+        openai_put_response_format(&w, chat);
     espl_json_put_bool(&w, "stream", false);
     espl_json_open_array(&w, "messages", ESPL_JSON_COMPACT);
-    for (int64_t k = 0; k < chat->n_messages; k++) {
-        const espl_message *m = &chat->messages[k];
-        espl_json_open_object(&w, NULL, ESPL_JSON_COMPACT);
-        espl_json_put_text(&w, "role", m->role);
-        espl_json_put_bytes(&w, "content", m->text.data ? m->text.data : "", m->text.len);
-        espl_json_close(&w);
-    }
+    for (int64_t k = 0; k < chat->n_messages; k++) openai_put_message(&w, &chat->messages[k]);
     espl_json_close(&w);
     espl_json_close(&w);
     ESPL_TRY(espl_str_status(body));
@@ -127,13 +175,13 @@ static espl_status openai_write_request(const espl_openai *c, const espl_chat *c
 
 /* ---------------------------------------------------------------- answer */
 
-/* What one HTTP reply says. */
-typedef struct openai_answer {
-    bool good, cut_off;
+/* What one HTTP reply says, besides the model's words. */
+typedef struct openai_outcome {
+    bool good;
     int64_t status; /* of HTTP, or of an error in a body of status 200 */
     char error[256];
     int64_t prompt_tokens, completion_tokens;
-} openai_answer;
+} openai_outcome;
 
 /* Counts are the server's word: missing ones are 0, absurd ones too. */
 static int64_t openai_token_count(const cJSON *doc, const char *key) {
@@ -155,8 +203,43 @@ static void openai_put_content(const cJSON *content, espl_str *text) {
     }
 }
 
+/* Keeps the calls as one line of JSON, to be sent back as they came: the server matches answers to calls by their id.
+ */
+static void openai_put_calls(const cJSON *calls, espl_str *out) {
+    char *json = cJSON_PrintUnformatted(calls);
+    if (json)
+        espl_str_puts(out, json);
+    else
+        out->failed = true;
+    cJSON_free(json);
+}
+
+bool espl_openai_call_action(const espl_str *calls, int64_t k, espl_str *action, espl_str *id) {
+    cJSON *doc = calls->len > 0 ? cJSON_ParseWithLength(calls->data, (size_t)calls->len) : NULL;
+    const cJSON *call = cJSON_GetArrayItem(doc, (int)k);
+    const cJSON *function = cJSON_GetObjectItemCaseSensitive(call, "function");
+    const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(function, "name"));
+    const char *call_id = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(call, "id"));
+    const cJSON *given = cJSON_GetObjectItemCaseSensitive(function, "arguments");
+    const char *text = cJSON_GetStringValue(given); /* JSON in a string; some servers send the object itself */
+    cJSON *arguments = text ? cJSON_Parse(text) : cJSON_Duplicate(given, true);
+    bool exists = call != NULL;
+    action->len = id->len = 0;
+    if (call_id) espl_str_puts(id, call_id);
+    if (cJSON_IsObject(arguments) && name) {
+        cJSON_DeleteItemFromObjectCaseSensitive(arguments, "action");
+        cJSON_AddStringToObject(arguments, "action", name);
+        openai_put_calls(arguments, action);
+    } else if (text) {
+        espl_str_puts(action, text);
+    }
+    cJSON_Delete(arguments);
+    cJSON_Delete(doc);
+    return exists;
+}
+
 /* Proxies answer 200 with {"error": {"message": ..., "code": 429}}: its words are told, and its code counts. */
-static bool openai_read_error(const cJSON *doc, openai_answer *a) {
+static bool openai_read_error(const cJSON *doc, openai_outcome *a) {
     const cJSON *error = cJSON_GetObjectItemCaseSensitive(doc, "error");
     const cJSON *code = cJSON_GetObjectItemCaseSensitive(error, "code");
     const char *words =
@@ -172,34 +255,37 @@ static bool openai_read_error(const cJSON *doc, openai_answer *a) {
 }
 
 /* Reads the answer from a body of JSON. */
-static void openai_read_body(const cJSON *doc, openai_answer *a, espl_str *text) {
+static void openai_read_body(const cJSON *doc, openai_outcome *a, espl_answer *said) {
     /* cJSON's getters take NULL, so that a missing member at any level leads to NULL here. */
     const cJSON *choice = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(doc, "choices"), 0);
     const cJSON *message = cJSON_GetObjectItemCaseSensitive(choice, "message");
     const cJSON *content = cJSON_GetObjectItemCaseSensitive(message, "content");
     const cJSON *finish = cJSON_GetObjectItemCaseSensitive(choice, "finish_reason");
+    const cJSON *calls = cJSON_GetObjectItemCaseSensitive(message, "tool_calls");
+    bool called = cJSON_IsArray(calls) && cJSON_GetArraySize(calls) > 0;
     const char *thoughts = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(message, "reasoning_content"));
     if (!thoughts) thoughts = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(message, "reasoning"));
-    a->cut_off = cJSON_IsString(finish) && strcmp(finish->valuestring, "length") == 0;
+    said->cut_off = cJSON_IsString(finish) && strcmp(finish->valuestring, "length") == 0;
     a->prompt_tokens = openai_token_count(doc, "prompt_tokens");
     a->completion_tokens = openai_token_count(doc, "completion_tokens");
-    /* null: a model that only called tools, or thought until max_tokens. That is an (empty) answer. */
-    a->good = cJSON_IsObject(message) &&
-              (cJSON_IsString(content) || cJSON_IsArray(content) || cJSON_IsNull(content) || (!content && thoughts));
+    /* null: a model that called tools, or thought until max_tokens. That is an (empty) answer. */
+    a->good = cJSON_IsObject(message) && (cJSON_IsString(content) || cJSON_IsArray(content) || cJSON_IsNull(content) ||
+                                          called || (!content && thoughts));
     if (a->good) {
-        openai_put_content(content, text);
+        openai_put_content(content, &said->text);
+        if (called) openai_put_calls(calls, &said->calls);
         /* A server that takes all of a reply for thoughts, because their end was not marked. The last decision in them
          * is the answer, unless they were cut off before it. */
-        if (text->len == 0 && thoughts && !a->cut_off) espl_str_puts(text, thoughts);
+        if (said->text.len == 0 && !called && thoughts && !said->cut_off) espl_str_puts(&said->text, thoughts);
     } else if (!openai_read_error(doc, a)) {
         snprintf(a->error, sizeof a->error, "the reply has no choices[0].message.content");
     }
 }
 
 /* Reads the answer, or tells in one clean line why there is none. */
-static void openai_read_answer(const espl_openai *c, const espl_http_reply *r, openai_answer *a, espl_str *text) {
+static void openai_read_answer(const espl_openai *c, const espl_http_reply *r, openai_outcome *a, espl_answer *said) {
     static const char event[] = "data:";
-    *a = (openai_answer){.status = r->status};
+    *a = (openai_outcome){.status = r->status};
     if (r->result != ESPL_HTTP_DONE) {
         snprintf(a->error, sizeof a->error, "%s", r->error);
         return;
@@ -222,7 +308,7 @@ static void openai_read_answer(const espl_openai *c, const espl_http_reply *r, o
     }
     cJSON *doc = cJSON_ParseWithLength(r->body.data, (size_t)r->body.len);
     if (doc)
-        openai_read_body(doc, a, text);
+        openai_read_body(doc, a, said);
     else if (r->body.len >= (int64_t)sizeof event - 1 && memcmp(r->body.data, event, sizeof event - 1) == 0)
         snprintf(a->error, sizeof a->error,
                  "the reply is a stream of events although \"stream\" is false: set the server not to stream");
@@ -241,7 +327,7 @@ typedef enum openai_verdict {
 
 /* Decides what follows from one reply. A server that does not know a member of the request answers 400 or 422, and so
  * does one that dislikes something else, which the request without the member will show. */
-static openai_verdict openai_judge(const espl_http_reply *r, const openai_answer *a) {
+static openai_verdict openai_judge(const espl_http_reply *r, const openai_outcome *a) {
     if (r->result == ESPL_HTTP_CANCELLED) return OPENAI_CANCELLED;
     if (a->good) return OPENAI_ANSWERED;
     if (r->result == ESPL_HTTP_TRANSIENT) return OPENAI_AGAIN;
@@ -263,8 +349,8 @@ static bool openai_names(const char *text, const char *word) {
     return false;
 }
 
-/* Marks the member of the request that the error names as refused or, if it names none, response_format. False: none is
- * left. */
+/* Marks the member of the request that the error names as refused or, if it names none, asks for less of a form: no
+ * tools, then a looser response_format. False: nothing is left to give up. */
 static bool openai_drop_member(const espl_openai *c, espl_agent_state *state, const char *error) {
     const struct {
         int64_t bit;
@@ -278,24 +364,29 @@ static bool openai_drop_member(const espl_openai *c, espl_agent_state *state, co
             state->refused |= members[i].bit;
             return true;
         }
-    if (!state->response_format) return false;
-    state->response_format = false;
+    if (espl_openai_calls_tools(c, state)) {
+        state->refused |= ESPL_REFUSED_TOOLS;
+        return true;
+    }
+    if (state->form == ESPL_REPLY_PLAIN) return false;
+    state->form++;
     return true;
 }
 
 /* ------------------------------------------------------------------- ask */
 
 /* Posts the body once and records what came back. */
-static espl_status openai_post(espl_openai *c, const espl_chat *chat, const espl_str *body, espl_str *text,
-                               openai_answer *a, openai_verdict *verdict, int64_t *retry_after_ms) {
+static espl_status openai_post(espl_openai *c, const espl_chat *chat, const espl_str *body, espl_answer *said,
+                               openai_outcome *a, openai_verdict *verdict, int64_t *retry_after_ms) {
     espl_agent_stats *stats = &chat->state->stats;
     espl_http_reply r;
     espl_str line = {0};
     stats->requests++;
     espl_http_post(c->http, body->data, body->len, &r);
     espl_http_hide_key(c->http, &r.body); /* before anything of it is recorded or logged */
-    text->len = 0;
-    openai_read_answer(c, &r, a, text);
+    said->text.len = said->calls.len = 0;
+    said->cut_off = false;
+    openai_read_answer(c, &r, a, said);
     *verdict = openai_judge(&r, a);
     *retry_after_ms = r.retry_after_ms;
     stats->prompt_tokens += a->prompt_tokens;
@@ -309,8 +400,9 @@ static espl_status openai_post(espl_openai *c, const espl_chat *chat, const espl
     if (a->good) {
         espl_json_put_i64(&w, "prompt_tokens", a->prompt_tokens);
         espl_json_put_i64(&w, "completion_tokens", a->completion_tokens);
-        if (a->cut_off) espl_json_put_bool(&w, "cut_off", true);
-        espl_json_put_bytes(&w, "text", text->data ? text->data : "", text->len);
+        if (said->cut_off) espl_json_put_bool(&w, "cut_off", true);
+        espl_json_put_bytes(&w, "text", said->text.data ? said->text.data : "", said->text.len);
+        if (said->calls.len > 0) espl_json_put_raw(&w, "tool_calls", said->calls.data, said->calls.len);
     } else {
         espl_json_put_text(&w, "error", a->error);
     }
@@ -319,14 +411,14 @@ static espl_status openai_post(espl_openai *c, const espl_chat *chat, const espl
 }
 
 /* Posts until there is an answer or a repetition is no use. *verdict is never OPENAI_AGAIN. */
-static espl_status openai_post_patiently(espl_openai *c, const espl_chat *chat, espl_str *text, openai_answer *a,
+static espl_status openai_post_patiently(espl_openai *c, const espl_chat *chat, espl_answer *said, openai_outcome *a,
                                          openai_verdict *verdict) {
     espl_str body = {0};
     int64_t backoff_ms = c->retry_base_ms, retry_after_ms;
     espl_status st;
     ESPL_CHECK(st, done, openai_write_request(c, chat, &body));
     for (int64_t repetition = 0;; repetition++) {
-        ESPL_CHECK(st, done, openai_post(c, chat, &body, text, a, verdict, &retry_after_ms));
+        ESPL_CHECK(st, done, openai_post(c, chat, &body, said, a, verdict, &retry_after_ms));
         if (*verdict != OPENAI_AGAIN) break;
         if (repetition == c->retries) {
             *verdict = OPENAI_REFUSED;
@@ -354,20 +446,19 @@ done:
 
 /* A server that refuses a member of the request gets it without that member and, if that helps, all later ones, in
  * resumed runs too. */
-espl_status espl_openai_ask(espl_openai *c, const espl_chat *chat, espl_str *text, bool *cut_off) {
-    openai_answer a = {0};
+espl_status espl_openai_ask(espl_openai *c, const espl_chat *chat, espl_answer *answer) {
+    openai_outcome a = {0};
     openai_verdict verdict;
     espl_agent_state *state = chat->state;
-    bool format = state->response_format;
+    espl_reply_form form = state->form;
     int64_t refused = state->refused;
-    do ESPL_TRY(openai_post_patiently(c, chat, text, &a, &verdict));
+    do ESPL_TRY(openai_post_patiently(c, chat, answer, &a, &verdict));
     while (verdict == OPENAI_DISLIKED && openai_drop_member(c, state, a.error));
     if (verdict != OPENAI_ANSWERED) { /* that was not the reason */
-        state->response_format = format;
+        state->form = form;
         state->refused = refused;
     }
     if (verdict == OPENAI_CANCELLED) return ESPL_FAIL(ESPL_STOPPED, "stopped while waiting for the agent");
     if (verdict != OPENAI_ANSWERED) return ESPL_FAIL(ESPL_AGENT, "the agent's endpoint gives no answer: %s", a.error);
-    *cut_off = a.cut_off;
-    return espl_str_status(text);
+    return espl_str_status(answer->calls.failed ? &answer->calls : &answer->text);
 }

@@ -3,6 +3,7 @@
 #ifndef ESPL_AGENT_ENDPOINT_OPENAI_H
 #define ESPL_AGENT_ENDPOINT_OPENAI_H
 
+#include "action.h"
 #include "state.h"
 
 #include "espalier/base/journal.h"
@@ -16,20 +17,41 @@ espl_status espl_openai_open(espl_openai **out, const espl_agent_options *o);
 void espl_openai_close(espl_openai **c);
 
 typedef struct espl_message {
-    const char *role; /* "system", "user" or "assistant"; static storage */
+    const char *role; /* "system", "user", "assistant" or "tool"; static storage */
     espl_str text;
+    espl_str calls;   /* of an assistant that called tools: the JSON array of its calls, as it came; else empty */
+    espl_str call_id; /* of a tool: the call that it answers */
 } espl_message;
+void espl_message_free(espl_message *m);
 
 /* One question. Everything is borrowed. */
 typedef struct espl_chat {
     const espl_message *messages; /* [n_messages] */
     int64_t n_messages, iteration, attempt;
-    espl_journal *dialogue;  /* NULL: no record */
-    espl_agent_state *state; /* counters, and whether response_format is sent; both are updated */
+    const espl_agent_view *view; /* bounds of the schemas */
+    unsigned offered;            /* actions that the model may take now: bit 1 << espl_action_kind */
+    espl_journal *dialogue;      /* NULL: no record */
+    espl_agent_state *state;     /* counters, and which members of a request are refused; both are updated */
 } espl_chat;
 
-/* Asks, repeating what may succeed later. *text is replaced by the assistant's text; *cut_off: it ended at max_tokens.
- * ESPL_AGENT: no answer; ESPL_STOPPED: cancelled; ESPL_IO: the record cannot be written. */
-espl_status espl_openai_ask(espl_openai *c, const espl_chat *chat, espl_str *text, bool *cut_off);
+/* What the model said. Free with espl_answer_free. */
+typedef struct espl_answer {
+    espl_str text;
+    espl_str calls; /* tool calls as a JSON array, or empty */
+    bool cut_off;   /* it ended at max_tokens */
+} espl_answer;
+void espl_answer_free(espl_answer *a);
+
+/* Asks, repeating what may succeed later. *answer is replaced. ESPL_AGENT: no answer; ESPL_STOPPED: cancelled; ESPL_IO:
+ * the record cannot be written. */
+espl_status espl_openai_ask(espl_openai *c, const espl_chat *chat, espl_answer *answer);
+
+/* Rewrites call k of `calls` as the action that a reply in JSON would be, {"action": NAME, arguments...}, and its id.
+ * Arguments that are not a JSON object are given as they are, for the parser to complain of. False: there is no such
+ * call. */
+bool espl_openai_call_action(const espl_str *calls, int64_t k, espl_str *action, espl_str *id);
+
+/* True if tools are offered to the model as tools, rather than described in words. */
+bool espl_openai_calls_tools(const espl_openai *c, const espl_agent_state *state);
 
 #endif

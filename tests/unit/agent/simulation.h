@@ -124,13 +124,14 @@ static inline espl_agent_view sim_view(const simulation *s) {
                          .last = {.perplexity = ppl},
                          .history = s->history,
                          .n_history = s->n_history,
+                         .power = NAN,
                          .mixed = s->mixed,
                          .in = {64, 64, 64, 64, 64, 64, 171}, /* no N:M fits down_proj */
                          .patterns = s->patterns};
     return v;
 }
 
-/* Carries out a decision, which the simulation then owns. */
+/* Carries out a decision, and takes it back if it is not accepted. The simulation then owns it. */
 static inline void sim_apply(simulation *s, espl_decision *d) {
     espl_outcome *o = &s->history[s->n_history];
     *o = (espl_outcome){.iteration = s->n_history + 1, .decision = *d, .sparsity_before = sim_sparsity(s)};

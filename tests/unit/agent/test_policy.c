@@ -42,7 +42,7 @@ static void run_to_end(simulation *s, espl_agent *a, int64_t until) {
     espl_decision d;
     while (s->n_history < until) {
         espl_agent_view v = sim_view(s);
-        assert_int_equal(espl_agent_ask(a, &v, &d), ESPL_OK);
+        assert_int_equal(espl_agent_ask(a, &v, NULL, &d), ESPL_OK);
         check_decision(s, &d);
         if (d.stop) break;
         sim_apply(s, &d);
@@ -203,7 +203,7 @@ static void works_blind(void **state) {
     while (s.n_history < 60) {
         espl_agent_view v = sim_view(&s);
         v.dense.perplexity = v.last.perplexity = NAN;
-        assert_int_equal(espl_agent_ask(a, &v, &d), ESPL_OK);
+        assert_int_equal(espl_agent_ask(a, &v, NULL, &d), ESPL_OK);
         if (d.stop) break;
         sim_apply(&s, &d);
         s.history[s.n_history - 1].before.perplexity = s.history[s.n_history - 1].after.perplexity = NAN;

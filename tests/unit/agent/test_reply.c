@@ -334,6 +334,9 @@ static void patterns_are_whole(void **state) {
     bars(s, "{\"prune\":{\"layers.1.mlp.up_proj\":\"2:4\"}}", "would exceed the target");
 }
 
+static const espl_str no_lessons = {0};
+static const espl_prompt_options how = {.model_name = "m", .max_bytes = 8192, .lessons = &no_lessons};
+
 /* The prompt speaks of patterns only where they may be chosen. */
 static void prompt_tells_of_patterns(void **state) {
     (void)state;
@@ -342,8 +345,8 @@ static void prompt_tells_of_patterns(void **state) {
         espl_str text = {0};
         s->mixed = on;
         espl_agent_view v = sim_view(s);
-        espl_prompt_put_system(&text, &v, "m");
-        assert_int_equal(espl_prompt_put_user(&text, &v, 8192), ESPL_OK);
+        espl_prompt_put_system(&text, &v, &how);
+        assert_int_equal(espl_prompt_put_user(&text, &v, &how), ESPL_OK);
         assert_int_equal(strstr(text.data, "2:4") != NULL, on);
         assert_int_equal(strstr(text.data, "does not fit the inputs of mlp.down_proj") != NULL, on);
         assert_null(strstr(text.data, "does not fit the inputs of mlp.up_proj"));
@@ -357,7 +360,7 @@ static void prompt_tells_of_patterns(void **state) {
     s->budget.threshold = 100;
     sim_apply(s, &d);
     espl_agent_view v = sim_view(s);
-    assert_int_equal(espl_prompt_put_user(&text, &v, 8192), ESPL_OK);
+    assert_int_equal(espl_prompt_put_user(&text, &v, &how), ESPL_OK);
     assert_non_null(strstr(text.data, " 0.5 4:8\n"));                       /* the table */
     assert_non_null(strstr(text.data, "pruned: layers.3.mlp.up_proj 4:8")); /* the history */
     espl_str_free(&text);
@@ -372,7 +375,7 @@ static void prompt_tells_prices(void **state) {
     for (int on = 0; on < 2; on++) {
         espl_str text = {0};
         espl_agent_view v = sim_view(&s);
-        assert_int_equal(espl_prompt_put_user(&text, &v, 8192), ESPL_OK);
+        assert_int_equal(espl_prompt_put_user(&text, &v, &how), ESPL_OK);
         assert_int_equal(strstr(text.data, "sparsity, price)") != NULL, on);
         assert_int_equal(strstr(text.data, " 0 10.5\n") != NULL, on); /* e^0.1 - 1, in % */
         espl_str_free(&text);
@@ -402,8 +405,8 @@ static void prompt_is_bounded(void **state) {
     for (int k = 0; k < 40; k++) {
         espl_agent_view v = sim_view(&s);
         espl_str user = {0}, again = {0}, json = {0}, problems = {0}, notes = {0};
-        assert_int_equal(espl_prompt_put_user(&user, &v, 8192), ESPL_OK);
-        assert_int_equal(espl_prompt_put_user(&again, &v, 8192), ESPL_OK);
+        assert_int_equal(espl_prompt_put_user(&user, &v, &how), ESPL_OK);
+        assert_int_equal(espl_prompt_put_user(&again, &v, &how), ESPL_OK);
         assert_string_equal(user.data, again.data);
         assert_non_null(strstr(user.data, "layers.11.mlp.down_proj "));
         longest = user.len > longest ? user.len : longest;
@@ -425,7 +428,12 @@ static void prompt_is_bounded(void **state) {
 
 static void states_are_checked(void **state) {
     (void)state;
-    static const char *const bad[] = {"", "{}", "null", "{\"version\":2}", "{\"version\":1,\"response_format\":3}"};
+    static const char *const bad[] = {"",
+                                      "{}",
+                                      "null",
+                                      "{\"version\":1}",
+                                      "{\"version\":2,\"form\":3}",
+                                      "{\"version\":2,\"form\":\"poem\",\"refused\":0,\"failures\":0}"};
     espl_agent_options o;
     espl_agent *a;
     espl_str before = {0}, after = {0};

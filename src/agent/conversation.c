@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The conversation of an iteration. Each round sends all messages so far and reads one action: a question is answered
+ * in the next message, an invalid reply with its problems, and a valid decision ends the loop. Every round is bounded:
+ * by agent.questions for questions, by agent.max_invalid for problems.
+ */
+#include "conversation.h"
+
+#include "clean.h"
+#include "predict.h"
+#include "prompt.h"
+#include "tools.h"
+
+#include "espalier/base/json_writer.h"
+#include "espalier/base/memory.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+/* Bytes of a reply that its author reads again: enough to recognise it, without spending its context. */
+enum { REPLY_REPEATED_MAX = 4096 };
+
+typedef struct talk {
+    const espl_conversation *with;
+    espl_message *messages; /* those of `chat`, which borrows them */
+    int64_t room;           /* messages that fit */
+    espl_chat chat;
+    espl_answer said;   /* the newest */
+    espl_str reply, id; /* the newest action as JSON; of a tool call: its id, else empty */
+    espl_action action;
+    espl_str problems;
+    int64_t invalid, questions, experiments;
+} talk;
+
+/* -------------------------------------------------------------- messages */
+
+/* Adds an empty message to fill in. */
+static espl_status talk_add_message(talk *t, const char *role, espl_message **out) {
+    if (t->chat.n_messages == t->room) {
+        t->room += 16;
+        ESPL_TRY(espl_mem_resize(&t->messages, t->room, sizeof *t->messages, "agent"));
+    }
+    t->chat.messages = t->messages;
+    *out = &t->messages[t->chat.n_messages++];
+    **out = (espl_message){.role = role};
+    return ESPL_OK;
+}
+
+static espl_status talk_open(talk *t) {
+    const espl_conversation *c = t->with;
+    espl_prompt_options how = {.model_name = c->o->model_name,
+                               .max_bytes = c->o->prompt_bytes,
+                               .paper = c->o->view == ESPL_VIEW_PAPER,
+                               .questions = c->o->tools == ESPL_TOOLS_NONE ? 0 : c->o->questions,
+                               .experiments = c->host && c->host->measure ? c->o->experiments : 0,
+                               .calls = espl_openai_calls_tools(c->openai, c->state),
+                               .lessons = &c->state->lessons};
+    espl_message *m;
+    ESPL_TRY(talk_add_message(t, "system", &m));
+    espl_prompt_put_system(&m->text, c->view, &how);
+    ESPL_TRY(espl_str_status(&m->text));
+    ESPL_TRY(talk_add_message(t, "user", &m));
+    return espl_prompt_put_user(&m->text, c->view, &how);
+}
+
+/* Adds the newest reply and the answer to it. The author reads its own words again, cleaned: they go into a request and
+ * into the record. Calls go back as they came, each with an answer, or servers refuse the next request. */
+static espl_status talk_answer(talk *t, const espl_str *answer) {
+    static const char one_by_one[] = "Not looked at: make one call at a time.";
+    bool called = t->said.calls.len > 0;
+    espl_message *m;
+    ESPL_TRY(talk_add_message(t, "assistant", &m));
+    espl_agent_put_clean(&m->text, t->said.text.data ? t->said.text.data : "", t->said.text.len, REPLY_REPEATED_MAX);
+    espl_str_put(&m->calls, t->said.calls.data, t->said.calls.len);
+    ESPL_TRY(espl_str_status(m->calls.failed ? &m->calls : &m->text));
+    for (int64_t k = 0; k == 0 || espl_openai_call_action(&t->said.calls, k, &t->reply, &t->id); k++) {
+        ESPL_TRY(talk_add_message(t, called ? "tool" : "user", &m));
+        if (k == 0) espl_openai_call_action(&t->said.calls, 0, &t->reply, &t->id);
+        if (called) espl_str_put(&m->call_id, t->id.data, t->id.len);
+        if (k == 0)
+            espl_str_put(&m->text, answer->data, answer->len);
+        else
+            espl_str_puts(&m->text, one_by_one);
+        ESPL_TRY(espl_str_status(m->call_id.failed ? &m->call_id : &m->text));
+    }
+    return ESPL_OK;
+}
+
+static void talk_free(talk *t) {
+    for (int64_t k = 0; k < t->chat.n_messages; k++) espl_message_free(&t->messages[k]);
+    espl_mem_free(&t->messages);
+    espl_answer_free(&t->said);
+    espl_action_free(&t->action);
+    espl_str_free(&t->reply);
+    espl_str_free(&t->id);
+    espl_str_free(&t->problems);
+}
+
+/* Appends a line {..., "attempt", "action", "text"} to the record; action NULL: without it. */
+static espl_status talk_record(const talk *t, const char *type, const char *action, const espl_str *text) {
+    espl_str line = {0};
+    espl_json_writer w = espl_journal_begin(&line, t->chat.iteration, type);
+    espl_json_put_i64(&w, "attempt", t->chat.attempt);
+    if (action) espl_json_put_text(&w, "action", action);
+    espl_json_put_bytes(&w, "text", text->data ? text->data : "", text->len);
+    return espl_journal_end(t->with->dialogue, &w);
+}
+
+/* ---------------------------------------------------------------- rounds */
+
+/* The actions that are open now. A model that has asked enough is offered the decision alone. */
+static unsigned talk_offer(const talk *t) {
+    const espl_conversation *c = t->with;
+    unsigned offered = 1U << ESPL_ACTION_PROPOSE;
+    if (c->o->view == ESPL_VIEW_PAPER || c->o->tools == ESPL_TOOLS_NONE || t->questions >= c->o->questions)
+        return offered;
+    offered |= 1U << ESPL_ACTION_PREDICT | 1U << ESPL_ACTION_INSPECT;
+    if (c->host && c->host->measure && t->experiments < c->o->experiments) offered |= 1U << ESPL_ACTION_MEASURE;
+    return offered;
+}
+
+/* Problems of a valid action at this point of the conversation. */
+static void talk_check(talk *t) {
+    const espl_agent_view *v = t->with->view;
+    const espl_action *a = &t->action;
+    bool decides = a->kind == ESPL_ACTION_PROPOSE;
+    if (!(t->chat.offered & 1U << a->kind))
+        espl_str_printf(&t->problems, "\"%s\" is not possible any more in this iteration\n", espl_action_name(a->kind));
+    if (decides && a->plan.stop && !t->with->o->honour_stop)
+        espl_str_puts(&t->problems, "\"stop\" is not allowed before the target is reached\n");
+    if (!decides && a->kind != ESPL_ACTION_INSPECT && a->plan.n == 0)
+        espl_str_puts(&t->problems, "the plan prunes nothing\n");
+    int64_t before = a->kind == ESPL_ACTION_INSPECT ? 0 : espl_predict_repeated(v, &a->plan);
+    if (before > 0)
+        espl_str_printf(&t->problems,
+                        "this plan was rolled back in iteration %" PRId64
+                        ", and the model is the same as then: choose other linears, or smaller steps\n",
+                        before);
+}
+
+/* Sends the messages, and reads the reply into t->action, t->problems and *notes. */
+static espl_status talk_listen(talk *t, espl_str *notes) {
+    const espl_conversation *c = t->with;
+    t->chat.offered = talk_offer(t);
+    ESPL_TRY(espl_openai_ask(c->openai, &t->chat, &t->said));
+    espl_action_free(&t->action);
+    t->problems.len = notes->len = 0;
+    if (!espl_openai_call_action(&t->said.calls, 0, &t->reply, &t->id)) {
+        t->reply.len = 0;
+        espl_str_put(&t->reply, t->said.text.data, t->said.text.len);
+    }
+    ESPL_TRY(espl_str_status(&t->reply));
+    ESPL_TRY(espl_action_parse(t->reply.data ? t->reply.data : "", t->reply.len, c->view, &c->o->policy, &t->action,
+                               &t->problems, notes));
+    if (t->problems.len == 0) talk_check(t);
+    /* A reply that ends early is often no JSON; only this tells its author why. */
+    if (t->said.cut_off && t->problems.len > 0)
+        espl_str_puts(&t->problems, "the reply was cut off at the most tokens it may have: be brief\n");
+    return espl_str_status(&t->problems);
+}
+
+/* Returns an invalid reply to its author. ESPL_AGENT: it was the last that was allowed. */
+static espl_status talk_correct(talk *t) {
+    const espl_conversation *c = t->with;
+    espl_str text = {0};
+    espl_status st;
+    c->state->stats.invalid++;
+    ESPL_CHECK(st, done, talk_record(t, "invalid", NULL, &t->problems));
+    if (t->invalid++ == c->o->max_invalid) {
+        espl_agent_put_joined(&text, &t->problems);
+        ESPL_CHECK(st, done, espl_str_status(&text));
+        st = ESPL_FAIL(ESPL_AGENT, "the agent gave no valid reply in %" PRId64 " attempts; last: %.400s", t->invalid,
+                       text.data);
+        goto done;
+    }
+    espl_prompt_put_correction(&text, c->view, &t->problems);
+    ESPL_CHECK(st, done, espl_str_status(&text));
+    st = talk_answer(t, &text);
+done:
+    espl_str_free(&text);
+    return st;
+}
+
+/* Answers a question. */
+static espl_status talk_reply(talk *t, const espl_str *notes) {
+    const espl_conversation *c = t->with;
+    espl_action *a = &t->action;
+    espl_str text = {0};
+    espl_status st;
+    c->state->stats.questions++;
+    t->questions++;
+    if (a->kind == ESPL_ACTION_PREDICT) {
+        espl_tools_put_prediction(&text, c->view, &c->o->policy, &a->plan, notes);
+    } else if (a->kind == ESPL_ACTION_INSPECT) {
+        espl_tools_put_inspection(&text, c->view, a->linears);
+    } else {
+        espl_quality after = {0};
+        bool accepted = false;
+        c->state->stats.experiments++;
+        t->experiments++;
+        espl_predict_note(c->view, &c->o->policy, &a->plan);
+        ESPL_CHECK(st, done, c->host->measure(c->host->arg, &a->plan, &after, &accepted));
+        espl_tools_put_measurement(&text, c->view, &c->o->policy, &a->plan, &after, accepted,
+                                   c->o->experiments - t->experiments);
+    }
+    if (t->questions == c->o->questions) espl_str_puts(&text, "\nNo questions are left: decide now.");
+    ESPL_CHECK(st, done, espl_str_status(&text));
+    ESPL_CHECK(st, done, talk_record(t, "answer", espl_action_name(a->kind), &text));
+    st = talk_answer(t, &text);
+done:
+    espl_str_free(&text);
+    return st;
+}
+
+espl_status espl_conversation_decide(const espl_conversation *c, espl_decision *out, espl_str *notes) {
+    talk t = {.with = c,
+              .chat = {.iteration = c->view->iteration, .view = c->view, .dialogue = c->dialogue, .state = c->state}};
+    espl_status st;
+    ESPL_CHECK(st, done, talk_open(&t));
+    for (;; t.chat.attempt++) {
+        ESPL_CHECK(st, done, talk_listen(&t, notes));
+        if (t.action.has_lessons && t.problems.len == 0) { /* the list is the agent's, whole */
+            espl_str_free(&c->state->lessons);
+            c->state->lessons = t.action.lessons;
+            t.action.lessons = (espl_str){0};
+        }
+        if (t.problems.len > 0) {
+            ESPL_CHECK(st, done, talk_correct(&t));
+        } else if (t.action.kind != ESPL_ACTION_PROPOSE) {
+            ESPL_CHECK(st, done, talk_reply(&t, notes));
+        } else {
+            *out = t.action.plan;
+            t.action.plan = (espl_decision){0};
+            break;
+        }
+    }
+done:
+    talk_free(&t);
+    return st;
+}
