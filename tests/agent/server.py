@@ -149,6 +149,16 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.say(json.dumps({"action": "predict", "prune": PLAN}))
 
+    def script_careful(self, number, body):
+        """In every iteration, measures what it then proposes."""
+        plan = {"base": "policy", "scale": 0.8, "power": 0.5}
+        measured = "Measured and taken back" in json.dumps(body["messages"][-1])
+        self.call(("propose", dict(plan, reasoning="measured")) if measured else ("measure", plan))
+
+    def script_careless(self, number, body):
+        """The same without measuring."""
+        self.say(json.dumps({"base": "policy", "scale": 0.8, "power": 0.5, "reasoning": "measured"}))
+
     def script_curious(self, number, body):
         """Measures whatever it is told."""
         self.call(("measure", {"base": "policy"}))

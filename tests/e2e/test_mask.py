@@ -42,7 +42,7 @@ class Mask(unittest.TestCase):
         config = dict(model=dict(path=cls.model), run=dict(dir=cls.run_dir, export=False),
                       calibration=dict(text=cls.text, window=64, forward=4, backward=2),
                       validation=dict(text=cls.text, window=WINDOW, windows=WINDOWS),
-                      prune=dict(target=0.3, max_step=0.2, max_linears=8, threshold=1000, max_iterations=5))
+                      prune=dict(target=0.25, max_step=0.2, max_linears=8, threshold=1000, max_iterations=6))
         with open(f"{cls.dir}/run.json", "w", encoding="utf-8") as f:
             json.dump(config, f)
         run(2, "prune", f"{cls.dir}/run.json")

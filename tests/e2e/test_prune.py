@@ -472,7 +472,7 @@ class Distilled(OneRun):
 
     def test_a_rollback_restores_updated_weights(self):
         run = self.work / "strict"
-        self.prune(run, 2, "--set", "prune.threshold=0.0005", "--set", "prune.max_iterations=8")
+        self.prune(run, 2, "--set", "prune.threshold=0.0005", "--set", "prune.max_iterations=8", code=3)
         outcomes = self.outcomes(run)
         self.assertIn(False, [o["accepted"] for o in outcomes])
         for before, after in zip(outcomes, outcomes[1:]):  # what a step is compared with is the last accepted state
@@ -485,7 +485,7 @@ class Distilled(OneRun):
     def test_the_whole_way_is_bounded(self):
         run = self.work / "bounded"
         self.prune(run, 1, "--set", "prune.threshold=0.5", "--set", "prune.max_rise=0.01", "--set", "prune.target=0.6",
-                   "--set", "prune.max_iterations=5", "--set", "distill.steps=0", "--set", "distill.passes=0")
+                   "--set", "prune.max_iterations=5", "--set", "distill.steps=0", "--set", "distill.passes=0", code=3)
         outcomes = self.outcomes(run)
         self.assertIn(False, [o["accepted"] for o in outcomes])
         for o in outcomes:
@@ -557,7 +557,8 @@ class Sparse(Case):
     def test_runs_without_a_part_of_the_profile(self):
         for name, more in (("forward", ["calibration.forward=0", "prune.score=magnitude"]),
                            ("backward", ["calibration.backward=0"])):
-            self.prune(self.work / name, 2, *(w for m in more for w in ("--set", m)), "--set", "prune.max_iterations=2")
+            self.prune(self.work / name, 2, *(w for m in more for w in ("--set", m)), "--set", "prune.max_iterations=2",
+                   code=3)
 
     def test_linears_without_weights_have_no_profile(self):
         run = self.work / "away"
@@ -587,7 +588,7 @@ class SmallModel(Case):
             with self.subTest(np=np):
                 run = self.work / f"replay{np}"
                 self.prune(run, np, "--set", "agent.backend=replay", "--set",
-                           f"agent.replay={self.FIXTURE / 'dialogue.jsonl'}")
+                           f"agent.replay={self.FIXTURE / 'dialogue.jsonl'}", code=3)
                 self.assertEqual(decisions(self.FIXTURE), decisions(run))
         self.assert_same_run(self.work / "replay1", self.work / "replay2")
 
@@ -598,7 +599,8 @@ class SmallModel(Case):
         self.addCleanup(server.shutdown)
         server.replies = self.lines(self.record, "reply")
         run = self.work / "asked"
-        self.prune(run, 2, "--set", f"agent.base_url=http://127.0.0.1:{server.server_port}/recorded/v1")
+        self.prune(run, 2, "--set", f"agent.base_url=http://127.0.0.1:{server.server_port}/recorded/v1",
+                   code=3)  # six iterations of today's policy end a little before the target
         lines = read_lines(run / "dialogue.jsonl")
         asked = len(self.lines(lines, "reply"))
         self.assertGreaterEqual(asked, 6)
@@ -609,6 +611,81 @@ class SmallModel(Case):
         summary = json.loads((run / "summary.json").read_text())
         self.assertEqual((summary["agent"]["requests"], summary["agent"]["invalid"]), (asked, asked))
         self.assertGreater(summary["pruned_weights"], 0)
+
+
+class Asked(OneRun):
+    """A scripted language model that measures every plan before it proposes it, with distillation in each step."""
+
+    MORE = [word for value in ("prune.score=curvature", "prune.curvature_power=1", "prune.threshold=0.05",
+                               "prune.max_iterations=3", "probes.every=100", "distill.steps=1", "distill.batch=2",
+                               "distill.rate=0.002", "report.mmlu=", "report.freebaseqa=", "agent.backend=openai",
+                               "agent.model=scripted", "agent.fallback=fail")
+            for word in ("--set", value)]
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = scripted.start()
+        cls.base = list(cls.MORE)
+        cls.MORE = cls.asking("careful")
+        super().setUpClass()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.shutdown()
+        cls.server.server_close()
+        super().tearDownClass()
+
+    @classmethod
+    def asking(cls, script):
+        return cls.base + ["--set", f"agent.base_url=http://127.0.0.1:{cls.server.server_port}/{script}/v1"]
+
+    def setUp(self):
+        self.assertEqual(self.done.returncode, 3, self.done.stderr[-3000:])  # three iterations do not reach the target
+
+    def test_equal_on_other_ranks(self):
+        for np in (2, 4):
+            with self.subTest(np=np):
+                self.prune(self.work / f"ranks{np}", np, code=3)
+                self.assert_same_run(self.whole, self.work / f"ranks{np}")
+
+    def test_what_is_measured_is_what_would_come_of_it(self):
+        lines = read_lines(self.whole / "events.jsonl")
+        tried, done = ([line for line in lines if line["type"] == kind] for kind in ("experiment", "outcome"))
+        self.assertEqual(len(tried), 3)
+        for a, b in zip(tried, done):
+            self.assertEqual((a["decision"]["prune"], a["before"], a["after"]["nll"], a["after"]["answers"]),
+                             (b["decision"]["prune"], b["before"], b["after"]["nll"], b["after"]["answers"]))
+            self.assertEqual(a["decision"]["power"], 0.5)
+
+    def test_measuring_changes_nothing(self):
+        run = self.work / "careless"
+        done = subprocess.run(mpirun(2, PROGRAM, "prune", self.config, "--set", f"run.dir={run}", *self.asking("careless")),
+                              env=ENVIRONMENT, capture_output=True, text=True, timeout=280 * SLOW)
+        self.assertEqual(done.returncode, 3, done.stderr[-3000:])
+        for path in (self.whole / "model").iterdir():
+            self.assertTrue(filecmp.cmp(path, run / "model" / path.name, shallow=False), path.name)
+
+    def test_who_decided_is_told(self):
+        agent = json.loads((self.whole / "summary.json").read_text())["agent"]
+        self.assertEqual((agent["decided_by"], agent["decisions"], agent["fallbacks"], agent["experiments"]),
+                         ("openai", 3, 0, 3))
+        self.assertIn("decisions: 3 by scripted; 3 questions, 3 of them measured", self.done.stdout)
+
+    def test_the_end_of_a_run_off_its_target_is_kept(self):
+        self.assertIn("the run ended before its target was reached", self.done.stderr)
+        self.assertEqual(json.loads((self.whole / "summary.json").read_text())["state"], "OFF_TARGET")
+        self.prune(self.whole, 1, "--resume", code=3)
+
+    def test_a_dead_endpoint_is_no_agent(self):
+        run = self.work / "dead"
+        dead = ("--set", "agent.base_url=http://127.0.0.1:9/v1", "--set", "agent.retries=0", "--set",
+                "agent.fallback=policy", "--set", "prune.target=0.05", "--set", "prune.max_iterations=20")
+        done = self.prune(run, 2, *dead, code=4)
+        self.assertIn("this is a run of the policy", done.stderr)
+        summary = json.loads((run / "summary.json").read_text())
+        self.assertEqual((summary["agent"]["decided_by"], summary["state"]), ("policy", "FELL_BACK"))
+        self.assertIn("decisions: 0 by scripted, ", done.stdout)
+        self.prune(self.work / "allowed", 1, *dead, "--set", "agent.max_fallback_share=1")
 
 
 class Refused(Case):

@@ -44,7 +44,7 @@ class Case(unittest.TestCase):
             "model": {"path": str(cls.model)},
             "calibration": {"text": str(cls.text), "window": 64, "forward": 4, "backward": 2},
             "validation": {"text": str(cls.text), "window": 64, "windows": 4},
-            "prune": {"target": 0.3, "max_step": 0.2, "max_linears": 8, "threshold": 1000, "max_iterations": 4}}))
+            "prune": {"target": 0.3, "max_step": 0.2, "max_linears": 8, "threshold": 1000, "max_iterations": 6}}))
         cls().prune(cls.whole)
         settle(cls.model) # or whether hashes are kept would depend on the time
 
@@ -441,7 +441,7 @@ class Limits(Case):
                 done = subprocess.run(mpirun(ranks, ESPALIER, *words(run)), env={**ENVIRONMENT, **environment},
                                       capture_output=True, text=True, timeout=120 * SLOW)
             with self.subTest(allocation=n, ranks=ranks, rank=rank):
-                if done.returncode == 0:  # what can be done without: a note, a cache; or the rank has fewer
+                if done.returncode == 3:  # off its target, as meant. What can be done without: a note, a cache; or the rank has fewer
                     quiet += 1
                     self.assert_same_run(self.work / "count", run)
                 else:
