@@ -36,8 +36,9 @@ def is_agent(config):
     return prune_key(config, "allocation") == "agent" and pattern_of(config) is None
 
 
-def method_name(config):
-    """"uniform Wanda", "SparseGPT 2:4", "OWL Wanda", "agent (policy)", "agent (policy) magnitude", ..."""
+def method_name(config, fell_back=False):
+    """"uniform Wanda", "SparseGPT 2:4", "OWL Wanda", "agent (policy)", "agent (policy) magnitude", ...
+    fell_back: the policy decided in place of the agent that was asked for."""
     pattern = pattern_of(config)
     if number(member(config, "prune", "target")) == 0 and not pattern:
         return "dense"
@@ -51,7 +52,7 @@ def method_name(config):
         return f"{operator} {pattern[0]}:{pattern[1]}{recovery_name(config)}"
     allocation = prune_key(config, "allocation")
     if allocation == "agent":
-        name = f"agent ({agent_name(config)})" + (" mixed" if member(config, "prune", "mixed") is True else "")
+        name = f"agent ({agent_name(config, fell_back)})" + (" mixed" if member(config, "prune", "mixed") is True else "")
         name += f" {operator}" if operator != SCORES[DEFAULTS["score"]] else ""
     else:
         name = f"{ALLOCATIONS.get(allocation, allocation)} {operator}"
@@ -65,8 +66,9 @@ def recovery_name(config):
     return " + distillation" if max(passes, steps, 0) > 0 else ""  # older versions did not have the section
 
 
-def agent_name(config):
-    """The model behind an endpoint, else the backend."""
+def agent_name(config, fell_back=False):
+    """The model behind an endpoint, else the backend; "policy in place of MODEL" where the policy decided instead."""
     backend = text(member(config, "agent", "backend")) or "policy"
     model = text(member(config, "agent", "model"))
-    return os.path.basename(model.rstrip("/")) if backend == "openai" and model else backend
+    name = os.path.basename(model.rstrip("/")) if backend == "openai" and model else backend
+    return f"policy in place of {name}" if fell_back else name

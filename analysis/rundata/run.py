@@ -67,7 +67,15 @@ class Run:
     @property
     def method(self):
         """Its name in tables; "–" without a configuration."""
-        return method_name(self.config) if self.config else "–"
+        return method_name(self.config, self.fell_back) if self.config else "–"
+
+    @property
+    def fell_back(self):
+        """True if more than agent.max_fallback_share of the decisions were not the agent's. Outcomes name their source."""
+        sources = [text(e.get("source")) for e in self.events_of("outcome")]
+        allowed = number(member(self.config, "agent", "max_fallback_share"))
+        share = sum("fallback" in s for s in sources) / max(1, len(sources))
+        return share > (allowed if math.isfinite(allowed) else 0.1)
 
     @property
     def pattern(self):

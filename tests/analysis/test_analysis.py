@@ -83,6 +83,16 @@ class Methods(unittest.TestCase):
     def test_an_endpoint_is_named_by_its_model(self):
         c = {"prune": {}, "agent": {"backend": "openai", "model": "org/Qwen3-8B"}}
         self.assertEqual(methods.method_name(c), "agent (Qwen3-8B)")
+        self.assertEqual(methods.method_name(c, True), "agent (policy in place of Qwen3-8B)")
+
+    def test_a_run_of_fallbacks_is_not_named_after_the_model(self):
+        run = find_runs([SWEEP / "0001-agent-s0"])[0]
+        run.config["agent"].update(backend="openai", model="gpt-5-pro", max_fallback_share=0.5)
+        outcomes = run.events_of("outcome")
+        for source, name in (("openai", "agent (gpt-5-pro)"), ("policy (fallback)", "agent (policy in place of gpt-5-pro)")):
+            for event in outcomes:
+                event["source"] = source
+            self.assertEqual(run.method, name)
 
     def test_a_target_of_nothing_is_the_dense_model(self):
         self.named("dense", target=0)
@@ -508,7 +518,7 @@ class RealRun(unittest.TestCase):
         cls.folder.cleanup()
 
     def test_it_ran(self):
-        self.assertEqual(self.done.returncode, 0, self.done.stderr)
+        self.assertEqual(self.done.returncode, 3, self.done.stderr)  # so few iterations miss the target
         self.assertEqual(self.run_.notes, [])
         self.assertTrue(self.run_.finished)
 
