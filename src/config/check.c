@@ -3,7 +3,9 @@
  * Checks that no single row of the table can make: options against each other, and files. Whatever is refused here
  * would otherwise fail after minutes or hours of computing.
  */
+#include <ctype.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -83,6 +85,20 @@ static espl_status config_check_goal(const espl_config *o) {
     return ESPL_OK;
 }
 
+/* A key where its variable's name belongs is not printed, and must not reach the manifest. Names of variables are words
+ * in capitals; another word is taken for a name only if there is such a variable. */
+static espl_status config_check_key_name(const char *name) {
+    bool word = true, capitals = true;
+    for (const char *c = name; *c; c++) {
+        word = word && (isalnum((unsigned char)*c) || *c == '_');
+        capitals = capitals && !islower((unsigned char)*c);
+    }
+    if (word && (capitals || getenv(name))) return ESPL_OK;
+    return ESPL_FAIL(ESPL_CONFIG,
+                     "agent.api_key_env must be the name of an environment variable that holds the key; it "
+                     "is not shown here, in case it is the key itself");
+}
+
 static espl_status config_check_agent(const espl_config *o) {
     const char *url = o->agent_base_url;
     if (o->agent_backend == ESPL_BACKEND_REPLAY)
@@ -91,6 +107,7 @@ static espl_status config_check_agent(const espl_config *o) {
     ESPL_TRY(config_require(url, "agent.base_url", "backend \"openai\" needs it, such as http://127.0.0.1:8000/v1"));
     if (strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
         return ESPL_FAIL(ESPL_CONFIG, "agent.base_url is \"%s\", expected http://... or https://...", url);
+    ESPL_TRY(config_check_key_name(o->agent_api_key_env));
     return config_require(o->agent_model, "agent.model", "the endpoint must be told which model to ask");
 }
 

@@ -170,7 +170,9 @@ static espl_status agent_propose(espl_job *j, espl_outcome *o) {
     ESPL_TRY(espl_comm_agree(j->comm, espl_event_profile(j)));
     ESPL_TRY(espl_stop_check(j, ESPL_STOP_BETWEEN_PHASES));
     double start = espl_clock_now();
-    ESPL_TRY(espl_comm_agree(j->comm, j->root ? agent_ask(j, d) : agent_obey(j)));
+    espl_status st = espl_comm_agree(j->comm, j->root ? agent_ask(j, d) : agent_obey(j));
+    if (st == ESPL_STOPPED) ESPL_TRY(espl_stop_check(j, ESPL_STOP_BEFORE_STEP)); /* says why */
+    ESPL_TRY(st);
     espl_region_add(ESPL_REGION_AGENT, espl_clock_now() - start); /* without the broadcast */
     ESPL_TRY(agent_broadcast_decision(j, d));
     if (d->n > 0) return ESPL_OK;

@@ -173,10 +173,7 @@ static espl_status job_measure_accepted(espl_job *j) {
 
 /* ----------------------------------------------------------------- agent */
 
-static bool job_is_cancelled(void *arg) {
-    (void)arg;
-    return espl_stop_signalled();
-}
+static bool job_is_cancelled(void *job) { return espl_stop_is_due(job); }
 
 /* Rank 0 only. Creates the agent. If `dialogue` is given, records are appended to it; records of iterations after
  * j->iteration are cut off first, because a resumed run repeats them. */
@@ -194,6 +191,7 @@ static espl_status job_create_agent(espl_job *j, const char *dialogue) {
     a.dialogue_path = dialogue;
     a.keep_iterations = j->iteration;
     a.cancelled = job_is_cancelled;
+    a.cancelled_arg = j;
     espl_status st = espl_str_status(&name);
     if (st == ESPL_OK) st = espl_agent_create(&j->agent, &a);
     espl_str_free(&name);

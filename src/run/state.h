@@ -94,7 +94,7 @@ typedef struct espl_job {
     const char *end;      /* why the loop ended; NULL while it runs */
 
     /* Clocks of this process: for progress and the time limit, never for a result. */
-    double start, longest_step;
+    double start, longest_step, looked_for_stop;
     double first_sparsity; /* when this process began, for the estimated time to the target */
     int64_t first_iteration;
 } espl_job;

@@ -10,6 +10,8 @@
 #include <signal.h>
 #include <stdio.h>
 
+/* Seconds between two looks at the stop file: a shared file system would feel more. */
+static const double LOOK_SECONDS = 0.5;
 static const double STEP_MARGIN = 1.1; /* the next step may take a tenth longer than the longest so far */
 
 static volatile sig_atomic_t caught_signal;
@@ -64,4 +66,12 @@ espl_status espl_stop_check(espl_job *j, espl_stop_point point) {
     if (j->root && reason == STOP_FILE) stop_retire_file(j);
     return ESPL_FAIL(ESPL_STOPPED, "stopped by %s after iteration %" PRId64 "; --resume continues from there",
                      texts[reason], j->iteration);
+}
+
+bool espl_stop_is_due(espl_job *j) {
+    double now = espl_clock_now();
+    if (espl_stop_signalled()) return true;
+    if (now - j->looked_for_stop < LOOK_SECONDS) return false;
+    j->looked_for_stop = now;
+    return stop_reason_here(j, ESPL_STOP_BEFORE_STEP) != STOP_NO_REASON;
 }

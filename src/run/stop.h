@@ -17,4 +17,7 @@ typedef enum espl_stop_point {
  * the files of the model have changed. */
 espl_status espl_stop_check(espl_job *j, espl_stop_point point);
 
+/* Rank 0 only. Would espl_stop_check stop here? For waits of unknown length, which poll it as often as they like. */
+bool espl_stop_is_due(espl_job *j);
+
 #endif

@@ -56,6 +56,8 @@ static void read_settings(int argc, char **argv, settings *s) {
     o->base_url = value_of(argc, argv, "base_url");
     o->model = "test-model";
     o->api_key_env = value_of(argc, argv, "key_env");
+    o->extra_body = value_of(argc, argv, "extra_body");
+    o->plain_http = value_of(argc, argv, "plain_http") != NULL;
     o->dialogue_path = value_of(argc, argv, "dialogue");
     o->replay = value_of(argc, argv, "replay");
     o->retry_base_ms = 20;

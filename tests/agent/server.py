@@ -226,6 +226,18 @@ class Handler(BaseHTTPRequestHandler):
     def script_denied(self, number, body):
         self.refuse(401, "wrong key " + self.headers.get("Authorization", "none"))
 
+    def script_echoes(self, number, body):
+        """Quotes the key escaped as JSON and URLs allow, in an error and then in a reply."""
+        key = self.headers.get("Authorization", "none").split()[-1]
+        escaped = "".join(f"\\u{ord(c):04x}" for c in key)
+        if number == 0:
+            self.send_bytes(('{"error": {"message": "key %s"}}' % escaped).encode(), 500)
+        elif number == 1:
+            self.send_bytes(("".join(f"%{ord(c):02X}" for c in key)).encode(), 500)
+        else:
+            text = json.dumps(completion(json.dumps(dict(GOOD, reasoning="key KEY"))))
+            self.send_bytes(text.replace("KEY", escaped.replace("\\", "\\\\")).encode())
+
     def script_redirect(self, number, body):
         self.send_bytes(b"", 307, headers=[("Location", "http://127.0.0.1:%d/good/v1/chat/completions" % self.server.server_port)])
 

@@ -156,9 +156,10 @@ class Agent(unittest.TestCase):
         self.assertEqual(state["requests"], 1)
 
     def test_denied_and_the_key_stays_secret(self):
-        answers, state = self.ask("denied", code=69, env={"TEST_KEY": KEY}, key_env="TEST_KEY", dialogue=self.dialogue)
+        answers, state = self.ask("denied", code=69, env={"TEST_KEY": KEY}, key_env="TEST_KEY", dialogue=self.dialogue,
+                                  fallback="policy")  # which does not decide: nobody meant to run without the key
         self.assertIn("HTTP 401", answers[0]["error"])
-        self.assertEqual(state["requests"], 1)
+        self.assertEqual((answers[0]["status"], state["requests"]), ("DENIED", 1))
         with open(self.dialogue) as f:
             self.assertNotIn(KEY, f.read())
 
@@ -169,6 +170,30 @@ class Agent(unittest.TestCase):
             answers, _ = self.ask("", code=2, base_url=url)
             self.assertNotIn("secret", answers[0]["error"])
         self.assertEqual(self.requests("good-usage"), [])
+
+    def test_an_escaped_key_stays_secret(self):
+        answers, _ = self.ask("echoes", env={"TEST_KEY": KEY}, key_env="TEST_KEY", dialogue=self.dialogue)
+        self.assertRegex(answers[0]["decision"]["reasoning"], r"^key \*+$")
+        with open(self.dialogue) as f:
+            text = f.read()
+        self.assertNotIn(KEY, text)
+        self.assertNotIn("".join(f"\\u{ord(c):04x}" for c in KEY[:6]), text)
+        self.assertNotIn("".join(f"%{ord(c):02X}" for c in KEY[:6]), text)
+
+    def test_a_key_does_not_travel_in_the_open(self):
+        for url, code in (("http://192.0.2.1/v1", 2), ("https://192.0.2.1/v1?api-key=abc", 2)):
+            answers, _ = self.ask("", code=code, base_url=url, env={"TEST_KEY": KEY}, key_env="TEST_KEY")
+            self.assertNotIn("abc", answers[0]["error"])
+        self.ask("", code=69, base_url="http://192.0.2.1/v1", env={"TEST_KEY": KEY}, key_env="TEST_KEY", plain_http=1,
+                 connect_ms=50, retries=0)
+
+    def test_members_can_be_added_to_requests(self):
+        extra = {"reasoning_effort": "low", "chat_template_kwargs": {"enable_thinking": False}, "temperature": 1}
+        self.good("good-extra", extra_body=json.dumps(extra))
+        body = self.requests("good-extra")[0]["body"]
+        self.assertEqual({k: body[k] for k in extra}, extra)
+        for bad in ('{"messages": []}', "[]", "{"):
+            self.assertIn("agent.extra_body", self.ask("good-extra", code=2, extra_body=bad)[0][0]["error"])
 
     def test_errors_in_a_good_status(self):
         answers, state = self.ask("error200", code=69)

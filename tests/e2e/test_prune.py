@@ -676,6 +676,21 @@ class Asked(OneRun):
         self.assertEqual(json.loads((self.whole / "summary.json").read_text())["state"], "OFF_TARGET")
         self.prune(self.whole, 1, "--resume", code=3)
 
+    def test_a_stop_file_does_not_wait_for_an_endpoint_that_hangs(self):
+        run = self.work / "hangs"
+        job = subprocess.Popen(mpirun(2, PROGRAM, "prune", self.config, "--set", f"run.dir={run}", *self.asking("hang")),
+                               env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 60 * SLOW
+        while not self.server.seen.get("hang"):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.02)
+        (run / "stop").touch()
+        start = time.monotonic()
+        _, text = job.communicate(timeout=60 * SLOW)
+        self.assertEqual(job.returncode, 75, text[-3000:])
+        self.assertIn("stopped by the stop file", text)
+        self.assertLess(time.monotonic() - start, 5 * SLOW)  # most of it is mpirun's own end
+
     def test_a_dead_endpoint_is_no_agent(self):
         run = self.work / "dead"
         dead = ("--set", "agent.base_url=http://127.0.0.1:9/v1", "--set", "agent.retries=0", "--set",

@@ -38,7 +38,8 @@ typedef struct espl_agent_host {
  * - no linear above the cap, all together not above the target, and exactly at it if the requested steps reach it;
  * - out->n > 0 or out->stop, not both.
  * host may be NULL: nothing can be measured.
- * ESPL_AGENT: no usable answer and fallback FAIL; ESPL_FORMAT: the replay has no such iteration, or its decision does
+ * ESPL_AGENT: no usable answer and fallback FAIL; ESPL_DENIED: the endpoint denies access, whatever the fallback;
+ * ESPL_FORMAT: the replay has no such iteration, or its decision does
  * not fit this run; ESPL_STOPPED: `cancelled`; ESPL_IO: the record cannot be written; ESPL_CONFIG: budget or view out
  * of range. */
 espl_status espl_agent_ask(espl_agent *a, const espl_agent_view *view, const espl_agent_host *host, espl_decision *out);

@@ -91,6 +91,9 @@ const char *espl_agent_fallback_name(espl_agent_fallback f);
     X(TEXT, agent, model, "", 0, 0, FREE, "name of the model there")                                                   \
     X(TEXT, agent, api_key_env, "", 0, 0, CIRCUMSTANCE,                                                                \
       "environment variable that holds the key; none: no key is sent")                                                 \
+    X(FLAG, agent, plain_http, false, 0, 1, CIRCUMSTANCE, "send the key over http, unencrypted, to another host")      \
+    X(TEXT, agent, extra_body, "", 0, 0, FREE,                                                                         \
+      "JSON object whose members are added to requests, such as {\"reasoning_effort\": \"low\"}")                      \
     X(TEXT, agent, ca_file, "", 0, 0, CIRCUMSTANCE, "certificates to trust; none: the system's")                       \
     X(REAL, agent, temperature, 0.2, -1, 10, FREE, "sampling temperature; below 0: not sent")                          \
     X(INTEGER, agent, max_tokens, 4096, 0, 10000000, FREE, "longest reply in tokens; 0: not sent")                     \

@@ -23,6 +23,7 @@
     X(OFF_TARGET, 3, "done, but the target was not reached")                                                           \
     X(FELL_BACK, 4, "done, but decided by the policy instead of the agent")                                            \
     X(AGENT, 69, "agent unreachable")                                                                                  \
+    X(DENIED, 69, "agent denies access")                                                                               \
     X(IO, 74, "input/output error")                                                                                    \
     X(STOPPED, 75, "stopped early, can be resumed")
 

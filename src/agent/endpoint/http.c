@@ -41,17 +41,35 @@ static bool http_url_has(CURLU *url, CURLUPart part) {
     return there;
 }
 
-/* Checks the URL and learns whether its host is this machine. A user or password in it would end in the record. */
-static espl_status http_check_url(espl_http *h, CURLU *url, const char *text) {
-    bool scheme = strncasecmp(text, "http://", 7) == 0 || strncasecmp(text, "https://", 8) == 0;
+/* Some providers take keys in the query; others need one for harmless things (api-version). */
+static bool http_query_has_key(CURLU *url) {
+    static const char *const words[] = {"key", "token", "secret", "password", "sig"};
+    char *query = NULL;
+    bool found = false;
+    if (curl_url_get(url, CURLUPART_QUERY, &query, 0) != CURLUE_OK) return false;
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) found = found || strcasestr(query, words[i]);
+    curl_free(query);
+    return found;
+}
+
+/* Checks the URL and learns whether its host is this machine. A user, password or key in it would end in the record,
+ * and so would it in a message. */
+static espl_status http_check_url(espl_http *h, CURLU *url, const char *text, bool with_key, bool plain_http) {
+    bool https = strncasecmp(text, "https://", 8) == 0, scheme = https || strncasecmp(text, "http://", 7) == 0;
     if (!scheme || curl_url_set(url, CURLUPART_URL, text, 0) != CURLUE_OK)
         return ESPL_FAIL(ESPL_CONFIG, "agent: \"%.200s\" is not an http or https URL", text);
     if (http_url_has(url, CURLUPART_USER) || http_url_has(url, CURLUPART_PASSWORD))
         return ESPL_FAIL(ESPL_CONFIG, "agent: the URL must not hold a user or password: name a key variable instead");
+    if (http_query_has_key(url))
+        return ESPL_FAIL(ESPL_CONFIG, "agent: the URL's query must not hold a key: name a key variable instead");
     char *host = NULL;
     if (curl_url_get(url, CURLUPART_HOST, &host, 0) == CURLUE_OK)
         h->loopback = strcasecmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 || strcmp(host, "[::1]") == 0;
     curl_free(host);
+    if (with_key && !https && !h->loopback && !plain_http)
+        return ESPL_FAIL(ESPL_CONFIG,
+                         "agent: the key would travel unencrypted over http to another host: use https, or "
+                         "allow it with agent.plain_http=true");
     return ESPL_OK;
 }
 
@@ -84,7 +102,7 @@ espl_status espl_http_open(espl_http **out, const char *url, const char *key, co
         st = ESPL_FAIL(ESPL_NOMEM, "no memory for libcurl");
         goto done;
     }
-    ESPL_CHECK(st, done, http_check_url(h, parsed, url));
+    ESPL_CHECK(st, done, http_check_url(h, parsed, url, key && *key, o->plain_http));
     ESPL_CHECK(st, done, espl_str_dup(&h->url, url, "HTTP client"));
     if (o->ca_file && *o->ca_file) ESPL_CHECK(st, done, espl_str_dup(&h->ca_file, o->ca_file, "HTTP client"));
     ESPL_CHECK(st, done, http_add_header(h, "Content-Type: application/json"));
@@ -238,9 +256,29 @@ bool espl_http_wait(const espl_http *h, int64_t ms) {
     }
 }
 
+static int http_hex_value(const char *p, int digits) {
+    int value = 0;
+    for (int i = 0; i < digits; i++) {
+        if (!isxdigit((unsigned char)p[i])) return -1;
+        value = 16 * value + (isdigit((unsigned char)p[i]) ? p[i] - '0' : tolower((unsigned char)p[i]) - 'a' + 10);
+    }
+    return value;
+}
+
+/* Bytes of p[0 .. n) that stand for the character c: itself, \c, \u00XX or %XX. 0: they stand for another. */
+static size_t http_match_character(const char *p, size_t n, char c) {
+    if (n >= 1 && p[0] == c) return 1;
+    if (n >= 2 && p[0] == '\\' && p[1] == c) return 2;
+    if (n >= 6 && p[0] == '\\' && p[1] == 'u' && http_hex_value(p + 2, 4) == c) return 6;
+    return n >= 3 && p[0] == '%' && http_hex_value(p + 1, 2) == c ? 3 : 0;
+}
+
 void espl_http_hide_key(const espl_http *h, espl_str *text) {
-    size_t n = h->key ? strlen(h->key) : 0;
-    if (n < KEY_HIDDEN_MIN || !text->data) return;
-    for (char *p = text->data; (p = memmem(p, (size_t)(text->data + text->len - p), h->key, n)); p += n)
-        memset(p, '*', n);
+    if (!h->key || strlen(h->key) < KEY_HIDDEN_MIN || !text->data) return;
+    for (char *p = text->data, *end = p + text->len; p < end; p++) {
+        char *q = p;
+        const char *k = h->key;
+        for (size_t n; *k && (n = http_match_character(q, (size_t)(end - q), *k)) > 0; k++) q += n;
+        if (!*k) memset(p, '*', (size_t)(q - p));
+    }
 }

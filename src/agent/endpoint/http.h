@@ -37,7 +37,8 @@ void espl_http_close(espl_http **h);
 void espl_http_post(espl_http *h, const char *body, int64_t len, espl_http_reply *reply);
 /* Sleeps; false if cancelled. */
 bool espl_http_wait(const espl_http *h, int64_t ms);
-/* Overwrites the key with asterisks wherever it occurs in the text: servers quote it in their errors. */
+/* Overwrites the key with asterisks wherever it occurs in the text, also escaped as in JSON or URLs: servers quote it
+ * in their errors. */
 void espl_http_hide_key(const espl_http *h, espl_str *text);
 
 #endif

@@ -27,6 +27,8 @@ enum {
     HTTP_TOO_EARLY = 425,
     HTTP_TOO_MANY_REQUESTS = 429,
     HTTP_BAD_REQUEST = 400,
+    HTTP_UNAUTHORIZED = 401,
+    HTTP_FORBIDDEN = 403,
     HTTP_NOT_FOUND = 404,
     HTTP_UNPROCESSABLE = 422
 };
@@ -39,8 +41,21 @@ struct espl_openai {
     char *model, *url;
     double temperature;
     bool tools;
+    cJSON *extra; /* members for every request; NULL: none */
     int64_t max_tokens, seed, retries, retry_base_ms, retry_max_ms;
 };
+
+/* Reads agent.extra_body. What the program itself must write cannot be replaced. */
+static espl_status openai_read_extra(const char *text, cJSON **out) {
+    static const char *const own[] = {"model", "messages", "stream", "tools", "n"};
+    if (!text || !*text) return ESPL_OK;
+    *out = cJSON_Parse(text);
+    if (!cJSON_IsObject(*out)) return ESPL_FAIL(ESPL_CONFIG, "agent.extra_body is not a JSON object: %.200s", text);
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        if (cJSON_GetObjectItemCaseSensitive(*out, own[i]))
+            return ESPL_FAIL(ESPL_CONFIG, "agent.extra_body: \"%s\" is written by the program itself", own[i]);
+    return ESPL_OK;
+}
 
 /* The key is read from the environment here and handed to the HTTP client; nothing else of the program sees it. */
 espl_status espl_openai_open(espl_openai **out, const espl_agent_options *o) {
@@ -63,6 +78,7 @@ espl_status espl_openai_open(espl_openai **out, const espl_agent_options *o) {
     c->retries = o->retries;
     c->retry_base_ms = o->retry_base_ms;
     c->retry_max_ms = o->retry_max_ms;
+    ESPL_CHECK(st, done, openai_read_extra(o->extra_body, &c->extra));
     ESPL_CHECK(st, done, espl_str_dup(&c->model, o->model, "agent"));
     while (n > 0 && o->base_url[n - 1] == '/') n--; /* "//chat" is another path to some servers */
     espl_str_put(&url, o->base_url, n);
@@ -81,6 +97,7 @@ done:
 void espl_openai_close(espl_openai **c) {
     if (!*c) return;
     espl_http_close(&(*c)->http);
+    cJSON_Delete((*c)->extra);
     espl_mem_free(&(*c)->model);
     espl_mem_free(&(*c)->url);
     espl_mem_free(c);
@@ -140,6 +157,21 @@ static void openai_put_message(espl_json_writer *w, const espl_message *m) {
     espl_json_close(w);
 }
 
+/* Appends agent.extra_body. */
+static void openai_put_extra(espl_json_writer *w, const espl_openai *c) {
+    for (const cJSON *i = c->extra ? c->extra->child : NULL; i; i = i->next) {
+        char *json = cJSON_PrintUnformatted(i);
+        if (json) espl_json_put_raw(w, i->string, json, (int64_t)strlen(json));
+        w->out->failed = w->out->failed || !json;
+        cJSON_free(json);
+    }
+}
+
+/* True if the program writes this member itself: agent.extra_body has not replaced it. */
+static bool openai_writes(const espl_openai *c, const char *member) {
+    return !cJSON_GetObjectItemCaseSensitive(c->extra, member);
+}
+
 /* Writes the request, and records it as it is sent. Members that are switched off are left out, because some models
  * refuse them even with a neutral value. */
 static espl_status openai_write_request(const espl_openai *c, const espl_chat *chat, espl_str *body) {
@@ -147,16 +179,19 @@ static espl_status openai_write_request(const espl_openai *c, const espl_chat *c
     espl_json_open_object(&w, NULL, ESPL_JSON_COMPACT);
     espl_json_put_text(&w, "model", c->model);
     int64_t refused = chat->state->refused;
-    if (c->temperature >= 0 && !(refused & ESPL_REFUSED_TEMPERATURE))
+    if (c->temperature >= 0 && !(refused & ESPL_REFUSED_TEMPERATURE) && openai_writes(c, "temperature"))
         espl_json_put_shortest(&w, "temperature", c->temperature);
-    if (c->max_tokens > 0) /* models that think have it under a name of its own */
+    if (c->max_tokens > 0 && openai_writes(c, "max_tokens") &&
+        openai_writes(c, "max_completion_tokens")) /* models that think have it under a name of its own */
         espl_json_put_i64(&w, refused & ESPL_REFUSED_MAX_TOKENS ? "max_completion_tokens" : "max_tokens",
                           c->max_tokens);
-    if (c->seed >= 0 && !(refused & ESPL_REFUSED_SEED)) espl_json_put_i64(&w, "seed", c->seed);
+    if (c->seed >= 0 && !(refused & ESPL_REFUSED_SEED) && openai_writes(c, "seed"))
+        espl_json_put_i64(&w, "seed", c->seed);
     if (espl_openai_calls_tools(c, chat->state)) /* a format for the text would keep some servers from calls */
         openai_put_tools(&w, chat);
-    else if (chat->state->form != ESPL_REPLY_PLAIN)
+    else if (chat->state->form != ESPL_REPLY_PLAIN && openai_writes(c, "response_format"))
         openai_put_response_format(&w, chat);
+    openai_put_extra(&w, c);
     espl_json_put_bool(&w, "stream", false);
     espl_json_open_array(&w, "messages", ESPL_JSON_COMPACT);
     for (int64_t k = 0; k < chat->n_messages; k++) openai_put_message(&w, &chat->messages[k]);
@@ -322,6 +357,7 @@ typedef enum openai_verdict {
     OPENAI_AGAIN,    /* may succeed later */
     OPENAI_DISLIKED, /* may succeed without a member of the request */
     OPENAI_REFUSED,
+    OPENAI_DENIED, /* the key is wrong or missing: no later iteration would fare better */
     OPENAI_CANCELLED
 } openai_verdict;
 
@@ -336,6 +372,7 @@ static openai_verdict openai_judge(const espl_http_reply *r, const openai_outcom
     if (a->status == HTTP_REQUEST_TIMEOUT || a->status == HTTP_TOO_EARLY || a->status == HTTP_TOO_MANY_REQUESTS ||
         a->status >= 500)
         return OPENAI_AGAIN;
+    if (a->status == HTTP_UNAUTHORIZED || a->status == HTTP_FORBIDDEN) return OPENAI_DENIED;
     return a->status == HTTP_BAD_REQUEST || a->status == HTTP_UNPROCESSABLE ? OPENAI_DISLIKED : OPENAI_REFUSED;
 }
 
@@ -387,6 +424,8 @@ static espl_status openai_post(espl_openai *c, const espl_chat *chat, const espl
     said->text.len = said->calls.len = 0;
     said->cut_off = false;
     openai_read_answer(c, &r, a, said);
+    espl_http_hide_key(c->http, &said->text); /* decoding may have put it together again */
+    espl_http_hide_key(c->http, &said->calls);
     *verdict = openai_judge(&r, a);
     *retry_after_ms = r.retry_after_ms;
     stats->prompt_tokens += a->prompt_tokens;
@@ -459,6 +498,8 @@ espl_status espl_openai_ask(espl_openai *c, const espl_chat *chat, espl_answer *
         state->refused = refused;
     }
     if (verdict == OPENAI_CANCELLED) return ESPL_FAIL(ESPL_STOPPED, "stopped while waiting for the agent");
+    if (verdict == OPENAI_DENIED)
+        return ESPL_FAIL(ESPL_DENIED, "the agent's endpoint denies access (agent.api_key_env): %s", a.error);
     if (verdict != OPENAI_ANSWERED) return ESPL_FAIL(ESPL_AGENT, "the agent's endpoint gives no answer: %s", a.error);
     return espl_str_status(answer->calls.failed ? &answer->calls : &answer->text);
 }

@@ -42,8 +42,8 @@ typedef struct espl_answer {
 } espl_answer;
 void espl_answer_free(espl_answer *a);
 
-/* Asks, repeating what may succeed later. *answer is replaced. ESPL_AGENT: no answer; ESPL_STOPPED: cancelled; ESPL_IO:
- * the record cannot be written. */
+/* Asks, repeating what may succeed later. *answer is replaced. ESPL_AGENT: no answer; ESPL_DENIED: 401 or 403;
+ * ESPL_STOPPED: cancelled; ESPL_IO: the record cannot be written. */
 espl_status espl_openai_ask(espl_openai *c, const espl_chat *chat, espl_answer *answer);
 
 /* Rewrites call k of `calls` as the action that a reply in JSON would be, {"action": NAME, arguments...}, and its id.
