@@ -110,16 +110,6 @@ static double inspection_work(const inspection *v, int64_t rank) {
 
 /* --------------------------------------------------------------- printing */
 
-static const char *rope_type_name(espl_rope_type type) {
-    static const char *const names[] = {
-        [ESPL_ROPE_DEFAULT] = "default",
-        [ESPL_ROPE_LINEAR] = "linear",
-        [ESPL_ROPE_LLAMA3] = "llama3",
-        [ESPL_ROPE_DYNAMIC] = "dynamic",
-    };
-    return names[type];
-}
-
 /* Formats "123.4 MiB" into buf [32] and returns it. */
 static const char *format_bytes(int64_t bytes, char *buf) {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
@@ -130,17 +120,34 @@ static const char *format_bytes(int64_t bytes, char *buf) {
     return buf;
 }
 
+/* RoPE and windows, and in how many layers, unless all are alike. */
+static void inspection_print_positions(const espl_model_config *c) {
+    const espl_rope_config *global = &c->rope[ESPL_LAYER_ROPE_GLOBAL], *local = &c->rope[ESPL_LAYER_ROPE_LOCAL];
+    int64_t locals = 0, none = 0, slide = 0;
+    for (int64_t i = 0; i < c->layers; i++) {
+        locals += c->layer_ropes[i] == ESPL_LAYER_ROPE_LOCAL;
+        none += c->layer_ropes[i] == ESPL_LAYER_ROPE_NONE;
+        slide += c->slides[i];
+    }
+    printf("RoPE: %s, theta %g", espl_rope_type_name(global->type), global->theta);
+    if (locals) printf(" (in %" PRId64 " layers %s, theta %g)", locals, espl_rope_type_name(local->type), local->theta);
+    if (none) printf(" (none in %" PRId64 " layers)", none);
+    printf("; sliding window: ");
+    if (!c->window)
+        printf("none\n");
+    else if (slide == c->layers)
+        printf("%" PRId64 "\n", c->window);
+    else
+        printf("%" PRId64 " in %" PRId64 " layers\n", c->window, slide);
+}
+
 static void inspection_print_model(const inspection *v) {
     const espl_model_config *c = &v->config;
     printf("%s: %s, %" PRId64 " layers, hidden %" PRId64 ", ffn %" PRId64 ", %" PRId64 " heads (%" PRId64
            " kv) of %" PRId64 ", vocabulary %" PRId64 "%s\n",
-           v->o->shared.operand, espl_family_name(c->family), c->layers, c->hidden, c->ffn, c->heads, c->kv_heads,
-           c->head_dim, c->vocab, c->tied ? ", tied head" : "");
-    printf("RoPE: %s, theta %g; sliding window: ", rope_type_name(c->rope_type), c->rope_theta);
-    if (c->window)
-        printf("%" PRId64 "\n", c->window);
-    else
-        printf("none\n");
+           v->o->shared.operand, c->family->type, c->layers, c->hidden, c->ffn, c->heads, c->kv_heads, c->head_dim,
+           c->vocab, c->tied ? ", tied head" : "");
+    inspection_print_positions(c);
     printf("parameters: %" PRId64 ", without embeddings %" PRId64 ", in prunable linears %" PRId64 " (%.1f %%)\n",
            v->parameters, v->without_embeddings, v->prunable, 100 * (double)v->prunable / (double)v->parameters);
     for (int d = 0; d < ESPL_DTYPE_COUNT; d++) {
@@ -176,7 +183,7 @@ static espl_status inspection_print_json(const inspection *v) {
     espl_str out = {0};
     espl_json_writer w = espl_json_writer_on(&out);
     espl_json_open_object(&w, NULL, ESPL_JSON_SPACED);
-    espl_json_put_text(&w, "model_type", espl_family_name(c->family));
+    espl_json_put_text(&w, "model_type", c->family->type);
     espl_json_put_i64(&w, "layers", c->layers);
     espl_json_put_i64(&w, "hidden", c->hidden);
     espl_json_put_i64(&w, "ffn", c->ffn);
@@ -185,8 +192,8 @@ static espl_status inspection_print_json(const inspection *v) {
     espl_json_put_i64(&w, "head_dim", c->head_dim);
     espl_json_put_i64(&w, "vocab", c->vocab);
     espl_json_put_bool(&w, "tied", c->tied);
-    espl_json_put_text(&w, "rope_type", rope_type_name(c->rope_type));
-    espl_json_put_rounded(&w, "rope_theta", c->rope_theta, 10);
+    espl_json_put_text(&w, "rope_type", espl_rope_type_name(c->rope[ESPL_LAYER_ROPE_GLOBAL].type));
+    espl_json_put_rounded(&w, "rope_theta", c->rope[ESPL_LAYER_ROPE_GLOBAL].theta, 10);
     espl_json_put_i64(&w, "sliding_window", c->window);
     espl_json_put_i64(&w, "parameters", v->parameters);
     espl_json_put_i64(&w, "parameters_without_embeddings", v->without_embeddings);

@@ -16,6 +16,7 @@
 #include "espalier/base/memory.h"
 #include "espalier/base/str.h"
 #include "espalier/loop/loop.h"
+#include "espalier/model/shape.h"
 #include "espalier/tensor/mask.h"
 #include "espalier/weights/writer.h"
 #include "place.h"
@@ -29,7 +30,8 @@ typedef struct exporter {
     export_place place;            /* rank 0 */
     espl_str part;                 /* DIR.part, on every rank */
     espl_weights_writer **writers; /* [shards] */
-    int64_t *linears;              /* [tensors] index of this rank's linear that a tensor is the weight of, or -1 */
+    int64_t *linears; /* [tensors] index of this rank's linear that a tensor is the weight of, or the first of several;
+                         -1: none */
 } exporter;
 
 /* Rank 0 only. */
@@ -47,11 +49,9 @@ static espl_status exporter_plan(exporter *x) {
     ESPL_TRY(espl_mem_alloc(&x->linears, tensors, sizeof *x->linears, "linears of tensors"));
     for (int64_t i = 0; i < tensors; i++) x->linears[i] = -1;
     for (int64_t l = mine.first; l < mine.last; l++) {
-        char name[128];
-        snprintf(name, sizeof name, "model.layers.%" PRId64 ".%s.weight", espl_linear_layer(l),
-                 espl_linear_path(espl_linear_kind_of(l)));
-        const espl_tensor_info *t = espl_weights_find(x->w, name);
-        if (t) x->linears[t - espl_weights_at(x->w, 0)] = l;
+        espl_linear_place place = espl_model_linear_place(espl_model_config_of(x->m), l);
+        const espl_tensor_info *t = espl_weights_find(x->w, place.name);
+        if (t && place.first == 0) x->linears[t - espl_weights_at(x->w, 0)] = l;
     }
     ESPL_TRY(espl_mem_alloc(&x->writers, shards, sizeof *x->writers, "shards to write"));
     for (int64_t s = 0; s < shards; s++) {
@@ -90,15 +90,12 @@ static void row_clear_pruned(const espl_linear *l, const uint64_t *mask, void *r
     }
 }
 
-/* Writes tensor i. Only masked linears need a copy; everything else is written from where it is mapped. */
-static espl_status exporter_put_tensor(const exporter *x, int64_t i) {
-    const espl_tensor_info *t = espl_weights_at(x->w, i);
-    const espl_linear *l = x->linears[i] >= 0 ? espl_model_linear(x->m, x->linears[i]) : NULL;
-    espl_weights_writer *w = x->writers[t->shard];
-    if (espl_fault("export.put")) return ESPL_FAIL(ESPL_IO, "%s: cannot be written: fault on demand", x->part.data);
-    if (!l || !l->mask) return espl_weights_writer_put(w, i, 0, l ? l->weight : t->data, t->bytes);
-
+/* Writes the rows of tensor i, from row `first` on, that are the weight of linear l. Only masked linears need a copy.
+ */
+static espl_status exporter_put_linear(const exporter *x, int64_t i, const espl_linear *l, int64_t first) {
+    espl_weights_writer *w = x->writers[espl_weights_at(x->w, i)->shard];
     int64_t row_bytes = l->in * (int64_t)espl_dtype_size(l->dtype), words = espl_mask_words(l->in);
+    if (!l->mask) return espl_weights_writer_put(w, i, first * row_bytes, l->weight, l->out * row_bytes);
     int64_t chunk = espl_min_i64(espl_max_i64(CHUNK_BYTES / row_bytes, 1), l->out);
     char *rows;
     espl_status st = ESPL_OK;
@@ -107,10 +104,24 @@ static espl_status exporter_put_tensor(const exporter *x, int64_t i) {
         int64_t n = espl_min_i64(chunk, l->out - r);
         memcpy(rows, (const char *)l->weight + r * row_bytes, (size_t)(n * row_bytes));
         for (int64_t k = 0; k < n; k++) row_clear_pruned(l, l->mask + (r + k) * words, rows + k * row_bytes);
-        st = espl_weights_writer_put(w, i, r * row_bytes, rows, n * row_bytes);
+        st = espl_weights_writer_put(w, i, (first + r) * row_bytes, rows, n * row_bytes);
     }
     espl_mem_free(&rows);
     return st;
+}
+
+/* Writes tensor i: from where it is mapped, unless it is the weight of linears. */
+static espl_status exporter_put_tensor(const exporter *x, int64_t i) {
+    const espl_tensor_info *t = espl_weights_at(x->w, i);
+    int64_t index = x->linears[i], written = 0;
+    if (espl_fault("export.put")) return ESPL_FAIL(ESPL_IO, "%s: cannot be written: fault on demand", x->part.data);
+    if (index < 0) return espl_weights_writer_put(x->writers[t->shard], i, 0, t->data, t->bytes);
+    for (; written < t->dims[0]; index++) { /* the linears of a layer that are stored together are neighbours */
+        const espl_linear *l = espl_model_linear(x->m, index);
+        ESPL_TRY(exporter_put_linear(x, i, l, written));
+        written += l->out;
+    }
+    return ESPL_OK;
 }
 
 /* Local. Writes this rank's part, one shard after another, so that few files are open at a time. */

@@ -12,16 +12,7 @@
 #include <string.h>
 
 #include "espalier/model/model.h"
-#include "espalier/model/shape.h"
-
-enum { TENSOR_NAME_MAX = 256 };
-
-/* The norms of a layer; the last two only with qk_norm. */
-enum { NORMS = 4, NORMS_WITHOUT_QK = 2 };
-static const char *const norm_names[NORMS] = {"input_layernorm.weight", "post_attention_layernorm.weight",
-                                              "self_attn.q_norm.weight", "self_attn.k_norm.weight"};
-
-static int norm_count(const espl_model_config *c) { return c->qk_norm ? NORMS : NORMS_WITHOUT_QK; }
+#include "espalier/tensor/elementwise.h"
 
 /* Widens vector `name` [n] into the tables; out NULL: only checks it. */
 static espl_status bind_vector(binder *b, const char *name, int64_t n, float **out) {
@@ -35,49 +26,65 @@ static espl_status bind_vector(binder *b, const char *name, int64_t n, float **o
     return ESPL_OK;
 }
 
+/* The same of a norm, which multiplies by norm_offset + weight. */
+static espl_status bind_norm(binder *b, const char *name, int64_t n, float **out) {
+    ESPL_TRY(bind_vector(b, name, n, out));
+    for (int64_t i = 0; out && i < n; i++) (*out)[i] += (float)b->config->family->norm_offset;
+    return ESPL_OK;
+}
+
 espl_status espl_bind_layer(binder *b, int64_t i, model_layer *l) {
     const espl_model_config *c = b->config;
-    char name[TENSOR_NAME_MAX];
+    espl_layer_norm norms[ESPL_LAYER_NORMS];
+    char name[ESPL_TENSOR_NAME_MAX];
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
-        const char *path = espl_linear_path((espl_linear_kind)k);
+        espl_linear_place place = espl_model_linear_place(c, espl_linear_index(i, (espl_linear_kind)k));
         const espl_tensor_info *t;
         float *bias = NULL;
-        int64_t dims[2];
-        espl_model_linear_shape(c, (espl_linear_kind)k, &dims[0], &dims[1]);
-        snprintf(name, sizeof name, "model.layers.%" PRId64 ".%s.weight", i, path);
-        ESPL_TRY(espl_weights_require(b->weights, name, 2, dims, &t));
+        int64_t out, in;
+        espl_model_linear_shape(c, (espl_linear_kind)k, &out, &in);
+        ESPL_TRY(espl_weights_require(b->weights, place.name, 2, (const int64_t[]){place.rows, in}, &t));
         if (espl_model_linear_bias(c, (espl_linear_kind)k)) {
-            snprintf(name, sizeof name, "model.layers.%" PRId64 ".%s.bias", i, path);
-            ESPL_TRY(bind_vector(b, name, dims[0], l ? &bias : NULL));
+            snprintf(name, sizeof name, "model.layers.%" PRId64 ".%s.bias", i, espl_linear_path((espl_linear_kind)k));
+            ESPL_TRY(bind_vector(b, name, out, l ? &bias : NULL));
         }
         if (!l) continue;
+        int64_t row_bytes = in * (int64_t)espl_dtype_size(t->dtype);
         /* source: what espl_model_set_weight(NULL) goes back to. */
-        l->linears[k] =
-            (espl_linear){.weight = t->data, .dtype = t->dtype, .out = dims[0], .in = dims[1], .bias = bias};
-        l->source[k] = t->data;
-        b->bytes += t->bytes;
+        l->source[k] = (const char *)t->data + place.first * row_bytes;
+        l->linears[k] = (espl_linear){.weight = l->source[k], .dtype = t->dtype, .out = out, .in = in, .bias = bias};
+        b->bytes += out * row_bytes;
     }
-    for (int k = 0; k < norm_count(c); k++) {
-        float **const norms[NORMS] = {l ? &l->input_norm : NULL, l ? &l->post_norm : NULL, l ? &l->q_norm : NULL,
-                                      l ? &l->k_norm : NULL};
-        snprintf(name, sizeof name, "model.layers.%" PRId64 ".%s", i, norm_names[k]);
-        ESPL_TRY(bind_vector(b, name, k < NORMS_WITHOUT_QK ? c->hidden : c->head_dim, norms[k]));
+    if (l) memset(l->norms, 0, sizeof l->norms);
+    espl_model_layer_norms(c, norms);
+    for (int k = 0; k < ESPL_LAYER_NORMS; k++) {
+        if (!norms[k].name) continue;
+        snprintf(name, sizeof name, "model.layers.%" PRId64 ".%s.weight", i, norms[k].name);
+        ESPL_TRY(bind_norm(b, name, norms[k].n, l ? &l->norms[k] : NULL));
     }
     return ESPL_OK;
 }
 
+static const char embed_name[] = "model.embed_tokens.weight", head_name[] = "lm_head.weight";
+
+/* A tied model whose file has only the head embeds with it. */
+espl_status espl_bind_embedding(const binder *b, const espl_tensor_info **out) {
+    const int64_t dims[2] = {b->config->vocab, b->config->hidden};
+    bool head_only =
+        b->config->tied && !espl_weights_find(b->weights, embed_name) && espl_weights_find(b->weights, head_name);
+    return espl_weights_require(b->weights, head_only ? head_name : embed_name, 2, dims, out);
+}
+
 /* The head is lm_head.weight if the file has it, else, if tied, the embedding table. transformers ties only if the two
- * are equal: with tie_word_embeddings and an lm_head.weight in the file it computes with that tensor. A tied model
- * whose file has only the head embeds with it. */
+ * are equal: with tie_word_embeddings and an lm_head.weight in the file it computes with that tensor. The scale of the
+ * logits goes into the norm before the head: nothing else reads that norm's output. */
 espl_status espl_bind_ends(binder *b, bool first, bool last, model_ends *e) {
-    static const char embed_name[] = "model.embed_tokens.weight", head_name[] = "lm_head.weight";
     const int64_t dims[2] = {b->config->vocab, b->config->hidden};
     const espl_tensor_info *embed, *head;
-    bool has_head = espl_weights_find(b->weights, head_name), has_embed = espl_weights_find(b->weights, embed_name);
-    bool head_only = b->config->tied && has_head && !has_embed;
-    ESPL_TRY(espl_weights_require(b->weights, head_only ? head_name : embed_name, 2, dims, &embed));
+    ESPL_TRY(espl_bind_embedding(b, &embed));
     head = embed;
-    if (!b->config->tied || has_head) ESPL_TRY(espl_weights_require(b->weights, head_name, 2, dims, &head));
+    if (!b->config->tied || espl_weights_find(b->weights, head_name))
+        ESPL_TRY(espl_weights_require(b->weights, head_name, 2, dims, &head));
     if (first) {
         e->embed = embed;
         b->bytes += embed->bytes;
@@ -86,29 +93,34 @@ espl_status espl_bind_ends(binder *b, bool first, bool last, model_ends *e) {
         e->head = (espl_linear){.weight = head->data, .dtype = head->dtype, .out = dims[0], .in = dims[1]};
         b->bytes += first && head == embed ? 0 : head->bytes;
     }
-    return bind_vector(b, "model.norm.weight", b->config->hidden, last ? &e->final_norm : NULL);
+    ESPL_TRY(bind_norm(b, "model.norm.weight", b->config->hidden, last ? &e->final_norm : NULL));
+    if (last && b->config->logit_scale != 1)
+        espl_tensor_scale(e->final_norm, (float)b->config->logit_scale, b->config->hidden);
+    return ESPL_OK;
 }
 
 static bool name_known(const espl_model_config *c, const char *full) {
     static const char prefix[] = "model.layers.";
+    espl_layer_norm norms[ESPL_LAYER_NORMS];
+    char name[ESPL_TENSOR_NAME_MAX];
     /* Old exporters stored tables beside the weights (inv_freq, cos_cached ...); they are computed from the config. */
     if (strstr(full, ".rotary_emb.")) return true;
     if (strncmp(full, prefix, sizeof prefix - 1) != 0)
-        return strcmp(full, "model.embed_tokens.weight") == 0 || strcmp(full, "model.norm.weight") == 0 ||
-               strcmp(full, "lm_head.weight") == 0;
-    char *end, name[TENSOR_NAME_MAX];
+        return strcmp(full, embed_name) == 0 || strcmp(full, "model.norm.weight") == 0 || strcmp(full, head_name) == 0;
+    if (espl_model_tensor_linear(c, full) >= 0) return true;
+    char *end;
     long long i = strtoll(full + sizeof prefix - 1, &end, 10);
     if (*end != '.' || i < 0 || i >= c->layers) return false;
     const char *rest = end + 1;
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
-        const char *path = espl_linear_path((espl_linear_kind)k);
-        snprintf(name, sizeof name, "%s.weight", path);
-        if (strcmp(rest, name) == 0) return true;
-        snprintf(name, sizeof name, "%s.bias", path);
+        snprintf(name, sizeof name, "%s.bias", espl_linear_path((espl_linear_kind)k));
         if (strcmp(rest, name) == 0) return espl_model_linear_bias(c, (espl_linear_kind)k);
     }
-    for (int k = 0; k < norm_count(c); k++)
-        if (strcmp(rest, norm_names[k]) == 0) return true;
+    espl_model_layer_norms(c, norms);
+    for (int k = 0; k < ESPL_LAYER_NORMS; k++) {
+        snprintf(name, sizeof name, "%s.weight", norms[k].name ? norms[k].name : "");
+        if (norms[k].name && strcmp(rest, name) == 0) return true;
+    }
     return false;
 }
 
@@ -118,13 +130,16 @@ espl_status espl_bind_check_names(const binder *b) {
         if (!name_known(b->config, t->name))
             return ESPL_FAIL(ESPL_FORMAT,
                              "%s: unexpected tensor \"%s\": a %s model of %" PRId64 " layers has no such tensor",
-                             t->file, t->name, espl_family_name(b->config->family), b->config->layers);
+                             t->file, t->name, b->config->family->type, b->config->layers);
     }
     return ESPL_OK;
 }
 
 int64_t espl_bind_layer_bytes(const espl_model_config *c) {
-    enum { PIECE = 64, VECTORS = NORMS + ESPL_LINEAR_KINDS }; /* each may be padded to the arena's alignment */
+    enum {
+        PIECE = 64,
+        VECTORS = ESPL_LAYER_NORMS + ESPL_LINEAR_KINDS
+    }; /* each may be padded to the arena's alignment */
     int64_t vectors = espl_model_layer_parameters(c) - espl_model_layer_linear_weights(c);
     return vectors * (int64_t)sizeof(float) + VECTORS * PIECE;
 }

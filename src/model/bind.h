@@ -5,22 +5,22 @@
 
 #include "espalier/base/memory.h"
 #include "espalier/loop/loop.h"
-#include "espalier/model/config.h"
+#include "espalier/model/shape.h"
 #include "espalier/tensor/linear.h"
 #include "espalier/weights/reader.h"
 
 typedef struct model_layer {
     espl_linear linears[ESPL_LINEAR_KINDS];
     const void *source[ESPL_LINEAR_KINDS]; /* their weights in the mapped file */
-    float *input_norm, *post_norm;         /* [hidden] */
-    float *q_norm, *k_norm;                /* [head_dim] or NULL */
+    /* Norms as espl_model_layer_norms, with the family's offset added; NULL: no such norm. */
+    float *norms[ESPL_LAYER_NORMS];
 } model_layer;
 
 /* What is outside the decoder layers. */
 typedef struct model_ends {
     const espl_tensor_info *embed; /* first rank */
     espl_linear head;              /* last rank */
-    float *final_norm;             /* [hidden], last rank */
+    float *final_norm;             /* [hidden], last rank: offset + weight, times the scale of the logits */
 } model_ends;
 
 typedef struct binder {
@@ -36,6 +36,8 @@ espl_status espl_bind_name_tensors(espl_weights *w, espl_str *notes);
 espl_status espl_bind_layer(binder *b, int64_t i, model_layer *l);
 /* Local. Checks embeddings, final norm and head, and binds those that this rank needs. ESPL_FORMAT. */
 espl_status espl_bind_ends(binder *b, bool first, bool last, model_ends *e);
+/* Local. The table of embeddings. ESPL_FORMAT: there is none. */
+espl_status espl_bind_embedding(const binder *b, const espl_tensor_info **out);
 /* Local. Refuses tensors that a model of this config does not have. ESPL_FORMAT. */
 espl_status espl_bind_check_names(const binder *b);
 /* Local. Bytes of the tables that binding a layer takes. */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "calibrator.h"
+#include "layer.h"
 
 struct espl_block {
     espl_model shadow; /* the real model's config, RoPE tables and workspace; slice and layers are this block's */
@@ -75,12 +76,11 @@ espl_status espl_block_load(espl_block *b, int64_t index) {
 espl_linear *espl_block_linear(espl_block *b, espl_linear_kind kind) { return &b->one.linears[kind]; }
 
 espl_status espl_block_embed(espl_block *b, const int32_t *ids, float *x) {
-    const espl_model_config *g = &b->shadow.config;
-    const int64_t dims[2] = {g->vocab, g->hidden};
+    const binder bind = {.config = &b->shadow.config, .weights = b->shadow.weights};
     const espl_tensor_info *table; /* of the file: only the first rank has it bound */
-    ESPL_TRY(espl_weights_require(b->shadow.weights, "model.embed_tokens.weight", 2, dims, &table));
+    ESPL_TRY(espl_bind_embedding(&bind, &table));
     ESPL_TRY(espl_model_check_ids(&b->shadow, "token", ids, b->c.d.T, 0));
-    espl_tensor_embed(table->data, table->dtype, g->hidden, ids, b->c.d.T, x);
+    espl_layer_embed(&b->shadow, table, ids, b->c.d.T, x);
     return ESPL_OK;
 }
 

@@ -17,6 +17,7 @@
 #include "espalier/base/integer.h"
 #include "espalier/base/region.h"
 #include "espalier/model/shape.h"
+#include "layer.h"
 
 /* ----------------------------------------------------------------- result */
 
@@ -131,7 +132,7 @@ static void pass_forward(calibrator *c, const calibration_pass *p) {
     int64_t T = c->d.T, C = c->d.C;
     float *x = pass_buffer(c, p);
     if (m->first) {
-        espl_tensor_embed(m->ends.embed->data, m->ends.embed->dtype, C, c->ids + p->sample * T, T, x);
+        espl_layer_embed(m, m->ends.embed, c->ids + p->sample * T, T, x);
         if (m->tap) m->tap(m->tap_context, -1, x, T);
     }
     for (int64_t l = 0; l < c->d.layers; l++) {

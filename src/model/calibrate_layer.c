@@ -11,6 +11,7 @@
 #include "calibrator.h"
 #include "espalier/base/region.h"
 #include "espalier/tensor/statistics.h"
+#include "layer.h"
 
 void espl_calibrate_trace(calibrator *c, int64_t local_layer, float *x) {
     const espl_model_config *g = &c->m->config;
@@ -19,10 +20,15 @@ void espl_calibrate_trace(calibrator *c, int64_t local_layer, float *x) {
     int64_t T = c->d.T;
     espl_attention_shape shape = espl_model_attention_shape(c->m, local_layer);
     espl_attention a = {.q = b->q, .out = b->attended, .k = b->k_heads, .v = b->v_heads, .T = T, .capacity = T};
+    const float *before_attention = l->norms[ESPL_NORM_ATTENTION_IN], *before_mlp = l->norms[ESPL_NORM_MLP_IN];
     float eps = (float)g->rms_eps, *qkv[3] = {b->q, b->k, b->v}, *gate_up[2] = {b->gate, b->up};
+    size_t stream_bytes = (size_t)(T * g->hidden) * sizeof *x;
     a.lse = b->lse; /* the backward pass recomputes probabilities from it */
     double t = espl_clock_now();
-    espl_tensor_rmsnorm(x, l->input_norm, T, g->hidden, eps, b->normed);
+    if (before_attention)
+        espl_tensor_rmsnorm(x, before_attention, T, g->hidden, eps, b->normed);
+    else
+        memcpy(b->normed, x, stream_bytes); /* the inputs of linears are kept, x changes */
     t = espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
     espl_tensor_linear(&l->linears[ESPL_Q_PROJ], 3, b->normed, T, qkv, false, c->m->workspace);
     t = espl_region_lap(ESPL_REGION_LINEAR, t);
@@ -30,39 +36,39 @@ void espl_calibrate_trace(calibrator *c, int64_t local_layer, float *x) {
         memcpy(b->q_raw, b->q, (size_t)(T * c->d.Q) * sizeof(float));
         memcpy(b->k_raw, b->k, (size_t)(T * c->d.KV) * sizeof(float));
     }
-    espl_tensor_norm_rope(b->q, T, c->d.Q, g->heads, l->q_norm, eps, &c->m->rope, b->positions);
-    espl_tensor_norm_rope(b->k, T, c->d.KV, g->kv_heads, l->k_norm, eps, &c->m->rope, b->positions);
+    espl_layer_norm_rope(c->m, local_layer, false, b->q, T, b->positions);
+    espl_layer_norm_rope(c->m, local_layer, true, b->k, T, b->positions);
     espl_tensor_cache_store(b->k, T, g->kv_heads, g->head_dim, b->k_heads, T);
     espl_tensor_cache_store(b->v, T, g->kv_heads, g->head_dim, b->v_heads, T);
     t = espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
     espl_tensor_attention(&shape, &a, 1, c->m->workspace);
-    t = espl_region_lap(ESPL_REGION_ATTENTION, t);
-    espl_tensor_linear(&l->linears[ESPL_O_PROJ], 1, b->attended, T, &x, true, c->m->workspace);
-    t = espl_region_lap(ESPL_REGION_LINEAR, t);
+    espl_region_lap(ESPL_REGION_ATTENTION, t);
+    espl_layer_add_branch(c->m, local_layer, ESPL_O_PROJ, b->attended, T, b->attention_raw, b->branch, x);
 
-    espl_tensor_rmsnorm(x, l->post_norm, T, c->d.C, eps, b->middle_normed);
+    t = espl_clock_now();
+    if (before_mlp)
+        espl_tensor_rmsnorm(x, before_mlp, T, g->hidden, eps, b->middle_normed);
+    else
+        memcpy(b->middle_normed, x, stream_bytes);
     t = espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
     espl_tensor_linear(&l->linears[ESPL_GATE_PROJ], 2, b->middle_normed, T, gate_up, false, c->m->workspace);
     t = espl_region_lap(ESPL_REGION_LINEAR, t);
-    espl_tensor_swiglu_to(b->gate, b->up, T * c->d.F, b->product);
+    espl_tensor_glu_to(g->activation, b->gate, b->up, T * c->d.F, b->product);
     espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
 }
 
 void espl_calibrate_layer_forward(calibrator *c, int64_t local_layer, float *x, bool count) {
-    const espl_linear *down = &c->m->layers[local_layer].linears[ESPL_DOWN_PROJ];
     espl_calibrate_trace(c, local_layer, x);
-    double t = espl_clock_now();
     if (count) { /* q, k, v share an input, and so do gate and up */
-        double *sums = c->out->squares + local_layer * c->out->stride;
+        double *sums = c->out->squares + local_layer * c->out->stride, t = espl_clock_now();
         const int64_t *at = c->out->at;
         espl_tensor_square_sums(c->b.normed, c->d.T, c->d.C, sums + at[ESPL_Q_PROJ]);
         espl_tensor_square_sums(c->b.attended, c->d.T, c->d.Q, sums + at[ESPL_O_PROJ]);
         espl_tensor_square_sums(c->b.middle_normed, c->d.T, c->d.C, sums + at[ESPL_GATE_PROJ]);
         espl_tensor_square_sums(c->b.product, c->d.T, c->d.F, sums + at[ESPL_DOWN_PROJ]);
-        t = espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+        espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
     }
-    espl_tensor_linear(down, 1, c->b.product, c->d.T, &x, true, c->m->workspace);
-    espl_region_lap(ESPL_REGION_LINEAR, t);
+    espl_layer_add_branch(c->m, local_layer, ESPL_DOWN_PROJ, c->b.product, c->d.T, c->b.mlp_raw, c->b.branch, x);
     if (c->m->tap) c->m->tap(c->m->tap_context, c->m->slice.first + local_layer, x, c->d.T);
 }
 
@@ -93,27 +99,63 @@ static void linears_backward(calibrator *c, int64_t local_layer, espl_linear_kin
     espl_region_lap(ESPL_REGION_LINEAR, t);
 }
 
+/* The gradient of o_proj's or down_proj's output `raw` [T, hidden], given dy of the stream that it is added to. */
+static const float *branch_backward(calibrator *c, int64_t local_layer, espl_linear_kind kind, const float *raw,
+                                    const float *dy) {
+    const espl_model_config *g = &c->m->config;
+    const float *norm = espl_layer_out_norm(c->m, local_layer, kind);
+    int64_t T = c->d.T, C = c->d.C;
+    float scale = (float)g->residual_scale, *d = c->b.branch;
+    if (!c->d.branches) return dy;
+    double t = espl_clock_now();
+    memset(d, 0, (size_t)(T * C) * sizeof *d); /* both kernels add */
+    if (norm) {
+        espl_tensor_rmsnorm_backward(raw, norm, dy, T, C, (float)g->rms_eps, d);
+        if (scale != 1) espl_tensor_scale(d, scale, T * C);
+    } else {
+        espl_tensor_add_scaled(d, dy, scale, T * C);
+    }
+    espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+    return d;
+}
+
+/* dy += the gradient of what a branch reads, given that of its norm's output d_normed; x is the stream at that place.
+ */
+static void branch_input_backward(calibrator *c, const float *norm, const float *x, float *dy) {
+    int64_t T = c->d.T, C = c->d.C;
+    double t = espl_clock_now();
+    if (norm)
+        espl_tensor_rmsnorm_backward(x, norm, c->b.d_normed, T, C, (float)c->m->config.rms_eps, dy);
+    else
+        espl_tensor_add_scaled(dy, c->b.d_normed, 1, T * C);
+    espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+}
+
 void espl_calibrate_layer_backward(calibrator *c, int64_t local_layer, const float *x, float *dy) {
     const espl_model_config *g = &c->m->config;
     const model_layer *l = &c->m->layers[local_layer];
     calibration_buffers *b = &c->b;
     int64_t T = c->d.T;
-    float eps = (float)g->rms_eps;
-    const float *out[1] = {dy}, *gate_up[2] = {b->gate, b->up}, *qkv[3] = {b->d_q, b->k, b->v};
+    const float *out[1], *gate_up[2] = {b->gate, b->up}, *qkv[3] = {b->d_q, b->k, b->v};
     memcpy(b->middle, x, (size_t)(T * c->d.C) * sizeof *x);
     espl_calibrate_trace(c, local_layer, b->middle);
+    if (espl_layer_out_norm(c->m, local_layer, ESPL_DOWN_PROJ)) { /* the input of that norm */
+        double t = espl_clock_now();
+        espl_tensor_linear(&l->linears[ESPL_DOWN_PROJ], 1, b->product, T, &b->mlp_raw, false, c->m->workspace);
+        espl_region_lap(ESPL_REGION_LINEAR, t);
+    }
 
     /* MLP. The gradient of down_proj's input takes the place of that input, those of gate and up take theirs. */
+    out[0] = branch_backward(c, local_layer, ESPL_DOWN_PROJ, b->mlp_raw, dy);
     linears_backward(c, local_layer, ESPL_DOWN_PROJ, 1, b->product, out, b->product);
     double t = espl_clock_now();
-    espl_tensor_swiglu_backward(b->gate, b->up, b->product, T * c->d.F);
+    espl_tensor_glu_backward(g->activation, b->gate, b->up, b->product, T * c->d.F);
     espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
     linears_backward(c, local_layer, ESPL_GATE_PROJ, 2, b->middle_normed, gate_up, b->d_normed);
-    t = espl_clock_now();
-    espl_tensor_rmsnorm_backward(b->middle, l->post_norm, b->d_normed, T, c->d.C, eps, dy);
-    espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+    branch_input_backward(c, l->norms[ESPL_NORM_MLP_IN], b->middle, dy);
 
     /* Attention. dk and dv take the places of k and v, whose values are in k_heads and v_heads. */
+    out[0] = branch_backward(c, local_layer, ESPL_O_PROJ, b->attention_raw, dy);
     linears_backward(c, local_layer, ESPL_O_PROJ, 1, b->attended, out, b->d_attended);
     espl_attention_shape shape = espl_model_attention_shape(c->m, local_layer);
     espl_attention_gradient a = {.q = b->q, .out = b->attended, .dout = b->d_attended, .T = T, .capacity = T};
@@ -122,14 +164,12 @@ void espl_calibrate_layer_backward(calibrator *c, int64_t local_layer, const flo
     t = espl_clock_now();
     espl_tensor_attention_backward(&shape, &a, c->m->workspace);
     t = espl_region_lap(ESPL_REGION_ATTENTION, t);
-    /* q_raw and k_raw are empty without qk_norm, and then not read. */
-    espl_tensor_norm_rope_backward(b->q_raw, b->d_q, T, g->heads, l->q_norm, eps, &c->m->rope, b->positions);
-    espl_tensor_norm_rope_backward(b->k_raw, b->k, T, g->kv_heads, l->k_norm, eps, &c->m->rope, b->positions);
+    /* q_raw and k_raw are empty without norms, and then not read. */
+    espl_layer_norm_rope_backward(c->m, local_layer, false, b->q_raw, b->d_q, T, b->positions);
+    espl_layer_norm_rope_backward(c->m, local_layer, true, b->k_raw, b->k, T, b->positions);
     espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
     linears_backward(c, local_layer, ESPL_Q_PROJ, 3, b->normed, qkv, b->d_normed);
-    t = espl_clock_now();
-    espl_tensor_rmsnorm_backward(x, l->input_norm, b->d_normed, T, c->d.C, eps, dy);
-    espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+    branch_input_backward(c, l->norms[ESPL_NORM_ATTENTION_IN], x, dy);
     if (c->m->gradient_tap) c->m->gradient_tap(c->m->gradient_context, c->m->slice.first + local_layer - 1, dy, T);
 }
 

@@ -9,7 +9,8 @@
 /* The size table of a calibration on one rank, like ACTIVATION_LIST: X(name, element type, elements). d.T tokens of a
  * window, d.C hidden, d.Q query and d.KV key/value features, d.F ffn, d.H heads. stream and grad: the residual stream
  * and its gradient, on their way from and to other ranks. saved: inputs of this slice's layers, for each sample between
- * its forward and its backward pass. The others serve one layer at a time. */
+ * its forward and its backward pass. The others serve one layer at a time; attention_raw and
+ * mlp_raw: what a layer adds to the residual stream before its norm and scale, branch: after, and its gradient. */
 #define CALIBRATION_LIST(X)                                                                                            \
     X(stream0, float, d.T *d.C)                                                                                        \
     X(stream1, float, d.several ? d.T *d.C : 0)                                                                        \
@@ -28,6 +29,9 @@
     X(v_heads, float, d.T *d.KV)                                                                                       \
     X(attended, float, d.T *d.Q)                                                                                       \
     X(lse, float, d.T *d.H)                                                                                            \
+    X(attention_raw, float, d.branches ? d.T *d.C : 0)                                                                 \
+    X(mlp_raw, float, d.branches ? d.T *d.C : 0)                                                                       \
+    X(branch, float, d.branches ? d.T *d.C : 0)                                                                        \
     X(middle, float, d.back ? d.T *d.C : 0)                                                                            \
     X(middle_normed, float, d.T *d.C)                                                                                  \
     X(gate, float, d.T *d.F)                                                                                           \
@@ -48,7 +52,7 @@ typedef struct calibration_dims {
     int64_t layers, in_flight; /* of the slice; samples between forward and backward */
     int64_t partial, head;     /* scratch of the gradient sums and of the head */
     bool back, several, last;  /* there is a backward pass; several ranks; this rank holds the head */
-    bool qk_norm;
+    bool qk_norm, branches;    /* queries and keys are normed; layers do not add plainly (layer.h) */
 } calibration_dims;
 
 typedef struct calibration_buffers {

@@ -7,6 +7,7 @@
 #include "calibrator.h"
 #include "espalier/base/integer.h"
 #include "espalier/model/shape.h"
+#include "layer.h"
 
 calibration_dims espl_calibration_dims_of(const espl_model_config *c, const espl_calibration_options *o,
                                           espl_range slice, int rank, int ranks) {
@@ -37,7 +38,8 @@ calibration_dims espl_calibration_dims_of(const espl_model_config *c, const espl
                               .back = o->backward > 0,
                               .several = ranks > 1,
                               .last = last,
-                              .qk_norm = c->qk_norm};
+                              .qk_norm = c->family->qk_norm != ESPL_QK_NORM_NONE,
+                              .branches = !espl_layer_adds_plainly(c)};
 }
 
 int64_t espl_calibration_arena_bytes(const calibration_dims *dims) {

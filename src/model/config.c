@@ -4,16 +4,12 @@
  * (configuration_*.py, modeling_rope_utils.py). What this program does not compute exactly as transformers does is
  * refused by name; what cannot change a result is passed over with a note, which espl_model_open logs.
  */
-#include "espalier/model/config.h"
-
-#include <cjson/cJSON.h>
-#include <float.h>
 #include <inttypes.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "config_rope.h"
 #include "espalier/base/file.h"
 #include "espalier/base/json.h"
 #include "espalier/base/log.h"
@@ -24,164 +20,26 @@ enum { COUNT_MAX = 1 << 24, LAYERS_MAX = 4096, HEADS_MAX = 65536, GROUP_MAX = 25
 enum { HEAD_DIM_MAX = 512 };          /* the attention kernels' scratch */
 enum { CONFIG_BYTES_MAX = 16 << 20 }; /* real files have a few KiB */
 
-static const struct {
-    const char *type, *architecture;
-} families[ESPL_FAMILY_COUNT] = {
-#define X(name, type, architecture) {type, architecture},
-    ESPL_FAMILY_LIST(X)
-#undef X
-};
-
-const char *espl_family_name(espl_family f) { return families[f].type; }
-
-/* ------------------------------------------------------------------- keys */
-
-/* Keys that are read below, or that change nothing in what this program computes. Any other key is refused by name: it
- * may stand for a variant of the architecture, which would load and compute something else. */
-static const char *const known_keys[] = {
-    "architectures", "model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
-    "num_attention_heads", "num_key_value_heads", "head_dim", "rms_norm_eps", "hidden_act", "tie_word_embeddings",
-    "max_position_embeddings", "rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor",
-    "original_max_position_embeddings", "dtype", "torch_dtype", "bos_token_id", "eos_token_id", "pad_token_id",
-    "quantization_config", "attention_bias", "mlp_bias", "use_sliding_window", "sliding_window", "max_window_layers",
-    "layer_types", "pretraining_tp", "rope_interleaved", "use_mrope",
-    /* no effect on evaluation */
-    "attention_dropout", "hidden_dropout", "initializer_range", "use_cache", "transformers_version", "is_llama_config",
-    "transformers.js_config", "sep_token_id", "unk_token_id", "decoder_start_token_id", "id2label", "label2id",
-    "problem_type", "return_dict", "return_dict_in_generate", "output_hidden_states", "output_attentions",
-    "output_scores", "torchscript", "use_bfloat16", "finetuning_task", "task_specific_params", "tokenizer_class",
-    "prefix", "max_length", "min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups",
-    "diversity_penalty", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty", "length_penalty",
-    "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids", "num_return_sequences",
-    "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values", "exponential_decay_length_penalty",
-    "suppress_tokens", "begin_suppress_tokens", "chunk_size_feed_forward", "auto_map", "attn_implementation",
-    "unsloth_fixed", "unsloth_version", "max_sequence_length", "model_max_length"};
-
-/* Keys of training frameworks and of other libraries, with any value: passed over with a note. Those that end in *
- * stand for all keys that contain the word. */
-static const char *const inert_keys[] = {"*dropout",
-                                         "*pdrop",
-                                         "*checkpointing",
-                                         "*flash_attn",
-                                         "*flash_attention",
-                                         "*padding_side",
-                                         "tokenizer_model_max_length",
-                                         "max_seq_len",
-                                         "max_seq_length",
-                                         "seq_length",
-                                         "model_parallel",
-                                         "torch_compile",
-                                         "bf16",
-                                         "fp16",
-                                         "neftune_noise_alpha",
-                                         "base_model_name_or_path",
-                                         "name_or_path",
-                                         "model_name",
-                                         "eos_token",
-                                         "bos_token",
-                                         "pad_token",
-                                         "unk_token",
-                                         "loss_type",
-                                         "loss_function",
-                                         "ignore_index",
-                                         "num_labels",
-                                         "license",
-                                         "language",
-                                         "tags"};
-
-/* Keys of a RoPE dictionary that the types computed here do not read, and one of a training script. */
-static const char *const inert_rope_keys[] = {"finetuned", "attention_factor", "beta_fast",
-                                              "beta_slow", "mscale",           "mscale_all_dim",
-                                              "truncate",  "short_factor",     "long_factor"};
-
-/* Generic switches of PretrainedConfig that would change the model: absent, null, false, 0 or empty is accepted. */
-static const char *const must_be_off[] = {
-    "quantization_config", "is_encoder_decoder",  "add_cross_attention", "cross_attention_hidden_size",
-    "pruned_heads",        "tie_encoder_decoder", "is_decoder",          "rope_interleaved",
-    "use_mrope",           "tf_legacy_loss"};
-
-static bool key_in(const char *key, const char *const *list, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        if (strcmp(list[i], key) == 0) return true;
-    return false;
-}
-#define COUNT_OF(list) (sizeof(list) / sizeof *(list))
-
-/* A value that means the same as a missing field. */
-static bool is_off(const cJSON *v) {
-    return cJSON_IsNull(v) || cJSON_IsFalse(v) || (cJSON_IsNumber(v) && v->valuedouble == 0) ||
-           ((cJSON_IsObject(v) || cJSON_IsArray(v)) && !v->child);
-}
-
-/* True if the key is one of inert_keys. */
-static bool key_is_inert(const char *key) {
-    for (size_t i = 0; i < COUNT_OF(inert_keys); i++) {
-        const char *name = inert_keys[i];
-        if (*name == '*' ? strstr(key, name + 1) != NULL : strcmp(key, name) == 0) return true;
-    }
-    return false;
-}
-
-static void __attribute__((format(printf, 3, 4)))
-config_note(espl_model_config *c, const char *name, const char *fmt, ...) {
-    enum { NOTES_BYTES_MAX = 4096 }; /* a file of a million keys must not fill the log */
-    char text[256];
-    va_list args;
-    if (c->notes.len > NOTES_BYTES_MAX) return;
-    va_start(args, fmt);
-    vsnprintf(text, sizeof text, fmt, args);
-    va_end(args);
-    espl_str_printf(&c->notes, "%s: %s\n", name, text);
-}
-
-/* Refuses field v of doc if its key occurs before: cJSON would take the first value, Python the last. */
-static espl_status check_once(const cJSON *doc, const cJSON *v, const char *name) {
-    if (cJSON_GetObjectItemCaseSensitive(doc, v->string) == v) return ESPL_OK;
-    return ESPL_FAIL(ESPL_FORMAT, "%s: field \"%s\" occurs twice", name, v->string);
-}
-
-/* Keys with a leading underscore are private to whoever wrote the file. */
-static espl_status config_check_keys(const cJSON *doc, const char *name, espl_model_config *c) {
-    bool has_rms_eps = espl_json_member(doc, "rms_norm_eps") != NULL;
-    const cJSON *v;
-    cJSON_ArrayForEach(v, doc) {
-        const char *key = v->string;
-        if (key[0] == '_') continue;
-        ESPL_TRY(check_once(doc, v, name));
-        if (key_in(key, must_be_off, COUNT_OF(must_be_off))) {
-            if (!is_off(v)) return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: \"%s\" is not supported", name, key);
-        } else if (!key_in(key, known_keys, COUNT_OF(known_keys))) {
-            /* Beside rms_norm_eps, the epsilon of a LayerNorm that these families do not have. */
-            bool layer_norm = has_rms_eps && strncmp(key, "layer_norm_eps", strlen("layer_norm_eps")) == 0;
-            if (!is_off(v) && !key_is_inert(key) && !layer_norm)
-                return ESPL_FAIL(
-                    ESPL_UNSUPPORTED,
-                    "%s: field \"%s\" is unknown to espalier and may change the model (if it does not, remove "
-                    "it)",
-                    name, key);
-            config_note(c, name, "field \"%.64s\" is ignored", key);
-        }
-    }
-    return ESPL_OK;
-}
-
 /* ---------------------------------------------------------------- members */
 
 static espl_status config_read_family(const cJSON *doc, const char *name, espl_model_config *c) {
     const char *type = NULL;
-    int f = 0;
     ESPL_TRY(espl_json_get_str(doc, "model_type", name, true, &type));
-    while (f < ESPL_FAMILY_COUNT && strcmp(families[f].type, type) != 0) f++;
-    if (f == ESPL_FAMILY_COUNT)
-        return ESPL_FAIL(ESPL_UNSUPPORTED,
-                         "%s: model_type \"%s\" is not supported, expected qwen3, qwen2, llama or mistral", name, type);
-    c->family = (espl_family)f;
+    c->family = espl_family_find(type);
+    if (!c->family) {
+        espl_str known = {0};
+        for (int i = 0; espl_family_at(i); i++) espl_str_printf(&known, "%s%s", i ? ", " : "", espl_family_at(i)->type);
+        espl_status st = ESPL_FAIL(ESPL_UNSUPPORTED, "%s: model_type \"%s\" is not supported, expected one of %s", name,
+                                   type, known.data ? known.data : "the families");
+        espl_str_free(&known);
+        return st;
+    }
     const cJSON *list = espl_json_member(doc, "architectures");
     if (list && !cJSON_IsArray(list))
         return ESPL_FAIL(ESPL_FORMAT, "%s: \"architectures\" must be a list of strings", name);
     if (!list || !list->child) return ESPL_OK;
     const char *found = cJSON_IsString(list->child) ? list->child->valuestring : "?";
-    const char *expected = families[f].architecture, *suffix = strstr(expected, "ForCausalLM");
+    const char *expected = c->family->architecture, *suffix = strstr(expected, "ForCausalLM");
     size_t stem = (size_t)(suffix - expected);
     /* Whatever its case: Llama's converter wrote LLaMAForCausalLM. A model that was saved without its head is
      * "LlamaModel"; it has one if its embeddings are tied, and else lacks a tensor. */
@@ -191,7 +49,7 @@ static espl_status config_read_family(const cJSON *doc, const char *name, espl_m
         return ESPL_FAIL(ESPL_UNSUPPORTED,
                          "%s: architecture \"%s\" is not supported for model_type \"%s\", expected %s", name, found,
                          type, expected);
-    if (strcmp(found, expected) != 0) config_note(c, name, "architecture %.64s is read as %s", found, expected);
+    if (strcmp(found, expected) != 0) espl_config_note(c, name, "architecture %.64s is read as %s", found, expected);
     return ESPL_OK;
 }
 
@@ -199,7 +57,7 @@ static espl_status config_read_family(const cJSON *doc, const char *name, espl_m
  * only show as a puzzling error about shapes. */
 static espl_status config_read_heads(const cJSON *doc, const char *name, espl_model_config *c) {
     bool null_kv = cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(doc, "num_key_value_heads"));
-    bool required_kv = c->family != ESPL_FAMILY_LLAMA && !null_kv;
+    bool required_kv = c->family->kv_heads_required && !null_kv;
     ESPL_TRY(espl_json_get_i64(doc, "num_attention_heads", name, true, 1, HEADS_MAX, &c->heads));
     c->kv_heads = c->heads;
     ESPL_TRY(espl_json_get_i64(doc, "num_key_value_heads", name, required_kv, 1, c->heads, &c->kv_heads));
@@ -209,9 +67,9 @@ static espl_status config_read_heads(const cJSON *doc, const char *name, espl_mo
                          ", expected a divisor that leaves groups of at most %d",
                          name, c->kv_heads, c->heads, GROUP_MAX);
     bool given = espl_json_member(doc, "head_dim") != NULL;
-    c->head_dim = c->family == ESPL_FAMILY_QWEN3 ? 128 : c->hidden / c->heads;
+    c->head_dim = c->family->head_dim > 0 ? c->family->head_dim : c->hidden / c->heads;
     ESPL_TRY(espl_json_get_i64(doc, "head_dim", name, false, 2, HEAD_DIM_MAX, &c->head_dim));
-    if (!given && c->family != ESPL_FAMILY_QWEN3 && c->hidden % c->heads != 0)
+    if (!given && c->family->head_dim == 0 && c->hidden % c->heads != 0)
         return ESPL_FAIL(ESPL_FORMAT, "%s: hidden_size %" PRId64 " is no multiple of num_attention_heads %" PRId64,
                          name, c->hidden, c->heads);
     if (c->head_dim < 2 || c->head_dim > HEAD_DIM_MAX || c->head_dim % 2 != 0)
@@ -229,109 +87,75 @@ static espl_status config_read_sizes(const cJSON *doc, const char *name, espl_mo
     ESPL_TRY(config_read_heads(doc, name, c));
     c->max_positions = 0;
     ESPL_TRY(espl_json_get_i64(doc, "max_position_embeddings", name, false, 1, INT32_MAX, &c->max_positions));
-    c->rms_eps = 1e-6; /* the class default of all families */
+    c->rms_eps = c->family->rms_eps;
     return espl_json_get_f64(doc, "rms_norm_eps", name, false, 0, 1, &c->rms_eps);
 }
 
-/* RoPE over all of a head only. where: the file, or the dictionary in it. */
-static espl_status check_rotary_factor(const cJSON *object, const char *where) {
-    double factor = 1;
-    ESPL_TRY(espl_json_get_f64(object, "partial_rotary_factor", where, false, -DBL_MAX, DBL_MAX, &factor));
-    if (factor == 1) return ESPL_OK;
-    return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: partial_rotary_factor %g is not supported, expected 1", where, factor);
+/* The activation of the MLP's gate, by the names that transformers has for the same function. */
+static espl_status config_read_activation(const cJSON *doc, const char *name, espl_model_config *c) {
+    static const struct {
+        const char *name;
+        espl_activation activation;
+    } names[] = {{"silu", ESPL_ACTIVATION_SILU},
+                 {"swish", ESPL_ACTIVATION_SILU},
+                 {"gelu_pytorch_tanh", ESPL_ACTIVATION_GELU_TANH},
+                 {"gelu_new", ESPL_ACTIVATION_GELU_TANH}};
+    const char *key = c->family->activation_key ? c->family->activation_key : "hidden_act", *text = NULL;
+    c->activation = c->family->activation;
+    ESPL_TRY(espl_json_get_str(doc, key, name, false, &text));
+    if (!text) return ESPL_OK;
+    for (size_t i = 0; i < COUNT_OF(names); i++)
+        if (strcmp(names[i].name, text) == 0) {
+            c->activation = names[i].activation;
+            return ESPL_OK;
+        }
+    return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: %s \"%s\" is not supported, expected silu or gelu_pytorch_tanh", name, key,
+                     text);
+}
+
+/* A bias rule of the family, and the field that it may follow. */
+static bool bias_of(espl_bias_rule rule, bool field) {
+    return rule == ESPL_BIAS_ALWAYS || (rule == ESPL_BIAS_FIELD && field);
 }
 
 static espl_status config_read_switches(const cJSON *doc, const char *name, espl_model_config *c) {
-    const char *act = "silu";
     bool attention_bias = false, mlp_bias = false;
     int64_t tp = 1; /* read for its type only: it describes how the model was trained */
-    ESPL_TRY(espl_json_get_str(doc, "hidden_act", name, false, &act));
-    if (strcmp(act, "silu") != 0 && strcmp(act, "swish") != 0) /* two names of one function */
-        return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: hidden_act \"%s\" is not supported, expected silu", name, act);
+    c->tied = c->family->tied;
     ESPL_TRY(espl_json_get_bool(doc, "tie_word_embeddings", name, false, &c->tied));
     ESPL_TRY(espl_json_get_bool(doc, "attention_bias", name, false, &attention_bias));
     ESPL_TRY(espl_json_get_bool(doc, "mlp_bias", name, false, &mlp_bias));
-    ESPL_TRY(check_rotary_factor(doc, name));
     ESPL_TRY(espl_json_get_i64(doc, "pretraining_tp", name, false, 1, COUNT_MAX, &tp));
-    /* Qwen2 always has biases of q, k, v and never one of o; Mistral ignores attention_bias. */
-    bool heeds = c->family == ESPL_FAMILY_QWEN3 || c->family == ESPL_FAMILY_LLAMA;
-    c->qkv_bias = c->family == ESPL_FAMILY_QWEN2 || (heeds && attention_bias);
-    c->o_bias = heeds && attention_bias;
-    c->mlp_bias = c->family == ESPL_FAMILY_LLAMA && mlp_bias;
-    c->qk_norm = c->family == ESPL_FAMILY_QWEN3;
-    return ESPL_OK;
+    c->qkv_bias = bias_of(c->family->qkv_bias, attention_bias);
+    c->o_bias = bias_of(c->family->o_bias, attention_bias);
+    c->mlp_bias = bias_of(c->family->mlp_bias, mlp_bias);
+    return config_read_activation(doc, name, c);
 }
 
-/* ------------------------------------------------------------------- RoPE */
-
-static espl_status config_read_llama3(const cJSON *doc, const cJSON *rope, const char *where, espl_model_config *c) {
-    static const char original[] = "original_max_position_embeddings";
-    c->rope_type = ESPL_ROPE_LLAMA3;
-    ESPL_TRY(espl_json_get_f64(rope, "factor", where, true, 1, 1e6, &c->rope_factor));
-    ESPL_TRY(espl_json_get_f64(rope, "low_freq_factor", where, true, 1e-6, 1e6, &c->rope_low));
-    ESPL_TRY(espl_json_get_f64(rope, "high_freq_factor", where, true, 1e-6, 1e6, &c->rope_high));
-    c->rope_original = c->max_positions;
-    ESPL_TRY(espl_json_get_i64(rope, original, where, false, 1, INT32_MAX, &c->rope_original));
-    ESPL_TRY(espl_json_get_i64(doc, original, where, false, 1, INT32_MAX, &c->rope_original));
-    if (c->rope_original < 1) return ESPL_FAIL(ESPL_FORMAT, "%s: \"%s\" is missing", where, original);
-    if (c->rope_high <= c->rope_low)
-        return ESPL_FAIL(ESPL_FORMAT, "%s: high_freq_factor %g must exceed low_freq_factor %g", where, c->rope_high,
-                         c->rope_low);
+/* Scales that other families do not have: of embeddings, attention scores, branches and logits. */
+static espl_status config_read_scales(const cJSON *doc, const char *name, espl_model_config *c) {
+    const espl_family *f = c->family;
+    double query_scalar = 0, logits_scaling = 1;
+    c->embedding_scale = f->scales_embedding ? sqrt((double)c->hidden) : 1;
+    c->residual_scale = c->logit_scale = 1;
+    if (f->query_scalar) {
+        query_scalar = (double)c->head_dim;
+        ESPL_TRY(espl_json_get_f64(doc, f->query_scalar, name, true, 1e-6, 1e9, &query_scalar));
+        c->attention_scale = 1 / sqrt(query_scalar);
+    }
+    if (!f->multipliers) return ESPL_OK;
+    c->attention_scale = 1; /* the class default of all four */
+    ESPL_TRY(espl_json_get_f64(doc, "embedding_multiplier", name, false, 1e-9, 1e9, &c->embedding_scale));
+    ESPL_TRY(espl_json_get_f64(doc, "attention_multiplier", name, false, 1e-9, 1e9, &c->attention_scale));
+    ESPL_TRY(espl_json_get_f64(doc, "residual_multiplier", name, false, 1e-9, 1e9, &c->residual_scale));
+    ESPL_TRY(espl_json_get_f64(doc, "logits_scaling", name, false, 1e-9, 1e9, &logits_scaling));
+    c->logit_scale = 1 / logits_scaling;
     return ESPL_OK;
-}
-
-/* The dictionary in force is the classic "rope_scaling" unless it is empty or off, else "rope_parameters" of
- * transformers 5. */
-static espl_status config_read_rope(const cJSON *doc, const char *name, espl_model_config *c) {
-    static const char *const keys[] = {"rope_type",
-                                       "type",
-                                       "rope_theta",
-                                       "factor",
-                                       "low_freq_factor",
-                                       "high_freq_factor",
-                                       "original_max_position_embeddings",
-                                       "partial_rotary_factor"};
-    const char *key = "rope_scaling", *type = "default";
-    const cJSON *rope = espl_json_member(doc, key), *v;
-    if (!rope || is_off(rope)) rope = espl_json_member(doc, key = "rope_parameters");
-    c->rope_theta = 10000; /* the class default */
-    ESPL_TRY(espl_json_get_f64(doc, "rope_theta", name, false, 1e-3, 1e15, &c->rope_theta));
-    if (!rope || is_off(rope)) return ESPL_OK;
-
-    char where[512];
-    snprintf(where, sizeof where, "%s: %s", name, key);
-    if (!cJSON_IsObject(rope)) return ESPL_FAIL(ESPL_FORMAT, "%s: must be an object", where);
-    cJSON_ArrayForEach(v, rope) {
-        ESPL_TRY(check_once(rope, v, where));
-        if (key_in(v->string, keys, COUNT_OF(keys))) continue;
-        if (!cJSON_IsNull(v) && !cJSON_IsFalse(v) && !key_in(v->string, inert_rope_keys, COUNT_OF(inert_rope_keys)))
-            return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: field \"%s\" is not supported", where, v->string);
-        config_note(c, where, "field \"%.64s\" is ignored", v->string);
-    }
-    ESPL_TRY(check_rotary_factor(rope, where));
-    ESPL_TRY(espl_json_get_f64(rope, "rope_theta", where, false, 1e-3, 1e15, &c->rope_theta));
-    ESPL_TRY(espl_json_get_str(rope, "type", where, false, &type)); /* the older name of rope_type */
-    ESPL_TRY(espl_json_get_str(rope, "rope_type", where, false, &type));
-    if (strcmp(type, "llama3") == 0) return config_read_llama3(doc, rope, where, c);
-    if (strcmp(type, "linear") == 0) {
-        c->rope_type = ESPL_ROPE_LINEAR;
-        return espl_json_get_f64(rope, "factor", where, true, 1e-6, 1e6, &c->rope_factor);
-    }
-    if (strcmp(type, "dynamic") == 0) {
-        c->rope_type = ESPL_ROPE_DYNAMIC;
-        if (c->max_positions < 1)
-            return ESPL_FAIL(ESPL_FORMAT, "%s: rope_type \"dynamic\" needs max_position_embeddings", where);
-        return espl_json_get_f64(rope, "factor", where, true, 1e-6, 1e6, &c->rope_factor);
-    }
-    if (strcmp(type, "default") == 0) return ESPL_OK;
-    return ESPL_FAIL(ESPL_UNSUPPORTED,
-                     "%s: rope_type \"%s\" is not supported, expected default, linear, dynamic or llama3", where, type);
 }
 
 /* --------------------------------------------------------- sliding window */
 
-/* layer_types must agree with whether there is a window: all layers slide in a Mistral with one, none in a model
- * without one. */
+/* Reads "layer_types" into slides. */
 static espl_status config_read_layer_types(const cJSON *list, const char *name, espl_model_config *c) {
     if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != c->layers)
         return ESPL_FAIL(ESPL_FORMAT, "%s: \"layer_types\" must be a list of %" PRId64 " strings", name, c->layers);
@@ -344,33 +168,87 @@ static espl_status config_read_layer_types(const cJSON *list, const char *name, 
             return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: layer_types[%" PRId64 "] \"%s\" is not supported", name, i, s);
         i++;
     }
-    for (i = 0; i < c->layers; i++) {
-        bool window = c->window > 0;
-        if (c->family == ESPL_FAMILY_MISTRAL ? c->slides[i] != window : c->slides[i] && !window)
-            return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: layer_types[%" PRId64 "] contradicts the sliding window settings",
-                             name, i);
+    return ESPL_OK;
+}
+
+/* Layers without RoPE: those where "no_rope_layers" is 0, or else every n-th. */
+static espl_status config_read_no_rope(const cJSON *doc, const char *name, espl_model_config *c) {
+    int64_t interval = c->family->nope_interval, i = 0;
+    const cJSON *list = espl_json_member(doc, "no_rope_layers"), *v;
+    ESPL_TRY(espl_mem_alloc(&c->layer_ropes, c->layers, sizeof *c->layer_ropes, "RoPE of layers"));
+    if (interval == 0) return ESPL_OK;
+    ESPL_TRY(espl_json_get_i64(doc, "no_rope_layer_interval", name, false, 1, INT32_MAX, &interval));
+    for (i = 0; !list && i < c->layers; i++)
+        if ((i + 1) % interval == 0) c->layer_ropes[i] = ESPL_LAYER_ROPE_NONE;
+    if (!list) return ESPL_OK;
+    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) < c->layers)
+        return ESPL_FAIL(ESPL_FORMAT, "%s: \"no_rope_layers\" must be a list of %" PRId64 " numbers, 0 or 1", name,
+                         c->layers);
+    i = 0;
+    cJSON_ArrayForEach(v, list) {
+        if (!cJSON_IsNumber(v) || (v->valuedouble != 0 && v->valuedouble != 1))
+            return ESPL_FAIL(ESPL_FORMAT, "%s: no_rope_layers[%" PRId64 "] must be 0 or 1", name, i);
+        if (i < c->layers && v->valuedouble == 0) c->layer_ropes[i] = ESPL_LAYER_ROPE_NONE;
+        i++;
     }
     return ESPL_OK;
 }
 
-static espl_status config_read_window(const cJSON *doc, const char *name, espl_model_config *c) {
-    bool use = c->family == ESPL_FAMILY_MISTRAL; /* Qwen has a switch, Llama no window */
-    if (c->family == ESPL_FAMILY_QWEN2 || c->family == ESPL_FAMILY_QWEN3)
-        ESPL_TRY(espl_json_get_bool(doc, "use_sliding_window", name, false, &use));
-    const cJSON *raw = cJSON_GetObjectItemCaseSensitive(doc, "sliding_window");
-    int64_t window = raw ? 0 : 4096; /* null means none, a missing field the class default */
-    ESPL_TRY(espl_json_get_i64(doc, "sliding_window", name, false, 1, INT32_MAX, &window));
-    if (c->family == ESPL_FAMILY_LLAMA && raw && window > 0)
-        return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: \"sliding_window\" is not supported for model_type \"llama\"", name);
-    c->window = use ? window : 0;
-
-    int64_t first = 28; /* the first layer of a Qwen that slides; the class default */
-    ESPL_TRY(espl_mem_alloc(&c->slides, c->layers, sizeof *c->slides, "layer types"));
+/* Which layers slide by the family's rule, without layer_types. */
+static espl_status config_slide_by_rule(const cJSON *doc, const char *name, espl_model_config *c) {
+    int64_t first = 28, pattern = c->family->window_pattern; /* 28: the class default */
     ESPL_TRY(espl_json_get_i64(doc, "max_window_layers", name, false, 0, INT32_MAX, &first));
-    for (int64_t i = 0; i < c->layers; i++)
-        c->slides[i] = c->window > 0 && (c->family == ESPL_FAMILY_MISTRAL || i >= first);
+    ESPL_TRY(espl_json_get_i64(doc, "sliding_window_pattern", name, false, 1, INT32_MAX, &pattern));
+    for (int64_t i = 0; i < c->layers; i++) switch (c->family->window_rule) {
+        case ESPL_WINDOW_NONE:
+            break;
+        case ESPL_WINDOW_ALL:
+            c->slides[i] = c->window > 0;
+            break;
+        case ESPL_WINDOW_SWITCH:
+            c->slides[i] = c->window > 0 && i >= first;
+            break;
+        case ESPL_WINDOW_NOPE:
+            c->slides[i] = c->window > 0 && c->layer_ropes[i] == ESPL_LAYER_ROPE_NONE;
+            break;
+        case ESPL_WINDOW_PATTERN:
+            c->slides[i] = (i + 1) % pattern != 0;
+            break;
+        }
+    return ESPL_OK;
+}
+
+static espl_status config_read_window(const cJSON *doc, const char *name, espl_model_config *c) {
+    espl_window_rule rule = c->family->window_rule;
+    const cJSON *raw = cJSON_GetObjectItemCaseSensitive(doc, "sliding_window");
     const cJSON *types = espl_json_member(doc, "layer_types");
-    return types ? config_read_layer_types(types, name, c) : ESPL_OK;
+    int64_t window = raw ? 0 : c->family->window; /* null means none */
+    bool use = rule == ESPL_WINDOW_ALL || rule == ESPL_WINDOW_PATTERN;
+    if (rule == ESPL_WINDOW_SWITCH || rule == ESPL_WINDOW_NOPE)
+        ESPL_TRY(espl_json_get_bool(doc, "use_sliding_window", name, false, &use));
+    ESPL_TRY(espl_json_get_i64(doc, "sliding_window", name, false, 1, INT32_MAX, &window));
+    if (rule == ESPL_WINDOW_NONE && window > 0)
+        return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: \"sliding_window\" is not supported for model_type \"%s\"", name,
+                         c->family->type);
+    c->window = use ? window : 0;
+    ESPL_TRY(espl_mem_alloc(&c->slides, c->layers, sizeof *c->slides, "layer types"));
+    ESPL_TRY(types ? config_read_layer_types(types, name, c) : config_slide_by_rule(doc, name, c));
+    /* A layer that slides needs a window; and where the class knows only one kind of layer, all have it. */
+    for (int64_t i = 0; i < c->layers; i++) {
+        bool has = c->window > 0;
+        if (rule == ESPL_WINDOW_ALL ? c->slides[i] == has : !c->slides[i] || has) continue;
+        if (types)
+            return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: layer_types[%" PRId64 "] contradicts the sliding window settings",
+                             name, i);
+        return ESPL_FAIL(ESPL_FORMAT, "%s: \"sliding_window\" is null, but layer %" PRId64 " has a window", name, i);
+    }
+    return ESPL_OK;
+}
+
+/* Sliding layers have RoPE parameters of their own in some families. */
+static void config_set_local_ropes(espl_model_config *c) {
+    for (int64_t i = 0; c->family->local_theta > 0 && i < c->layers; i++)
+        if (c->slides[i] && c->layer_ropes[i] == ESPL_LAYER_ROPE_GLOBAL) c->layer_ropes[i] = ESPL_LAYER_ROPE_LOCAL;
 }
 
 /* --------------------------------------------------------- special tokens */
@@ -385,7 +263,7 @@ static espl_status config_read_token(const cJSON *v, const char *key, const char
     if (found >= 0 && found < (double)c->vocab)
         *id = (int64_t)found;
     else
-        config_note(c, name, "%s %.0f is not in the vocabulary of %" PRId64 ": ignored", key, found, c->vocab);
+        espl_config_note(c, name, "%s %.0f is not in the vocabulary of %" PRId64 ": ignored", key, found, c->vocab);
     return ESPL_OK;
 }
 
@@ -421,11 +299,14 @@ espl_status espl_model_config_parse(const char *json, int64_t len, const char *n
         goto done;
     }
     ESPL_CHECK(st, done, config_read_family(doc, name, out)); /* first: an unknown family has unknown keys too */
-    ESPL_CHECK(st, done, config_check_keys(doc, name, out));
+    ESPL_CHECK(st, done, espl_config_check_keys(doc, name, out));
     ESPL_CHECK(st, done, config_read_sizes(doc, name, out));
     ESPL_CHECK(st, done, config_read_switches(doc, name, out));
-    ESPL_CHECK(st, done, config_read_rope(doc, name, out));
+    ESPL_CHECK(st, done, config_read_scales(doc, name, out));
+    ESPL_CHECK(st, done, espl_config_read_rope(doc, name, out));
+    ESPL_CHECK(st, done, config_read_no_rope(doc, name, out));
     ESPL_CHECK(st, done, config_read_window(doc, name, out));
+    config_set_local_ropes(out);
     ESPL_CHECK(st, done, config_read_tokens(doc, name, out));
     st = espl_str_status(&out->notes);
 done:
@@ -460,6 +341,7 @@ done:
 
 void espl_model_config_free(espl_model_config *c) {
     espl_mem_free(&c->slides);
+    espl_mem_free(&c->layer_ropes);
     espl_str_free(&c->notes);
     *c = (espl_model_config){.bos = -1};
 }

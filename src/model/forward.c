@@ -176,7 +176,7 @@ static void batch_compute(espl_model *m, const espl_batch *b, float *x, int64_t 
         }
     }
     if (m->first) {
-        espl_tensor_embed(m->ends.embed->data, m->ends.embed->dtype, m->config.hidden, m->b.ids, T, x);
+        espl_layer_embed(m, m->ends.embed, m->b.ids, T, x);
         if (m->tap) m->tap(m->tap_context, -1, x, T);
     }
     for (int64_t l = 0; l < espl_range_count(m->slice); l++) {

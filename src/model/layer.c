@@ -3,11 +3,12 @@
  * One decoder layer, forward (HF modeling_qwen3.py / modeling_llama.py):
  *     x += o_proj(attention(rope(norm(q_proj n)), rope(norm(k_proj n)), v_proj n)),  n = rmsnorm(x)
  *     x += down_proj(silu(gate_proj n) * up_proj n),                                 n = rmsnorm(x)
+ * Other families have the norms before or behind the branches or both, norms of other width, layers without RoPE,
+ * another activation, or scales: as their descriptions say (espalier/model/family.h).
  */
 #include "layer.h"
 
 #include "espalier/base/region.h"
-#include "state.h"
 
 /* Keys (which = 0) or values (1) of a slot: [kv_heads, context, head_dim]. */
 static float *layer_cache(const espl_model *m, int64_t local_layer, int64_t slot, int which) {
@@ -40,35 +41,96 @@ static void layer_cache_segments(espl_model *m, int64_t local_layer, const espl_
     }
 }
 
+/* ------------------------------------------------------ parts of a layer */
+
+void espl_layer_embed(const espl_model *m, const espl_tensor_info *table, const int32_t *ids, int64_t T, float *x) {
+    espl_tensor_embed(table->data, table->dtype, m->config.hidden, ids, T, x);
+    if (m->config.embedding_scale != 1) espl_tensor_scale(x, (float)m->config.embedding_scale, T * m->config.hidden);
+}
+
+static const espl_rope *layer_rope(const espl_model *m, int64_t local_layer) {
+    return &m->ropes[m->config.layer_ropes[m->slice.first + local_layer]];
+}
+
+void espl_layer_norm_rope(const espl_model *m, int64_t local_layer, bool keys, float *x, int64_t T,
+                          const int64_t *positions) {
+    const espl_model_config *c = &m->config;
+    int64_t heads = keys ? c->kv_heads : c->heads, width = heads * c->head_dim;
+    const float *norm = m->layers[local_layer].norms[keys ? ESPL_LAYER_NORM_K : ESPL_LAYER_NORM_Q];
+    if (c->family->qk_norm == ESPL_QK_NORM_ALL) {
+        espl_tensor_rmsnorm(x, norm, T, width, (float)c->rms_eps, x);
+        norm = NULL;
+    }
+    espl_tensor_norm_rope(x, T, width, heads, norm, (float)c->rms_eps, layer_rope(m, local_layer), positions);
+}
+
+void espl_layer_norm_rope_backward(const espl_model *m, int64_t local_layer, bool keys, const float *raw, float *dx,
+                                   int64_t T, const int64_t *positions) {
+    const espl_model_config *c = &m->config;
+    int64_t heads = keys ? c->kv_heads : c->heads;
+    const float *norm = m->layers[local_layer].norms[keys ? ESPL_LAYER_NORM_K : ESPL_LAYER_NORM_Q];
+    bool all = c->family->qk_norm == ESPL_QK_NORM_ALL;
+    espl_tensor_norm_rope_backward(raw, dx, T, heads, all ? NULL : norm, (float)c->rms_eps, layer_rope(m, local_layer),
+                                   positions);
+    if (!all) return;
+    const espl_rope one_head = {.head_dim = heads * c->head_dim}; /* the norm of a head as wide as all, no rotation */
+    espl_tensor_norm_rope_backward(raw, dx, T, 1, norm, (float)c->rms_eps, &one_head, positions);
+}
+
+const float *espl_layer_out_norm(const espl_model *m, int64_t local_layer, espl_linear_kind kind) {
+    return m->layers[local_layer].norms[kind == ESPL_O_PROJ ? ESPL_NORM_ATTENTION_OUT : ESPL_NORM_MLP_OUT];
+}
+
+bool espl_layer_adds_plainly(const espl_model_config *c) {
+    return !c->family->norms[ESPL_NORM_ATTENTION_OUT] && !c->family->norms[ESPL_NORM_MLP_OUT] && c->residual_scale == 1;
+}
+
+void espl_layer_add_branch(const espl_model *m, int64_t local_layer, espl_linear_kind kind, const float *input,
+                           int64_t T, float *raw, float *normed, float *x) {
+    const espl_model_config *c = &m->config;
+    const espl_linear *l = &m->layers[local_layer].linears[kind];
+    const float *norm = espl_layer_out_norm(m, local_layer, kind);
+    bool plain = espl_layer_adds_plainly(c);
+    double t = espl_clock_now();
+    /* Accumulating into x is the residual connection. */
+    espl_tensor_linear(l, 1, input, T, plain ? &x : &raw, plain, m->workspace);
+    t = espl_region_lap(ESPL_REGION_LINEAR, t);
+    if (plain) return;
+    if (norm) espl_tensor_rmsnorm(raw, norm, T, c->hidden, (float)c->rms_eps, normed);
+    espl_tensor_add_scaled(x, norm ? normed : raw, (float)c->residual_scale, T * c->hidden);
+    espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+}
+
+/* ------------------------------------------------------------ the layer */
+
 void espl_model_layer_forward(espl_model *m, int64_t local_layer, const espl_batch *batch, float *x, int64_t T) {
     const espl_model_config *c = &m->config;
     const model_layer *l = &m->layers[local_layer];
     model_buffers *b = &m->b;
     espl_attention_shape shape = espl_model_attention_shape(m, local_layer);
+    const float *before_attention = l->norms[ESPL_NORM_ATTENTION_IN], *before_mlp = l->norms[ESPL_NORM_MLP_IN];
     float eps = (float)c->rms_eps, *qkv[3] = {b->q, b->k, b->v}, *gate_up[2] = {b->gate, b->up};
     double t = espl_clock_now();
-    espl_tensor_rmsnorm(x, l->input_norm, T, c->hidden, eps, b->normed);
+    if (before_attention) espl_tensor_rmsnorm(x, before_attention, T, c->hidden, eps, b->normed);
     t = espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
     /* q, k and v share their input and one parallel loop. */
-    espl_tensor_linear(&l->linears[ESPL_Q_PROJ], 3, b->normed, T, qkv, false, m->workspace);
+    espl_tensor_linear(&l->linears[ESPL_Q_PROJ], 3, before_attention ? b->normed : x, T, qkv, false, m->workspace);
     t = espl_region_lap(ESPL_REGION_LINEAR, t);
-    espl_tensor_norm_rope(b->q, T, c->heads * c->head_dim, c->heads, l->q_norm, eps, &m->rope, b->positions);
-    espl_tensor_norm_rope(b->k, T, c->kv_heads * c->head_dim, c->kv_heads, l->k_norm, eps, &m->rope, b->positions);
+    espl_layer_norm_rope(m, local_layer, false, b->q, T, b->positions);
+    espl_layer_norm_rope(m, local_layer, true, b->k, T, b->positions);
     layer_cache_segments(m, local_layer, batch);
     t = espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
     espl_tensor_attention(&shape, b->sequences, batch->n, m->workspace);
-    t = espl_region_lap(ESPL_REGION_ATTENTION, t);
-    /* Accumulating into x is the residual connection. */
-    espl_tensor_linear(&l->linears[ESPL_O_PROJ], 1, b->attended, T, &x, true, m->workspace);
-    t = espl_region_lap(ESPL_REGION_LINEAR, t);
+    espl_region_lap(ESPL_REGION_ATTENTION, t);
+    espl_layer_add_branch(m, local_layer, ESPL_O_PROJ, b->attended, T, b->normed, b->normed, x);
 
-    espl_tensor_rmsnorm(x, l->post_norm, T, c->hidden, eps, b->normed);
+    t = espl_clock_now();
+    if (before_mlp) espl_tensor_rmsnorm(x, before_mlp, T, c->hidden, eps, b->normed);
     t = espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
-    espl_tensor_linear(&l->linears[ESPL_GATE_PROJ], 2, b->normed, T, gate_up, false, m->workspace);
+    espl_tensor_linear(&l->linears[ESPL_GATE_PROJ], 2, before_mlp ? b->normed : x, T, gate_up, false, m->workspace);
     t = espl_region_lap(ESPL_REGION_LINEAR, t);
-    espl_tensor_swiglu(b->gate, b->up, T * c->ffn);
-    t = espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
-    espl_tensor_linear(&l->linears[ESPL_DOWN_PROJ], 1, b->gate, T, &x, true, m->workspace);
-    espl_region_lap(ESPL_REGION_LINEAR, t);
+    espl_tensor_glu(c->activation, b->gate, b->up, T * c->ffn);
+    espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+    espl_layer_add_branch(m, local_layer, ESPL_DOWN_PROJ, b->gate, T, b->normed, b->normed, x);
     if (m->tap) m->tap(m->tap_context, m->slice.first + local_layer, x, T);
 }

@@ -4,7 +4,7 @@
  */
 #include "bind.h"
 #include "buffers.h"
-#include "espalier/model/shape.h"
+#include "rope.h"
 
 /* Resident before a model is open. Measured with Open MPI 4.1 and OpenBLAS 0.3.21: 17 MiB with one thread, 19 with
  * two. */
@@ -48,7 +48,7 @@ espl_model_memory espl_model_memory_of(const espl_model_config *c, const espl_mo
     enum { ARENA_PADDING = 256, KEYS_AND_VALUES = 2, F32 = 4 };
     model_dims d = espl_model_dims(c, o, slice);
     int64_t layers = espl_range_count(slice), table = espl_model_embedding_parameters(c);
-    int64_t weights = layers * espl_model_layer_parameters(c), rope = o->context * c->head_dim;
+    int64_t weights = layers * espl_model_layer_parameters(c);
     bool first = slice.first == 0, shared = first && d.last && c->tied; /* one table embeds and is the head */
     if (first) weights += table;
     if (d.last) weights += (shared ? 0 : table) + c->hidden;
@@ -57,6 +57,7 @@ espl_model_memory espl_model_memory_of(const espl_model_config *c, const espl_mo
                                .kv_cache =
                                    KEYS_AND_VALUES * F32 * o->slots * layers * c->kv_heads * o->context * c->head_dim,
                                .workspace = espl_workspace_bytes(threads),
-                               .tables = layers * espl_bind_layer_bytes(c) + F32 * (c->hidden + rope) + ARENA_PADDING,
+                               .tables = layers * espl_bind_layer_bytes(c) + F32 * c->hidden +
+                                         espl_model_rope_bytes(c, o->context) + ARENA_PADDING,
                                .libraries = LIBRARY_BYTES + threads * LIBRARY_THREAD_BYTES};
 }

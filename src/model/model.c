@@ -19,11 +19,14 @@ static espl_status model_open_local(espl_model *m, const char *dir) {
     int ranks = espl_comm_size(m->comm), rank = espl_comm_rank(m->comm);
     espl_range *slices;
     ESPL_TRY(espl_model_config_read(dir, &m->config));
-    if (m->config.rope_type == ESPL_ROPE_DYNAMIC && m->options.context > m->config.max_positions)
-        return ESPL_FAIL(ESPL_UNSUPPORTED,
-                         "%s: rope_type \"dynamic\" is supported up to max_position_embeddings, %" PRId64
-                         " tokens, but a context of %" PRId64 " is wanted",
-                         dir, m->config.max_positions, m->options.context);
+    for (int k = 0; k < ESPL_LAYER_ROPES; k++) {
+        const espl_rope_config *r = &m->config.rope[k];
+        if (r->limit > 0 && m->options.context > r->limit)
+            return ESPL_FAIL(ESPL_UNSUPPORTED,
+                             "%s: rope_type \"%s\" is supported up to %" PRId64 " tokens, but a context of %" PRId64
+                             " is wanted",
+                             dir, espl_rope_type_name(r->type), r->limit, m->options.context);
+    }
     ESPL_TRY(espl_mem_alloc(&slices, ranks, sizeof *slices, "slices"));
     espl_status st = espl_model_partition(&m->config, m->options.context, ranks, slices);
     m->slice = slices[rank];
@@ -37,18 +40,15 @@ static espl_status model_open_local(espl_model *m, const char *dir) {
     ESPL_TRY(espl_bind_name_tensors(m->weights, &m->config.notes));
     model_dims d = espl_model_dims(&m->config, &m->options, m->slice);
     espl_model_memory mem = espl_model_memory_used(m);
-    size_t rope = (size_t)(m->options.context * m->config.head_dim / 2) * sizeof(float);
     ESPL_TRY(espl_arena_create(&m->activations, (size_t)mem.activations, "activations"));
     ESPL_TRY(espl_arena_create(&m->tables, (size_t)mem.tables, "model tables"));
     ESPL_TRY(espl_arena_create(&m->cache, (size_t)mem.kv_cache, "KV cache"));
     ESPL_TRY(espl_workspace_create(&m->workspace));
     ESPL_TRY(espl_mem_alloc(&m->layers, espl_range_count(m->slice), sizeof *m->layers, "layers"));
     m->kv = espl_arena_take(m->cache, (size_t)mem.kv_cache);
-    m->rope.cos = espl_arena_take(m->tables, rope);
-    m->rope.sin = espl_arena_take(m->tables, rope);
-    if (!espl_model_carve(m->activations, &d, &m->b) || !m->kv || !m->rope.cos || !m->rope.sin)
+    if (!espl_model_carve(m->activations, &d, &m->b) || !m->kv ||
+        !espl_model_fill_ropes(&m->config, m->options.context, m->tables, m->ropes))
         return ESPL_FAIL(ESPL_INTERNAL, "model buffers sized wrongly");
-    espl_model_fill_rope(&m->config, m->options.context, &m->rope);
 
     /* Layers of other ranks are checked only. */
     binder b = {.config = &m->config, .weights = m->weights, .tables = m->tables};

@@ -4,6 +4,11 @@
  */
 #include "espalier/model/shape.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
 #include "espalier/base/memory.h"
 
 void espl_model_linear_shape(const espl_model_config *c, espl_linear_kind kind, int64_t *out, int64_t *in) {
@@ -22,6 +27,56 @@ bool espl_model_linear_bias(const espl_model_config *c, espl_linear_kind kind) {
     return kind == ESPL_O_PROJ ? c->o_bias : c->mlp_bias;
 }
 
+void espl_model_layer_norms(const espl_model_config *c, espl_layer_norm norms[ESPL_LAYER_NORMS]) {
+    int64_t q_heads = c->family->qk_norm == ESPL_QK_NORM_ALL ? c->heads : 1;
+    int64_t k_heads = c->family->qk_norm == ESPL_QK_NORM_ALL ? c->kv_heads : 1;
+    memset(norms, 0, ESPL_LAYER_NORMS * sizeof *norms);
+    for (int p = 0; p < ESPL_NORM_PLACES; p++)
+        if (c->family->norms[p]) norms[p] = (espl_layer_norm){c->family->norms[p], c->hidden};
+    if (c->family->qk_norm == ESPL_QK_NORM_NONE) return;
+    norms[ESPL_LAYER_NORM_Q] = (espl_layer_norm){"self_attn.q_norm", q_heads * c->head_dim};
+    norms[ESPL_LAYER_NORM_K] = (espl_layer_norm){"self_attn.k_norm", k_heads * c->head_dim};
+}
+
+/* ------------------------------------------------------- tensors of linears */
+
+static const char *linear_tensor_path(const espl_model_config *c, int kind) {
+    const char *path = c->family->linears[kind];
+    return path ? path : espl_linear_path((espl_linear_kind)kind);
+}
+
+espl_linear_place espl_model_linear_place(const espl_model_config *c, int64_t index) {
+    espl_linear_kind kind = espl_linear_kind_of(index);
+    const char *path = linear_tensor_path(c, kind);
+    espl_linear_place place = {0};
+    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
+        int64_t out, in;
+        if (strcmp(linear_tensor_path(c, k), path) != 0) continue;
+        espl_model_linear_shape(c, (espl_linear_kind)k, &out, &in);
+        if (k < (int)kind) place.first += out;
+        place.rows += out;
+    }
+    snprintf(place.name, sizeof place.name, "model.layers.%" PRId64 ".%s.weight", espl_linear_layer(index), path);
+    return place;
+}
+
+int64_t espl_model_tensor_linear(const espl_model_config *c, const char *name) {
+    static const char prefix[] = "model.layers.", suffix[] = ".weight";
+    if (strncmp(name, prefix, sizeof prefix - 1) != 0) return -1;
+    name += sizeof prefix - 1;
+    if (*name < '0' || *name > '9') return -1; /* strtoll would take a sign or a space */
+    char *end;
+    int64_t layer = strtoll(name, &end, 10);
+    if (*end != '.' || layer >= c->layers) return -1;
+    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
+        const char *path = linear_tensor_path(c, k);
+        size_t n = strlen(path);
+        if (strncmp(end + 1, path, n) == 0 && strcmp(end + 1 + n, suffix) == 0)
+            return espl_linear_index(layer, (espl_linear_kind)k);
+    }
+    return -1;
+}
+
 /* ------------------------------------------------------------- parameters */
 
 int64_t espl_model_layer_linear_weights(const espl_model_config *c) {
@@ -34,12 +89,15 @@ int64_t espl_model_layer_linear_weights(const espl_model_config *c) {
 }
 
 int64_t espl_model_layer_parameters(const espl_model_config *c) {
-    int64_t norms = 2 * c->hidden + (c->qk_norm ? 2 * c->head_dim : 0), biases = 0, out, in;
+    espl_layer_norm norms[ESPL_LAYER_NORMS];
+    int64_t vectors = 0, out, in; /* norms and biases */
+    espl_model_layer_norms(c, norms);
+    for (int k = 0; k < ESPL_LAYER_NORMS; k++) vectors += norms[k].n;
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
         espl_model_linear_shape(c, (espl_linear_kind)k, &out, &in);
-        if (espl_model_linear_bias(c, (espl_linear_kind)k)) biases += out;
+        if (espl_model_linear_bias(c, (espl_linear_kind)k)) vectors += out;
     }
-    return espl_model_layer_linear_weights(c) + norms + biases;
+    return espl_model_layer_linear_weights(c) + vectors;
 }
 
 int64_t espl_model_embedding_parameters(const espl_model_config *c) { return c->vocab * c->hidden; }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Private to the model room: an open model. The files of the room, lowest layer first: config, shape, rope; bind,
- * memory; model (opening, linears), sampling, tensor_hashes; masks, layer (one decoder layer forward); forward
+ * Private to the model room: an open model. The files of the room, lowest layer first: family, config, shape, rope;
+ * bind, memory; model (opening, linears), sampling, tensor_hashes; masks, layer (one decoder layer forward); forward
  * (pipeline); calibration_memory, backward (one layer with its backward pass), block, calibrate (pipeline).
  */
 #ifndef ESPL_MODEL_STATE_H
@@ -20,9 +20,9 @@ struct espl_model {
     bool first, last; /* this rank embeds; it holds the head */
     espl_weights *weights;
     model_ends ends;
-    model_layer *layers; /* [slice] */
-    espl_rope rope;
-    float *kv; /* [slots][slice][2][kv_heads][context][head_dim] */
+    model_layer *layers;                   /* [slice] */
+    espl_rope ropes[ESPL_LAYER_ROPES + 1]; /* by espl_layer_rope */
+    float *kv;                             /* [slots][slice][2][kv_heads][context][head_dim] */
     model_buffers b;
     espl_workspace *workspace;
     espl_arena *activations, *tables, *cache;
@@ -38,7 +38,8 @@ static inline espl_attention_shape espl_model_attention_shape(const espl_model *
     return (espl_attention_shape){.heads = c->heads,
                                   .kv_heads = c->kv_heads,
                                   .head_dim = c->head_dim,
-                                  .window = c->slides[m->slice.first + local_layer] ? c->window : 0};
+                                  .window = c->slides[m->slice.first + local_layer] ? c->window : 0,
+                                  .scale = (float)c->attention_scale};
 }
 
 /* Local. Waits for a transfer, on the time of ESPL_REGION_TRANSFER. */

@@ -187,7 +187,7 @@ static void forecast_print(const forecast *f, const espl_checkpoint_shape *shape
     int64_t prunable = f->config->layers * espl_model_layer_linear_weights(f->config);
     double pruned = forecast_pruned_weights(f, prunable), flops = forecast_step_flops(f);
     printf("%s: %s, %" PRId64 " layers, %" PRId64 " prunable weights of %" PRId64 " parameters\n", o->model_path,
-           espl_family_name(f->config->family), f->config->layers, prunable, espl_model_parameters(f->config));
+           f->config->family->type, f->config->layers, prunable, espl_model_parameters(f->config));
     if (f->oneshot)
         printf("one shot: score %s, allocation %s, pattern %s, update %s\n", espl_score_name(o->prune_score),
                espl_allocation_name(o->prune_allocation), o->prune_pattern, espl_update_name(o->prune_update));

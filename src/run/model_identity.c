@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "espalier/base/json.h"
-#include "espalier/loop/linear.h"
+#include "espalier/model/shape.h"
 #include "hash_cache.h"
 
 static const int64_t TOKENIZER_BYTES_MAX = (int64_t)1 << 30;
@@ -26,16 +26,9 @@ static bool identity_ends_with(const char *name, const char *suffix) {
     return n >= k && strcmp(name + n - k, suffix) == 0;
 }
 
-/* The group of a tensor; *linear: its index if it is a linear's weight. */
-static identity_group identity_group_of(const char *name, int64_t layers, int64_t *linear) {
-    static const char weight[] = ".weight";
-    char path[ESPL_LINEAR_NAME_MAX + 16]; /* "model." and a linear's name: longer names are no linear's */
-    size_t n = strlen(name);
-    *linear = -1;
-    if (identity_ends_with(name, weight) && n - (sizeof weight - 1) < sizeof path) {
-        snprintf(path, sizeof path, "%.*s", (int)(n - (sizeof weight - 1)), name);
-        *linear = espl_linear_parse(path, layers);
-    }
+/* The group of a tensor; *linear: its index if it is a linear's weight, or the first one's whose weights it stores. */
+static identity_group identity_group_of(const espl_model_config *c, const char *name, int64_t *linear) {
+    *linear = espl_model_tensor_linear(c, name);
     if (*linear >= 0) return LINEARS;
     if (strcmp(name, "model.embed_tokens.weight") == 0) return EMBEDDING;
     if (strcmp(name, "lm_head.weight") == 0) return HEAD;
@@ -47,14 +40,15 @@ static identity_group identity_group_of(const char *name, int64_t layers, int64_
  * dtype are other weights. */
 static espl_status identity_put_tensors(espl_json_writer *w, const espl_model *m, const uint64_t *hashes) {
     const espl_weights *tensors = espl_model_weights(m);
-    int64_t layers = espl_model_config_of(m)->layers, linears = layers * ESPL_LINEAR_KINDS;
+    const espl_model_config *c = espl_model_config_of(m);
+    int64_t linears = c->layers * ESPL_LINEAR_KINDS;
     uint64_t groups[IDENTITY_GROUPS] = {0}, headers = 0, *of_linears;
     ESPL_TRY(espl_mem_alloc(&of_linears, linears, sizeof *of_linears, "weight hashes"));
     for (int64_t i = 0; i < espl_weights_count(tensors); i++) {
         const espl_tensor_info *t = espl_weights_at(tensors, i);
         const char *dtype = espl_dtype_name(t->dtype);
         int64_t linear;
-        identity_group g = identity_group_of(t->name, layers, &linear);
+        identity_group g = identity_group_of(c, t->name, &linear);
         headers = espl_hash64(t->name, (int64_t)strlen(t->name), headers);
         headers = espl_hash64(dtype, (int64_t)strlen(dtype), headers);
         headers = espl_hash64(t->dims, t->n_dims * (int64_t)sizeof *t->dims, headers);
@@ -70,11 +64,27 @@ static espl_status identity_put_tensors(espl_json_writer *w, const espl_model *m
     return ESPL_OK;
 }
 
+/* What only some families have. */
+static void identity_put_variants(espl_json_writer *w, const espl_model_config *c) {
+    const espl_rope_config *r = &c->rope[ESPL_LAYER_ROPE_LOCAL];
+    espl_json_put_i64(w, "activation", c->activation);
+    espl_json_put_f64(w, "embedding_scale", c->embedding_scale);
+    espl_json_put_f64(w, "attention_scale", c->attention_scale);
+    espl_json_put_f64(w, "residual_scale", c->residual_scale);
+    espl_json_put_f64(w, "logit_scale", c->logit_scale);
+    espl_json_put_i64(w, "rotary", c->rotary);
+    espl_json_put_printf(w, "layer_ropes", "%016" PRIx64, espl_hash64(c->layer_ropes, c->layers, 0));
+    espl_json_put_i64(w, "local_rope_type", r->type);
+    espl_json_put_f64(w, "local_rope_theta", r->theta);
+    espl_json_put_f64(w, "local_rope_factor", r->factor);
+}
+
 /* Every member of espl_model_config, but for max_positions and bos, which change no logit: what they do to prompts
  * shows in the hashes of the prompts. The first four are those that versions before 2026-11 stored. */
 static void identity_put_config(espl_json_writer *w, const espl_model_config *c) {
+    const espl_rope_config *r = &c->rope[ESPL_LAYER_ROPE_GLOBAL];
     uint64_t slides = c->window > 0 ? espl_hash64(c->slides, c->layers * (int64_t)sizeof *c->slides, 0) : 0;
-    espl_json_put_text(w, "model_type", espl_family_name(c->family));
+    espl_json_put_text(w, "model_type", c->family->type);
     espl_json_put_i64(w, "layers", c->layers);
     espl_json_put_i64(w, "hidden", c->hidden);
     espl_json_put_i64(w, "vocab", c->vocab);
@@ -87,16 +97,17 @@ static void identity_put_config(espl_json_writer *w, const espl_model_config *c)
     espl_json_put_bool(w, "qkv_bias", c->qkv_bias);
     espl_json_put_bool(w, "o_bias", c->o_bias);
     espl_json_put_bool(w, "mlp_bias", c->mlp_bias);
-    espl_json_put_bool(w, "qk_norm", c->qk_norm);
+    espl_json_put_bool(w, "qk_norm", c->family->qk_norm != ESPL_QK_NORM_NONE);
     espl_json_put_i64(w, "sliding_window", c->window);
     espl_json_put_printf(w, "layer_types", "%016" PRIx64, slides);
-    espl_json_put_i64(w, "rope_type", c->rope_type);
-    espl_json_put_f64(w, "rope_theta", c->rope_theta);
-    espl_json_put_f64(w, "rope_factor", c->rope_factor);
-    espl_json_put_f64(w, "low_freq_factor", c->rope_low);
-    espl_json_put_f64(w, "high_freq_factor", c->rope_high);
-    espl_json_put_i64(w, "original_max_position_embeddings", c->rope_original);
+    espl_json_put_i64(w, "rope_type", r->type);
+    espl_json_put_f64(w, "rope_theta", r->theta);
+    espl_json_put_f64(w, "rope_factor", r->factor);
+    espl_json_put_f64(w, "low_freq_factor", r->low);
+    espl_json_put_f64(w, "high_freq_factor", r->high);
+    espl_json_put_i64(w, "original_max_position_embeddings", r->original);
     espl_json_put_printf(w, "eos_token_id", "%016" PRIx64, espl_hash64(c->eos, c->n_eos * (int64_t)sizeof *c->eos, 0));
+    identity_put_variants(w, c);
 }
 
 /* Rank 0 only. The file's bytes, not what they mean: two texts may mean the same tokenizer, but that would have to be

@@ -106,7 +106,11 @@ static void block_soften(query_block *b, int64_t k0, int64_t width) {
     }
 }
 
-/* o += softmax(q k^T / sqrt(head_dim)) v for keys k0 .. k0 + width - 1, all of them of the prefix or all the
+float espl_attention_scale(const espl_attention_shape *s) {
+    return s->scale > 0 ? s->scale : 1.0f / sqrtf((float)s->head_dim);
+}
+
+/* o += softmax(scale q k^T) v for keys k0 .. k0 + width - 1, all of them of the prefix or all the
  * sequence's own. */
 static void block_attend(query_block *b, int64_t k0, int64_t width) {
     enum {
@@ -117,7 +121,7 @@ static void block_attend(query_block *b, int64_t k0, int64_t width) {
     int64_t d = b->s->head_dim, rows = b->group * b->n, row = shared ? k0 : k0 - a->prefix;
     const float *k = (shared ? a->prefix_k : a->k) + (b->kv * a->capacity + row) * d;
     const float *v = (shared ? a->prefix_v : a->v) + (b->kv * a->capacity + row) * d;
-    float scale = 1.0f / sqrtf((float)d);
+    float scale = espl_attention_scale(b->s);
     if (a->prefix == 0 || rows > FEW_ROWS) {
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)width, (int)d, scale, b->q, (int)d, k,
                     (int)d, 0.0f, b->scores, (int)width);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Backward of causal attention, in blocks with recomputed probabilities (Dao et al. 2022, algorithm 4):
- *     P = exp(q k^T / sqrt(d) - lse),  dV = P^T dO,  dP = dO V^T,  dS = P * (dP - rowsum(dO * O)) / sqrt(d),
+ *     P = exp(scale q k^T - lse),  dV = P^T dO,  dP = dO V^T,  dS = scale P * (dP - rowsum(dO * O)),
  *     dQ = dS K,  dK = dS^T Q.
  *
  * Work is a grid of (query block i, key block j <= i, kv head). The blocks of one diagonal i - j share neither queries
@@ -81,7 +81,7 @@ static void gradient_add_to_keys(const gradient_block *b, const float *m, const 
 
 static void gradient_block_backward(const gradient_block *b) {
     int64_t d = b->s->head_dim, rows = b->group * b->n, keys = (b->kv * b->a->capacity + b->k0) * d;
-    float scale = 1.0f / sqrtf((float)d);
+    float scale = espl_attention_scale(b->s);
     gradient_gather(b, b->a->q, b->q);
     gradient_gather(b, b->a->dout, b->dout);
     times_transposed(b->q, b->a->k + keys, rows, b->width, d, scale, b->p);

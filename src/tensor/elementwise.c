@@ -58,13 +58,14 @@ void espl_tensor_rmsnorm_backward(const float *x, const float *weight, const flo
 
 void espl_tensor_norm_rope(float *x, int64_t T, int64_t ld, int64_t heads, const float *norm, float eps,
                            const espl_rope *rope, const int64_t *pos) {
-    int64_t d = rope->head_dim, half = d / 2;
+    int64_t d = rope->head_dim, half = rope->rotary / 2;
 #pragma omp parallel for schedule(static) if (T * heads * d > WORTH_THREADS)
     for (int64_t t = 0; t < T; t++)
         for (int64_t h = 0; h < heads; h++) {
             float *head = x + t * ld + h * d;
-            const float *cosine = rope->cos + pos[t] * half, *sine = rope->sin + pos[t] * half;
             if (norm) rmsnorm_row(head, norm, d, eps, head);
+            if (!rope->cos) continue;
+            const float *cosine = rope->cos + pos[t] * half, *sine = rope->sin + pos[t] * half;
             for (int64_t j = 0; j < half; j++) {
                 float a = head[j], b = head[j + half];
                 head[j] = a * cosine[j] - b * sine[j];
@@ -75,14 +76,14 @@ void espl_tensor_norm_rope(float *x, int64_t T, int64_t ld, int64_t heads, const
 
 void espl_tensor_norm_rope_backward(const float *x, float *dx, int64_t T, int64_t heads, const float *norm, float eps,
                                     const espl_rope *rope, const int64_t *pos) {
-    int64_t d = rope->head_dim, half = d / 2;
+    int64_t d = rope->head_dim, half = rope->rotary / 2;
 #pragma omp parallel for schedule(static) if (T * heads * d > WORTH_THREADS)
     for (int64_t t = 0; t < T; t++)
         for (int64_t h = 0; h < heads; h++) {
-            int64_t at = (t * heads + h) * d;
-            const float *cosine = rope->cos + pos[t] * half, *sine = rope->sin + pos[t] * half;
+            int64_t at = (t * heads + h) * d, pairs = rope->cos ? half : 0;
+            const float *cosine = rope->cos + pos[t] * pairs, *sine = rope->sin + pos[t] * pairs;
             float *dy = dx + at, scale, shrink;
-            for (int64_t j = 0; j < half; j++) { /* the rotation's transpose */
+            for (int64_t j = 0; j < pairs; j++) { /* the rotation's transpose */
                 float a = dy[j], b = dy[j + half];
                 dy[j] = a * cosine[j] + b * sine[j];
                 dy[j + half] = b * cosine[j] - a * sine[j];
@@ -93,22 +94,59 @@ void espl_tensor_norm_rope_backward(const float *x, float *dx, int64_t T, int64_
         }
 }
 
-/* ----------------------------------------------------------------- SwiGLU */
+/* ------------------------------------------------------ gated activations
+ *
+ * Both are g * sigmoid(v), with v = g for SiLU: tanh(u) = 2 sigmoid(2u) - 1. The activation is chosen outside the
+ * loops, so that they vectorise. */
 
-void espl_tensor_swiglu(float *gate, const float *up, int64_t n) { espl_tensor_swiglu_to(gate, up, n, gate); }
+static const float GELU_SLOPE = 1.5957691216057308f; /* v = 2 sqrt(2 / pi) (g + 0.044715 g^3) */
+static const float GELU_CUBE = 0.044715f;
 
-void espl_tensor_swiglu_to(const float *gate, const float *up, int64_t n, float *out) {
-#pragma omp parallel for simd schedule(static) if (n > WORTH_THREADS)
-    for (int64_t i = 0; i < n; i++) out[i] = gate[i] / (1.0f + fast_exp(-gate[i])) * up[i];
+static inline float gelu_argument(float g) { return GELU_SLOPE * (g + GELU_CUBE * g * g * g); }
+
+void espl_tensor_glu(espl_activation a, float *gate, const float *up, int64_t n) {
+    espl_tensor_glu_to(a, gate, up, n, gate);
 }
 
-void espl_tensor_swiglu_backward(float *gate, float *up, const float *dy, int64_t n) {
+void espl_tensor_glu_to(espl_activation a, const float *gate, const float *up, int64_t n, float *out) {
+    if (a == ESPL_ACTIVATION_SILU) {
 #pragma omp parallel for simd schedule(static) if (n > WORTH_THREADS)
-    for (int64_t i = 0; i < n; i++) {
-        float g = gate[i], sigmoid = 1.0f / (1.0f + fast_exp(-g));
-        gate[i] = dy[i] * up[i] * sigmoid * (1.0f + g * (1.0f - sigmoid));
-        up[i] = dy[i] * g * sigmoid;
+        for (int64_t i = 0; i < n; i++) out[i] = gate[i] / (1.0f + fast_exp(-gate[i])) * up[i];
+    } else {
+#pragma omp parallel for simd schedule(static) if (n > WORTH_THREADS)
+        for (int64_t i = 0; i < n; i++) out[i] = gate[i] / (1.0f + fast_exp(-gelu_argument(gate[i]))) * up[i];
     }
+}
+
+void espl_tensor_glu_backward(espl_activation a, float *gate, float *up, const float *dy, int64_t n) {
+    if (a == ESPL_ACTIVATION_SILU) {
+#pragma omp parallel for simd schedule(static) if (n > WORTH_THREADS)
+        for (int64_t i = 0; i < n; i++) {
+            float g = gate[i], sigmoid = 1.0f / (1.0f + fast_exp(-g));
+            gate[i] = dy[i] * up[i] * sigmoid * (1.0f + g * (1.0f - sigmoid));
+            up[i] = dy[i] * g * sigmoid;
+        }
+    } else {
+#pragma omp parallel for simd schedule(static) if (n > WORTH_THREADS)
+        for (int64_t i = 0; i < n; i++) {
+            float g = gate[i], sigmoid = 1.0f / (1.0f + fast_exp(-gelu_argument(g)));
+            float slope = GELU_SLOPE * (1.0f + 3.0f * GELU_CUBE * g * g); /* dv/dg */
+            gate[i] = dy[i] * up[i] * sigmoid * (1.0f + g * slope * (1.0f - sigmoid));
+            up[i] = dy[i] * g * sigmoid;
+        }
+    }
+}
+
+/* ----------------------------------------------------------------- sums */
+
+void espl_tensor_add_scaled(float *x, const float *y, float scale, int64_t n) {
+#pragma omp parallel for simd schedule(static) if (n > WORTH_THREADS)
+    for (int64_t i = 0; i < n; i++) x[i] += scale * y[i];
+}
+
+void espl_tensor_scale(float *x, float scale, int64_t n) {
+#pragma omp parallel for simd schedule(static) if (n > WORTH_THREADS)
+    for (int64_t i = 0; i < n; i++) x[i] *= scale;
 }
 
 /* -------------------------------------------------------------- embedding */

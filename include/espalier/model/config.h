@@ -10,41 +10,60 @@
 
 #include "espalier/base/status.h"
 #include "espalier/base/str.h"
+#include "espalier/model/family.h"
 
-/* X(name, model_type, architecture) */
-#define ESPL_FAMILY_LIST(X)                                                                                            \
-    X(QWEN3, "qwen3", "Qwen3ForCausalLM")                                                                              \
-    X(QWEN2, "qwen2", "Qwen2ForCausalLM")                                                                              \
-    X(LLAMA, "llama", "LlamaForCausalLM")                                                                              \
-    X(MISTRAL, "mistral", "MistralForCausalLM")
+/* X(name, rope_type). DYNAMIC is DEFAULT up to max_position_embeddings. */
+#define ESPL_ROPE_TYPE_LIST(X)                                                                                         \
+    X(DEFAULT, "default")                                                                                              \
+    X(LINEAR, "linear")                                                                                                \
+    X(LLAMA3, "llama3")                                                                                                \
+    X(DYNAMIC, "dynamic")
 
-typedef enum espl_family {
-#define X(name, type, architecture) ESPL_FAMILY_##name,
-    ESPL_FAMILY_LIST(X)
+typedef enum espl_rope_type {
+#define X(name, text) ESPL_ROPE_##name,
+    ESPL_ROPE_TYPE_LIST(X)
 #undef X
-        ESPL_FAMILY_COUNT
-} espl_family;
+        ESPL_ROPE_TYPES
+} espl_rope_type;
 
-/* DYNAMIC is DEFAULT up to max_positions; a model with a longer context is not opened. */
-typedef enum espl_rope_type { ESPL_ROPE_DEFAULT, ESPL_ROPE_LINEAR, ESPL_ROPE_LLAMA3, ESPL_ROPE_DYNAMIC } espl_rope_type;
+/* RoPE parameters of the layers that have them. */
+typedef struct espl_rope_config {
+    espl_rope_type type;
+    double theta;
+    double factor, low, high; /* of the scaling */
+    int64_t original;         /* original_max_position_embeddings, of the scaling */
+    int64_t limit;            /* a longer context changes the frequencies, which is not computed; 0: none */
+} espl_rope_config;
+
+/* Which RoPE a layer has: that of the model, that of sliding layers if the family has one for them, or none. */
+typedef enum espl_layer_rope {
+    ESPL_LAYER_ROPE_GLOBAL,
+    ESPL_LAYER_ROPE_LOCAL,
+    ESPL_LAYER_ROPES,
+    ESPL_LAYER_ROPE_NONE = ESPL_LAYER_ROPES
+} espl_layer_rope;
 
 enum { ESPL_MAX_EOS = 8 };
 
 /* What config.json says, with the defaults that Hugging Face uses (tests/golden/README.md has the table). */
 typedef struct espl_model_config {
-    espl_family family;
+    const espl_family *family;
     int64_t vocab, hidden, ffn, layers, heads, kv_heads, head_dim;
     int64_t max_positions; /* max_position_embeddings; 0: not given */
     double rms_eps;
     bool tied;                       /* tie_word_embeddings */
     bool qkv_bias, o_bias, mlp_bias; /* linears with a bias */
-    bool qk_norm;                    /* RMSNorm of each query and key head, before RoPE */
+    espl_activation activation;      /* of the MLP's gate */
+    double embedding_scale;          /* embeddings are multiplied by it */
+    double attention_scale;          /* scores are; 0: 1 / sqrt(head_dim) */
+    double residual_scale;           /* what attention and MLP add to the residual stream is */
+    double logit_scale;              /* logits are */
     int64_t window;                  /* sliding window, 0: none */
     bool *slides;                    /* [layers]: the window applies to this layer; owned */
-    espl_rope_type rope_type;
-    double rope_theta, rope_factor, rope_low, rope_high;
-    int64_t rope_original; /* original_max_position_embeddings of llama3 scaling */
-    int64_t bos;           /* -1: none */
+    espl_rope_config rope[ESPL_LAYER_ROPES];
+    int64_t rotary;       /* features of a head that RoPE rotates, from the first on */
+    uint8_t *layer_ropes; /* [layers] an espl_layer_rope; owned */
+    int64_t bos;          /* -1: none */
     int64_t eos[ESPL_MAX_EOS];
     int n_eos;
     espl_str notes; /* what was passed over because it changes no result: a line each; owned */
@@ -58,7 +77,7 @@ espl_status espl_model_config_parse(const char *json, int64_t len, const char *n
 void espl_model_config_free(espl_model_config *c);
 /* Logs the notes. */
 void espl_model_config_log(const espl_model_config *c);
-/* "qwen3". Static storage. */
-const char *espl_family_name(espl_family f);
+/* "default". Static storage. */
+const char *espl_rope_type_name(espl_rope_type type);
 
 #endif

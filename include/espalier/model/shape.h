@@ -15,6 +15,28 @@ void espl_model_linear_shape(const espl_model_config *c, espl_linear_kind kind, 
 /* Whether this linear has a bias. */
 bool espl_model_linear_bias(const espl_model_config *c, espl_linear_kind kind);
 
+/* A norm of a decoder layer: its tensor below "model.layers.N.", and how many weights it has; name NULL: no such norm.
+ */
+typedef struct espl_layer_norm {
+    const char *name;
+    int64_t n;
+} espl_layer_norm;
+
+/* The norms at the espl_norm_places, then those of queries and keys. */
+enum { ESPL_LAYER_NORM_Q = ESPL_NORM_PLACES, ESPL_LAYER_NORM_K, ESPL_LAYER_NORMS };
+void espl_model_layer_norms(const espl_model_config *c, espl_layer_norm norms[ESPL_LAYER_NORMS]);
+
+enum { ESPL_TENSOR_NAME_MAX = 128 };
+/* Where the file has the weight of a linear (espl_linear_index): rows first .. first + out - 1 of the tensor `name`,
+ * which has `rows` rows. Most linears have a tensor of their own; some families store several as one. */
+typedef struct espl_linear_place {
+    char name[ESPL_TENSOR_NAME_MAX]; /* "model.layers.3.mlp.up_proj.weight" */
+    int64_t first, rows;
+} espl_linear_place;
+espl_linear_place espl_model_linear_place(const espl_model_config *c, int64_t index);
+/* The linear whose weight is the tensor of this name, or its first rows; -1: none. */
+int64_t espl_model_tensor_linear(const espl_model_config *c, const char *name);
+
 /* Parameters of one decoder layer, of the embedding table, and of the model (a tied head counts once). */
 int64_t espl_model_layer_parameters(const espl_model_config *c);
 int64_t espl_model_embedding_parameters(const espl_model_config *c);

@@ -14,6 +14,7 @@
 typedef struct espl_attention_shape {
     int64_t heads, kv_heads, head_dim;
     int64_t window; /* query i sees keys j with i - window < j <= i; 0: all j <= i */
+    float scale;    /* of scores; 0: 1 / sqrt(head_dim) */
 } espl_attention_shape;
 
 /* One sequence's new tokens attending to its cached keys and values. */
@@ -29,7 +30,10 @@ typedef struct espl_attention {
     float *lse; /* [T, heads] or NULL: written with log sum exp of the scaled scores, for the backward pass */
 } espl_attention;
 
-/* out = softmax(q k^T / sqrt(head_dim), causal and windowed) v for n sequences. Blocked, with an online softmax
+/* What multiplies q k^T. */
+float espl_attention_scale(const espl_attention_shape *s);
+
+/* out = softmax(scale q k^T, causal and windowed) v for n sequences. Blocked, with an online softmax
  * (Milakov & Gimelshein 2018; Dao et al. 2022). */
 void espl_tensor_attention(const espl_attention_shape *s, const espl_attention *seqs, int64_t n, espl_workspace *ws);
 

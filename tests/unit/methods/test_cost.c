@@ -13,8 +13,9 @@
 
 /* Linears [out, in]: q 8x8, k and v 4x8, o 8x8, gate and up 16x8, down 8x16: 576 weights. Inputs 8, 8, 8 and 16. */
 static bool slides[2];
-static const espl_model_config tiny = {
-    .vocab = 32, .hidden = 8, .ffn = 16, .layers = 2, .heads = 2, .kv_heads = 1, .head_dim = 4, .slides = slides};
+static espl_model_config tiny = {/* a Llama */
+                                 .vocab = 32, .hidden = 8,   .ffn = 16,     .layers = 2,
+                                 .heads = 2,  .kv_heads = 1, .head_dim = 4, .slides = slides};
 
 /* Per token of a window of 4: linears 2 * 576; attention 4 * 8 * 2.5 keys on average; without down_proj 2 * 8 * 16
  * less. The gradient recomputes that, and takes twice the linears and 2.5 times the attention. */
@@ -115,6 +116,8 @@ static void bytes_grow_with_what_a_rank_holds(void **state) {
 }
 
 int main(void) {
+    tiny.family = espl_family_find("llama");
+    tiny.residual_scale = 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(scores_cost_their_statistics),
         cmocka_unit_test(curvature_costs_a_calibration_instead_of_a_pass),

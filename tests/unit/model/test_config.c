@@ -49,7 +49,7 @@ static void llama_defaults_are_hugging_faces(void **state) {
     assert_int_equal(parse(LLAMA, &c), ESPL_OK);
     assert_int_equal(c.kv_heads, 8);
     assert_int_equal(c.head_dim, 8);
-    assert_true(c.rms_eps == 1e-6 && c.rope_theta == 10000 && !c.tied && !c.qkv_bias && !c.qk_norm && c.window == 0);
+    assert_true(c.rms_eps == 1e-6 && c.rope[0].theta == 10000 && !c.tied && !c.qkv_bias && c.window == 0);
     espl_model_config_free(&c);
 }
 
@@ -58,7 +58,7 @@ static void qwen3_head_dim_does_not_follow_hidden(void **state) {
     espl_model_config c;
     assert_int_equal(parse(QWEN3, &c), ESPL_OK);
     assert_int_equal(c.head_dim, 128);
-    assert_true(c.qk_norm);
+    assert_int_equal(c.family->qk_norm, ESPL_QK_NORM_HEAD);
     espl_model_config_free(&c);
 }
 
@@ -69,20 +69,20 @@ static void rope_settings_have_hugging_faces_precedence(void **state) {
                                  "\"rope_theta\": 7}",
                            &c),
                      ESPL_OK);
-    assert_true(c.rope_type == ESPL_ROPE_LINEAR && c.rope_theta == 7 && c.rope_factor == 4);
+    assert_true(c.rope[0].type == ESPL_ROPE_LINEAR && c.rope[0].theta == 7 && c.rope[0].factor == 4);
     espl_model_config_free(&c);
     assert_int_equal(parse(LLAMA ", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}, \"rope_parameters\": "
                                  "{\"rope_theta\": 7}",
                            &c),
                      ESPL_OK);
-    assert_true(c.rope_theta == 10000 && c.rope_factor == 2);
+    assert_true(c.rope[0].theta == 10000 && c.rope[0].factor == 2);
     espl_model_config_free(&c);
     assert_int_equal(parse(LLAMA
                            ", \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1, "
                            "\"high_freq_factor\": 4, \"original_max_position_embeddings\": 8192}",
                            &c),
                      ESPL_OK);
-    assert_true(c.rope_type == ESPL_ROPE_LLAMA3 && c.rope_original == 8192);
+    assert_true(c.rope[0].type == ESPL_ROPE_LLAMA3 && c.rope[0].original == 8192);
     espl_model_config_free(&c);
     refused(LLAMA ", \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 2}", ESPL_UNSUPPORTED, "yarn");
     refused(LLAMA ", \"rope_scaling\": {\"type\": \"linear\"}", ESPL_FORMAT, "factor");
@@ -177,7 +177,7 @@ static void dynamic_rope_needs_a_trained_length(void **state) {
     refused(body, ESPL_FORMAT, "max_position_embeddings");
     snprintf(body, sizeof body, "%s, \"max_position_embeddings\": 512%s", LLAMA, dynamic);
     assert_int_equal(parse(body, &c), ESPL_OK);
-    assert_true(c.rope_type == ESPL_ROPE_DYNAMIC && c.max_positions == 512);
+    assert_true(c.rope[0].type == ESPL_ROPE_DYNAMIC && c.rope[0].limit == 512);
     espl_model_config_free(&c);
 }
 

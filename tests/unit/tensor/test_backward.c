@@ -266,6 +266,7 @@ typedef struct row_case {
     const espl_rope *rope;
     const int64_t *pos;
     int64_t width;
+    espl_activation activation;
 } row_case;
 
 static double naive_norm_loss(void *context) {
@@ -288,19 +289,26 @@ static double naive_norm_rope_loss(void *context) {
         for (int i = 0; i < WIDTH; i++) square += x[i] * x[i];
         double s = 1 / sqrt(square / WIDTH + (double)1e-2f);
         for (int i = 0; i < WIDTH; i++) n[i] = r->weight ? x[i] * s * r->weight[i] : x[i];
-        for (int j = 0; j < WIDTH / 2; j++) {
-            double c = r->rope->cos[r->pos[row / HEADS] * WIDTH / 2 + j],
-                   e = r->rope->sin[r->pos[row / HEADS] * WIDTH / 2 + j];
-            loss += dy[j] * (n[j] * c - n[j + WIDTH / 2] * e) + dy[j + WIDTH / 2] * (n[j + WIDTH / 2] * c + n[j] * e);
+        int64_t half = r->rope->cos ? r->rope->rotary / 2 : 0;
+        for (int64_t j = 0; j < half; j++) {
+            double c = r->rope->cos[r->pos[row / HEADS] * half + j], e = r->rope->sin[r->pos[row / HEADS] * half + j];
+            loss += dy[j] * (n[j] * c - n[j + half] * e) + dy[j + half] * (n[j + half] * c + n[j] * e);
         }
+        for (int64_t j = 2 * half; j < WIDTH; j++) loss += dy[j] * n[j];
     }
     return loss;
 }
 
-static double naive_swiglu_loss(void *context) {
+static double naive_activation(espl_activation a, double g) {
+    if (a == ESPL_ACTIVATION_SILU) return g / (1 + exp(-g));
+    return g * (1 + tanh(sqrt(2 / 3.14159265358979) * (g + 0.044715 * g * g * g))) / 2;
+}
+
+static double naive_glu_loss(void *context) {
     row_case *r = context;
     double loss = 0;
-    for (int i = 0; i < ROWS * HEADS * WIDTH; i++) loss += r->dy[i] * r->x[i] / (1 + exp(-r->x[i])) * r->y[i];
+    for (int i = 0; i < ROWS * HEADS * WIDTH; i++)
+        loss += r->dy[i] * naive_activation(r->activation, r->x[i]) * r->y[i];
     return loss;
 }
 
@@ -327,20 +335,29 @@ static void elementwise_gradients_match_differences(void **state) {
     assert_near("adds to dx", (double)dx[5], 2 * (double)kept_dx, 1e-6);
 
     for (int i = 0; i < 8 * WIDTH / 2; i++) tables[0][i] = cosf((float)i), tables[1][i] = sinf((float)i);
-    espl_rope rope = {tables[0], tables[1], WIDTH};
-    r.rope = &rope;
+    /* Rotation of all features, of some, of none. */
+    const espl_rope ropes[] = {
+        {tables[0], tables[1], WIDTH, WIDTH}, {tables[0], tables[1], WIDTH, 8}, {.head_dim = WIDTH}};
     r.pos = (const int64_t[ROWS]){4, 1, 7};
-    for (int with = 0; with < 2; with++) {
+    for (int k = 0; k < 6; k++) {
+        r.rope = &ropes[k / 2];
         memcpy(dx, dy, N * sizeof *dx);
-        r.weight = with ? w : NULL;
-        espl_tensor_norm_rope_backward(x, dx, ROWS, HEADS, r.weight, 1e-2f, &rope, r.pos);
+        r.weight = k % 2 ? w : NULL;
+        espl_tensor_norm_rope_backward(x, dx, ROWS, HEADS, r.weight, 1e-2f, r.rope, r.pos);
         check_slopes("norm and rope", naive_norm_rope_loss, &r, r.x, dx, N);
     }
-    espl_tensor_swiglu_to(x, y, N, dx);
-    for (int i = 0; i < N; i++) assert_true(fabs((double)dx[i] - r.x[i] / (1 + exp(-r.x[i])) * r.y[i]) < 1e-6);
-    espl_tensor_swiglu_backward(x, y, dy, N);
-    check_slopes("gate", naive_swiglu_loss, &r, r.x, x, N);
-    check_slopes("up", naive_swiglu_loss, &r, r.y, y, N);
+    for (int a = 0; a < 2; a++) {
+        float gate[N], up[N];
+        r.activation = (espl_activation)a;
+        memcpy(gate, x, sizeof gate);
+        memcpy(up, y, sizeof up);
+        espl_tensor_glu_to(r.activation, x, y, N, dx);
+        for (int i = 0; i < N; i++)
+            assert_true(fabs((double)dx[i] - naive_activation(r.activation, r.x[i]) * r.y[i]) < 1e-6);
+        espl_tensor_glu_backward(r.activation, gate, up, dy, N);
+        check_slopes("gate", naive_glu_loss, &r, r.x, gate, N);
+        check_slopes("up", naive_glu_loss, &r, r.y, up, N);
+    }
     free(x), free(y), free(dy), free(w), free(dx);
 }
 

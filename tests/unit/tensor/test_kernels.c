@@ -289,7 +289,7 @@ static void attention_matches_plain_loops(void **state) {
     check_attention(8, 1, 6, 0, 1023, 1);
 }
 
-static void rmsnorm_and_swiglu_match_formulas(void **state) {
+static void rmsnorm_and_activations_match_formulas(void **state) {
     (void)state;
     enum { T = 9, C = 37 };
     float *x = random_floats(T * C, 3), *w = random_floats(C, 1), y[T * C];
@@ -301,10 +301,15 @@ static void rmsnorm_and_swiglu_match_formulas(void **state) {
     }
     espl_tensor_rmsnorm(x, w, T, C, 1e-5f, y);
     assert_close(y, want, T * C, 1e-6);
-    float gate[7] = {-100, -20, -1, 0, 1, 20, 100}, up[7] = {1, 2, 3, 4, 5, 6, 7};
+    float gate[7] = {-100, -20, -1, 0, 1, 20, 100}, up[7] = {1, 2, 3, 4, 5, 6, 7}, gelu[7];
     double silu[7];
     for (int i = 0; i < 7; i++) silu[i] = gate[i] / (1 + exp(-(double)gate[i])) * up[i];
-    espl_tensor_swiglu(gate, up, 7);
+    espl_tensor_glu_to(ESPL_ACTIVATION_GELU_TANH, gate, up, 7, gelu);
+    for (int i = 0; i < 7; i++) {
+        double g = gate[i], v = g * (1 + tanh(sqrt(2 / 3.14159265358979) * (g + 0.044715 * g * g * g))) / 2 * up[i];
+        assert_true(fabs(gelu[i] - v) <= 1e-6 * fmax(1, fabs(v)));
+    }
+    espl_tensor_glu(ESPL_ACTIVATION_SILU, gate, up, 7);
     for (int i = 0; i < 7; i++) assert_true(fabs(gate[i] - silu[i]) <= 1e-6 * fmax(1, fabs(silu[i])));
     free(x);
     free(w);
@@ -340,7 +345,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(linear_matches_plain_loops),    cmocka_unit_test(linears_together_equal_linears_alone),
         cmocka_unit_test(logprob_matches_plain_softmax), cmocka_unit_test(attention_matches_plain_loops),
-        cmocka_unit_test(attention_behind_a_prefix),     cmocka_unit_test(rmsnorm_and_swiglu_match_formulas),
+        cmocka_unit_test(attention_behind_a_prefix),     cmocka_unit_test(rmsnorm_and_activations_match_formulas),
 #ifdef _OPENMP
         cmocka_unit_test(threads_do_not_change_bits),
 #endif

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The descriptions of the model families, from configuration_*.py and modeling_*.py of transformers 5.23.
+ */
+#include "espalier/model/family.h"
+
+#include <string.h>
+
+/* Norms of what attention and MLP read, as in Llama. */
+#define NORMS_BEFORE                                                                                                   \
+    { [ESPL_NORM_ATTENTION_IN] = "input_layernorm", [ESPL_NORM_MLP_IN] = "post_attention_layernorm" }
+
+static const espl_family families[] = {
+    {.type = "qwen3",
+     .architecture = "Qwen3ForCausalLM",
+     .models = "Qwen3 0.6B to 32B",
+     .norms = NORMS_BEFORE,
+     .qk_norm = ESPL_QK_NORM_HEAD,
+     .qkv_bias = ESPL_BIAS_FIELD,
+     .o_bias = ESPL_BIAS_FIELD,
+     .kv_heads_required = true,
+     .head_dim = 128,
+     .rms_eps = 1e-6,
+     .rope_theta = 10000,
+     .window_rule = ESPL_WINDOW_SWITCH,
+     .window = 4096},
+    {.type = "qwen2",
+     .architecture = "Qwen2ForCausalLM",
+     .models = "Qwen2, Qwen2.5",
+     .norms = NORMS_BEFORE,
+     .qkv_bias = ESPL_BIAS_ALWAYS,
+     .kv_heads_required = true,
+     .rms_eps = 1e-6,
+     .rope_theta = 10000,
+     .window_rule = ESPL_WINDOW_SWITCH,
+     .window = 4096},
+    {.type = "llama",
+     .architecture = "LlamaForCausalLM",
+     .models = "Llama 1, 2 and 3.x, SmolLM, SmolLM2",
+     .norms = NORMS_BEFORE,
+     .qkv_bias = ESPL_BIAS_FIELD,
+     .o_bias = ESPL_BIAS_FIELD,
+     .mlp_bias = ESPL_BIAS_FIELD,
+     .rms_eps = 1e-6,
+     .rope_theta = 10000},
+    {.type = "mistral",
+     .architecture = "MistralForCausalLM",
+     .models = "Mistral 7B, Nemo, Small",
+     .norms = NORMS_BEFORE,
+     .kv_heads_required = true,
+     .rms_eps = 1e-6,
+     .rope_theta = 10000,
+     .window_rule = ESPL_WINDOW_ALL,
+     .window = 4096},
+};
+enum { FAMILIES = sizeof families / sizeof *families };
+
+const espl_family *espl_family_at(int i) { return i >= 0 && i < FAMILIES ? &families[i] : NULL; }
+
+const espl_family *espl_family_find(const char *model_type) {
+    for (int i = 0; i < FAMILIES; i++)
+        if (strcmp(families[i].type, model_type) == 0) return &families[i];
+    return NULL;
+}
