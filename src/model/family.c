@@ -10,6 +10,10 @@
 #define NORMS_BEFORE                                                                                                   \
     { [ESPL_NORM_ATTENTION_IN] = "input_layernorm", [ESPL_NORM_MLP_IN] = "post_attention_layernorm" }
 
+/* Norms of what they add, as in OLMo 2. */
+#define NORMS_AFTER                                                                                                    \
+    { [ESPL_NORM_ATTENTION_OUT] = "post_attention_layernorm", [ESPL_NORM_MLP_OUT] = "post_feedforward_layernorm" }
+
 static const espl_family families[] = {
     {.type = "qwen3",
      .architecture = "Qwen3ForCausalLM",
@@ -52,6 +56,15 @@ static const espl_family families[] = {
      .rope_theta = 10000,
      .window_rule = ESPL_WINDOW_ALL,
      .window = 4096},
+    {.type = "olmo2",
+     .architecture = "Olmo2ForCausalLM",
+     .models = "OLMo 2 1B to 32B",
+     .norms = NORMS_AFTER,
+     .qk_norm = ESPL_QK_NORM_ALL,
+     .qkv_bias = ESPL_BIAS_FIELD,
+     .o_bias = ESPL_BIAS_FIELD,
+     .rms_eps = 1e-5,
+     .rope_theta = 10000},
 };
 enum { FAMILIES = sizeof families / sizeof *families };
 

@@ -23,13 +23,18 @@ def kept(index, shape):
 
 
 def sample_gradients(model, ids):
-    """(loss, dL/d(embeddings) [T, C]) of one sequence [1, T]; the gradients of the weights are left in the model."""
+    """(loss, dL/d(input of the first layer) [T, C]) of one sequence [1, T]; the gradients of the weights are left in the
+    model."""
     model.zero_grad()
+    entered = []
+    handle = model.model.layers[0].register_forward_pre_hook(lambda _module, inputs: entered.append(inputs[0]))
     embedded = model.model.embed_tokens(ids).detach().requires_grad_()
     logits = model(inputs_embeds=embedded, use_cache=False).logits
+    handle.remove()
+    entered[0].retain_grad()
     loss = torch.nn.functional.cross_entropy(logits[0, :-1], ids[0, 1:])
     loss.backward()
-    return loss.detach(), embedded.grad[0]
+    return loss.detach(), entered[0].grad[0]
 
 
 def squares(model, ids):

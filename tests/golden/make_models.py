@@ -2,6 +2,7 @@
 """Makes the tiny models of tests/golden and the numbers that transformers computes with them.
 
 usage: make_models.py              writes models/ and SHA256SUMS beside this file
+       make_models.py --only NAME  writes only this model, and SHA256SUMS; may be given several times
        make_models.py --gradients  writes only gradients.safetensors of the existing models, and SHA256SUMS
        make_models.py --check      makes everything again elsewhere and compares: weights and configs byte for byte,
                                    numbers within the tolerance
@@ -35,7 +36,7 @@ PROMPT_TOKENS, GREEDY_TOKENS = 8, 16
 TOLERANCE = 1e-5  # of --check, relative to a tensor's largest value
 MIN_EFFECT = 1e-2  # smallest change of a logit that every feature must cause
 MIN_MARGIN = 1e-3  # between the best and the second logit of a greedy step
-MAX_BYTES_PER_MODEL, MAX_BYTES = 420_000, 4_500_000
+MAX_BYTES_PER_MODEL, MAX_BYTES = 420_000, 7_000_000
 MAX_GRADIENT_BYTES = 60_000
 
 
@@ -124,16 +125,18 @@ def input_ids(spec):
 
 @contextmanager
 def captured_states(model):
-    """Collects the residual stream: {"hidden.0": embedding, "hidden.i": after layer i, "final_norm": after norm}."""
+    """Collects the residual stream: {"hidden.0": before the first layer, "hidden.i": after layer i, "final_norm": what the
+    head multiplies}."""
     states, handles = {}, []
 
-    def watch(module, name):
-        handles.append(module.register_forward_hook(lambda _m, _a, out: states.__setitem__(name, out)))
+    def watch(module, name, divisor=1):
+        handles.append(module.register_forward_hook(lambda _m, _a, out: states.__setitem__(name, out / divisor)))
 
-    watch(model.model.embed_tokens, "hidden.0")
+    handles.append(model.model.layers[0].register_forward_pre_hook(
+        lambda _m, inputs: states.__setitem__("hidden.0", inputs[0])))
     for i, layer in enumerate(model.model.layers):
         watch(layer, f"hidden.{i + 1}")
-    watch(model.model.norm, "final_norm")
+    watch(model.model.norm, "final_norm", getattr(model.config, "logits_scaling", 1))
     try:
         yield states
     finally:
@@ -284,6 +287,19 @@ def make(spec, root):
     check_size(directory, MAX_BYTES_PER_MODEL)
 
 
+def make_only(names):
+    """Replaces these models."""
+    for spec in SPECS:
+        if spec.name not in names:
+            continue
+        with tempfile.TemporaryDirectory(dir=HERE) as place:
+            make(spec, Path(place))
+            shutil.rmtree(HERE / "models" / spec.name, ignore_errors=True)
+            shutil.move(Path(place) / spec.name, HERE / "models" / spec.name)
+    write_sums(HERE / "models")
+    return 0
+
+
 def make_all(root):
     for spec in SPECS:
         make(spec, root)
@@ -361,6 +377,7 @@ def main():
     mode.add_argument("--check", action="store_true")
     mode.add_argument("--features", action="store_true")
     mode.add_argument("--gradients", action="store_true")
+    mode.add_argument("--only", metavar="NAME", action="append", choices=[spec.name for spec in SPECS])
     arguments = parser.parse_args()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -369,6 +386,8 @@ def main():
         return check()
     if arguments.gradients:
         return write_gradients()
+    if arguments.only:
+        return make_only(arguments.only)
     return show_features() if arguments.features else write()
 
 

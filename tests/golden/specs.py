@@ -49,6 +49,10 @@ def mistral(sizes, **rest):
     return config("mistral", "MistralForCausalLM", sizes, **rest)
 
 
+def olmo2(sizes, **rest):
+    return config("olmo2", "Olmo2ForCausalLM", sizes, **rest)
+
+
 LLAMA3_SCALING = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                   "original_max_position_embeddings": 32}
 
@@ -133,4 +137,12 @@ SPECS = [
                  dtype="bfloat16"),
          dtype="bfloat16", tokens=34,
          without={"rope_theta": {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}}}),
+    Spec("olmo2-bf16",
+         olmo2((157, 48, 80, 3, 4), num_key_value_heads=2, rms_norm_eps=1e-6, rope_theta=500000, rope_scaling=None,
+               attention_bias=False, tie_word_embeddings=False, pad_token_id=0, torch_dtype="bfloat16"),
+         dtype="bfloat16", tokens=27, without={"rope_theta": {"rope_theta": 10000.0}}),
+    Spec("olmo2-bias-f32",
+         olmo2((131, 36, 60, 4, 6), attention_bias=True, rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+               tie_word_embeddings=True, dtype="float32"),
+         dtype="float32", tokens=24, without={"rms_norm_eps": {"rms_norm_eps": 0.02}}),
 ]
