@@ -139,7 +139,6 @@ static espl_status config_read_scales(const cJSON *doc, const char *name, espl_m
     c->embedding_scale = f->scales_embedding ? sqrt((double)c->hidden) : 1;
     c->residual_scale = c->logit_scale = 1;
     if (f->query_scalar) {
-        query_scalar = (double)c->head_dim;
         ESPL_TRY(espl_json_get_f64(doc, f->query_scalar, name, true, 1e-6, 1e9, &query_scalar));
         c->attention_scale = 1 / sqrt(query_scalar);
     }

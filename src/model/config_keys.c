@@ -64,10 +64,19 @@ static const char *const inert_keys[] = {"*dropout",
                                          "tags"};
 
 /* Generic switches of PretrainedConfig that would change the model: absent, null, false, 0 or empty is accepted. */
-static const char *const must_be_off[] = {
-    "quantization_config", "is_encoder_decoder",  "add_cross_attention", "cross_attention_hidden_size",
-    "pruned_heads",        "tie_encoder_decoder", "is_decoder",          "rope_interleaved",
-    "use_mrope",           "tf_legacy_loss"};
+static const char *const must_be_off[] = {"quantization_config",
+                                          "is_encoder_decoder",
+                                          "add_cross_attention",
+                                          "cross_attention_hidden_size",
+                                          "pruned_heads",
+                                          "tie_encoder_decoder",
+                                          "is_decoder",
+                                          "rope_interleaved",
+                                          "use_mrope",
+                                          "tf_legacy_loss",
+                                          "attn_logit_softcapping",
+                                          "final_logit_softcapping",
+                                          "use_bidirectional_attention"};
 
 bool espl_config_key_in(const char *key, const char *const *list, size_t n) {
     for (size_t i = 0; i < n; i++)

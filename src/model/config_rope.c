@@ -42,7 +42,7 @@ static espl_status rope_read_original(const cJSON *doc, const cJSON *rope, const
                                       const espl_model_config *c, espl_rope_config *r) {
     r->original = c->max_positions;
     ESPL_TRY(espl_json_get_i64(rope, original_key, where, false, 1, INT32_MAX, &r->original));
-    ESPL_TRY(espl_json_get_i64(doc, original_key, where, false, 1, INT32_MAX, &r->original));
+    if (doc) ESPL_TRY(espl_json_get_i64(doc, original_key, where, false, 1, INT32_MAX, &r->original));
     return r->original > 0 ? ESPL_OK : ESPL_FAIL(ESPL_FORMAT, "%s: \"%s\" is missing", where, original_key);
 }
 
@@ -94,7 +94,8 @@ static espl_status rope_check_keys(const cJSON *rope, const char *where, espl_mo
     return ESPL_OK;
 }
 
-/* Reads a dictionary into *r, whose theta is set to the one in force outside of it. */
+/* Reads a dictionary into *r, whose theta is set to the one in force outside of it. doc NULL: no field outside of it
+ * counts. */
 static espl_status rope_read(const cJSON *doc, const cJSON *rope, const char *where, espl_model_config *c,
                              espl_rope_config *r) {
     if (!cJSON_IsObject(rope)) return ESPL_FAIL(ESPL_FORMAT, "%s: must be an object", where);
@@ -118,6 +119,61 @@ static espl_status rope_read(const cJSON *doc, const cJSON *rope, const char *wh
     }
 }
 
+/* A dictionary of transformers 5 for each kind of layer. *local_given: that of sliding layers has a theta. */
+static espl_status rope_read_kinds(const cJSON *kinds, const char *name, espl_model_config *c, bool *local_given) {
+    static const char *const keys[ESPL_LAYER_ROPES] = {
+        [ESPL_LAYER_ROPE_GLOBAL] = "full_attention", [ESPL_LAYER_ROPE_LOCAL] = "sliding_attention"};
+    const cJSON *v;
+    char where[512];
+    if (!cJSON_IsObject(kinds)) return ESPL_FAIL(ESPL_FORMAT, "%s: rope_parameters: must be an object", name);
+    cJSON_ArrayForEach(v, kinds) {
+        int k = 0;
+        ESPL_TRY(espl_config_check_once(kinds, v, name));
+        while (k < ESPL_LAYER_ROPES && strcmp(keys[k], v->string) != 0) k++;
+        if (k == ESPL_LAYER_ROPES)
+            return ESPL_FAIL(ESPL_UNSUPPORTED,
+                             "%s: rope_parameters: field \"%s\" is not supported, expected \"full_attention\" and "
+                             "\"sliding_attention\"",
+                             name, v->string);
+        if (cJSON_IsNull(v)) continue;
+        snprintf(where, sizeof where, "%s: rope_parameters: %s", name, keys[k]);
+        ESPL_TRY(rope_read(NULL, v, where, c, &c->rope[k]));
+        if (k == ESPL_LAYER_ROPE_LOCAL) *local_given = espl_json_member(v, "rope_theta") != NULL;
+    }
+    return ESPL_OK;
+}
+
+/* Full and sliding layers with RoPE of their own. The classic "rope_scaling" is that of full layers. */
+static espl_status rope_read_global_and_local(const cJSON *doc, const char *name, espl_model_config *c) {
+    const espl_family *f = c->family;
+    const cJSON *scaling = espl_json_member(doc, "rope_scaling"), *kinds = espl_json_member(doc, "rope_parameters");
+    espl_rope_config *global = &c->rope[ESPL_LAYER_ROPE_GLOBAL], *local = &c->rope[ESPL_LAYER_ROPE_LOCAL];
+    bool local_given = f->local_theta_key != NULL;
+    char where[512];
+    snprintf(where, sizeof where, "%s: rope_scaling", name);
+    global->theta = f->rope_theta;
+    local->theta = f->local_theta;
+    ESPL_TRY(espl_json_get_f64(doc, "rope_theta", name, false, 1e-3, 1e15, &global->theta));
+    if (f->local_theta_key)
+        ESPL_TRY(espl_json_get_f64(doc, f->local_theta_key, name, false, 1e-3, 1e15, &local->theta));
+    double outside = global->theta;
+    if (scaling && espl_config_is_off(scaling)) scaling = NULL;
+    if (kinds && espl_config_is_off(kinds)) kinds = NULL;
+    if (scaling && kinds)
+        return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: \"rope_scaling\" beside \"rope_parameters\", expected one of them",
+                         name);
+    if (scaling) ESPL_TRY(rope_read(NULL, scaling, where, c, global));
+    if (kinds) ESPL_TRY(rope_read_kinds(kinds, name, c, &local_given));
+    /* transformers takes a classic rope_theta for full layers only, and the class default for the others; other
+     * programs take it for all. */
+    if (!local_given && outside != f->local_theta)
+        return ESPL_FAIL(ESPL_UNSUPPORTED,
+                         "%s: rope_theta %g does not say that of sliding layers; expected %g, or "
+                         "\"rope_parameters\" with a rope_theta for each kind of layer",
+                         name, outside, f->local_theta);
+    return ESPL_OK;
+}
+
 /* The dictionary in force is the classic "rope_scaling" unless it is empty or off, else "rope_parameters" of
  * transformers 5. */
 espl_status espl_config_read_rope(const cJSON *doc, const char *name, espl_model_config *c) {
@@ -125,10 +181,11 @@ espl_status espl_config_read_rope(const cJSON *doc, const char *name, espl_model
     const char *key = "rope_scaling";
     const cJSON *rope = espl_json_member(doc, key);
     char where[512];
-    if (!rope || espl_config_is_off(rope)) rope = espl_json_member(doc, key = "rope_parameters");
-    r->theta = c->family->rope_theta;
     c->rotary = c->head_dim;
     ESPL_TRY(check_rotary_factor(doc, name));
+    if (c->family->local_theta > 0) return rope_read_global_and_local(doc, name, c);
+    if (!rope || espl_config_is_off(rope)) rope = espl_json_member(doc, key = "rope_parameters");
+    r->theta = c->family->rope_theta;
     ESPL_TRY(espl_json_get_f64(doc, "rope_theta", name, false, 1e-3, 1e15, &r->theta));
     snprintf(where, sizeof where, "%s: %s", name, key);
     return rope && !espl_config_is_off(rope) ? rope_read(doc, rope, where, c, r) : ESPL_OK;

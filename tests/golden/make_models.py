@@ -47,10 +47,10 @@ def stream(spec, purpose):
     return np.random.RandomState(zlib.crc32(f"{spec.name}/{purpose}".encode()))
 
 
-def scale_of(name, shape, tied):
+def scale_of(spec, name, shape, tied):
     """(mean, standard deviation) that give hidden states of O(1), and logits and attention scores far from uniform."""
     if name.endswith("norm.weight"):
-        return (1.4 if "self_attn" in name else 1.0), 0.25
+        return (1.4 if "self_attn" in name else 1.0) - spec.norm_offset, 0.25
     if name.endswith(".bias"):
         return 0.0, 0.4
     if "embed_tokens" in name:
@@ -64,7 +64,7 @@ def random_weights(spec, model):
     tied = model.config.tie_word_embeddings
     weights = {}
     for name, parameter in model.named_parameters():
-        mean, deviation = scale_of(name, parameter.shape, tied)
+        mean, deviation = scale_of(spec, name, parameter.shape, tied)
         values = mean + deviation * stream(spec, name).standard_normal(tuple(parameter.shape))
         weights[name] = torch.from_numpy(values.astype(np.float32)).to(getattr(torch, spec.dtype))
     if spec.legacy_inv_freq:
@@ -213,8 +213,9 @@ def edits(spec, weights):
 
     endings = sorted({name.split("layers.0.")[1] for name in weights
                       if "layers.0." in name and name.endswith((".bias", "norm.weight"))})
-    found = {e: fill(e, 0.0 if e.endswith(".bias") else 1.0) for e in endings}
-    found["model.norm.weight"] = fill("model.norm.weight", 1.0)
+    none = 1.0 - spec.norm_offset  # the weight of a norm that multiplies by 1
+    found = {e: fill(e, 0.0 if e.endswith(".bias") else none) for e in endings}
+    found["model.norm.weight"] = fill("model.norm.weight", none)
     if 1 < spec.config.get("num_key_value_heads", 1) < spec.config["num_attention_heads"]:
         found["order of kv heads"] = swap_kv_heads
     return found
@@ -229,8 +230,32 @@ def feature_effects(spec, directory):
     return {feature: (base - logits).abs().max().item() for feature, logits in effects.items()}
 
 
+LOCAL_THETA = {"gemma3_text": "rope_local_base_freq"}  # field of the theta of sliding layers, in the classic style
+
+
+def by_kind_in_other_style(config):
+    """The same for a family whose full and sliding layers have RoPE of their own. Returns None if there is no classic
+    style of this config: it has no scaling of sliding layers."""
+    other, local = dict(config), LOCAL_THETA[config["model_type"]]
+    if "rope_parameters" in config:
+        full, sliding = (dict(config["rope_parameters"][kind]) for kind in ("full_attention", "sliding_attention"))
+        if sliding["rope_type"] != "default":
+            return None
+        del other["rope_parameters"]
+        other |= {"rope_theta": full.pop("rope_theta"), local: sliding["rope_theta"], "torch_dtype": other.pop("dtype")}
+        other["rope_scaling"] = None if full["rope_type"] == "default" else full
+        return other
+    full = {**(other.pop("rope_scaling") or {"rope_type": "default"}), "rope_theta": other.pop("rope_theta")}
+    other["rope_parameters"] = {"full_attention": full,
+                                "sliding_attention": {"rope_type": "default", "rope_theta": other.pop(local)}}
+    other["dtype"] = other.pop("torch_dtype")
+    return other
+
+
 def in_other_style(config):
     """Converts a config from the classic style of the hub to that of transformers 5, or back."""
+    if config["model_type"] in LOCAL_THETA:
+        return by_kind_in_other_style(config)
     other = dict(config)
     if "rope_parameters" in config:
         rope = dict(other.pop("rope_parameters"))
@@ -248,6 +273,8 @@ def in_other_style(config):
 def check_styles(spec, directory, golden):
     """Both styles of the config must give the logits of the golden file."""
     for config in (spec.config, in_other_style(spec.config)):
+        if config is None:
+            continue
         other = type(spec)(spec.name, config, spec.dtype, spec.tokens)
         if not np.allclose(logits_with(other, directory, {}).numpy(), golden["logits"], rtol=0, atol=1e-5):
             raise RuntimeError(f"{spec.name}: the two styles of config differ")

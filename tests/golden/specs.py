@@ -19,6 +19,7 @@ class Spec:
     dtype: str  # of the stored weights
     tokens: int  # length of each of the two sequences
     shards: int = 1
+    norm_offset: float = 0.0  # norms multiply by offset + weight
     legacy_inv_freq: bool = False  # store the rotary_emb.inv_freq tensors of Llama-1/2 checkpoints
     without: dict = field(default_factory=dict)
 
@@ -51,6 +52,13 @@ def mistral(sizes, **rest):
 
 def olmo2(sizes, **rest):
     return config("olmo2", "Olmo2ForCausalLM", sizes, **rest)
+
+
+def gemma3(sizes, **rest):
+    """Gemma reads hidden_activation."""
+    fields = config("gemma3_text", "Gemma3ForCausalLM", sizes, **rest)
+    del fields["hidden_act"]
+    return fields
 
 
 LLAMA3_SCALING = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
@@ -145,4 +153,28 @@ SPECS = [
          olmo2((131, 36, 60, 4, 6), attention_bias=True, rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
                tie_word_embeddings=True, dtype="float32"),
          dtype="float32", tokens=24, without={"rms_norm_eps": {"rms_norm_eps": 0.02}}),
+    Spec("gemma3-bf16",
+         gemma3((149, 48, 80, 4, 4), num_key_value_heads=2, head_dim=16, rms_norm_eps=1e-6,
+                hidden_activation="gelu_pytorch_tanh", query_pre_attn_scalar=24, sliding_window=5,
+                layer_types=[SLIDING, SLIDING, FULL, SLIDING], rope_theta=1000000.0, rope_local_base_freq=10000.0,
+                rope_scaling={"rope_type": "linear", "factor": 8.0}, attention_bias=False, attn_logit_softcapping=None,
+                final_logit_softcapping=None, use_bidirectional_attention=False, cache_implementation="hybrid",
+                _sliding_window_pattern=6, torch_dtype="bfloat16"),
+         dtype="bfloat16", tokens=26, norm_offset=1.0,
+         without={"window": {"layer_types": [FULL] * 4}, "window_size": {"sliding_window": 6},
+                  "rope_theta": {"rope_theta": 100.0}, "rope_local_base_freq": {"rope_local_base_freq": 100.0},
+                  "rope_scaling": {"rope_scaling": None}, "query_pre_attn_scalar": {"query_pre_attn_scalar": 16},
+                  "activation": {"hidden_activation": "silu"}}),
+    Spec("gemma3-pattern-f32",
+         gemma3((113, 32, 48, 5, 2), num_key_value_heads=1, head_dim=20, rms_norm_eps=1e-6,
+                query_pre_attn_scalar=20, sliding_window=6, sliding_window_pattern=3, attention_bias=True,
+                tie_word_embeddings=False,
+                rope_parameters={"full_attention": {"rope_type": "default", "rope_theta": 50000.0},
+                                 "sliding_attention": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1000.0}},
+                dtype="float32"),
+         dtype="float32", tokens=24, norm_offset=1.0,
+         without={"pattern": {"sliding_window_pattern": 2}, "window_size": {"sliding_window": 7},
+                  "local scaling": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 50000.0},
+                                                        "sliding_attention": {"rope_type": "default",
+                                                                              "rope_theta": 1000.0}}}}),
 ]

@@ -3,7 +3,7 @@
 """Computes <model>.safetensors (README.md): one-shot pruning of transformers models, transcribed from the published
 formulas. Needs ../requirements.txt.
 
-usage: make_oneshot.py [--check]
+usage: make_oneshot.py [--check] [--only NAME]...
 """
 import argparse
 import pathlib
@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 HERE = pathlib.Path(__file__).resolve().parent
-MODELS = ("qwen3-tied-bf16", "smollm-tied-bf16", "llama-bias")
+MODELS = ("qwen3-tied-bf16", "smollm-tied-bf16", "llama-bias", "gemma3-bf16")
 SAMPLES, WINDOW, TARGET = 6, 40, 0.5
 PATHS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
          "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
@@ -290,8 +290,10 @@ def close(a, b):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--check", action="store_true", help="compare with what is committed")
-    check, different = arguments.parse_args().check, []
-    for name in MODELS:
+    arguments.add_argument("--only", metavar="NAME", action="append", choices=MODELS, help="this model; default: all")
+    options, different = arguments.parse_args(), []
+    check, names = options.check, options.only or MODELS
+    for name in names:
         tensors, path = make(name), HERE / f"{name}.safetensors"
         if not check:
             save_file(tensors, path)
@@ -300,7 +302,7 @@ def main():
         old = load_file(path)
         different += [f"{name} {n}" for n in sorted(tensors.keys() | old.keys())
                       if n not in old or n not in tensors or not close(tensors[n], old[n])]
-    print("\n".join(f"differs: {n}" for n in different) or f"{len(MODELS)} models")
+    print("\n".join(f"differs: {n}" for n in different) or f"{len(names)} models")
     return 1 if different else 0
 
 

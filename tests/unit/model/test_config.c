@@ -24,6 +24,12 @@
     "\"model_type\": \"mistral\", \"vocab_size\": 100, \"hidden_size\": 64, \"intermediate_size\": 128, "              \
     "\"num_hidden_layers\": 4, \"num_attention_heads\": 8, \"num_key_value_heads\": 2"
 
+#define SIZES                                                                                                          \
+    ", \"vocab_size\": 100, \"hidden_size\": 64, \"intermediate_size\": 128, \"num_hidden_layers\": 8, "               \
+    "\"num_attention_heads\": 8, \"num_key_value_heads\": 2"
+#define OLMO2 "\"model_type\": \"olmo2\"" SIZES
+#define GEMMA3 "\"model_type\": \"gemma3_text\"" SIZES ", \"query_pre_attn_scalar\": 256"
+
 static espl_status parse(const char *body, espl_model_config *c) {
     char json[4096];
     snprintf(json, sizeof json, "{%s}", body);
@@ -113,6 +119,71 @@ static void sliding_windows_follow_the_family(void **state) {
                   "\"full_attention\"]",
             ESPL_UNSUPPORTED, "layer_types[0]");
     refused(MISTRAL ", \"sliding_window\": 0", ESPL_FORMAT, "sliding_window");
+}
+
+static void olmo2_has_norms_behind_its_branches(void **state) {
+    (void)state;
+    espl_model_config c;
+    espl_layer_norm norms[ESPL_LAYER_NORMS];
+    assert_int_equal(parse(OLMO2, &c), ESPL_OK);
+    assert_true(c.rms_eps == 1e-5 && !c.tied && c.residual_scale == 1);
+    espl_model_layer_norms(&c, norms);
+    assert_null(norms[ESPL_NORM_ATTENTION_IN].name);
+    assert_string_equal(norms[ESPL_NORM_MLP_OUT].name, "post_feedforward_layernorm");
+    assert_true(norms[ESPL_LAYER_NORM_Q].n == 64 && norms[ESPL_LAYER_NORM_K].n == 16);
+    /* q and o 64 x 64, k and v 16 x 64, three of 64 x 128, two norms of 64, one each of 64 and 16 */
+    assert_int_equal(espl_model_layer_parameters(&c), 2 * 4096 + 2 * 1024 + 3 * 8192 + 2 * 64 + 80);
+    espl_model_config_free(&c);
+    refused(OLMO2 ", \"sliding_window\": 5", ESPL_UNSUPPORTED, "sliding_window");
+    refused(OLMO2 ", \"clip_qkv\": 8", ESPL_UNSUPPORTED, "clip_qkv");
+}
+
+static void gemma3_has_two_kinds_of_layers(void **state) {
+    (void)state;
+    espl_model_config c;
+    assert_int_equal(parse(GEMMA3, &c), ESPL_OK);
+    assert_true(c.head_dim == 256 && c.tied && c.activation == ESPL_ACTIVATION_GELU_TANH && c.window == 4096);
+    assert_true(c.embedding_scale == 8 && c.attention_scale == 1.0 / 16 && c.logit_scale == 1);
+    for (int64_t i = 0; i < 8; i++) {
+        assert_int_equal(c.slides[i], i != 5);
+        assert_int_equal(c.layer_ropes[i], i == 5 ? ESPL_LAYER_ROPE_GLOBAL : ESPL_LAYER_ROPE_LOCAL);
+    }
+    assert_true(c.rope[ESPL_LAYER_ROPE_GLOBAL].theta == 1e6 && c.rope[ESPL_LAYER_ROPE_LOCAL].theta == 1e4);
+    espl_model_config_free(&c);
+    /* The classic scaling is that of full layers. */
+    assert_int_equal(parse(GEMMA3 ", \"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 8}, "
+                                  "\"rope_local_base_freq\": 5, \"sliding_window_pattern\": 2",
+                           &c),
+                     ESPL_OK);
+    assert_true(c.rope[0].type == ESPL_ROPE_LINEAR && c.rope[1].type == ESPL_ROPE_DEFAULT && c.rope[1].theta == 5);
+    assert_true(c.slides[0] && !c.slides[1]);
+    espl_model_config_free(&c);
+    assert_int_equal(parse(GEMMA3 ", \"rope_parameters\": {\"sliding_attention\": {\"rope_theta\": 7}, "
+                                  "\"full_attention\": {\"rope_type\": \"linear\", \"factor\": 2}}",
+                           &c),
+                     ESPL_OK);
+    assert_true(c.rope[0].factor == 2 && c.rope[0].theta == 1e6 && c.rope[1].theta == 7);
+    espl_model_config_free(&c);
+    refused(GEMMA3 ", \"rope_parameters\": {\"rope_type\": \"default\"}", ESPL_UNSUPPORTED, "full_attention");
+    refused(GEMMA3
+            ", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}, \"rope_parameters\": {\"full_attention\": "
+            "{}}",
+            ESPL_UNSUPPORTED, "beside");
+    refused(GEMMA3 ", \"sliding_window\": null", ESPL_FORMAT, "sliding_window");
+    refused(GEMMA3 ", \"final_logit_softcapping\": 30", ESPL_UNSUPPORTED, "final_logit_softcapping");
+    refused(GEMMA3 ", \"use_bidirectional_attention\": true", ESPL_UNSUPPORTED, "use_bidirectional_attention");
+    refused(GEMMA3 ", \"hidden_activation\": \"gelu\"", ESPL_UNSUPPORTED, "hidden_activation");
+    refused("\"model_type\": \"gemma3_text\"" SIZES, ESPL_FORMAT, "query_pre_attn_scalar");
+    refused("\"model_type\": \"gemma3\"", ESPL_UNSUPPORTED, "gemma3_text");
+}
+
+/* Any family may have the other activation. */
+static void activations_are_read_by_their_names(void **state) {
+    (void)state;
+    espl_model_config c;
+    assert_int_equal(parse(LLAMA ", \"hidden_act\": \"gelu_pytorch_tanh\"", &c), ESPL_OK);
+    assert_int_equal(c.activation, ESPL_ACTIVATION_GELU_TANH);
+    espl_model_config_free(&c);
 }
 
 static void what_we_do_not_compute_is_refused_by_name(void **state) {
@@ -232,6 +303,9 @@ int main(void) {
         cmocka_unit_test(qwen3_head_dim_does_not_follow_hidden),
         cmocka_unit_test(rope_settings_have_hugging_faces_precedence),
         cmocka_unit_test(sliding_windows_follow_the_family),
+        cmocka_unit_test(olmo2_has_norms_behind_its_branches),
+        cmocka_unit_test(gemma3_has_two_kinds_of_layers),
+        cmocka_unit_test(activations_are_read_by_their_names),
         cmocka_unit_test(what_we_do_not_compute_is_refused_by_name),
         cmocka_unit_test(what_changes_nothing_is_noted),
         cmocka_unit_test(dynamic_rope_needs_a_trained_length),
