@@ -93,6 +93,20 @@ static const espl_family families[] = {
      .o_bias = ESPL_BIAS_FIELD,
      .rms_eps = 1e-5,
      .rope_theta = 10000},
+    {.type = "smollm3",
+     .architecture = "SmolLM3ForCausalLM",
+     .models = "SmolLM3 3B",
+     .norms = NORMS_BEFORE,
+     .qkv_bias = ESPL_BIAS_FIELD,
+     .o_bias = ESPL_BIAS_FIELD,
+     .mlp_bias = ESPL_BIAS_FIELD,
+     .tied = true,
+     .kv_heads_required = true,
+     .rms_eps = 1e-6,
+     .rope_theta = 2000000,
+     .nope_interval = 4,
+     .window_rule = ESPL_WINDOW_NOPE,
+     .keys = {"no_rope_layers", "no_rope_layer_interval"}},
 };
 enum { FAMILIES = sizeof families / sizeof *families };
 

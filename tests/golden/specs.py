@@ -61,6 +61,10 @@ def gemma3(sizes, **rest):
     return fields
 
 
+def smollm3(sizes, **rest):
+    return config("smollm3", "SmolLM3ForCausalLM", sizes, pad_token_id=0, **rest)
+
+
 LLAMA3_SCALING = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                   "original_max_position_embeddings": 32}
 
@@ -177,4 +181,19 @@ SPECS = [
                   "local scaling": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 50000.0},
                                                         "sliding_attention": {"rope_type": "default",
                                                                               "rope_theta": 1000.0}}}}),
+    Spec("smollm3-bf16",
+         smollm3((151, 48, 88, 4, 4), num_key_value_heads=2, rms_norm_eps=1e-6, rope_theta=5000000.0, rope_scaling=None,
+                 no_rope_layers=[1, 0, 1, 1], no_rope_layer_interval=4, layer_types=[FULL] * 4, max_window_layers=28,
+                 use_sliding_window=False, sliding_window=None, attention_bias=False, mlp_bias=False, pretraining_tp=2,
+                 torch_dtype="bfloat16"),
+         dtype="bfloat16", tokens=30,
+         without={"rope_theta": {"rope_theta": 10000.0}, "no_rope_layers": {"no_rope_layers": [1, 1, 1, 1]},
+                  "order": {"no_rope_layers": [1, 1, 0, 1]}}),
+    Spec("smollm3-sliding",
+         smollm3((127, 40, 64, 4, 4), num_key_value_heads=1, rms_norm_eps=1e-6, no_rope_layer_interval=2, mlp_bias=True,
+                 attention_bias=True, use_sliding_window=True, sliding_window=6, tie_word_embeddings=False,
+                 rope_parameters={"rope_type": "default", "rope_theta": 10000.0}, dtype="bfloat16"),
+         dtype="bfloat16", tokens=25,
+         without={"window": {"use_sliding_window": False}, "window_size": {"sliding_window": 7},
+                  "interval": {"no_rope_layer_interval": 3}, "no_rope": {"no_rope_layers": [1] * 4}}),
 ]

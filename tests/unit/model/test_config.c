@@ -30,6 +30,8 @@
 #define OLMO2 "\"model_type\": \"olmo2\"" SIZES
 #define GEMMA3 "\"model_type\": \"gemma3_text\"" SIZES ", \"query_pre_attn_scalar\": 256"
 
+#define SMOLLM3 "\"model_type\": \"smollm3\"" SIZES
+
 static espl_status parse(const char *body, espl_model_config *c) {
     char json[4096];
     snprintf(json, sizeof json, "{%s}", body);
@@ -177,6 +179,27 @@ static void gemma3_has_two_kinds_of_layers(void **state) {
     refused("\"model_type\": \"gemma3\"", ESPL_UNSUPPORTED, "gemma3_text");
 }
 
+static void smollm3_has_layers_without_rope(void **state) {
+    (void)state;
+    espl_model_config c;
+    assert_int_equal(parse(SMOLLM3, &c), ESPL_OK);
+    assert_true(c.tied && c.rope[0].theta == 2e6 && c.window == 0);
+    for (int64_t i = 0; i < 8; i++)
+        assert_int_equal(c.layer_ropes[i], i % 4 == 3 ? ESPL_LAYER_ROPE_NONE : ESPL_LAYER_ROPE_GLOBAL);
+    espl_model_config_free(&c);
+    assert_int_equal(parse(SMOLLM3 ", \"use_sliding_window\": true, \"sliding_window\": 5, \"no_rope_layers\": "
+                                   "[1, 1, 0, 1, 1, 1, 1, 0]",
+                           &c),
+                     ESPL_OK);
+    for (int64_t i = 0; i < 8; i++) assert_int_equal(c.slides[i], i == 2 || i == 7);
+    assert_int_equal(c.layer_ropes[3], ESPL_LAYER_ROPE_GLOBAL);
+    espl_model_config_free(&c);
+    refused(SMOLLM3 ", \"no_rope_layers\": [1, 0]", ESPL_FORMAT, "no_rope_layers");
+    refused(SMOLLM3 ", \"no_rope_layers\": [1, 0, 2, 1, 1, 1, 1, 1]", ESPL_FORMAT, "no_rope_layers[2]");
+    refused(SMOLLM3 ", \"no_rope_layer_interval\": 0", ESPL_FORMAT, "no_rope_layer_interval");
+    refused(LLAMA ", \"no_rope_layers\": [1, 1, 1, 0]", ESPL_UNSUPPORTED, "no_rope_layers");
+}
+
 /* Any family may have the other activation. */
 static void activations_are_read_by_their_names(void **state) {
     (void)state;
@@ -305,6 +328,7 @@ int main(void) {
         cmocka_unit_test(sliding_windows_follow_the_family),
         cmocka_unit_test(olmo2_has_norms_behind_its_branches),
         cmocka_unit_test(gemma3_has_two_kinds_of_layers),
+        cmocka_unit_test(smollm3_has_layers_without_rope),
         cmocka_unit_test(activations_are_read_by_their_names),
         cmocka_unit_test(what_we_do_not_compute_is_refused_by_name),
         cmocka_unit_test(what_changes_nothing_is_noted),
