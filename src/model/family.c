@@ -107,6 +107,18 @@ static const espl_family families[] = {
      .nope_interval = 4,
      .window_rule = ESPL_WINDOW_NOPE,
      .keys = {"no_rope_layers", "no_rope_layer_interval"}},
+    {.type = "granite",
+     .architecture = "GraniteForCausalLM",
+     .models = "Granite 3.x dense",
+     .refused = "`granitemoe` and `granitemoehybrid` (Granite 4): experts, Mamba layers",
+     .norms = NORMS_BEFORE,
+     .qkv_bias = ESPL_BIAS_FIELD,
+     .o_bias = ESPL_BIAS_FIELD,
+     .mlp_bias = ESPL_BIAS_FIELD,
+     .multipliers = true,
+     .rms_eps = 1e-6,
+     .rope_theta = 10000,
+     .keys = {"embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling"}},
 };
 enum { FAMILIES = sizeof families / sizeof *families };
 

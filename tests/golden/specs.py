@@ -65,6 +65,10 @@ def smollm3(sizes, **rest):
     return config("smollm3", "SmolLM3ForCausalLM", sizes, pad_token_id=0, **rest)
 
 
+def granite(sizes, **rest):
+    return config("granite", "GraniteForCausalLM", sizes, **rest)
+
+
 LLAMA3_SCALING = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                   "original_max_position_embeddings": 32}
 
@@ -196,4 +200,19 @@ SPECS = [
          dtype="bfloat16", tokens=25,
          without={"window": {"use_sliding_window": False}, "window_size": {"sliding_window": 7},
                   "interval": {"no_rope_layer_interval": 3}, "no_rope": {"no_rope_layers": [1] * 4}}),
+    Spec("granite-bf16",
+         granite((143, 48, 88, 3, 4), num_key_value_heads=2, rms_norm_eps=1e-5, rope_theta=10000.0, rope_scaling=None,
+                 embedding_multiplier=3.0, attention_multiplier=0.18, residual_multiplier=0.7, logits_scaling=1.6,
+                 attention_bias=False, mlp_bias=False, tie_word_embeddings=True, torch_dtype="bfloat16"),
+         dtype="bfloat16", tokens=28,
+         without={"rope_theta": {"rope_theta": 500.0}, "embedding_multiplier": {"embedding_multiplier": 1.0},
+                  "attention_multiplier": {"attention_multiplier": 12 ** -0.5},
+                  "residual_multiplier": {"residual_multiplier": 1.0}, "logits_scaling": {"logits_scaling": 1.0}}),
+    Spec("granite-bias-f16",
+         granite((119, 36, 56, 2, 3), rms_norm_eps=1e-6, embedding_multiplier=1.5, residual_multiplier=0.5,
+                 logits_scaling=0.5, attention_bias=True, mlp_bias=True, tie_word_embeddings=False,
+                 rope_parameters={"rope_type": "default", "rope_theta": 1000.0}, dtype="float16"),
+         dtype="float16", tokens=24,
+         without={"attention_multiplier": {"attention_multiplier": 12 ** -0.5},
+                  "residual_multiplier": {"residual_multiplier": 1.0}}),
 ]

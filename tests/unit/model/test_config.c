@@ -31,6 +31,7 @@
 #define GEMMA3 "\"model_type\": \"gemma3_text\"" SIZES ", \"query_pre_attn_scalar\": 256"
 
 #define SMOLLM3 "\"model_type\": \"smollm3\"" SIZES
+#define GRANITE "\"model_type\": \"granite\"" SIZES
 
 static espl_status parse(const char *body, espl_model_config *c) {
     char json[4096];
@@ -200,6 +201,19 @@ static void smollm3_has_layers_without_rope(void **state) {
     refused(LLAMA ", \"no_rope_layers\": [1, 1, 1, 0]", ESPL_UNSUPPORTED, "no_rope_layers");
 }
 
+static void granite_has_multipliers(void **state) {
+    (void)state;
+    espl_model_config c;
+    assert_int_equal(
+        parse(GRANITE ", \"embedding_multiplier\": 12, \"residual_multiplier\": 0.25, \"logits_scaling\": 8", &c),
+        ESPL_OK);
+    assert_true(c.embedding_scale == 12 && c.attention_scale == 1 && c.residual_scale == 0.25 &&
+                c.logit_scale == 0.125);
+    espl_model_config_free(&c);
+    refused(GRANITE ", \"logits_scaling\": 0", ESPL_FORMAT, "logits_scaling");
+    refused(LLAMA ", \"embedding_multiplier\": 12", ESPL_UNSUPPORTED, "embedding_multiplier");
+}
+
 /* Any family may have the other activation. */
 static void activations_are_read_by_their_names(void **state) {
     (void)state;
@@ -329,6 +343,7 @@ int main(void) {
         cmocka_unit_test(olmo2_has_norms_behind_its_branches),
         cmocka_unit_test(gemma3_has_two_kinds_of_layers),
         cmocka_unit_test(smollm3_has_layers_without_rope),
+        cmocka_unit_test(granite_has_multipliers),
         cmocka_unit_test(activations_are_read_by_their_names),
         cmocka_unit_test(what_we_do_not_compute_is_refused_by_name),
         cmocka_unit_test(what_changes_nothing_is_noted),
