@@ -341,6 +341,7 @@ done:
 void espl_model_config_free(espl_model_config *c) {
     espl_mem_free(&c->slides);
     espl_mem_free(&c->layer_ropes);
+    for (int k = 0; k < ESPL_LAYER_ROPES; k++) espl_mem_free(&c->rope[k].divisors);
     espl_str_free(&c->notes);
     *c = (espl_model_config){.bos = -1};
 }

@@ -5,10 +5,13 @@
 #include "config_rope.h"
 
 #include <float.h>
+#include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "espalier/base/json.h"
+#include "espalier/base/memory.h"
 
 static const struct {
     const char *name;
@@ -28,20 +31,27 @@ static const char *const inert_rope_keys[] = {"finetuned", "attention_factor", "
 
 static const char original_key[] = "original_max_position_embeddings";
 
-/* RoPE over all of a head only. where: the file, or the dictionary in it. */
-static espl_status check_rotary_factor(const cJSON *object, const char *where) {
-    double factor = 1;
+/* How much of a head RoPE rotates; the innermost factor counts. where: the file, or the dictionary in it. */
+static espl_status rope_read_rotary(const cJSON *object, const char *where, espl_model_config *c) {
+    double factor = (double)c->rotary / (double)c->head_dim;
+    if (!espl_json_member(object, "partial_rotary_factor")) return ESPL_OK;
     ESPL_TRY(espl_json_get_f64(object, "partial_rotary_factor", where, false, -DBL_MAX, DBL_MAX, &factor));
-    if (factor == 1) return ESPL_OK;
-    return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: partial_rotary_factor %g is not supported, expected 1", where, factor);
+    if (factor != 1 && !c->family->partial_rotary)
+        return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: partial_rotary_factor %g is not supported, expected 1", where, factor);
+    c->rotary = factor > 0 && factor <= 1 ? (int64_t)((double)c->head_dim * factor) : 0;
+    if (c->rotary >= 2 && c->rotary % 2 == 0) return ESPL_OK;
+    return ESPL_FAIL(ESPL_UNSUPPORTED,
+                     "%s: partial_rotary_factor %g of %" PRId64 " features, expected an even number of at least 2",
+                     where, factor, c->head_dim);
 }
 
 /* The length that a scaling starts from. A field of that name outside the dictionary `rope` wins over the one inside.
  */
 static espl_status rope_read_original(const cJSON *doc, const cJSON *rope, const char *where,
                                       const espl_model_config *c, espl_rope_config *r) {
-    r->original = c->max_positions;
-    ESPL_TRY(espl_json_get_i64(rope, original_key, where, false, 1, INT32_MAX, &r->original));
+    r->original = c->family->rope_original > 0 ? c->family->rope_original : c->max_positions;
+    if (c->family->rope_original == 0)
+        ESPL_TRY(espl_json_get_i64(rope, original_key, where, false, 1, INT32_MAX, &r->original));
     if (doc) ESPL_TRY(espl_json_get_i64(doc, original_key, where, false, 1, INT32_MAX, &r->original));
     return r->original > 0 ? ESPL_OK : ESPL_FAIL(ESPL_FORMAT, "%s: \"%s\" is missing", where, original_key);
 }
@@ -54,12 +64,34 @@ static espl_status rope_read_llama3(const cJSON *rope, const char *where, espl_r
     return ESPL_FAIL(ESPL_FORMAT, "%s: high_freq_factor %g must exceed low_freq_factor %g", where, r->high, r->low);
 }
 
+/* LongRoPE (arXiv 2402.13753): each frequency has a divisor, another one in texts beyond the original length. */
+static espl_status rope_read_longrope(const cJSON *rope, const char *where, const espl_model_config *c,
+                                      espl_rope_config *r) {
+    const cJSON *list = espl_json_member(rope, "short_factor"), *v;
+    int64_t i = 0;
+    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != c->rotary / 2)
+        return ESPL_FAIL(ESPL_FORMAT, "%s: \"short_factor\" must be a list of %" PRId64 " numbers", where,
+                         c->rotary / 2);
+    ESPL_TRY(espl_mem_alloc(&r->divisors, c->rotary / 2, sizeof *r->divisors, "RoPE divisors"));
+    cJSON_ArrayForEach(v, list) {
+        if (!cJSON_IsNumber(v) || !(v->valuedouble > 0))
+            return ESPL_FAIL(ESPL_FORMAT, "%s: short_factor[%" PRId64 "] must be a number above 0", where, i);
+        r->divisors[i++] = (double)(float)v->valuedouble; /* f32 in transformers */
+    }
+    r->limit = r->original;
+    r->factor = (double)c->max_positions / (double)r->original;
+    ESPL_TRY(espl_json_get_f64(rope, "factor", where, false, 1e-6, 1e6, &r->factor));
+    r->attention = r->factor > 1 ? sqrt(1 + log(r->factor) / log((double)r->original)) : 1;
+    return espl_json_get_f64(rope, "attention_factor", where, false, 1e-6, 1e6, &r->attention);
+}
+
 /* The type of a dictionary: "type" is the older name of rope_type. */
 static espl_status rope_read_type(const cJSON *rope, const char *where, const espl_family *f, espl_rope_type *type) {
     const char *text = "default";
     size_t i = 0;
     ESPL_TRY(espl_json_get_str(rope, "type", where, false, &text));
     ESPL_TRY(espl_json_get_str(rope, "rope_type", where, false, &text));
+    if (strcmp(text, "su") == 0) text = "longrope"; /* its name in early Phi-3 */
     while (i < COUNT_OF(rope_types) && strcmp(rope_types[i].name, text) != 0) i++;
     if (i < COUNT_OF(rope_types) && (!f->rope_types || f->rope_types >> rope_types[i].type & 1)) {
         *type = rope_types[i].type;
@@ -77,15 +109,21 @@ static espl_status rope_read_type(const cJSON *rope, const char *where, const es
     return st;
 }
 
+/* True for the members that only some types read. */
+static bool rope_type_reads(espl_rope_type type, const char *key) {
+    static const char *const longrope[] = {"short_factor", "long_factor", "attention_factor"};
+    return type == ESPL_ROPE_LONGROPE && espl_config_key_in(key, longrope, COUNT_OF(longrope));
+}
+
 /* Refuses members of a dictionary that are neither read nor known to change nothing. */
-static espl_status rope_check_keys(const cJSON *rope, const char *where, espl_model_config *c) {
+static espl_status rope_check_keys(const cJSON *rope, const char *where, espl_rope_type type, espl_model_config *c) {
     static const char *const keys[] = {
         "rope_type",        "type",       "rope_theta",           "factor", "low_freq_factor",
         "high_freq_factor", original_key, "partial_rotary_factor"};
     const cJSON *v;
     cJSON_ArrayForEach(v, rope) {
         ESPL_TRY(espl_config_check_once(rope, v, where));
-        if (espl_config_key_in(v->string, keys, COUNT_OF(keys))) continue;
+        if (espl_config_key_in(v->string, keys, COUNT_OF(keys)) || rope_type_reads(type, v->string)) continue;
         bool inert = espl_config_key_in(v->string, inert_rope_keys, COUNT_OF(inert_rope_keys));
         if (!cJSON_IsNull(v) && !cJSON_IsFalse(v) && !inert)
             return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: field \"%s\" is not supported", where, v->string);
@@ -99,10 +137,10 @@ static espl_status rope_check_keys(const cJSON *rope, const char *where, espl_mo
 static espl_status rope_read(const cJSON *doc, const cJSON *rope, const char *where, espl_model_config *c,
                              espl_rope_config *r) {
     if (!cJSON_IsObject(rope)) return ESPL_FAIL(ESPL_FORMAT, "%s: must be an object", where);
-    ESPL_TRY(rope_check_keys(rope, where, c));
-    ESPL_TRY(check_rotary_factor(rope, where));
-    ESPL_TRY(espl_json_get_f64(rope, "rope_theta", where, false, 1e-3, 1e15, &r->theta));
     ESPL_TRY(rope_read_type(rope, where, c->family, &r->type));
+    ESPL_TRY(rope_check_keys(rope, where, r->type, c));
+    ESPL_TRY(rope_read_rotary(rope, where, c));
+    ESPL_TRY(espl_json_get_f64(rope, "rope_theta", where, false, 1e-3, 1e15, &r->theta));
     switch (r->type) {
     case ESPL_ROPE_LLAMA3:
         ESPL_TRY(rope_read_llama3(rope, where, r));
@@ -112,6 +150,9 @@ static espl_status rope_read(const cJSON *doc, const cJSON *rope, const char *wh
             return ESPL_FAIL(ESPL_FORMAT, "%s: rope_type \"dynamic\" needs max_position_embeddings", where);
         r->limit = c->max_positions;
         return espl_json_get_f64(rope, "factor", where, true, 1e-6, 1e6, &r->factor);
+    case ESPL_ROPE_LONGROPE:
+        ESPL_TRY(rope_read_original(doc, rope, where, c, r));
+        return rope_read_longrope(rope, where, c, r);
     case ESPL_ROPE_LINEAR:
         return espl_json_get_f64(rope, "factor", where, true, 1e-6, 1e6, &r->factor);
     default:
@@ -176,17 +217,28 @@ static espl_status rope_read_global_and_local(const cJSON *doc, const char *name
 
 /* The dictionary in force is the classic "rope_scaling" unless it is empty or off, else "rope_parameters" of
  * transformers 5. */
-espl_status espl_config_read_rope(const cJSON *doc, const char *name, espl_model_config *c) {
+static espl_status rope_read_single(const cJSON *doc, const char *name, espl_model_config *c) {
     espl_rope_config *r = &c->rope[ESPL_LAYER_ROPE_GLOBAL];
     const char *key = "rope_scaling";
     const cJSON *rope = espl_json_member(doc, key);
     char where[512];
-    c->rotary = c->head_dim;
-    ESPL_TRY(check_rotary_factor(doc, name));
-    if (c->family->local_theta > 0) return rope_read_global_and_local(doc, name, c);
     if (!rope || espl_config_is_off(rope)) rope = espl_json_member(doc, key = "rope_parameters");
     r->theta = c->family->rope_theta;
     ESPL_TRY(espl_json_get_f64(doc, "rope_theta", name, false, 1e-3, 1e15, &r->theta));
     snprintf(where, sizeof where, "%s: %s", name, key);
     return rope && !espl_config_is_off(rope) ? rope_read(doc, rope, where, c, r) : ESPL_OK;
+}
+
+espl_status espl_config_read_rope(const cJSON *doc, const char *name, espl_model_config *c) {
+    c->rotary = c->head_dim;
+    ESPL_TRY(rope_read_rotary(doc, name, c));
+    ESPL_TRY(c->family->local_theta > 0 ? rope_read_global_and_local(doc, name, c) : rope_read_single(doc, name, c));
+    for (int k = 0; k < ESPL_LAYER_ROPES; k++) {
+        const espl_rope_config *r = &c->rope[k];
+        if (r->limit == 0 || r->limit >= c->max_positions) continue;
+        espl_config_note(c, name, "rope_type %s is computed up to %" PRId64 " tokens, not %" PRId64,
+                         espl_rope_type_name(r->type), r->limit, c->max_positions);
+        c->max_positions = r->limit;
+    }
+    return ESPL_OK;
 }

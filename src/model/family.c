@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "espalier/model/config.h"
+
 /* Norms of what attention and MLP read, as in Llama. */
 #define NORMS_BEFORE                                                                                                   \
     { [ESPL_NORM_ATTENTION_IN] = "input_layernorm", [ESPL_NORM_MLP_IN] = "post_attention_layernorm" }
@@ -119,6 +121,25 @@ static const espl_family families[] = {
      .rms_eps = 1e-6,
      .rope_theta = 10000,
      .keys = {"embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling"}},
+    {.type = "phi3",
+     .architecture = "Phi3ForCausalLM",
+     .models = "Phi-3 mini and medium, Phi-3.5 mini, Phi-4, Phi-4-mini",
+     .refused =
+         "texts beyond `original_max_position_embeddings` with `longrope`; `phi3small`, `phimoe` and the multimodal "
+         "Phis are other architectures",
+     .norms = NORMS_BEFORE,
+     .linears = {[ESPL_Q_PROJ] = "self_attn.qkv_proj",
+                 [ESPL_K_PROJ] = "self_attn.qkv_proj",
+                 [ESPL_V_PROJ] = "self_attn.qkv_proj",
+                 [ESPL_GATE_PROJ] = "mlp.gate_up_proj",
+                 [ESPL_UP_PROJ] = "mlp.gate_up_proj"},
+     .partial_rotary = true,
+     .rms_eps = 1e-5,
+     .rope_theta = 10000,
+     .rope_original = 4096,
+     .rope_types = 1 << ESPL_ROPE_DEFAULT | 1 << ESPL_ROPE_LONGROPE,
+     .window_rule = ESPL_WINDOW_ALL,
+     .keys = {"full_attn_mod", "interpolate_factor"}},
 };
 enum { FAMILIES = sizeof families / sizeof *families };
 

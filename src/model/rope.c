@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * RoPE tables: HF modeling_rope_utils.py (default, linear, llama3). Frequencies and angles are rounded to f32 where
- * transformers holds them in f32, since at position 2000 the rounding of an angle is visible in the logits.
+ * RoPE tables: HF modeling_rope_utils.py (default, linear, llama3, longrope). Frequencies and angles are rounded to f32
+ * where transformers holds them in f32, since at position 2000 the rounding of an angle is visible in the logits.
  */
 #include "rope.h"
 
@@ -12,6 +12,7 @@ static const double TWO_PI = 6.283185307179586476925287;
 /* Radians per position of feature pair j. */
 static float rope_frequency(const espl_rope_config *r, int64_t rotary, int64_t j) {
     double f = (float)(1.0 / pow(r->theta, (double)(2 * j) / (double)rotary));
+    if (r->divisors) f = (float)(1.0 / (r->divisors[j] * pow(r->theta, (double)(2 * j) / (double)rotary)));
     if (r->type == ESPL_ROPE_LINEAR) f /= r->factor;
     if (r->type != ESPL_ROPE_LLAMA3) return (float)f;
     /* Llama 3.1: long waves are slowed down by `factor`, short ones kept, those between blended. */
@@ -44,12 +45,13 @@ bool espl_model_fill_ropes(const espl_model_config *c, int64_t context, espl_are
         if (k == ESPL_LAYER_ROPE_NONE || !rope_is_used(c, k)) continue;
         float *cosine = espl_arena_take(arena, table), *sine = espl_arena_take(arena, table);
         if (!cosine || !sine) return false;
+        float attention = c->rope[k].attention > 0 ? (float)c->rope[k].attention : 1;
         for (int64_t j = 0; j < half; j++) {
             float f = rope_frequency(&c->rope[k], c->rotary, j);
             for (int64_t p = 0; p < context; p++) {
                 double angle = (double)((float)p * f); /* the product in f32, cos and sin in double */
-                cosine[p * half + j] = (float)cos(angle);
-                sine[p * half + j] = (float)sin(angle);
+                cosine[p * half + j] = (float)cos(angle) * attention;
+                sine[p * half + j] = (float)sin(angle) * attention;
             }
         }
         ropes[k].cos = cosine;

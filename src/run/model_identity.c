@@ -67,6 +67,7 @@ static espl_status identity_put_tensors(espl_json_writer *w, const espl_model *m
 /* What only some families have. */
 static void identity_put_variants(espl_json_writer *w, const espl_model_config *c) {
     const espl_rope_config *r = &c->rope[ESPL_LAYER_ROPE_LOCAL];
+    uint64_t divisors = 0;
     espl_json_put_i64(w, "activation", c->activation);
     espl_json_put_f64(w, "embedding_scale", c->embedding_scale);
     espl_json_put_f64(w, "attention_scale", c->attention_scale);
@@ -77,6 +78,12 @@ static void identity_put_variants(espl_json_writer *w, const espl_model_config *
     espl_json_put_i64(w, "local_rope_type", r->type);
     espl_json_put_f64(w, "local_rope_theta", r->theta);
     espl_json_put_f64(w, "local_rope_factor", r->factor);
+    for (int k = 0; k < ESPL_LAYER_ROPES; k++) {
+        r = &c->rope[k];
+        espl_json_put_f64(w, k ? "local_rope_attention" : "rope_attention", r->attention);
+        if (r->divisors) divisors = espl_hash64(r->divisors, c->rotary / 2 * (int64_t)sizeof *r->divisors, divisors);
+    }
+    espl_json_put_printf(w, "rope_divisors", "%016" PRIx64, divisors);
 }
 
 /* Every member of espl_model_config, but for max_positions and bos, which change no logit: what they do to prompts

@@ -11,9 +11,56 @@ FRACTION = 0.10
 LEVELS = 16
 
 
+FUSED = {"self_attn.q_proj": "self_attn.qkv_proj", "self_attn.k_proj": "self_attn.qkv_proj",
+         "self_attn.v_proj": "self_attn.qkv_proj", "mlp.gate_proj": "mlp.gate_up_proj",
+         "mlp.up_proj": "mlp.gate_up_proj"}  # of families that store several linears as one
+
+
+class Linear:
+    """Rows of a module: all of them, or those of one of the linears that it holds."""
+
+    def __init__(self, layer, path, config):
+        self.rows, names = slice(None), {name for name, _ in layer.named_modules()}
+        if path not in names:
+            heads, d = config.num_attention_heads, config.hidden_size // config.num_attention_heads
+            kv, ffn = config.num_key_value_heads * d, config.intermediate_size
+            first, n = {"q_proj": (0, heads * d), "k_proj": (heads * d, kv), "v_proj": (heads * d + kv, kv),
+                        "gate_proj": (0, ffn), "up_proj": (ffn, ffn)}[path.split(".")[1]]
+            self.rows, path = slice(first, first + n), FUSED[path]
+        self.module = layer.get_submodule(path)
+
+    @property
+    def weight(self):
+        return self.module.weight[self.rows]
+
+    @property
+    def gradient(self):
+        return self.module.weight.grad[self.rows]
+
+    @property
+    def in_features(self):
+        return self.module.in_features
+
+    @property
+    def out_features(self):
+        return self.weight.shape[0]
+
+    def watch(self, add):
+        """Calls add with the gradient of the output in every backward pass. Returns a handle."""
+        def hook(_module, _inputs, output):
+            output.register_hook(lambda gradient: add(gradient[..., self.rows]))
+        return self.module.register_forward_hook(hook)
+
+
 def linears(model):
     """All linears, in the order layer * 7 + kind."""
-    return [layer.get_submodule(path) for layer in model.model.layers for path in PATHS]
+    return [Linear(layer, path, model.config) for layer in model.model.layers for path in PATHS]
+
+
+def input_modules(layer):
+    """The modules that read the four inputs of a layer."""
+    names = {name for name, _ in layer.named_modules()}
+    return [layer.get_submodule(path if path in names else FUSED[path]) for path in INPUTS]
 
 
 def kept(index, shape):
@@ -41,10 +88,10 @@ def squares(model, ids):
     """[L, C + Q + C + F]: for each feature of the four inputs of a layer, the sum of x^2 over all tokens, in f64."""
     sums, handles = {}, []
     for i, layer in enumerate(model.model.layers):
-        for path in INPUTS:
+        for path, module in zip(INPUTS, input_modules(layer)):
             def add(_module, inputs, key=(i, path)):
                 sums[key] = (inputs[0].double() ** 2).sum(dim=(0, 1))
-            handles.append(layer.get_submodule(path).register_forward_pre_hook(add))
+            handles.append(module.register_forward_pre_hook(add))
     with torch.no_grad():
         model(ids, use_cache=False)
     for handle in handles:
@@ -57,7 +104,7 @@ def quantiles(model, sums, masks):
     found = []
     for index, linear in enumerate(linears(model)):
         layer, kind = divmod(index, len(PATHS))
-        sizes = [model.model.layers[layer].get_submodule(path).in_features for path in INPUTS]
+        sizes = [module.in_features for module in input_modules(model.model.layers[layer])]
         part = sums[layer].split(sizes)[(0, 0, 0, 1, 2, 2, 3)[kind]]
         scores = (linear.weight.detach().double().abs() * part.sqrt())[masks[index]].sort().values
         found.append(scores[int(np.floor(FRACTION * (len(scores) - 1)))])
@@ -71,10 +118,7 @@ def output_squares(model, ids):
     for sums, linear in zip(found, linears(model)):
         def add(gradient, sums=sums):
             sums += (gradient.double() ** 2).sum(dim=(0, 1))
-
-        def watch(_module, _inputs, output, add=add):
-            output.register_hook(add)
-        handles.append(linear.register_forward_hook(watch))
+        handles.append(linear.watch(add))
     for sample in ids.split(1):
         sample_gradients(model, sample)
     for handle in handles:
@@ -92,7 +136,7 @@ def damage(model, ids, sums, dense):
     curves = []
     for index, (gradient, weight) in enumerate(zip(output_squares(model, ids), dense)):
         layer, kind = divmod(index, len(PATHS))
-        sizes = [model.model.layers[layer].get_submodule(path).in_features for path in INPUTS]
+        sizes = [module.in_features for module in input_modules(model.model.layers[layer])]
         x = sums[layer].split(sizes)[(0, 0, 0, 1, 2, 2, 3)[kind]] / tokens
         g = gradient * (length - 1) ** 2 / tokens
         n = weight.shape[1]
@@ -109,7 +153,7 @@ def measure(model, ids, masks, dense):
         loss, embedding = sample_gradients(model, sample)
         losses.append(loss)
         embeddings.append(embedding)
-        means.append(torch.stack([l.weight.grad.double().abs()[m].mean() for l, m in zip(linears(model), masks)]))
+        means.append(torch.stack([l.gradient.double().abs()[m].mean() for l, m in zip(linears(model), masks)]))
     sums = squares(model, ids)
     return {"loss": torch.stack(losses), "gradient": torch.stack(means), "embedding": torch.stack(embeddings),
             "squares": sums, "quantile": quantiles(model, sums, masks), "damage": damage(model, ids, sums, dense)}
@@ -142,16 +186,13 @@ def answer_tensors(model, ids, letters):
     for sums, linear in zip(squares_of, linears(model)):
         def add(gradient, sums=sums):
             sums += (gradient.double() ** 2).sum(dim=(0, 1))
-
-        def watch(_module, _inputs, output, add=add):
-            output.register_hook(add)
-        handles.append(linear.register_forward_hook(watch))
+        handles.append(linear.watch(add))
     for sample in ids.split(1):
         model.zero_grad()
         loss = answer_loss(model, sample, count, letters)
         loss.backward()
         losses.append(loss.detach())
-        means.append(torch.stack([l.weight.grad.double().abs().mean() for l in linears(model)]))
+        means.append(torch.stack([l.gradient.double().abs().mean() for l in linears(model)]))
     for handle in handles:
         handle.remove()
     return {"loss": torch.stack(losses), "gradient": torch.stack(means).mean(0), "outputs": torch.cat(squares_of)}
@@ -171,7 +212,7 @@ def distill_tensors(model, ids, teacher):
     sums = []
     for linear in linears(model):
         r, c = np.indices(tuple(linear.weight.shape))
-        gradient = linear.weight.grad.double()
+        gradient = linear.gradient.double()
         weights = torch.from_numpy((r * 31 + c * 17) % 7 - 3)
         sums.append(torch.stack([(gradient * weights).sum(), gradient.abs().sum()]))
     return {"loss": torch.stack(losses), "sums": torch.stack(sums)}
@@ -191,7 +232,7 @@ def distill_moves(model, ids, teacher, masks, dtype):
     for step in range(STEPS):
         distill_tensors(model, ids, teacher)  # gradients of the sum over samples
         for w, linear, mask, group, size in zip(own, linears(model), masks, adam.param_groups, sizes):
-            w.grad = linear.weight.grad * mask / len(ids)
+            w.grad = linear.gradient * mask / len(ids)
             group["lr"] = RATE * size * (STEPS - step) / STEPS
         adam.step()
         with torch.no_grad():

@@ -208,6 +208,10 @@ def edits(spec, weights):
     def swap_kv_heads(table):
         heads = spec.config["num_key_value_heads"]
         for name in table:
+            if name.endswith("qkv_proj.weight"):  # q, k and v as one
+                d = spec.config["hidden_size"] // spec.config["num_attention_heads"]
+                q, kv = table[name].split([spec.config["hidden_size"], 2 * heads * d])
+                table[name] = torch.cat([q, kv.unflatten(0, (2, heads, d)).flip(1).flatten(0, 2)])
             if name.endswith(("k_proj.weight", "v_proj.weight")):
                 table[name] = table[name].unflatten(0, (heads, -1)).flip(0).flatten(0, 1)
 

@@ -69,6 +69,11 @@ def granite(sizes, **rest):
     return config("granite", "GraniteForCausalLM", sizes, **rest)
 
 
+def phi3(sizes, **rest):
+    return config("phi3", "Phi3ForCausalLM", sizes, pad_token_id=0, **rest)
+
+
+PHI_LONGROPE = {"type": "longrope", "short_factor": [1.0, 1.2, 1.5, 2.0], "long_factor": [1.0, 2.0, 4.0, 8.0]}
 LLAMA3_SCALING = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                   "original_max_position_embeddings": 32}
 
@@ -215,4 +220,19 @@ SPECS = [
          dtype="float16", tokens=24,
          without={"attention_multiplier": {"attention_multiplier": 12 ** -0.5},
                   "residual_multiplier": {"residual_multiplier": 1.0}}),
+    Spec("phi3-bf16",
+         phi3((151, 48, 72, 3, 4), num_key_value_heads=2, rms_norm_eps=1e-5, rope_theta=10000.0, rope_scaling=None,
+              original_max_position_embeddings=256, resid_pdrop=0.0, embd_pdrop=0.0, attention_bias=False,
+              sliding_window=9, tie_word_embeddings=False, torch_dtype="bfloat16"),
+         dtype="bfloat16", tokens=27,
+         without={"rope_theta": {"rope_theta": 500.0}, "window_size": {"sliding_window": 10},
+                  "window": {"sliding_window": None}}),
+    Spec("phi3-longrope",
+         phi3((127, 48, 64, 2, 3), rms_norm_eps=1e-5, rope_theta=500.0, partial_rotary_factor=0.5,
+              rope_scaling=PHI_LONGROPE, original_max_position_embeddings=40, sliding_window=None,
+              tie_word_embeddings=True, torch_dtype="float16"),
+         dtype="float16", tokens=40,
+         without={"short_factor": {"rope_scaling": {**PHI_LONGROPE, "short_factor": [1.0] * 4}},
+                  "attention_factor": {"max_position_embeddings": 40},
+                  "original": {"original_max_position_embeddings": 80}}),
 ]

@@ -16,6 +16,7 @@
 #include "espalier/export.h"
 #include "espalier/loop/loop.h"
 #include "espalier/model/forward.h"
+#include "espalier/model/shape.h"
 #include "harness.h"
 
 enum { TOKENS = 20 };            /* of the prompt that both models compute */
@@ -39,42 +40,53 @@ static bool is_pruned(int64_t linear, int64_t row, int64_t column) {
     return linear != DENSE && (31 * row + 17 * column + 5 * linear) % 10 < 3;
 }
 
-static uint64_t *make_mask(const espl_tensor_info *t, int64_t linear) {
-    int64_t words = espl_mask_words(t->dims[1]);
-    uint64_t *mask = calloc((size_t)(t->dims[0] * words), sizeof *mask);
-    for (int64_t row = 0; row < t->dims[0]; row++)
-        for (int64_t c = 0; c < t->dims[1]; c++)
+/* Where the source has a linear: rows first .. first + out - 1 of a tensor. */
+typedef struct stored {
+    const espl_tensor_info *t;
+    int64_t first, out, in, bytes;
+    const uint8_t *data;
+} stored;
+
+static stored stored_of(const export_test *r, int64_t linear) {
+    const espl_model_config *c = espl_model_config_of(r->m);
+    espl_linear_place place = espl_model_linear_place(c, linear);
+    stored s = {.t = espl_weights_find(r->before, place.name), .first = place.first};
+    espl_model_linear_shape(c, espl_linear_kind_of(linear), &s.out, &s.in);
+    int64_t row_bytes = s.in * (int64_t)espl_dtype_size(s.t->dtype);
+    s.bytes = s.out * row_bytes;
+    s.data = (const uint8_t *)s.t->data + s.first * row_bytes;
+    return s;
+}
+
+static uint64_t *make_mask(stored s, int64_t linear) {
+    int64_t words = espl_mask_words(s.in);
+    uint64_t *mask = calloc((size_t)(s.out * words), sizeof *mask);
+    for (int64_t row = 0; row < s.out; row++)
+        for (int64_t c = 0; c < s.in; c++)
             if (!is_pruned(linear, row, c)) espl_mask_row_set(mask + row * words, c);
     return mask;
 }
 
 /* Other weights: the lowest bit of each is flipped, and some are -0, which an export must keep: only pruned weights
  * become +0. */
-static void *make_update(const espl_tensor_info *t) {
-    size_t size = espl_dtype_size(t->dtype);
-    uint8_t *v = malloc((size_t)t->bytes);
-    memcpy(v, t->data, (size_t)t->bytes);
-    for (int64_t i = 0; i < t->count; i++) {
+static void *make_update(stored s) {
+    size_t size = espl_dtype_size(s.t->dtype);
+    uint8_t *v = malloc((size_t)s.bytes);
+    memcpy(v, s.data, (size_t)s.bytes);
+    for (int64_t i = 0; i < s.out * s.in; i++) {
         v[(size_t)i * size] ^= 1; /* little-endian */
         if (i % 11 == 0) memset(v + (size_t)i * size, 0, size - 1), v[((size_t)i + 1) * size - 1] = 0x80;
     }
     return v;
 }
 
-static const espl_tensor_info *weight_of(const espl_weights *w, int64_t linear) {
-    char name[128];
-    snprintf(name, sizeof name, "model.layers.%" PRId64 ".%s.weight", espl_linear_layer(linear),
-             espl_linear_path(espl_linear_kind_of(linear)));
-    return espl_weights_find(w, name);
-}
-
 static void prune_model(export_test *r) {
     espl_range slice = espl_model_slice(r->m);
     r->linears = espl_linear_index(espl_model_config_of(r->m)->layers, 0);
     r->masks = calloc((size_t)r->linears, sizeof *r->masks);
-    r->updated = make_update(weight_of(r->before, UPDATED));
+    r->updated = make_update(stored_of(r, UPDATED));
     for (int64_t i = 0; i < r->linears; i++) {
-        if (i != DENSE) r->masks[i] = make_mask(weight_of(r->before, i), i);
+        if (i != DENSE) r->masks[i] = make_mask(stored_of(r, i), i);
         if (espl_linear_layer(i) < slice.first || espl_linear_layer(i) >= slice.last) continue;
         check(r, espl_model_set_mask(r->m, i, r->masks[i]) == ESPL_OK, "set mask");
         if (i == UPDATED) check(r, espl_model_set_weight(r->m, i, r->updated) == ESPL_OK, "set weight");
@@ -83,15 +95,20 @@ static void prune_model(export_test *r) {
 
 /* ---------------------------------------------------------------- comparing */
 
-static bool same_bits(const espl_tensor_info *t, const espl_tensor_info *u, const void *want, int64_t linear) {
+static bool same_header(const espl_tensor_info *t, const espl_tensor_info *u) {
+    return u && u->bytes == t->bytes && u->offset == t->offset && u->dtype == t->dtype && u->n_dims == t->n_dims &&
+           strcmp(strrchr(t->file, '/'), strrchr(u->file, '/')) == 0;
+}
+
+/* got: the linear's weights in the export. */
+static bool same_linear(export_test *r, int64_t linear, const uint8_t *got) {
     static const uint8_t zero[8];
-    size_t size = espl_dtype_size(t->dtype);
-    if (u->bytes != t->bytes || u->offset != t->offset || u->dtype != t->dtype || u->n_dims != t->n_dims) return false;
-    for (int64_t i = 0; i < t->count; i++) {
-        bool gone = linear >= 0 && is_pruned(linear, i / t->dims[1], i % t->dims[1]);
-        if (memcmp((const uint8_t *)u->data + (size_t)i * size, gone ? zero : (const uint8_t *)want + (size_t)i * size,
-                   size) != 0)
-            return false;
+    stored s = stored_of(r, linear);
+    size_t size = espl_dtype_size(s.t->dtype);
+    const uint8_t *want = linear == UPDATED ? r->updated : s.data;
+    for (int64_t i = 0; i < s.out * s.in; i++) {
+        bool gone = is_pruned(linear, i / s.in, i % s.in);
+        if (memcmp(got + (size_t)i * size, gone ? zero : want + (size_t)i * size, size) != 0) return false;
     }
     return true;
 }
@@ -103,11 +120,14 @@ static void compare_tensors(export_test *r) {
     check(r, espl_weights_count(after) == espl_weights_count(r->before), "as many tensors");
     for (int64_t i = 0; i < espl_weights_count(r->before); i++) {
         const espl_tensor_info *t = espl_weights_at(r->before, i), *u = espl_weights_find(after, t->name);
-        int64_t linear = r->linears - 1;
-        while (linear >= 0 && weight_of(r->before, linear) != t) linear--;
-        bool same = u && strcmp(strrchr(t->file, '/'), strrchr(u->file, '/')) == 0 &&
-                    same_bits(t, u, linear == UPDATED ? r->updated : t->data, linear);
-        check(r, same, t->name);
+        bool same = same_header(t, u), linears = false;
+        for (int64_t l = 0; same && l < r->linears; l++) {
+            stored s = stored_of(r, l);
+            if (s.t != t) continue;
+            linears = true;
+            same = same_linear(r, l, (const uint8_t *)u->data + (s.data - (const uint8_t *)t->data));
+        }
+        check(r, same && (linears || memcmp(t->data, u->data, (size_t)t->bytes) == 0), t->name);
     }
     espl_weights_close(&after);
 }

@@ -12,12 +12,13 @@
 #include "espalier/base/str.h"
 #include "espalier/model/family.h"
 
-/* X(name, rope_type). DYNAMIC is DEFAULT up to max_position_embeddings. */
+/* X(name, rope_type). DYNAMIC and LONGROPE are computed up to the length from which on their frequencies change. */
 #define ESPL_ROPE_TYPE_LIST(X)                                                                                         \
     X(DEFAULT, "default")                                                                                              \
     X(LINEAR, "linear")                                                                                                \
     X(LLAMA3, "llama3")                                                                                                \
-    X(DYNAMIC, "dynamic")
+    X(DYNAMIC, "dynamic")                                                                                              \
+    X(LONGROPE, "longrope")
 
 typedef enum espl_rope_type {
 #define X(name, text) ESPL_ROPE_##name,
@@ -33,6 +34,8 @@ typedef struct espl_rope_config {
     double factor, low, high; /* of the scaling */
     int64_t original;         /* original_max_position_embeddings, of the scaling */
     int64_t limit;            /* a longer context changes the frequencies, which is not computed; 0: none */
+    double attention;         /* multiplies cos and sin; 0: 1 */
+    double *divisors;         /* [rotary / 2] of the frequencies, or NULL: none; owned */
 } espl_rope_config;
 
 /* Which RoPE a layer has: that of the model, that of sliding layers if the family has one for them, or none. */
@@ -49,7 +52,7 @@ enum { ESPL_MAX_EOS = 8 };
 typedef struct espl_model_config {
     const espl_family *family;
     int64_t vocab, hidden, ffn, layers, heads, kv_heads, head_dim;
-    int64_t max_positions; /* max_position_embeddings; 0: not given */
+    int64_t max_positions; /* max_position_embeddings, at most the limits of the RoPE; 0: not given */
     double rms_eps;
     bool tied;                       /* tie_word_embeddings */
     bool qkv_bias, o_bias, mlp_bias; /* linears with a bias */

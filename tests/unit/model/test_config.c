@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* config.json: what is read, what is refused, and how it is named. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -32,6 +33,7 @@
 
 #define SMOLLM3 "\"model_type\": \"smollm3\"" SIZES
 #define GRANITE "\"model_type\": \"granite\"" SIZES
+#define PHI3 "\"model_type\": \"phi3\"" SIZES
 
 static espl_status parse(const char *body, espl_model_config *c) {
     char json[4096];
@@ -214,6 +216,45 @@ static void granite_has_multipliers(void **state) {
     refused(LLAMA ", \"embedding_multiplier\": 12", ESPL_UNSUPPORTED, "embedding_multiplier");
 }
 
+static void phi3_stores_several_linears_as_one(void **state) {
+    (void)state;
+    espl_model_config c;
+    assert_int_equal(parse(PHI3 ", \"sliding_window\": 2047", &c), ESPL_OK);
+    assert_true(c.rms_eps == 1e-5 && c.window == 2047 && c.slides[0] && !c.qkv_bias);
+    static const int64_t first[] = {0, 64, 80, 0, 0, 128, 0}, rows[] = {96, 96, 96, 64, 256, 256, 64};
+    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
+        espl_linear_place p = espl_model_linear_place(&c, espl_linear_index(3, (espl_linear_kind)k));
+        assert_true(p.first == first[k] && p.rows == rows[k]);
+    }
+    assert_string_equal(espl_model_linear_place(&c, ESPL_V_PROJ).name, "model.layers.0.self_attn.qkv_proj.weight");
+    assert_int_equal(espl_model_tensor_linear(&c, "model.layers.2.mlp.gate_up_proj.weight"),
+                     espl_linear_index(2, ESPL_GATE_PROJ));
+    assert_int_equal(espl_model_tensor_linear(&c, "model.layers.2.mlp.up_proj.weight"), -1);
+    assert_int_equal(espl_model_tensor_linear(&c, "model.layers.8.mlp.down_proj.weight"), -1);
+    assert_int_equal(espl_model_tensor_linear(&c, "model.layers.-1.mlp.down_proj.weight"), -1);
+    espl_model_config_free(&c);
+}
+
+static void longrope_ends_at_the_original_length(void **state) {
+    (void)state;
+    espl_model_config c;
+#define SHORT ", \"rope_scaling\": {\"type\": \"su\", \"long_factor\": [1], \"short_factor\": "
+    assert_int_equal(
+        parse(PHI3 ", \"max_position_embeddings\": 131072, \"partial_rotary_factor\": 0.75" SHORT "[1, 1.5, 2]}", &c),
+        ESPL_OK);
+    assert_true(c.rotary == 6 && c.rope[0].divisors[1] == 1.5 && c.rope[0].limit == 4096);
+    assert_true(fabs(c.rope[0].attention - sqrt(1 + log(32) / log(4096))) < 1e-12);
+    assert_int_equal(c.max_positions, 4096); /* and a note says so */
+    assert_non_null(strstr(c.notes.data, "longrope is computed up to 4096 tokens"));
+    espl_model_config_free(&c);
+    refused(PHI3 SHORT "[1, 2]}", ESPL_FORMAT, "short_factor");
+    refused(PHI3 SHORT "[1, 2, 3, 0]}", ESPL_FORMAT, "short_factor[3]");
+    refused(PHI3 ", \"partial_rotary_factor\": 0.4", ESPL_UNSUPPORTED, "partial_rotary_factor");
+    refused(PHI3 ", \"partial_rotary_factor\": 1.5", ESPL_UNSUPPORTED, "partial_rotary_factor");
+    refused(PHI3 ", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}", ESPL_UNSUPPORTED, "linear");
+#undef SHORT
+}
+
 /* Any family may have the other activation. */
 static void activations_are_read_by_their_names(void **state) {
     (void)state;
@@ -344,6 +385,8 @@ int main(void) {
         cmocka_unit_test(gemma3_has_two_kinds_of_layers),
         cmocka_unit_test(smollm3_has_layers_without_rope),
         cmocka_unit_test(granite_has_multipliers),
+        cmocka_unit_test(phi3_stores_several_linears_as_one),
+        cmocka_unit_test(longrope_ends_at_the_original_length),
         cmocka_unit_test(activations_are_read_by_their_names),
         cmocka_unit_test(what_we_do_not_compute_is_refused_by_name),
         cmocka_unit_test(what_changes_nothing_is_noted),
