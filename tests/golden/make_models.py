@@ -36,7 +36,7 @@ PROMPT_TOKENS, GREEDY_TOKENS = 8, 16
 TOLERANCE = 1e-5  # of --check, relative to a tensor's largest value
 MIN_EFFECT = 1e-2  # smallest change of a logit that every feature must cause
 MIN_MARGIN = 1e-3  # between the best and the second logit of a greedy step
-MAX_BYTES_PER_MODEL, MAX_BYTES = 420_000, 7_000_000
+MAX_BYTES_PER_MODEL, MAX_BYTES = 420_000, 8_500_000
 MAX_GRADIENT_BYTES = 60_000
 
 
@@ -234,7 +234,8 @@ def feature_effects(spec, directory):
     return {feature: (base - logits).abs().max().item() for feature, logits in effects.items()}
 
 
-LOCAL_THETA = {"gemma3_text": "rope_local_base_freq"}  # field of the theta of sliding layers, in the classic style
+# The field of the theta of sliding layers in the classic style. OLMo 3 has none: its class takes its default.
+LOCAL_THETA = {"gemma3_text": "rope_local_base_freq", "olmo3": None}
 
 
 def by_kind_in_other_style(config):
@@ -243,7 +244,7 @@ def by_kind_in_other_style(config):
     other, local = dict(config), LOCAL_THETA[config["model_type"]]
     if "rope_parameters" in config:
         full, sliding = (dict(config["rope_parameters"][kind]) for kind in ("full_attention", "sliding_attention"))
-        if sliding["rope_type"] != "default":
+        if sliding["rope_type"] != "default" or not local:
             return None
         del other["rope_parameters"]
         other |= {"rope_theta": full.pop("rope_theta"), local: sliding["rope_theta"], "torch_dtype": other.pop("dtype")}
@@ -251,7 +252,8 @@ def by_kind_in_other_style(config):
         return other
     full = {**(other.pop("rope_scaling") or {"rope_type": "default"}), "rope_theta": other.pop("rope_theta")}
     other["rope_parameters"] = {"full_attention": full,
-                                "sliding_attention": {"rope_type": "default", "rope_theta": other.pop(local)}}
+                                "sliding_attention": {"rope_type": "default",
+                                                      "rope_theta": other.pop(local) if local else 500000.0}}
     other["dtype"] = other.pop("torch_dtype")
     return other
 

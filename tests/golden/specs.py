@@ -73,6 +73,10 @@ def phi3(sizes, **rest):
     return config("phi3", "Phi3ForCausalLM", sizes, pad_token_id=0, **rest)
 
 
+def olmo3(sizes, **rest):
+    return config("olmo3", "Olmo3ForCausalLM", sizes, pad_token_id=0, **rest)
+
+
 PHI_LONGROPE = {"type": "longrope", "short_factor": [1.0, 1.2, 1.5, 2.0], "long_factor": [1.0, 2.0, 4.0, 8.0]}
 LLAMA3_SCALING = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                   "original_max_position_embeddings": 32}
@@ -235,4 +239,20 @@ SPECS = [
          without={"short_factor": {"rope_scaling": {**PHI_LONGROPE, "short_factor": [1.0] * 4}},
                   "attention_factor": {"max_position_embeddings": 40},
                   "original": {"original_max_position_embeddings": 80}}),
+    Spec("olmo3-bf16",
+         olmo3((139, 48, 72, 4, 4), num_key_value_heads=2, rms_norm_eps=1e-6, rope_theta=500000, rope_scaling=None,
+               sliding_window=6, attention_bias=False, tie_word_embeddings=False, torch_dtype="bfloat16"),
+         dtype="bfloat16", tokens=26,
+         without={"window_size": {"sliding_window": 7}, "pattern": {"layer_types": [SLIDING] * 4}}),
+    Spec("olmo3-types",
+         olmo3((113, 32, 48, 3, 2), sliding_window=5, layer_types=[FULL, SLIDING, SLIDING], tie_word_embeddings=True,
+               rope_parameters={"full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 5000.0},
+                                "sliding_attention": {"rope_type": "default", "rope_theta": 300.0}}, dtype="bfloat16"),
+         dtype="bfloat16", tokens=24,
+         without={"layer_types": {"layer_types": [SLIDING, SLIDING, FULL]},
+                  "local theta": {"rope_parameters": {
+                      "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 5000.0},
+                      "sliding_attention": {"rope_type": "default", "rope_theta": 5000.0}}},
+                  "scaling": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 5000.0},
+                                                  "sliding_attention": {"rope_type": "default", "rope_theta": 300.0}}}}),
 ]

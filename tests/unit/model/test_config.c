@@ -34,6 +34,7 @@
 #define SMOLLM3 "\"model_type\": \"smollm3\"" SIZES
 #define GRANITE "\"model_type\": \"granite\"" SIZES
 #define PHI3 "\"model_type\": \"phi3\"" SIZES
+#define OLMO3 "\"model_type\": \"olmo3\"" SIZES
 
 static espl_status parse(const char *body, espl_model_config *c) {
     char json[4096];
@@ -255,6 +256,26 @@ static void longrope_ends_at_the_original_length(void **state) {
 #undef SHORT
 }
 
+static void olmo3_has_a_window_in_three_of_four_layers(void **state) {
+    (void)state;
+    espl_model_config c;
+    assert_int_equal(parse(OLMO3 ", \"rope_theta\": 500000", &c), ESPL_OK);
+    for (int64_t i = 0; i < 8; i++) {
+        assert_int_equal(c.slides[i], i % 4 != 3);
+        assert_int_equal(c.layer_ropes[i], i % 4 == 3 ? ESPL_LAYER_ROPE_GLOBAL : ESPL_LAYER_ROPE_LOCAL);
+    }
+    assert_true(c.window == 4096 && c.rope[0].theta == 500000 && c.rope[1].theta == 500000);
+    espl_model_config_free(&c);
+    /* transformers would take it for full layers only. */
+    refused(OLMO3 ", \"rope_theta\": 10000", ESPL_UNSUPPORTED, "rope_theta 10000");
+    assert_int_equal(parse(OLMO3 ", \"rope_parameters\": {\"full_attention\": {\"rope_theta\": 10000}, "
+                                 "\"sliding_attention\": {\"rope_theta\": 10000}}",
+                           &c),
+                     ESPL_OK);
+    assert_true(c.rope[0].theta == 10000 && c.rope[1].theta == 10000);
+    espl_model_config_free(&c);
+}
+
 /* Any family may have the other activation. */
 static void activations_are_read_by_their_names(void **state) {
     (void)state;
@@ -387,6 +408,7 @@ int main(void) {
         cmocka_unit_test(granite_has_multipliers),
         cmocka_unit_test(phi3_stores_several_linears_as_one),
         cmocka_unit_test(longrope_ends_at_the_original_length),
+        cmocka_unit_test(olmo3_has_a_window_in_three_of_four_layers),
         cmocka_unit_test(activations_are_read_by_their_names),
         cmocka_unit_test(what_we_do_not_compute_is_refused_by_name),
         cmocka_unit_test(what_changes_nothing_is_noted),
