@@ -85,6 +85,50 @@ static espl_status rope_read_longrope(const cJSON *rope, const char *where, cons
     return espl_json_get_f64(rope, "attention_factor", where, false, 1e-6, 1e6, &r->attention);
 }
 
+/* The feature pair whose wave makes that many rotations in the original length. */
+static double yarn_pair(const espl_rope_config *r, int64_t rotary, double rotations) {
+    static const double TWO_PI = 6.283185307179586476925287;
+    return (double)rotary * log((double)r->original / (rotations * TWO_PI)) / (2 * log(r->theta));
+}
+
+/* YaRN's attention factor grows with the logarithm of the scaling. */
+static double yarn_attention(double factor, double scale) { return factor > 1 ? 0.1 * scale * log(factor) + 1 : 1; }
+
+/* YaRN (arXiv 2309.00071): frequencies of short waves stay, those of long waves are divided by the factor, those
+ * between are blended; which, follows from how often a wave turns in the original length. */
+static espl_status rope_read_yarn(const cJSON *rope, const char *where, const espl_model_config *c,
+                                  espl_rope_config *r) {
+    double fast = 0, slow = 0, scale = 0, scale_all = 0;
+    bool truncate = true;
+    ESPL_TRY(espl_json_get_f64(rope, "factor", where, true, 1e-6, 1e6, &r->factor));
+    ESPL_TRY(espl_json_get_f64(rope, "beta_fast", where, false, 0, 1e6, &fast)); /* 0 means missing, as null does */
+    ESPL_TRY(espl_json_get_f64(rope, "beta_slow", where, false, 0, 1e6, &slow));
+    ESPL_TRY(espl_json_get_f64(rope, "mscale", where, false, 0, 1e6, &scale));
+    ESPL_TRY(espl_json_get_f64(rope, "mscale_all_dim", where, false, 0, 1e6, &scale_all));
+    ESPL_TRY(espl_json_get_bool(rope, "truncate", where, false, &truncate));
+    if (r->theta <= 1) return ESPL_FAIL(ESPL_FORMAT, "%s: yarn needs a rope_theta above 1, not %g", where, r->theta);
+    if (!truncate && c->family->local_theta > 0) /* transformers looks for it outside of this dictionary */
+        return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: \"truncate\": false is not supported for model_type \"%s\"", where,
+                         c->family->type);
+    double low = yarn_pair(r, c->rotary, fast > 0 ? fast : 32), high = yarn_pair(r, c->rotary, slow > 0 ? slow : 1);
+    if (truncate) {
+        low = floor(low);
+        high = ceil(high);
+    }
+    low = fmax(low, 0);
+    high = fmin(high, (double)c->rotary - 1);
+    if (low == high) high += 0.001;
+    ESPL_TRY(espl_mem_alloc(&r->divisors, c->rotary / 2, sizeof *r->divisors, "RoPE divisors"));
+    for (int64_t j = 0; j < c->rotary / 2; j++) {
+        double ramp = fmin(fmax(((double)j - low) / (high - low), 0), 1);
+        r->divisors[j] = 1 / (1 - ramp + ramp / r->factor);
+    }
+    bool both = scale > 0 && scale_all > 0;
+    r->attention =
+        both ? yarn_attention(r->factor, scale) / yarn_attention(r->factor, scale_all) : yarn_attention(r->factor, 1);
+    return espl_json_get_f64(rope, "attention_factor", where, false, 1e-6, 1e6, &r->attention);
+}
+
 /* The type of a dictionary: "type" is the older name of rope_type. */
 static espl_status rope_read_type(const cJSON *rope, const char *where, const espl_family *f, espl_rope_type *type) {
     const char *text = "default";
@@ -112,7 +156,10 @@ static espl_status rope_read_type(const cJSON *rope, const char *where, const es
 /* True for the members that only some types read. */
 static bool rope_type_reads(espl_rope_type type, const char *key) {
     static const char *const longrope[] = {"short_factor", "long_factor", "attention_factor"};
-    return type == ESPL_ROPE_LONGROPE && espl_config_key_in(key, longrope, COUNT_OF(longrope));
+    static const char *const yarn[] = {"attention_factor", "beta_fast",      "beta_slow",
+                                       "mscale",           "mscale_all_dim", "truncate"};
+    return (type == ESPL_ROPE_LONGROPE && espl_config_key_in(key, longrope, COUNT_OF(longrope))) ||
+           (type == ESPL_ROPE_YARN && espl_config_key_in(key, yarn, COUNT_OF(yarn)));
 }
 
 /* Refuses members of a dictionary that are neither read nor known to change nothing. */
@@ -153,6 +200,9 @@ static espl_status rope_read(const cJSON *doc, const cJSON *rope, const char *wh
     case ESPL_ROPE_LONGROPE:
         ESPL_TRY(rope_read_original(doc, rope, where, c, r));
         return rope_read_longrope(rope, where, c, r);
+    case ESPL_ROPE_YARN:
+        ESPL_TRY(rope_read_original(doc, rope, where, c, r));
+        return rope_read_yarn(rope, where, c, r);
     case ESPL_ROPE_LINEAR:
         return espl_json_get_f64(rope, "factor", where, true, 1e-6, 1e6, &r->factor);
     default:

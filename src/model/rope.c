@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * RoPE tables: HF modeling_rope_utils.py (default, linear, llama3, longrope). Frequencies and angles are rounded to f32
- * where transformers holds them in f32, since at position 2000 the rounding of an angle is visible in the logits.
+ * RoPE tables: HF modeling_rope_utils.py (default, linear, llama3; longrope and yarn as divisors). Frequencies and
+ * angles are rounded to f32 where transformers holds them in f32, since at position 2000 the rounding of an angle is
+ * visible in the logits.
  */
 #include "rope.h"
 

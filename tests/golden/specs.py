@@ -78,6 +78,9 @@ def olmo3(sizes, **rest):
 
 
 PHI_LONGROPE = {"type": "longrope", "short_factor": [1.0, 1.2, 1.5, 2.0], "long_factor": [1.0, 2.0, 4.0, 8.0]}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+YARN_OPTIONS = {**YARN, "beta_fast": 8, "beta_slow": 0.5, "mscale": 1.0, "mscale_all_dim": 0.7, "truncate": False}
+OLMO3_YARN = {**YARN, "attention_factor": 1.2}
 LLAMA3_SCALING = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                   "original_max_position_embeddings": 32}
 
@@ -255,4 +258,24 @@ SPECS = [
                       "sliding_attention": {"rope_type": "default", "rope_theta": 5000.0}}},
                   "scaling": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 5000.0},
                                                   "sliding_attention": {"rope_type": "default", "rope_theta": 300.0}}}}),
+    Spec("qwen3-yarn",
+         qwen3((139, 40, 64, 2, 4), num_key_value_heads=2, head_dim=24, rms_norm_eps=1e-6, rope_theta=1000.0,
+               rope_scaling=YARN, attention_bias=False, tie_word_embeddings=True, use_sliding_window=False,
+               sliding_window=None, max_window_layers=2, torch_dtype="bfloat16"),
+         dtype="bfloat16", tokens=48,
+         without={"rope_scaling": {"rope_scaling": None}, "factor": {"rope_scaling": {**YARN, "factor": 2.0}},
+                  "original": {"rope_scaling": {**YARN, "original_max_position_embeddings": 16}},
+                  "attention_factor": {"rope_scaling": {**YARN, "attention_factor": 1.0}}}),
+    Spec("llama-yarn",
+         llama((131, 40, 64, 2, 4), num_key_value_heads=2, head_dim=20, rms_norm_eps=1e-5,
+               rope_parameters={**YARN_OPTIONS, "rope_theta": 1000.0}, tie_word_embeddings=False, dtype="bfloat16"),
+         dtype="bfloat16", tokens=48,
+         without={key: {"rope_parameters": {**YARN_OPTIONS, "rope_theta": 1000.0, key: value}} for key, value in
+                  (("beta_fast", 32), ("beta_slow", 1), ("mscale", 0.0), ("mscale_all_dim", 1.0), ("truncate", True))}),
+    Spec("olmo3-yarn",
+         olmo3((113, 32, 48, 4, 2), rms_norm_eps=1e-6, rope_theta=500000, rope_scaling=OLMO3_YARN, sliding_window=6,
+               layer_types=[SLIDING, SLIDING, SLIDING, FULL], tie_word_embeddings=False, torch_dtype="bfloat16"),
+         dtype="bfloat16", tokens=32,
+         without={"rope_scaling": {"rope_scaling": None},
+                  "attention_factor": {"rope_scaling": {**OLMO3_YARN, "attention_factor": 1.0}}}),
 ]

@@ -18,7 +18,8 @@
     X(LINEAR, "linear")                                                                                                \
     X(LLAMA3, "llama3")                                                                                                \
     X(DYNAMIC, "dynamic")                                                                                              \
-    X(LONGROPE, "longrope")
+    X(LONGROPE, "longrope")                                                                                            \
+    X(YARN, "yarn")
 
 typedef enum espl_rope_type {
 #define X(name, text) ESPL_ROPE_##name,

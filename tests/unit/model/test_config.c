@@ -96,7 +96,7 @@ static void rope_settings_have_hugging_faces_precedence(void **state) {
                      ESPL_OK);
     assert_true(c.rope[0].type == ESPL_ROPE_LLAMA3 && c.rope[0].original == 8192);
     espl_model_config_free(&c);
-    refused(LLAMA ", \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 2}", ESPL_UNSUPPORTED, "yarn");
+    refused(LLAMA ", \"rope_scaling\": {\"type\": \"proportional\", \"factor\": 2}", ESPL_UNSUPPORTED, "proportional");
     refused(LLAMA ", \"rope_scaling\": {\"type\": \"linear\"}", ESPL_FORMAT, "factor");
     refused(LLAMA ", \"rope_scaling\": {\"full_attention\": {}}", ESPL_UNSUPPORTED, "full_attention");
     refused(LLAMA ", \"rope_scaling\": {\"type\": \"llama3\", \"factor\": 8}", ESPL_FORMAT, "low_freq_factor");
@@ -276,6 +276,28 @@ static void olmo3_has_a_window_in_three_of_four_layers(void **state) {
     espl_model_config_free(&c);
 }
 
+static void yarn_keeps_short_waves_and_stretches_long_ones(void **state) {
+    (void)state;
+    espl_model_config c;
+#define YARN "\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4"
+    assert_int_equal(parse(LLAMA ", \"head_dim\": 64, \"max_position_embeddings\": 4096, " YARN
+                                 ", \"original_max_position_embeddings\": 1024}",
+                           &c),
+                     ESPL_OK);
+    assert_true(c.rope[0].divisors[0] == 1 && c.rope[0].divisors[31] == 4 && c.rope[0].limit == 0);
+    /* Pair j turns 1024 / (2 pi 10000^(j / 32)) times: 32 times at j = 5.7, once at 17.7. */
+    assert_true(c.rope[0].divisors[5] == 1 && c.rope[0].divisors[6] > 1);
+    assert_true(c.rope[0].divisors[17] < 4 && c.rope[0].divisors[18] == 4);
+    assert_true(fabs(c.rope[0].attention - (0.1 * log(4) + 1)) < 1e-12);
+    espl_model_config_free(&c);
+    refused(LLAMA ", \"max_position_embeddings\": 64, \"rope_scaling\": {\"type\": \"yarn\"}", ESPL_FORMAT, "factor");
+    refused(LLAMA ", " YARN "}", ESPL_FORMAT, "original_max_position_embeddings");
+    refused(LLAMA ", \"max_position_embeddings\": 64, \"rope_theta\": 1, " YARN "}", ESPL_FORMAT, "rope_theta");
+    refused(OLMO3 ", \"max_position_embeddings\": 64, " YARN ", \"truncate\": false}", ESPL_UNSUPPORTED, "truncate");
+    refused(PHI3 ", " YARN "}", ESPL_UNSUPPORTED, "yarn");
+#undef YARN
+}
+
 /* Any family may have the other activation. */
 static void activations_are_read_by_their_names(void **state) {
     (void)state;
@@ -409,6 +431,7 @@ int main(void) {
         cmocka_unit_test(phi3_stores_several_linears_as_one),
         cmocka_unit_test(longrope_ends_at_the_original_length),
         cmocka_unit_test(olmo3_has_a_window_in_three_of_four_layers),
+        cmocka_unit_test(yarn_keeps_short_waves_and_stretches_long_ones),
         cmocka_unit_test(activations_are_read_by_their_names),
         cmocka_unit_test(what_we_do_not_compute_is_refused_by_name),
         cmocka_unit_test(what_changes_nothing_is_noted),
