@@ -63,20 +63,25 @@ static const char *const inert_keys[] = {"*dropout",
                                          "language",
                                          "tags"};
 
-/* Generic switches of PretrainedConfig that would change the model: absent, null, false, 0 or empty is accepted. */
-static const char *const must_be_off[] = {"quantization_config",
-                                          "is_encoder_decoder",
-                                          "add_cross_attention",
-                                          "cross_attention_hidden_size",
-                                          "pruned_heads",
-                                          "tie_encoder_decoder",
-                                          "is_decoder",
-                                          "rope_interleaved",
-                                          "use_mrope",
-                                          "tf_legacy_loss",
-                                          "attn_logit_softcapping",
-                                          "final_logit_softcapping",
-                                          "use_bidirectional_attention"};
+/* Fields that would change the model: absent, null, false, 0 or empty is accepted. */
+static const espl_refused_field must_be_off[] = {
+    {"quantization_config", "weights are read as BF16, F16 or F32"},
+    {"is_encoder_decoder", "the model has an encoder"},
+    {"tie_encoder_decoder", "the model has an encoder"},
+    {"add_cross_attention", "the model attends to another one's output"},
+    {"cross_attention_hidden_size", "the model attends to another one's output"},
+    {"is_decoder", "the switch of an encoder that decodes"},
+    {"pruned_heads", "heads have been removed: shapes differ from layer to layer"},
+    {"rope_interleaved", "RoPE pairs neighbouring features"},
+    {"use_mrope", "positions have several axes"},
+    {"tf_legacy_loss", "another loss"},
+    {"attn_logit_softcapping", "scores go through a tanh (Gemma 2)"},
+    {"final_logit_softcapping", "logits go through a tanh (Gemma 2)"},
+    {"use_bidirectional_attention", "tokens see those behind them (embedding models)"}};
+
+const espl_refused_field *espl_model_refused_field(int i) {
+    return i >= 0 && i < (int)COUNT_OF(must_be_off) ? &must_be_off[i] : NULL;
+}
 
 bool espl_config_key_in(const char *key, const char *const *list, size_t n) {
     for (size_t i = 0; i < n; i++)
@@ -129,8 +134,12 @@ espl_status espl_config_check_keys(const cJSON *doc, const char *name, espl_mode
         const char *key = v->string;
         if (key[0] == '_') continue;
         ESPL_TRY(espl_config_check_once(doc, v, name));
-        if (espl_config_key_in(key, must_be_off, COUNT_OF(must_be_off))) {
-            if (!espl_config_is_off(v)) return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: \"%s\" is not supported", name, key);
+        int refused = 0;
+        while (espl_model_refused_field(refused) && strcmp(espl_model_refused_field(refused)->key, key) != 0) refused++;
+        if (espl_model_refused_field(refused)) {
+            if (!espl_config_is_off(v))
+                return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: \"%s\" is not supported: %s", name, key,
+                                 espl_model_refused_field(refused)->why);
         } else if (!espl_config_key_in(key, known_keys, COUNT_OF(known_keys)) && !family_heeds(c->family, key)) {
             /* Beside rms_norm_eps, the epsilon of a LayerNorm that these families do not have. */
             bool layer_norm = has_rms_eps && strncmp(key, "layer_norm_eps", strlen("layer_norm_eps")) == 0;

@@ -51,7 +51,7 @@ static const espl_family families[] = {
      .rope_theta = 10000},
     {.type = "mistral",
      .architecture = "MistralForCausalLM",
-     .models = "Mistral 7B, Nemo, Small",
+     .models = "Mistral 7B, Nemo, Small 3",
      .norms = NORMS_BEFORE,
      .kv_heads_required = true,
      .rms_eps = 1e-6,
@@ -61,7 +61,7 @@ static const espl_family families[] = {
     {.type = "gemma3_text",
      .architecture = "Gemma3ForCausalLM",
      .models = "Gemma 3 270M and 1B",
-     .refused = "`gemma3` (4B and up): text and images in one model",
+     .refused = "`gemma3` (4B and up) is refused: it holds text and images in one model",
      .norms = {[ESPL_NORM_ATTENTION_IN] = "input_layernorm",
                [ESPL_NORM_ATTENTION_OUT] = "post_attention_layernorm",
                [ESPL_NORM_MLP_IN] = "pre_feedforward_layernorm",
@@ -125,7 +125,7 @@ static const espl_family families[] = {
     {.type = "granite",
      .architecture = "GraniteForCausalLM",
      .models = "Granite 3.x dense",
-     .refused = "`granitemoe` and `granitemoehybrid` (Granite 4): experts, Mamba layers",
+     .refused = "`granitemoe` and `granitemoehybrid` (Granite 4) are refused: they have experts or Mamba layers",
      .norms = NORMS_BEFORE,
      .qkv_bias = ESPL_BIAS_FIELD,
      .o_bias = ESPL_BIAS_FIELD,
@@ -138,8 +138,8 @@ static const espl_family families[] = {
      .architecture = "Phi3ForCausalLM",
      .models = "Phi-3 mini and medium, Phi-3.5 mini, Phi-4, Phi-4-mini",
      .refused =
-         "texts beyond `original_max_position_embeddings` with `longrope`; `phi3small`, `phimoe` and the multimodal "
-         "Phis are other architectures",
+         "with `longrope`, texts beyond `original_max_position_embeddings` are refused; `phi3small`, `phimoe` and "
+         "the Phis that see images are other architectures",
      .norms = NORMS_BEFORE,
      .linears = {[ESPL_Q_PROJ] = "self_attn.qkv_proj",
                  [ESPL_K_PROJ] = "self_attn.qkv_proj",

@@ -81,6 +81,12 @@ espl_status espl_model_config_parse(const char *json, int64_t len, const char *n
 void espl_model_config_free(espl_model_config *c);
 /* Logs the notes. */
 void espl_model_config_log(const espl_model_config *c);
+/* A field of config.json that must be missing, null, false, 0 or empty, and what it would mean otherwise. */
+typedef struct espl_refused_field {
+    const char *key, *why;
+} espl_refused_field;
+/* The i-th of them; NULL behind the last. Static storage. */
+const espl_refused_field *espl_model_refused_field(int i);
 /* "default". Static storage. */
 const char *espl_rope_type_name(espl_rope_type type);
 
