@@ -6,6 +6,7 @@ note for the rest, and the accessors (number, whole, member, text) accept any JS
 """
 import json
 import math
+import zlib
 from pathlib import Path
 
 
@@ -22,6 +23,18 @@ def read_json(path, notes):
     if isinstance(value, dict):
         return value
     notes.append(f"{path.name} holds no object")
+    return {}
+
+
+def read_summary(path, notes):
+    """summary.json: as read_json, and {} with a note if its checksum does not hold. Earlier versions wrote none."""
+    value = read_json(path, notes)
+    if "crc32" not in value:
+        return value
+    content, found, _ = Path(path).read_bytes().rpartition(b',\n  "crc32": ')
+    if found and value["crc32"] == f"{zlib.crc32(content):08x}":
+        return value
+    notes.append(f"{Path(path).name} is damaged: its checksum does not hold; --resume writes it again")
     return {}
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from . import masks, methods
-from .files import member, number, read_json, read_lines, text, whole
+from .files import member, number, read_json, read_lines, read_summary, text, whole
 from .methods import is_agent, method_name, pattern_of
 
 MARKS = ("manifest.json", "events.jsonl", "summary.json", "sweep.json")
@@ -47,7 +47,7 @@ class Run:
         self.name = self.path.resolve().name
         self.notes = []
         self.manifest = read_json(self.path / "manifest.json", self.notes)
-        self.summary = read_json(self.path / "summary.json", self.notes)
+        self.summary = read_summary(self.path / "summary.json", self.notes)
         self.sweep = read_json(self.path / "sweep.json", self.notes)
         self.timing = read_json(self.path / "timing.json", self.notes)
         self.events = read_lines(self.path / "events.jsonl", self.notes)

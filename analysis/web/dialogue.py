@@ -50,7 +50,7 @@ def reply_entry(line):
 
 
 def remark_entry(line):
-    """A short line: error, retry, invalid or fallback."""
+    """A short line: error, retry, invalid, fallback or repair."""
     told = text(line.get("error")) or text(line.get("text"))
     if line.get("type") == "retry":
         told = f"after {whole(line.get('wait_ms'))} ms"
@@ -81,7 +81,8 @@ def decision_entry(line):
 
 
 ENTRIES = {"request": request_entry, "reply": reply_entry, "decision": decision_entry, "error": remark_entry,
-           "retry": remark_entry, "invalid": remark_entry, "fallback": remark_entry}
+           "retry": remark_entry, "invalid": remark_entry, "fallback": remark_entry,
+           "repair": remark_entry}
 
 
 def headline(iteration, row):
@@ -99,13 +100,13 @@ def headline(iteration, row):
 def iterations(run):
     """Every iteration that has a dialogue or an outcome. Without a dialogue, the outcome repeats the decision."""
     lines, rows = {}, {row.iteration: row for row in run.outcomes.itertuples()}
-    for line in run.dialogue:
+    for line in (line for line in run.dialogue if text(line.get("type")) in ENTRIES):
         lines.setdefault(whole(line.get("iteration")), []).append(line)
     found = []
     for i in sorted(set(lines) | set(rows)):
         row = rows.get(i)
         said = lines.get(i) or [{"type": "decision", "decision": {"reasoning": row.reasoning,
                                                                   "reflection": row.reflection, "prune": row.steps}}]
-        entries = [ENTRIES[text(line.get("type"))](line) for line in said if text(line.get("type")) in ENTRIES]
+        entries = [ENTRIES[text(line.get("type"))](line) for line in said]
         found.append(Iteration(headline(i, row), row is not None and not row.accepted, entries))
     return found

@@ -59,7 +59,26 @@ static espl_status agent_open_backend(espl_agent *a, const espl_agent_options *o
     return agent_unknown_backend(a->o.backend);
 }
 
+static int64_t agent_iteration_of(const void *history, int64_t i) {
+    return ((const espl_outcome *)history)[i].iteration;
+}
+
+/* Of a decision that is missing in the dialogue. What was said before it is lost. */
+static espl_status agent_put_decision_again(const void *history, int64_t i, espl_json_writer *w) {
+    espl_str decision = {0};
+    espl_reply_put(&decision, &((const espl_outcome *)history)[i].decision);
+    espl_status st = espl_str_status(&decision);
+    if (st == ESPL_OK) espl_json_put_raw(w, "decision", decision.data, decision.len);
+    espl_str_free(&decision);
+    return st;
+}
+
 espl_status espl_agent_create(espl_agent **out, const espl_agent_options *o) {
+    espl_journal_source decisions = {.type = "decision",
+                                     .n = o->n_history,
+                                     .context = o->history,
+                                     .iteration = agent_iteration_of,
+                                     .put = agent_put_decision_again};
     espl_status st;
     ESPL_TRY(espl_mem_alloc(out, 1, sizeof **out, "agent"));
     espl_agent *a = *out;
@@ -70,7 +89,8 @@ espl_status espl_agent_create(espl_agent **out, const espl_agent_options *o) {
     a->o.model_name = a->model_name;
     ESPL_CHECK(st, failed, agent_open_backend(a, o));
     /* Last: it cuts the file, which a wrong option must leave as it is. */
-    if (o->dialogue_path) ESPL_CHECK(st, failed, espl_journal_open(&a->dialogue, o->dialogue_path, o->keep_iterations));
+    if (o->dialogue_path)
+        ESPL_CHECK(st, failed, espl_journal_open(&a->dialogue, o->dialogue_path, o->keep_iterations, &decisions));
     return ESPL_OK;
 failed:
     espl_agent_destroy(out);
@@ -85,6 +105,10 @@ void espl_agent_destroy(espl_agent **a) {
     espl_str_free(&(*a)->state.lessons);
     espl_mem_free(&(*a)->model_name);
     espl_mem_free(a);
+}
+
+espl_status espl_agent_seal_dialogue(espl_agent *a, int64_t iteration) {
+    return espl_journal_seal(a->dialogue, iteration);
 }
 
 const char *espl_agent_source(const espl_agent *a) { return a->source; }

@@ -28,10 +28,9 @@ struct espl_replay {
 };
 
 /* Keeps a copy of the decision of a line of type "decision"; requests, replies and errors are not needed. */
-static espl_status replay_read_line(void *ctx, const struct cJSON *line, int64_t iteration, int64_t offset) {
+static espl_status replay_read_line(void *ctx, const struct cJSON *line, int64_t iteration) {
     espl_replay *r = ctx;
     const char *type = NULL;
-    (void)offset;
     ESPL_TRY(espl_json_get_str(line, "type", r->path, true, &type));
     if (strcmp(type, "decision") != 0) return ESPL_OK;
     const cJSON *decision = espl_json_member(line, "decision");
@@ -53,12 +52,11 @@ static espl_status replay_read_line(void *ctx, const struct cJSON *line, int64_t
 }
 
 espl_status espl_replay_open(espl_replay **out, const char *path) {
-    int64_t end;
     espl_status st;
     ESPL_TRY(espl_mem_alloc(out, 1, sizeof **out, "replay"));
     espl_replay *r = *out;
     ESPL_CHECK(st, failed, espl_str_dup(&r->path, path, "path"));
-    ESPL_CHECK(st, failed, espl_journal_read(path, replay_read_line, r, &end));
+    ESPL_CHECK(st, failed, espl_journal_read(path, replay_read_line, r));
     if (r->n > 0) return ESPL_OK;
     st = ESPL_FAIL(ESPL_FORMAT, "%s: holds no decision to replay", path);
 failed:

@@ -2,7 +2,7 @@
 /*
  * events.jsonl: what happened in a run, for programs that analyse it. A line is written when its phase is over and
  * before the checkpoint of its step; on resume the journal cuts off what the checkpoint does not cover, so no step
- * appears twice.
+ * appears twice, and writes again what was lost although the checkpoint covers it.
  */
 #include "events.h"
 
@@ -118,8 +118,8 @@ espl_status espl_event_profile(espl_job *j) {
     return espl_journal_end(j->events, &w);
 }
 
-/* What was tried, what was expected, and what came of it. */
-static void event_put_outcome(espl_json_writer *w, const espl_outcome *o) {
+/* What was tried, what was expected, and what came of it: the members of an outcome that a checkpoint remembers, too. */
+static espl_status event_put_tried(espl_json_writer *w, const espl_outcome *o) {
     espl_str decision = {0};
     espl_json_put_f64(w, "sparsity_before", o->sparsity_before);
     espl_json_put_f64(w, "sparsity_after", o->sparsity_after);
@@ -128,11 +128,16 @@ static void event_put_outcome(espl_json_writer *w, const espl_outcome *o) {
     if (isfinite(o->decision.expected_text)) espl_json_put_f64(w, "expected_nll", o->decision.expected_text);
     if (isfinite(o->decision.expected_answers)) espl_json_put_f64(w, "expected_answers", o->decision.expected_answers);
     espl_reply_put(&decision, &o->decision);
-    if (decision.failed)
-        w->out->failed = true;
-    else
-        espl_json_put_raw(w, "decision", decision.data, decision.len);
+    espl_status st = espl_str_status(&decision);
+    if (st == ESPL_OK) espl_json_put_raw(w, "decision", decision.data, decision.len);
     espl_str_free(&decision);
+    return st;
+}
+
+static espl_status event_put_outcome(const void *history, int64_t i, espl_json_writer *w) {
+    const espl_outcome *o = &((const espl_outcome *)history)[i];
+    espl_json_put_bool(w, "accepted", o->accepted);
+    return event_put_tried(w, o);
 }
 
 espl_status espl_event_experiment(espl_job *j, const espl_outcome *o) {
@@ -140,7 +145,7 @@ espl_status espl_event_experiment(espl_job *j, const espl_outcome *o) {
     if (!j->root) return ESPL_OK;
     espl_json_writer w = espl_journal_begin(&line, o->iteration, "experiment");
     espl_json_put_bool(&w, "would_be_accepted", o->accepted);
-    event_put_outcome(&w, o);
+    if (event_put_tried(&w, o) != ESPL_OK) line.failed = true;
     return espl_journal_end(j->events, &w);
 }
 
@@ -148,9 +153,29 @@ espl_status espl_event_outcome(espl_job *j, const espl_outcome *o, double second
     espl_str line = {0};
     if (!j->root) return ESPL_OK;
     espl_json_writer w = espl_journal_begin(&line, o->iteration, "outcome");
-    espl_json_put_bool(&w, "accepted", o->accepted);
     espl_json_put_text(&w, "source", espl_agent_source(j->agent));
     espl_json_put_f64(&w, "seconds", seconds);
-    event_put_outcome(&w, o);
+    if (event_put_outcome(o, 0, &w) != ESPL_OK) line.failed = true;
     return espl_journal_end(j->events, &w);
+}
+
+/* ---------------------------------------------------------------- the file */
+
+static int64_t event_iteration_of(const void *history, int64_t i) {
+    return ((const espl_outcome *)history)[i].iteration;
+}
+
+espl_status espl_events_open(espl_job *j, const char *path) {
+    espl_journal_source outcomes = {.type = "outcome",
+                                    .n = j->n_history,
+                                    .context = j->history,
+                                    .iteration = event_iteration_of,
+                                    .put = event_put_outcome};
+    return espl_journal_open(&j->events, path, j->iteration, &outcomes);
+}
+
+espl_status espl_events_seal(espl_job *j) {
+    if (!j->root) return ESPL_OK;
+    ESPL_TRY(espl_journal_seal(j->events, j->iteration));
+    return espl_agent_seal_dialogue(j->agent, j->iteration);
 }

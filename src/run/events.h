@@ -5,6 +5,12 @@
 
 #include "state.h"
 
+/* Opens j->events, cut to j->iteration. Outcomes that are missing in the file, which may have been damaged, are written
+ * again from j->history. */
+espl_status espl_events_open(espl_job *j, const char *path);
+/* Seals events.jsonl and dialogue.jsonl (base/journal.h), and flushes them to disk. */
+espl_status espl_events_seal(espl_job *j);
+
 espl_status espl_event_start(espl_job *j, bool resumed);
 /* The profile that the next decision is based on. */
 espl_status espl_event_profile(espl_job *j);

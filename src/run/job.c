@@ -3,7 +3,6 @@
  * A job from its first to its last line: open the run directory, read the inputs, open the model, restore or begin, run
  * the loop, report.
  */
-#include <cjson/cJSON.h>
 #include <errno.h>
 #include <math.h>
 #include <string.h>
@@ -30,21 +29,7 @@
 #include "stop.h"
 #include "store.h"
 
-enum { SUMMARY_BYTES_MAX = 1 << 26 };
-
 /* --------------------------------------------------------- run directory */
-
-bool espl_run_summary_reads(const char *path, espl_status *verdict) {
-    cJSON *summary = NULL;
-    bool good =
-        espl_json_read(path, SUMMARY_BYTES_MAX, &summary) == ESPL_OK && cJSON_IsObject(summary) && summary->child;
-    const char *state = good ? cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(summary, "state")) : NULL;
-    *verdict = ESPL_OK; /* also of earlier versions, which did not say */
-    if (state && strcmp(state, espl_status_name(ESPL_OFF_TARGET)) == 0) *verdict = ESPL_OFF_TARGET;
-    if (state && strcmp(state, espl_status_name(ESPL_FELL_BACK)) == 0) *verdict = ESPL_FELL_BACK;
-    espl_json_free(&summary);
-    return good;
-}
 
 static bool job_has_file(const espl_job *j, const char *name) {
     espl_str path = {0};
@@ -190,6 +175,8 @@ static espl_status job_create_agent(espl_job *j, const char *dialogue) {
     a.model_name = name.data;
     a.dialogue_path = dialogue;
     a.keep_iterations = j->iteration;
+    a.history = j->history;
+    a.n_history = espl_config_is_oneshot(o) ? 0 : j->n_history; /* a method is not asked, and says nothing */
     a.cancelled = job_is_cancelled;
     a.cancelled_arg = j;
     espl_status st = espl_str_status(&name);
@@ -209,7 +196,7 @@ static espl_status job_open_records(espl_job *j) {
     espl_agent_destroy(&j->agent);
     ESPL_CHECK(st, done, job_create_agent(j, dialogue.data));
     ESPL_CHECK(st, done, espl_agent_state_restore(j->agent, memory.data, memory.len));
-    st = espl_journal_open(&j->events, events.data, j->iteration);
+    st = espl_events_open(j, events.data);
 done:
     espl_str_free(&dialogue);
     espl_str_free(&events);

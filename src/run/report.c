@@ -14,6 +14,7 @@
 #include "events.h"
 #include "quality.h"
 #include "stop.h"
+#include "summary.h"
 
 /* With prune.mixed: linears without an N:M pattern, then those of each pattern of espl_pattern_choices. */
 enum { PATTERN_COUNTS = 1 + ESPL_PATTERN_CHOICES };
@@ -192,6 +193,7 @@ static void report_put_summary(espl_json_writer *w, const espl_job *j, const rep
     report_put_agent(w, j);
     espl_json_put_printf(w, "masks", "checkpoints/iteration-%06" PRId64 ".h5", j->iteration);
     espl_json_put_raw(w, "identity", j->identity.data, j->identity.len);
+    espl_summary_put_checksum(w);
     espl_json_close(w);
 }
 
@@ -287,7 +289,10 @@ static espl_status report_publish(espl_job *j, const report *r) {
     ESPL_TRY(espl_weights_check_unchanged(espl_model_weights(j->model)));
     ESPL_TRY(report_write_file(j, "timing.json", r, report_put_timing));
     ESPL_TRY(espl_event_text(j, "end", j->end));
+    ESPL_TRY(espl_events_seal(j));
     ESPL_TRY(report_write_file(j, "summary.json", r, report_put_summary));
+    /* Once more: the directory may have been replaced meanwhile, and the result be in one that is gone. */
+    ESPL_TRY(espl_run_lock_check(j->lock));
     report_print(j, r);
     return ESPL_OK;
 }

@@ -12,7 +12,7 @@
  *     identity manifest events progress  what is recorded and shown
  *     inputs   quality   judge   stop    texts and questions; measuring the model; being stopped
  *     model_identity   hash_cache        which model it is; hashes of its tensors that are kept
- *     lock                               one run directory, one run
+ *     lock   summary                     one run directory, one run; the checksum of its result
  *     state   checkpoint_shape
  */
 #ifndef ESPL_RUN_STATE_H

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "events.h"
 #include "identity.h"
 
 espl_status espl_store_write(espl_job *j) {
@@ -29,6 +30,8 @@ espl_status espl_store_write(espl_job *j) {
         effective.prune_curvature_power = j->curvature_power;
         ESPL_CHECK(st, agree, espl_config_print(&effective, ESPL_CONFIG_CONTENT, &k.config));
         ESPL_CHECK(st, agree, espl_agent_state_save(j->agent, &k.agent));
+        /* Before the checkpoint: where it stands, the lines of its iteration do. */
+        ESPL_CHECK(st, agree, espl_events_seal(j));
     }
 agree:
     st = espl_comm_agree(j->comm, st);

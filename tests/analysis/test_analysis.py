@@ -522,6 +522,16 @@ class RealRun(unittest.TestCase):
         self.assertEqual(self.run_.notes, [])
         self.assertTrue(self.run_.finished)
 
+    def test_a_summary_with_a_wrong_checksum_does_not_count(self):
+        copy = Path(self.folder.name) / "changed"
+        copy.mkdir()
+        text = (self.run_.path / "summary.json").read_text(encoding="utf-8")
+        self.assertIn(f'"iterations": {self.run_.summary["iterations"]},', text)
+        (copy / "summary.json").write_text(text.replace('"iterations": ', '"iterations": 1'), encoding="utf-8")
+        changed = Run(copy)
+        self.assertFalse(changed.finished)
+        self.assertIn("its checksum does not hold", changed.notes[0])
+
     def test_iterations(self):
         self.assertEqual(len(self.run_.outcomes), self.run_.summary["iterations"])
         self.assertEqual(int((~self.run_.outcomes.accepted).sum()), self.run_.summary["rollbacks"])

@@ -409,6 +409,128 @@ class Locks(Case):
         self.assertFalse((run / "sweep.json").exists())
 
 
+# ---------------------------------------------------------------- journals
+
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+class Journals(Case):
+    """What a power cut or a bad disk leaves of the logs never blocks a run; what the checkpoint knows is written again."""
+
+    def damage(self, path, how):
+        """Damages the line of the second iteration that a run must have."""
+        lines = path.read_bytes().splitlines(keepends=True)
+        wanted = b'"outcome"' if path.name == "events.jsonl" else b'"decision"'
+        at = [i for i, line in enumerate(lines) if wanted in line][1]
+        path.write_bytes(how(lines, at))
+
+    def resumed(self, name, prepare, ranks=1):
+        run = self.unfinished(name)
+        prepare(run)
+        text = self.prune(run, "--resume", ranks=ranks).stderr
+        self.assert_same_run(self.whole, run)
+        return run, text
+
+    def assert_rebuilt(self, run, text):
+        """Both logs have each line once again, with what it said."""
+        for name, kind, keys in (("events.jsonl", "outcome", ("accepted", "sparsity_before", "sparsity_after", "before",
+                                                              "after", "decision")),
+                                 ("dialogue.jsonl", "decision", ("decision",))):
+            ours, theirs = ([{key: line[key] for key in ("iteration", *keys)} for line in read_lines(directory / name)
+                             if line["type"] == kind] for directory in (run, self.whole))
+            self.assertEqual(ours, theirs)
+            repair = [line for line in read_lines(run / name) if line["type"] == "repair"]
+            self.assertEqual(len(repair), 1)
+            self.assertIn(f"note: {run}/{name} was damaged: {repair[0]['text']}", text)
+
+    def test_damage_is_repaired_and_said(self):
+        ways = {"garbled": lambda lines, i: b"".join([*lines[:i], lines[i][:9] + b"\0\xff" + lines[i][11:], *lines[i + 1:]]),
+                "cut": lambda lines, i: b"".join(lines[:i]) + lines[i][:20],
+                "nuls": lambda lines, i: b"".join(lines[:i]) + b"\0" * 4096,
+                "lost": lambda lines, i: b"".join(lines[:i] + lines[i + 1:]),
+                "empty": lambda lines, i: b"",
+                "of_something_else": lambda lines, i: b"No log at all,\nbut text.\n"}
+        for k, (name, how) in enumerate(ways.items()):
+            with self.subTest(name):
+                def prepare(run):
+                    for path in (run / "events.jsonl", run / "dialogue.jsonl"):
+                        self.damage(path, how)
+                run, text = self.resumed(name, prepare, 1 + k % 3)
+                self.assert_rebuilt(run, text)
+                self.assertEqual((run / "events.jsonl.damaged").exists(), name != "empty")
+        run, text = self.resumed("deleted", lambda run: [(run / n).unlink() for n in ("events.jsonl", "dialogue.jsonl")])
+        self.assert_rebuilt(run, text)
+
+    def test_a_changed_value_is_found(self):
+        """A line that still reads: only its seal tells."""
+        def prepare(run):
+            path = run / "events.jsonl"
+            path.write_text(path.read_text().replace('"sparsity_before":0.', '"sparsity_before":1.', 1))
+        run, text = self.resumed("changed", prepare, 2)
+        self.assertRegex(text, r"events.jsonl was damaged: lines \d+ to \d+ are not as they were written")
+        self.assertNotIn("dialogue.jsonl was damaged", text)
+
+    def test_every_checkpoint_has_its_seals(self):
+        newest = max(int(p.stem[-6:]) for p in (self.whole / "checkpoints").iterdir())
+        for name in ("events.jsonl", "dialogue.jsonl"):
+            seals = [line["iteration"] for line in read_lines(self.whole / name) if line["type"] == "seal"]
+            self.assertEqual(sorted(set(seals)), list(range(newest + 1)), name)
+
+    def test_a_log_that_cannot_be_flushed_ends_the_run(self):
+        run = self.work / "flush"
+        done = self.alone("prune", self.config, "--set", f"run.dir={run}", ESPL_FAULT="journal.flush:0:3")
+        self.assertEqual(done.returncode, 74, done.stderr)
+        self.assertIn("events.jsonl: cannot be flushed to disk", done.stderr)
+        self.prune(run, "--resume")
+        self.assert_same_run(self.whole, run)
+        self.assertFalse((run / "events.jsonl.damaged").exists())
+
+    def test_a_run_of_an_earlier_version_has_no_seals(self):
+        def prepare(run):
+            for name in ("events.jsonl", "dialogue.jsonl"):
+                lines = (run / name).read_text().splitlines(keepends=True)
+                (run / name).write_text("".join(line for line in lines if '"seal"' not in line))
+        _, text = self.resumed("earlier", prepare)
+        self.assertNotIn("was damaged", text)
+
+    def test_a_changed_summary_does_not_count(self):
+        run = self.work / "summary"
+        shutil.copytree(self.whole, run)
+        text = (run / "summary.json").read_text()
+        (run / "summary.json").write_text(text.replace('"rollbacks": 0', '"rollbacks": 1'))
+        self.assertNotEqual((run / "summary.json").read_text(), text)
+        self.assertIn("summary.json is damaged", self.prune(run, "--resume", ranks=2).stderr)
+        self.assertEqual((run / "summary.json").read_text(), text)
+        plain = "".join(line for line in text.splitlines(keepends=True) if "crc32" not in line).replace("},\n}", "}\n}")
+        json.loads(plain)
+        (run / "summary.json").write_text(plain)  # of an earlier version
+        self.assertIn("this run is finished", self.prune(run, "--resume").stderr)
+
+    def test_a_directory_that_is_replaced_at_the_end(self):
+        """Behind the last look at the lock before summary.json."""
+        run, waiting, listed = self.work / "late", self.work / "late-waiting", self.work / "late-sites"
+        words = ["prune", self.config, "--set", f"run.dir={run}"]
+        self.assertEqual(self.alone(*words, ESPL_FAULT_LIST=str(listed)).returncode, 0)
+        last = listed.read_text().splitlines().count("file.renamed 0")
+        shutil.rmtree(run)
+        job = subprocess.Popen([ESPALIER, *map(str, words)], text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                               env={**ENVIRONMENT, **ALONE, "ESPL_FAULT_WAIT": f"file.renamed:{last}:{waiting}"})
+        self.addCleanup(job.kill)
+        deadline = time.monotonic() + 60 * SLOW
+        while not waiting.exists():
+            self.assertLess(time.monotonic(), deadline)
+            self.assertIsNone(job.poll())
+            time.sleep(0.02)
+        self.assertTrue((run / "summary.json").exists())
+        run.rename(self.work / "late-elsewhere")
+        run.mkdir()
+        waiting.unlink()
+        _, text = job.communicate(timeout=60 * SLOW)
+        self.assertEqual(job.returncode, 74, text)
+        self.assertIn("is gone", text)
+
+
 # ------------------------------------------------------------------ limits
 
 class Limits(Case):

@@ -20,6 +20,9 @@ typedef struct espl_agent espl_agent;
 espl_status espl_agent_create(espl_agent **out, const espl_agent_options *o);
 /* NULL-safe. */
 void espl_agent_destroy(espl_agent **a);
+/* Seals the dialogue after an iteration, and flushes it to disk (base/journal.h). Nothing without a dialogue. ESPL_IO.
+ */
+espl_status espl_agent_seal_dialogue(espl_agent *a, int64_t iteration);
 
 /* What an agent may ask of the run while it decides. */
 typedef struct espl_agent_host {

@@ -143,6 +143,8 @@ typedef struct espl_policy_options {
 
 /* ------------------------------------------------------- the structures */
 
+struct espl_outcome; /* loop/loop.h */
+
 typedef struct espl_agent_options {
 #define ESPL_AGENT_FIELD_TEXT(ctype) const char *
 #define ESPL_AGENT_FIELD_CHOICE(ctype) ctype
@@ -158,6 +160,10 @@ typedef struct espl_agent_options {
     const char *model_name;    /* of the model that is pruned, for the prompt; NULL: not named */
     const char *dialogue_path; /* dialogue.jsonl, appended to; NULL: no record */
     int64_t keep_iterations;   /* records of later iterations in dialogue_path are cut off (resume) */
+    /* [n_history] What the run carried out so far, borrowed until espl_agent_create returns. Decisions that are missing
+     * in dialogue_path, which may have been damaged, are written again from it. */
+    const struct espl_outcome *history;
+    int64_t n_history;
     bool (*cancelled)(void *); /* polled ten times a second while waiting; true ends the wait with ESPL_STOPPED */
     void *cancelled_arg;
 } espl_agent_options;

@@ -18,8 +18,9 @@ espl_status espl_run_prune(espl_comm *c, const espl_config *o, bool resume);
  * of each rank, the goal, and the time of an iteration or of the one-shot method. */
 espl_status espl_run_dry(espl_comm *c, const espl_config *o, int64_t ranks);
 
-/* Local. Can summary.json at `path` be read? It is written last and in one piece, so one that cannot be read was
- * damaged later, and the run's end must be repeated. *verdict: ESPL_OK, ESPL_OFF_TARGET or ESPL_FELL_BACK. */
+/* Local. Can summary.json at `path` be read, and does its checksum hold? It is written last and in one piece, so one
+ * that cannot be read was damaged later, and the run's end must be repeated. *verdict: ESPL_OK, ESPL_OFF_TARGET or
+ * ESPL_FELL_BACK. */
 bool espl_run_summary_reads(const char *path, espl_status *verdict);
 
 #endif

@@ -88,10 +88,9 @@ static void check_decision(recorded *r, const cJSON *line, int64_t iteration) {
     cJSON_free(json);
 }
 
-static espl_status read_line(void *ctx, const cJSON *line, int64_t iteration, int64_t offset) {
+static espl_status read_line(void *ctx, const cJSON *line, int64_t iteration) {
     recorded *r = ctx;
     const char *type = NULL;
-    (void)offset;
     assert_int_equal(espl_json_get_str(line, "type", "dialogue", true, &type), ESPL_OK);
     if (strcmp(type, "reply") == 0) read_reply(r, line, iteration);
     if (strcmp(type, "invalid") == 0) check_invalid(r, line);
@@ -104,12 +103,11 @@ static void same_verdicts(void **state) {
                                                      96 * 256, 96 * 256, 256 * 96};
     recorded r = {0};
     char path[4096];
-    int64_t end;
     (void)state;
     for (int64_t i = 0; i < LINEARS; i++) r.rows[i].weights = shape[espl_linear_kind_of(i)];
     snprintf(path, sizeof path, "%s/agent/fixtures/smollm2/dialogue.jsonl", getenv("ESPL_TEST_ROOT"));
     assert_int_equal(espl_decision_init(&r.decision, 0), ESPL_OK);
-    assert_int_equal(espl_journal_read(path, read_line, &r, &end), ESPL_OK);
+    assert_int_equal(espl_journal_read(path, read_line, &r), ESPL_OK);
     assert_false(r.pending);
     assert_int_equal(r.invalid, 12);
     assert_int_equal(r.valid, 0);

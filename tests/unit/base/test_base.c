@@ -245,7 +245,7 @@ static void journal_forgets_iterations_beyond_the_last_kept(void **state) {
     close(fd);
     for (int64_t keep = 0; keep < 3; keep++) {
         espl_journal *j;
-        assert_int_equal(espl_journal_open(&j, path, keep), ESPL_OK);
+        assert_int_equal(espl_journal_open(&j, path, keep, NULL), ESPL_OK);
         for (int64_t iteration = keep + 1; iteration < keep + 3; iteration++) {
             espl_str s = {0};
             espl_json_writer w = espl_journal_begin(&s, iteration, "note");
@@ -259,13 +259,95 @@ static void journal_forgets_iterations_beyond_the_last_kept(void **state) {
     fputs("{\"iteration\":3,\"ty", f); /* as a kill leaves it */
     fclose(f);
     espl_journal *j;
-    assert_int_equal(espl_journal_open(&j, path, 3), ESPL_OK);
+    assert_int_equal(espl_journal_open(&j, path, 3, NULL), ESPL_OK);
     espl_journal_close(&j);
     read_without_time(path, text, sizeof text);
     assert_string_equal(text, "{\"iteration\":1,\"type\":\"note\",\"keep\":0}\n"
                               "{\"iteration\":2,\"type\":\"note\",\"keep\":1}\n"
                               "{\"iteration\":3,\"type\":\"note\",\"keep\":2}\n");
     unlink(path);
+}
+
+static int64_t nth_iteration(const void *iterations, int64_t i) { return ((const int64_t *)iterations)[i]; }
+
+static espl_status put_nothing(const void *iterations, int64_t i, espl_json_writer *w) {
+    espl_json_put_i64(w, "value", 10 * nth_iteration(iterations, i));
+    return ESPL_OK;
+}
+
+/* A journal of the iterations 1 to 3, each with a note, its value and a seal. Bytes are then changed. */
+static void journal_repairs_what_a_bad_disk_leaves(void **state) {
+    (void)state;
+    static const int64_t iterations[] = {1, 2, 3};
+    static const espl_journal_source source = {"value", 3, iterations, nth_iteration, put_nothing};
+    static const struct {
+        const char *find, *put; /* NULL: cut off from there on */
+        const char *said, *lines;
+    } damages[] = {
+        {"absent", "", NULL, "n1 v1 s1 n2 v2 s2 n3 v3 s3 "},
+        {"value\":20", "value\":21", "lines 4 to 5 are not as they were written", "n1 v1 n2 v2 n3 v3 r3 s3 "},
+        {"value\":20}", "value\":20]",
+         "damaged lines left out: 1, lines 4 to 5 are not as they were written, lines \"value\" written again from "
+         "the checkpoint: 1",
+         "n1 v1 n2 V2 n3 v3 r3 s3 "},
+        {"{\"iteration\":2,", "{\"iteration\":9,",
+         "damaged lines left out: 1, lines 4 to 5 are not as they were written", "n1 v1 v2 n3 v3 r3 s3 "},
+        {"{\"iteration\":3,\"type\":\"value", NULL,
+         "lines of iterations 3 to 3 are lost, lines \"value\" written again from the checkpoint: 1",
+         "n1 v1 n2 v2 n3 V3 r3 s3 "},
+        {"{\"iteration\":1,\"type\":\"note", NULL, "lines \"value\" written again from the checkpoint: 3",
+         "V1 V2 V3 r3 s3 "},
+    };
+    for (size_t k = 0; k < sizeof damages / sizeof *damages; k++) {
+        char path[] = "/tmp/espalier-journal-XXXXXX", aside[64], shown[256] = "", *text, *said;
+        int64_t len;
+        espl_journal *j;
+        espl_str s = {0};
+        int fd = mkstemp(path);
+        assert_true(fd >= 0);
+        close(fd);
+        snprintf(aside, sizeof aside, "%s.damaged", path);
+        assert_int_equal(espl_journal_open(&j, path, 0, NULL), ESPL_OK);
+        for (int64_t i = 1; i <= 3; i++) {
+            espl_json_writer w = espl_journal_begin(&s, i, "note");
+            assert_int_equal(espl_journal_end(j, &w), ESPL_OK);
+            w = espl_journal_begin(&s, i, "value");
+            espl_json_put_i64(&w, "value", 10 * i);
+            assert_int_equal(espl_journal_end(j, &w), ESPL_OK);
+            assert_int_equal(espl_journal_seal(j, i), ESPL_OK);
+        }
+        espl_journal_close(&j);
+        assert_int_equal(espl_file_read(path, 4000, &text, &len), ESPL_OK);
+        char *at = strstr(text, damages[k].find);
+        if (at && damages[k].put) memcpy(at, damages[k].put, strlen(damages[k].put));
+        assert_int_equal(espl_file_replace(path, text, at && !damages[k].put ? at - text : len), ESPL_OK);
+        espl_mem_free(&text);
+
+        for (int again = 0; again < 2; again++) { /* the second time, there is nothing to repair */
+            assert_int_equal(espl_journal_open(&j, path, 3, &source), ESPL_OK);
+            espl_journal_close(&j);
+        }
+        assert_int_equal(espl_file_read(path, 4000, &text, &len), ESPL_OK);
+        said = strstr(text, "\"repair\"");
+        if (!damages[k].said) assert_null(said);
+        if (damages[k].said) {
+            assert_non_null(said);
+            espl_str_put_json(&s, damages[k].said, (int64_t)strlen(damages[k].said));
+            assert_non_null(strstr(said, s.data));
+            espl_str_free(&s);
+        }
+        for (const char *line = text; *line; line = strchr(line, '\n') + 1) {
+            char type = strstr(line, "\"type\":\"")[8], number = line[strlen("{\"iteration\":")];
+            const char *rebuilt = strstr(line, "\"rebuilt\":true");
+            if (rebuilt && rebuilt < strchr(line, '\n')) type = 'V';
+            snprintf(shown + strlen(shown), sizeof shown - strlen(shown), "%c%c ", type, number);
+        }
+        assert_string_equal(shown, damages[k].lines);
+        assert_int_equal(espl_file_exists(aside), damages[k].said && k < 5);
+        espl_mem_free(&text);
+        unlink(path);
+        unlink(aside);
+    }
 }
 
 static void journal_refuses_an_open_member(void **state) {
@@ -328,6 +410,7 @@ int main(void) {
         cmocka_unit_test(string_copies_end_in_nul_and_are_owned),
         cmocka_unit_test(region_scope_counts_early_exits),
         cmocka_unit_test(journal_forgets_iterations_beyond_the_last_kept),
+        cmocka_unit_test(journal_repairs_what_a_bad_disk_leaves),
         cmocka_unit_test(journal_refuses_an_open_member),
         cmocka_unit_test(missing_file_is_an_io_error_with_its_name),
         cmocka_unit_test(json_of_too_many_values_is_refused),
