@@ -17,7 +17,7 @@ import tempfile
 import time
 import unittest
 
-from common import ENVIRONMENT, ROOT, SAPLING, SLOW, mpirun
+from common import ENVIRONMENT, ROOT, SAPLING, SLOW, mpirun, skip
 
 sys.path.insert(0, str(ROOT / "tests" / "agent"))
 import server as scripted  # noqa: E402
@@ -197,7 +197,7 @@ class Whole(OneRun):
         disk = self.work / "disk"
         disk.mkdir()
         if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "none", disk], capture_output=True).returncode:
-            self.skipTest("no mounts allowed")
+            skip(self, "a full disk: mounting is not allowed")
         self.addCleanup(subprocess.run, ["umount", disk], check=True)
         run = disk / "run"
         done = self.prune(run, 2, code=74)

@@ -18,12 +18,10 @@ import tempfile
 import time
 import unittest
 
-from common import ENVIRONMENT, SLOW, mpirun
+from common import ENVIRONMENT, SLOW, alone_environment, mpirun
 
 ESPALIER, MAKE_MODEL = (os.path.abspath(p) for p in sys.argv[1:3])
 SHAPE = "--layers 3 --hidden 64 --heads 4 --kv-heads 2 --head-dim 32 --ffn 96 --vocab 300 --byte-tokenizer".split()
-ALONE = {"OMPI_MCA_ess_singleton_isolated": "1", "OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "self",
-         "OMPI_MCA_sharedfp": "individual"}
 TEXT = "".join(f"Line {i}: the quick brown fox jumps over {i * i} lazy dogs.\n" for i in range(120))
 
 
@@ -60,8 +58,8 @@ class Case(unittest.TestCase):
         return done
 
     def alone(self, *words, **environment):
-        """Without mpirun, and without MPI's daemon and networks: faster, and the exit code is the process's own."""
-        return subprocess.run([ESPALIER, *map(str, words)], env={**ENVIRONMENT, **ALONE, **environment},
+        """Without mpirun."""
+        return subprocess.run([ESPALIER, *map(str, words)], env={**alone_environment(self.work), **environment},
                               capture_output=True, text=True, timeout=120 * SLOW)
 
     def unfinished(self, name):
@@ -240,7 +238,7 @@ class Locks(Case):
 
     def begin(self, run):
         """A run that has just taken the lock and is stopped there: it lives, but shows no sign of life."""
-        job = subprocess.Popen([ESPALIER, *map(str, self.words(run))], env={**ENVIRONMENT, **ALONE}, text=True,
+        job = subprocess.Popen([ESPALIER, *map(str, self.words(run))], env=alone_environment(self.work), text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.addCleanup(job.stdout.close)
         self.addCleanup(job.stderr.close)
@@ -325,7 +323,7 @@ class Locks(Case):
         self.forge(run, lock, 3600, boot="another")
         self.succeeds(run)
         self.forge((run := self.lock_of_a_killed_run("boot2")[0]), lock, 0, boot="another")
-        job = subprocess.Popen([ESPALIER, *map(str, self.words(run))], env={**ENVIRONMENT, **ALONE}, text=True,
+        job = subprocess.Popen([ESPALIER, *map(str, self.words(run))], env=alone_environment(self.work), text=True,
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         self.addCleanup(job.stderr.close)
         self.assertIn("is dead if it stays silent for 60 s", job.stderr.readline())
@@ -384,7 +382,7 @@ class Locks(Case):
             run = self.work / f"many{i}"
             if i % 2:
                 run, _ = self.lock_of_a_killed_run(f"many{i}")
-            jobs = [subprocess.Popen([ESPALIER, *map(str, self.words(run))], env={**ENVIRONMENT, **ALONE},
+            jobs = [subprocess.Popen([ESPALIER, *map(str, self.words(run))], env=alone_environment(self.work),
                                      stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(5)]
             ends = [(job.communicate(timeout=120 * SLOW)[1], job.returncode) for job in jobs]
             self.assertIn(0, [code for _, code in ends], ends)
@@ -515,7 +513,7 @@ class Journals(Case):
         last = listed.read_text().splitlines().count("file.renamed 0")
         shutil.rmtree(run)
         job = subprocess.Popen([ESPALIER, *map(str, words)], text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                               env={**ENVIRONMENT, **ALONE, "ESPL_FAULT_WAIT": f"file.renamed:{last}:{waiting}"})
+                               env={**alone_environment(self.work), "ESPL_FAULT_WAIT": f"file.renamed:{last}:{waiting}"})
         self.addCleanup(job.kill)
         deadline = time.monotonic() + 60 * SLOW
         while not waiting.exists():
@@ -543,7 +541,7 @@ class Limits(Case):
                 signal.signal(signal.SIGXFSZ, signal.SIG_DFL if i % 2 else signal.SIG_IGN)
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit * 1024, limit * 1024))
             words = [ESPALIER, "prune", self.config, "--resume", "--set", f"run.dir={run}"]
-            done = subprocess.run([*map(str, words)], env={**ENVIRONMENT, **ALONE}, capture_output=True, text=True,
+            done = subprocess.run([*map(str, words)], env=alone_environment(self.work), capture_output=True, text=True,
                                   timeout=120 * SLOW, preexec_fn=begin)
             self.assertEqual(done.returncode, 74, (limit, done.stderr))
             self.assertRegex(done.stderr, r"File too large|ulimit -f", limit)

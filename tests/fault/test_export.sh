@@ -56,7 +56,7 @@ done
 
 mkdir "$disk"
 if ! mount -t tmpfs -o size=476k none "$disk" 2>/dev/null; then
-  echo "no mounts allowed: full disks not tried"
+  echo "skipped: full and read-only disks: mounting is not allowed"
   exit 0
 fi
 expect "is a mount point" "$(run 2 bad "$disk")"

@@ -44,7 +44,7 @@ LONG_FUNCTIONS_ALLOWED = re.compile(r"src/tensor/|.*table")  # kernels, and what
 # True: what later() reports is a finding. False, while a change is under way: it is counted, and listed by -v.
 STRICT = True
 
-findings, notes = [], []
+findings, notes, skipped = [], [], []
 postponed = collections.defaultdict(list)  # what -> lines
 
 
@@ -176,7 +176,7 @@ def check_structure(root, names, tags):
 def check_definitions(root, names):
     tags = definitions(root, names)
     if tags is None:
-        notes.append("no universal-ctags: function lengths, circles and shared names not checked")
+        skipped.append("function lengths, circles and shared names: ctags is not installed")
     else:
         check_lengths(tags)
         check_structure(root, names, tags)
@@ -211,7 +211,7 @@ def check_heads(root, names):
 def check_format(root, names):
     tool = shutil.which("clang-format-14")
     if not tool:
-        notes.append("no clang-format-14: format not checked")
+        skipped.append("format: clang-format-14 is not installed")
         return
     sources = [n for n in names if re.match(r"(src|include|tests)/.*\.[ch]$", n)]
     run = subprocess.run([tool, "--dry-run", "-Werror", "--ferror-limit=1", *sources], cwd=root, capture_output=True,
@@ -223,7 +223,7 @@ def check_format(root, names):
 def check_shell(root, names):
     tool = shutil.which("shellcheck")
     if not tool:
-        notes.append("no shellcheck: shell scripts not checked")
+        skipped.append("shell scripts: shellcheck is not installed")
         return
     scripts = [n for n in names if n.endswith(".sh") or re.match(r"#!\S*[/ ](ba|da)?sh\b", (read_text(root, n) or "")[:80])]
     if not scripts:
@@ -237,7 +237,7 @@ def check_spelling(root, names):
     """codespell with .codespellrc; tests/lint/words.txt is what it must not complain about."""
     tool = shutil.which("codespell")
     if not tool:
-        notes.append("no codespell: spelling not checked")
+        skipped.append("spelling: codespell is not installed")
         return
     run = subprocess.run([tool, *names], cwd=root, capture_output=True, text=True)
     for match in re.finditer(r"^(?:\./)?([^:\n]+):(\d+): (.* ==> .*)$", run.stdout, re.M):
@@ -269,6 +269,8 @@ def main():
         notes.append(f"{what}: {len(lines)}" + ("" if arguments.verbose else " (-v lists them)"))
     for text in notes:
         print(f"note: {text}")
+    for text in skipped:  # tests/run.sh looks for these lines
+        print(f"skipped: {text}")
     print(f"lint: {len(names)} files, {len(findings)} findings")
     return 1 if findings else 0
 
