@@ -74,7 +74,7 @@ done:
 }
 
 /* Whether a run could resume from this file, judged by its attributes alone: reading all of it would take long for
- * every file of a directory. ESPL_CONFIG: it is of another schema; any other failure: it is damaged. */
+ * every file of a directory. ESPL_CONFIG: it is of another schema; ESPL_NOMEM; any other failure: it is damaged. */
 static espl_status checkpoint_check_usable(const char *dir, int64_t iteration) {
     espl_str path = {0};
     h5_file f = {.id = -1};
@@ -105,7 +105,7 @@ static espl_status checkpoint_find_newest(const char *dir, int64_t *before, espl
     for (int64_t i = 0; i < l.n; i++) {
         if (l.iterations[i] >= *before) continue;
         st = checkpoint_check_usable(dir, l.iterations[i]);
-        if (st == ESPL_CONFIG) goto done; /* a valid file must not be passed over as if it were damaged */
+        if (st == ESPL_CONFIG || st == ESPL_NOMEM) goto done; /* a valid file must not be passed over as damaged */
         if (st != ESPL_OK) ESPL_INFO("skipping a damaged checkpoint: %s", espl_base_error_text());
         if (st == ESPL_OK) {
             *before = l.iterations[i];

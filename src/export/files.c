@@ -65,29 +65,39 @@ static bool files_link_leads_out(const char *source, const char *path) {
     return !inside;
 }
 
-/* Why a file of the source is not copied; NULL: it is copied. Static storage. */
-static const char *files_reason_to_skip(const espl_weights *w, const char *source, const char *name) {
+/* *reason: why a file of the source is not copied; NULL: it is copied. Static storage. */
+static espl_status files_reason_to_skip(const espl_weights *w, const char *source, const char *name,
+                                        const char **reason) {
     static const char *const weight_suffixes[] = {".safetensors", ".index.json", ".bin",      ".pt",   ".pth",
                                                   ".ckpt",        ".gguf",       ".ggml",     ".onnx", ".h5",
                                                   ".msgpack",     ".npz",        ".onnx_data"};
     struct stat info;
     espl_str path;
-    bool found = espl_export_join(source, name, "", &path) == ESPL_OK && lstat(path.data, &info) == 0;
+    *reason = NULL;
+    ESPL_TRY(espl_export_join(source, name, "", &path));
+    bool found = lstat(path.data, &info) == 0;
     bool leads_out = found && S_ISLNK(info.st_mode) && files_link_leads_out(source, path.data);
     found = found && stat(path.data, &info) == 0;
     espl_str_free(&path);
-    if (leads_out) return LINK_OUT;
-    if (!found) return "cannot be read";
-    if (S_ISDIR(info.st_mode)) return "a directory";
-    if (!S_ISREG(info.st_mode)) return "not a regular file";
-    if (name_ends_with(name, ".part")) return "an unfinished file";
+    if (leads_out)
+        *reason = LINK_OUT;
+    else if (!found)
+        *reason = "cannot be read";
+    else if (S_ISDIR(info.st_mode))
+        *reason = "a directory";
+    else if (!S_ISREG(info.st_mode))
+        *reason = "not a regular file";
+    else if (name_ends_with(name, ".part"))
+        *reason = "an unfinished file";
+    if (*reason) return ESPL_OK;
+    if (info.st_size > COPY_BYTES_MAX) *reason = "larger than 1 GiB";
     /* The index of the shards that are written belongs to them. One beside a single model.safetensors does not: the
      * model was not read by it. */
     bool is_index = strcmp(name, "model.safetensors.index.json") == 0 &&
                     strcmp(espl_export_base_name(espl_weights_shard_path(w, 0)), "model.safetensors") != 0;
     for (size_t i = 0; !is_index && i < sizeof weight_suffixes / sizeof *weight_suffixes; i++)
-        if (name_ends_with(name, weight_suffixes[i])) return "weights that the model is not read from";
-    return info.st_size > COPY_BYTES_MAX ? "larger than 1 GiB" : NULL;
+        if (name_ends_with(name, weight_suffixes[i])) *reason = "weights that the model is not read from";
+    return ESPL_OK;
 }
 
 static espl_status files_add(export_files *f, const char *name) {
@@ -112,7 +122,8 @@ espl_status espl_export_files_list(export_files *f, const espl_weights *w, const
         for (int64_t s = 0; s < shards; s++)
             skip |= strcmp(espl_export_base_name(espl_weights_shard_path(w, s)), name) == 0;
         if (skip) continue;
-        const char *reason = files_reason_to_skip(w, source, name);
+        const char *reason;
+        ESPL_CHECK(st, done, files_reason_to_skip(w, source, name, &reason));
         if (reason == LINK_OUT && (strcmp(name, "config.json") == 0 || strcmp(name, "tokenizer.json") == 0)) {
             st = ESPL_FAIL(ESPL_IO,
                            "%s/%s: is a link out of the model directory, which an export does not follow: "

@@ -128,7 +128,10 @@ static espl_status sweep_compare(const espl_sweep *s, int64_t run, const char *m
     ESPL_CHECK(st, done, espl_config_init(&then));
     ESPL_CHECK(st, done, espl_config_init(&now));
     ESPL_CHECK(st, done, espl_sweep_config(s, run, &now));
-    if (sweep_read_manifest(manifest, &then) != ESPL_OK) {
+    st = sweep_read_manifest(manifest, &then);
+    if (st == ESPL_NOMEM) goto done; /* says nothing about the file */
+    if (st != ESPL_OK) {
+        st = ESPL_OK;
         espl_str_puts(note, espl_base_error_text());
         *differs = true;
         goto done;

@@ -40,6 +40,16 @@ for np in 1 3; do
   only "$here" iteration-000000.h5 iteration-1234567.h5
 done
 
+# Each allocation that looking for the newest file makes fails in turn. The program makes one more at its end.
+run 1 succeed "$dir/of1"
+allocations() { # MODE
+  ESPL_FAULT_LIST=$dir/passed-$1 run 1 "$1" "$dir/of1"
+  grep -c '^memory.alloc 0$' "$dir/passed-$1"
+}
+for i in $(seq "$(allocations nothing)" $(($(allocations memory) - 1))); do
+  ESPL_FAULT=memory.alloc:0:$i run 1 memory "$dir/of1"
+done
+
 # A file where the directory should be.
 mkdir "$dir/a"
 touch "$dir/a/c"

@@ -305,6 +305,15 @@ static void succeeds_afterwards(run *r) {
     reads_back(r, 2);
 }
 
+/* An allocation that fails says nothing about a file: the newest one is not passed over, or a run would go on behind it
+ * and set it aside. */
+static void runs_out_of_memory(run *r) {
+    espl_str path;
+    espl_status st = espl_checkpoint_newest(r->c, r->dir, &(int64_t){INT64_MAX}, &path);
+    check(r, st == ESPL_NOMEM || (st == ESPL_OK && path.data && strstr(path.data, "iteration-1234567.h5")), "newest");
+    espl_str_free(&path);
+}
+
 int main(int argc, char **argv) {
     static run r;
     harness h;
@@ -321,6 +330,7 @@ int main(int argc, char **argv) {
         refuses_other_shapes(&r);
     }
     if (strcmp(argv[1], "retain") == 0) retains_usable(&r);
+    if (strcmp(argv[1], "memory") == 0) runs_out_of_memory(&r);
     if (strcmp(argv[1], "first") == 0)
         check(&r, espl_checkpoint_write(r.c, r.dir, &r.shape, &r.content[0]) == ESPL_OK, "first");
     if (strcmp(argv[1], "fail") == 0 || strcmp(argv[1], "again") == 0) fails_alike(&r);
