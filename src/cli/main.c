@@ -13,6 +13,7 @@
 #include "commands.h"
 #include "espalier/base/file.h"
 #include "espalier/base/log.h"
+#include "espalier/run/stop.h"
 #include "espalier/tensor/workspace.h"
 #include "options.h"
 
@@ -107,6 +108,11 @@ static void end_on_lost_page(int number, siginfo_t *info, void *context) {
     _exit(espl_status_exit_code(ESPL_IO));
 }
 
+/* A job that is stopped while MPI starts would die of the signal, and mpirun may then wait for its ranks for ever. */
+static bool command_is_a_job(int argc, char **argv) {
+    return argc > 1 && (strcmp(argv[1], "prune") == 0 || strcmp(argv[1], "sweep") == 0);
+}
+
 /* Collective. `name` [size] receives how messages call the command: "espalier eval". */
 static espl_status run_command(espl_comm *c, int argc, char **argv, char *name, size_t size) {
     program_options o = {0};
@@ -129,6 +135,7 @@ int main(int argc, char **argv) {
     char name[64] = "espalier";
     hold_standard_streams();
     signal(SIGXFSZ, SIG_IGN); /* a file that grows beyond ulimit -f is then an error with a message (EFBIG) */
+    if (command_is_a_job(argc, argv)) espl_stop_watch();
     espl_status st = espl_comm_create(&argc, &argv, &c);
     if (!c) { /* no communicator that could say which rank is to print: all do */
         fprintf(stderr, "espalier: %s\n", espl_base_error_text());

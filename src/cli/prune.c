@@ -6,6 +6,7 @@
 #include "espalier/base/str.h"
 #include "espalier/config/config.h"
 #include "espalier/run/job.h"
+#include "espalier/run/stop.h"
 #include "options.h"
 
 typedef struct prune_options {
@@ -105,6 +106,7 @@ espl_status cli_prune(espl_comm *c, int argc, char **argv) {
     }
     /* Only rank 0 reads files: they may differ between machines. */
     ESPL_CHECK(st, done, espl_config_broadcast(c, &config));
+    if (o.dry_run) espl_stop_unwatch(); /* it has nothing to save */
     st = o.dry_run ? espl_run_dry(c, &config, o.ranks) : espl_run_prune(c, &config, o.resume);
 done:
     espl_str_free(&text);

@@ -9,8 +9,12 @@
 #include <inttypes.h>
 #include <mpi.h>
 #include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <time.h>
+#include <unistd.h>
 
 enum {
     PIECE_BYTES = 1 << 30, /* Open MPI 4.1 counts in int: larger buffers travel in pieces of this size */
@@ -24,10 +28,31 @@ struct espl_comm {
     MPI_Request requests[REQUESTS]; /* MPI_REQUEST_NULL: free */
 };
 
+static pid_t comm_launcher;
+
+/* The signal also comes when only the thread of mpirun that started this process has ended. */
+static void comm_end_without_launcher(int number) {
+    (void)number;
+    if (getppid() != comm_launcher) raise(SIGKILL);
+}
+
+/* Open MPI 4.1 waits for ever in MPI_Init for an mpirun that is killed meanwhile; later it notices. While this is on,
+ * the rank ends with its mpirun. A process that was started by anything else may outlive what started it. */
+static void comm_watch_launcher(bool on) {
+    if (!getenv("OMPI_COMM_WORLD_RANK")) return;
+    comm_launcher = getppid();
+    if (on) signal(SIGUSR2, comm_end_without_launcher);
+    prctl(PR_SET_PDEATHSIG, on ? SIGUSR2 : 0);
+    if (!on) signal(SIGUSR2, SIG_DFL);
+}
+
 espl_status espl_comm_create(int *argc, char ***argv, espl_comm **out) {
     int provided;
     *out = NULL;
+    comm_watch_launcher(true);
+    (void)espl_fault("comm.begin");
     MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided);
+    comm_watch_launcher(false);
     espl_comm *c;
     ESPL_TRY(espl_mem_alloc(&c, 1, sizeof *c, "communicator"));
     c->world = MPI_COMM_WORLD;

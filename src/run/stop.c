@@ -25,6 +25,12 @@ void espl_stop_watch(void) {
     sigaction(SIGTERM, &a, NULL);
 }
 
+void espl_stop_unwatch(void) {
+    signal(SIGUSR1, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    if (caught_signal) raise(caught_signal);
+}
+
 bool espl_stop_signalled(void) { return caught_signal != 0; }
 
 /* The ranks agree on the largest value. */

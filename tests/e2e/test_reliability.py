@@ -217,6 +217,56 @@ class Kills(Case):
             (directory / "summary.json").unlink()
         self.kill_everywhere("export", self.run_of(), begin, ["export.aside", "export.remove", "export.rename"], [""])
 
+    def test_a_signal_while_mpi_starts(self):
+        """It used to end the process, and mpirun sometimes waited for ever. A stop needs a checkpoint: there is one."""
+        for number in (signal.SIGUSR1, signal.SIGTERM):
+            run, waiting = self.work / f"early{number}", self.work / f"early{number}-waiting"
+            job = subprocess.Popen([ESPALIER, *map(str, self.run_of()(run))], text=True, stderr=subprocess.PIPE,
+                                   stdout=subprocess.DEVNULL,
+                                   env={**alone_environment(self.work), "ESPL_FAULT_WAIT": f"comm.begin:1:{waiting}"})
+            self.addCleanup(job.kill)
+            deadline = time.monotonic() + 60 * SLOW
+            while not waiting.exists():
+                self.assertLess(time.monotonic(), deadline)
+                self.assertIsNone(job.poll())
+                time.sleep(0.02)
+            job.send_signal(number)
+            waiting.unlink()
+            _, text = job.communicate(timeout=60 * SLOW)
+            self.assertEqual(job.returncode, 75, text)
+            self.prune(run, "--resume")
+            self.assert_same_run(self.whole, run)
+            # What has nothing to save ends at once.
+            dry = [ESPALIER, "prune", str(self.config), "--dry-run", "--set", f"run.dir={run}"]
+            job = subprocess.Popen(dry, stdout=subprocess.DEVNULL,
+                                   env={**alone_environment(self.work), "ESPL_FAULT_WAIT": f"comm.begin:1:{waiting}"})
+            self.addCleanup(job.kill)
+            while not waiting.exists():
+                time.sleep(0.02)
+            job.send_signal(number)
+            waiting.unlink()
+            self.assertEqual(job.wait(timeout=60 * SLOW), -number)
+
+    def test_a_launcher_that_is_killed_while_mpi_starts(self):
+        """Its ranks used to wait for it for ever."""
+        run, waiting = self.work / "launcher", self.work / "launcher-waiting"
+        job = subprocess.Popen(self.command(run, "--resume", ranks=2), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               env={**ENVIRONMENT, "ESPL_FAULT_WAIT": f"comm.begin:1:{waiting}"})
+        self.addCleanup(waiting.unlink)
+        self.addCleanup(job.kill)
+        deadline = time.monotonic() + 60 * SLOW
+        while not waiting.exists():
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.02)
+        children = pathlib.Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+        self.assertEqual(len(children), 2)
+        job.kill()
+        job.wait()
+        while any(pathlib.Path(f"/proc/{pid}").exists() for pid in children):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.02)
+        self.assertTrue(waiting.exists())
+
     def test_a_sweep(self):
         file = self.work / "sweep.json"
 
@@ -568,6 +618,44 @@ class Limits(Case):
                     self.assertEqual(done.returncode, 1, done.stderr[-2000:])
                     self.assertRegex(done.stderr, "no memory|out of memory")
         self.assertLess(quiet, max(3, len(passages) // 2))
+
+    def start_again(self, words, place, step):
+        """A command that has little left to do is started with each failing allocation, or every step-th."""
+        listed = self.work / "again-sites"
+        listed.unlink(missing_ok=True)
+        begun, here = self.work / "again-begun", place
+        shutil.copytree(here, begun)
+        self.addCleanup(shutil.rmtree, begun)
+
+        def restore():
+            shutil.rmtree(here)
+            shutil.copytree(begun, here)
+        self.assertEqual(self.alone(*words, ESPL_FAULT_LIST=str(listed)).returncode, 0)
+        whole = shutil.copytree(here, self.work / "again-whole")
+        self.addCleanup(shutil.rmtree, whole)
+        n = listed.read_text().splitlines().count("memory.alloc 0")
+        for i in range(1, n + 1, step):
+            restore()
+            done = self.alone(*words, ESPL_FAULT=f"memory.alloc:0:{i}")
+            with self.subTest(allocation=i):
+                self.assertIn(done.returncode, (0, 1), done.stderr)
+                if done.returncode == 1:
+                    self.assertRegex(done.stderr, "no memory|out of memory")
+                    self.assertEqual(self.alone(*words).returncode, 0)
+                self.assert_same_run(whole, here)  # also: no file of the export is left out, no checkpoint set aside
+
+    def test_allocations_of_a_sweep_that_is_finished(self):
+        """A directory whose manifest could not be read for want of memory was taken for another run's."""
+        sweep = self.work / "again.json"
+        sweep.write_text(json.dumps({"dir": str(self.work / "again"), "base": str(self.config),
+                                     "grid": {"prune.target": [0.1, 0.2]}}))
+        self.assertEqual(self.alone("sweep", sweep).returncode, 0)
+        self.start_again(["sweep", sweep], self.work / "again", 3)
+
+    def test_allocations_of_an_export_over_an_earlier_one(self):
+        """A file of the model was left out of the export where its path could not be made."""
+        run = self.unfinished("over")
+        self.start_again(["prune", self.config, "--resume", "--set", f"run.dir={run}"], run, 3)
 
     def test_any_allocation_may_fail(self):
         """ESPL_TEST_ALLOCATIONS=all tries each one, which takes an hour."""
