@@ -83,6 +83,9 @@ run_preset release .
 if ! $quick; then
   run_slurm
   run_preset sanitize '^(unit|fuzz|mpi|fault)/|^e2e/short'
+  espl_install clang libclang-rt-14-dev # LLVM 14 is Debian 12's
+  espl_say "fuzzing"
+  tests/fuzz/run.sh 10
   espl_install clang-tidy doxygen
   espl_say "API reference"
   cmake --preset release >/dev/null # finds Doxygen

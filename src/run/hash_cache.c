@@ -45,9 +45,7 @@ static bool cache_read_hash(const cJSON *object, const char *key, uint64_t *out)
     return *end == '\0';
 }
 
-/* Rank 0 only. True if the file holds the hashes of these tensors in these files. One that is damaged, or of other
- * files, is no failure: it is replaced. */
-static bool cache_read(const char *path, const espl_weights *w, const espl_str *files, uint64_t *hashes) {
+bool espl_hash_cache_read(const char *path, const espl_weights *w, const espl_str *files, uint64_t *hashes) {
     cJSON *doc = NULL;
     uint64_t check = 0;
     if (!espl_file_exists(path) || espl_json_read(path, CACHE_BYTES_MAX, &doc) != ESPL_OK) return false;
@@ -110,7 +108,7 @@ espl_status espl_hash_cache_tensors(espl_comm *c, const espl_model *m, const cha
     ESPL_CHECK(st, done, espl_comm_broadcast_str(c, &first, 0));
     bool differs =
         first.len != files.len || (files.data && first.data && memcmp(first.data, files.data, (size_t)files.len) != 0);
-    bool unknown = root && !cache_read(path, w, &files, hashes);
+    bool unknown = root && !espl_hash_cache_read(path, w, &files, hashes);
     if (espl_comm_max(c, differs || unknown) == 0) {
         ESPL_INFO("%s: unchanged since its tensors were hashed (%s)", espl_weights_shard_path(w, 0), path);
         goto done;

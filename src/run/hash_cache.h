@@ -14,4 +14,8 @@
  * written is a note, not a failure. */
 espl_status espl_hash_cache_tensors(espl_comm *c, const espl_model *m, const char *path, uint64_t *hashes);
 
+/* Local. True if the file, which is untrusted, holds the hashes of these tensors in the files that `files` describes.
+ * One that is damaged, or of other files, is no failure: it is replaced. */
+bool espl_hash_cache_read(const char *path, const espl_weights *w, const espl_str *files, uint64_t *hashes);
+
 #endif

@@ -8,6 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "action.h"
+#include "predict.h"
+#include "tools.h"
+
 #include "espalier/agent/reply.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -56,6 +60,31 @@ static void read_back(const espl_agent_view *v, const espl_decision *d) {
     espl_str_free(&notes);
 }
 
+/* A question or plan, and the answer to it. */
+static void act(const espl_agent_view *v, const char *text, int64_t len) {
+    espl_agent_options o;
+    espl_str problems = {0}, notes = {0}, answer = {0};
+    espl_action a;
+    espl_agent_options_init(&o);
+    REQUIRE(espl_action_parse(text, len, v, &o.policy, &a, &problems, &notes) == ESPL_OK);
+    REQUIRE(a.lessons.len <= ESPL_LESSONS_MAX * (ESPL_LESSON_BYTES_MAX + 8));
+    if (problems.len > 0) {
+        REQUIRE(a.plan.n == 0 && !a.plan.stop);
+    } else if (a.kind == ESPL_ACTION_INSPECT) {
+        espl_tools_put_inspection(&answer, v, a.linears);
+        REQUIRE(answer.len > 0);
+    } else {
+        check_budget(v, &a.plan);
+        if (a.plan.n > 0) read_back(v, &a.plan);
+        espl_tools_put_prediction(&answer, v, &o.policy, &a.plan, &notes);
+        REQUIRE(espl_predict_repeated(v, &a.plan) == 0);
+    }
+    espl_action_free(&a);
+    espl_str_free(&problems);
+    espl_str_free(&notes);
+    espl_str_free(&answer);
+}
+
 /* With or without N:M: then layer 0 is dense in part, and down_proj's inputs fit no pattern. */
 static void read_reply(const uint8_t *data, size_t size, bool mixed) {
     espl_profile_row rows[LINEARS];
@@ -86,6 +115,7 @@ static void read_reply(const uint8_t *data, size_t size, bool mixed) {
     espl_decision_free(&d);
     espl_str_free(&problems);
     espl_str_free(&notes);
+    act(&v, (const char *)data, (int64_t)size);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

@@ -71,15 +71,24 @@ static void remove_dir(void) {
     rmdir(dir);
 }
 
+/* A shard that is refused would hide everything behind it. */
+static void check_shard(const char *bytes, size_t n) {
+    espl_weights *w;
+    if (espl_weights_open_memory(bytes, (int64_t)n, "shard", &w) != ESPL_OK) abort();
+    espl_weights_close(&w);
+}
+
 static void make_dir(void) {
-    static const char a[] = "\x38\0\0\0\0\0\0\0{\"x\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}     1";
-    static const char b[] = "\x38\0\0\0\0\0\0\0{\"y\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}     2";
+    static const char a[] = "\x38\0\0\0\0\0\0\0{\"x\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}   1";
+    static const char b[] = "\x38\0\0\0\0\0\0\0{\"y\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}   2";
     static bool made;
     if (made) return;
     if (!mkdtemp(dir)) abort();
     made = true;
     put_file("a", a, sizeof a - 1);
     put_file("b", b, sizeof b - 1);
+    check_shard(a, sizeof a - 1);
+    check_shard(b, sizeof b - 1);
     atexit(remove_dir);
 }
 

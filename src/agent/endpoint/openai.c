@@ -210,14 +210,6 @@ static espl_status openai_write_request(const espl_openai *c, const espl_chat *c
 
 /* ---------------------------------------------------------------- answer */
 
-/* What one HTTP reply says, besides the model's words. */
-typedef struct openai_outcome {
-    bool good;
-    int64_t status; /* of HTTP, or of an error in a body of status 200 */
-    char error[256];
-    int64_t prompt_tokens, completion_tokens;
-} openai_outcome;
-
 /* Counts are the server's word: missing ones are 0, absurd ones too. */
 static int64_t openai_token_count(const cJSON *doc, const char *key) {
     const cJSON *usage = cJSON_GetObjectItemCaseSensitive(doc, "usage");
@@ -274,7 +266,7 @@ bool espl_openai_call_action(const espl_str *calls, int64_t k, espl_str *action,
 }
 
 /* Proxies answer 200 with {"error": {"message": ..., "code": 429}}: its words are told, and its code counts. */
-static bool openai_read_error(const cJSON *doc, openai_outcome *a) {
+static bool openai_read_error(const cJSON *doc, espl_openai_outcome *a) {
     const cJSON *error = cJSON_GetObjectItemCaseSensitive(doc, "error");
     const cJSON *code = cJSON_GetObjectItemCaseSensitive(error, "code");
     const char *words =
@@ -289,8 +281,8 @@ static bool openai_read_error(const cJSON *doc, openai_outcome *a) {
     return true;
 }
 
-/* Reads the answer from a body of JSON. */
-static void openai_read_body(const cJSON *doc, openai_outcome *a, espl_answer *said) {
+/* Reads the answer from a JSON value. */
+static void openai_read_value(const cJSON *doc, espl_openai_outcome *a, espl_answer *said) {
     /* cJSON's getters take NULL, so that a missing member at any level leads to NULL here. */
     const cJSON *choice = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(doc, "choices"), 0);
     const cJSON *message = cJSON_GetObjectItemCaseSensitive(choice, "message");
@@ -317,10 +309,23 @@ static void openai_read_body(const cJSON *doc, openai_outcome *a, espl_answer *s
     }
 }
 
-/* Reads the answer, or tells in one clean line why there is none. */
-static void openai_read_answer(const espl_openai *c, const espl_http_reply *r, openai_outcome *a, espl_answer *said) {
+void espl_openai_read_body(const espl_str *body, espl_openai_outcome *a, espl_answer *said) {
     static const char event[] = "data:";
-    *a = (openai_outcome){.status = r->status};
+    cJSON *doc = cJSON_ParseWithLength(body->data, (size_t)body->len);
+    if (doc)
+        openai_read_value(doc, a, said);
+    else if (body->len >= (int64_t)sizeof event - 1 && memcmp(body->data, event, sizeof event - 1) == 0)
+        snprintf(a->error, sizeof a->error,
+                 "the reply is a stream of events although \"stream\" is false: set the server not to stream");
+    else
+        snprintf(a->error, sizeof a->error, "the reply is not JSON");
+    cJSON_Delete(doc);
+}
+
+/* Reads the answer, or tells in one clean line why there is none. */
+static void openai_read_answer(const espl_openai *c, const espl_http_reply *r, espl_openai_outcome *a,
+                               espl_answer *said) {
+    *a = (espl_openai_outcome){.status = r->status};
     if (r->result != ESPL_HTTP_DONE) {
         snprintf(a->error, sizeof a->error, "%s", r->error);
         return;
@@ -341,15 +346,7 @@ static void openai_read_answer(const espl_openai *c, const espl_http_reply *r, o
         espl_str_free(&s);
         return;
     }
-    cJSON *doc = cJSON_ParseWithLength(r->body.data, (size_t)r->body.len);
-    if (doc)
-        openai_read_body(doc, a, said);
-    else if (r->body.len >= (int64_t)sizeof event - 1 && memcmp(r->body.data, event, sizeof event - 1) == 0)
-        snprintf(a->error, sizeof a->error,
-                 "the reply is a stream of events although \"stream\" is false: set the server not to stream");
-    else
-        snprintf(a->error, sizeof a->error, "the reply is not JSON");
-    cJSON_Delete(doc);
+    espl_openai_read_body(&r->body, a, said);
 }
 
 typedef enum openai_verdict {
@@ -363,7 +360,7 @@ typedef enum openai_verdict {
 
 /* Decides what follows from one reply. A server that does not know a member of the request answers 400 or 422, and so
  * does one that dislikes something else, which the request without the member will show. */
-static openai_verdict openai_judge(const espl_http_reply *r, const openai_outcome *a) {
+static openai_verdict openai_judge(const espl_http_reply *r, const espl_openai_outcome *a) {
     if (r->result == ESPL_HTTP_CANCELLED) return OPENAI_CANCELLED;
     if (a->good) return OPENAI_ANSWERED;
     if (r->result == ESPL_HTTP_TRANSIENT) return OPENAI_AGAIN;
@@ -414,7 +411,7 @@ static bool openai_drop_member(const espl_openai *c, espl_agent_state *state, co
 
 /* Posts the body once and records what came back. */
 static espl_status openai_post(espl_openai *c, const espl_chat *chat, const espl_str *body, espl_answer *said,
-                               openai_outcome *a, openai_verdict *verdict, int64_t *retry_after_ms) {
+                               espl_openai_outcome *a, openai_verdict *verdict, int64_t *retry_after_ms) {
     espl_agent_stats *stats = &chat->state->stats;
     espl_http_reply r;
     espl_str line = {0};
@@ -450,8 +447,8 @@ static espl_status openai_post(espl_openai *c, const espl_chat *chat, const espl
 }
 
 /* Posts until there is an answer or a repetition is no use. *verdict is never OPENAI_AGAIN. */
-static espl_status openai_post_patiently(espl_openai *c, const espl_chat *chat, espl_answer *said, openai_outcome *a,
-                                         openai_verdict *verdict) {
+static espl_status openai_post_patiently(espl_openai *c, const espl_chat *chat, espl_answer *said,
+                                         espl_openai_outcome *a, openai_verdict *verdict) {
     espl_str body = {0};
     int64_t backoff_ms = c->retry_base_ms, retry_after_ms;
     espl_status st;
@@ -486,7 +483,7 @@ done:
 /* A server that refuses a member of the request gets it without that member and, if that helps, all later ones, in
  * resumed runs too. */
 espl_status espl_openai_ask(espl_openai *c, const espl_chat *chat, espl_answer *answer) {
-    openai_outcome a = {0};
+    espl_openai_outcome a = {0};
     openai_verdict verdict;
     espl_agent_state *state = chat->state;
     espl_reply_form form = state->form;

@@ -42,6 +42,17 @@ typedef struct espl_answer {
 } espl_answer;
 void espl_answer_free(espl_answer *a);
 
+/* What one HTTP reply says, besides the model's words. */
+typedef struct espl_openai_outcome {
+    bool good;
+    int64_t status; /* of HTTP, or of an error in a body of status 200 */
+    char error[256];
+    int64_t prompt_tokens, completion_tokens;
+} espl_openai_outcome;
+/* Reads the body of a reply of status 200, which is hostile input: appends to *said, or sets a->error. Both are
+ * initialised by the caller. */
+void espl_openai_read_body(const espl_str *body, espl_openai_outcome *a, espl_answer *said);
+
 /* Asks, repeating what may succeed later. *answer is replaced. ESPL_AGENT: no answer; ESPL_DENIED: 401 or 403;
  * ESPL_STOPPED: cancelled; ESPL_IO: the record cannot be written. */
 espl_status espl_openai_ask(espl_openai *c, const espl_chat *chat, espl_answer *answer);
