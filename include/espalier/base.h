@@ -20,6 +20,7 @@
 #include "espalier/base/rng.h"
 #include "espalier/base/status.h"
 #include "espalier/base/str.h"
+#include "espalier/base/typo.h"
 
 /* Callers rely on these too. */
 #include <stddef.h>

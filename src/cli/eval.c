@@ -124,7 +124,7 @@ static const struct argp_child eval_children[] = {{&cli_argp_model, 0, NULL, 0},
                                                   {&cli_argp_window, 0, NULL, 0}, {&cli_argp_batch, 0, NULL, 0},
                                                   {&cli_argp_json, 0, NULL, 0},   {&cli_argp_output, 0, NULL, 0},
                                                   {&cli_argp_help, 0, NULL, 0},   {0}};
-static const struct argp eval_argp = {
+const struct argp cli_eval_argp = {
     .options = eval_argp_options,
     .parser = eval_parse,
     .doc = "Measures a model: perplexity of a text (WikiText-2 convention), MMLU, FreebaseQA, multiple choice.\v"
@@ -277,7 +277,7 @@ espl_status cli_eval(espl_comm *c, int argc, char **argv) {
     evaluation e = {.c = c, .o = &o};
     cli_eval_results *r = &e.r;
     espl_status st;
-    ESPL_TRY(cli_parse(c, &eval_argp, argc, argv, &o, &o.shared));
+    ESPL_TRY(cli_parse(c, &cli_eval_argp, argc, argv, &o, &o.shared));
     if (o.shared.done) return ESPL_OK;
     bool benchmark = o.mmlu || o.freebaseqa || o.choices;
     if (!o.shared.model) return ESPL_FAIL(ESPL_USAGE, "eval: --model is required");

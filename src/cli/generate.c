@@ -68,10 +68,10 @@ static const struct argp_child generate_children[] = {{&cli_argp_model, 0, NULL,
                                                       {&cli_argp_output, 0, NULL, 0},
                                                       {&cli_argp_help, 0, NULL, 0},
                                                       {0}};
-static const struct argp generate_argp = {.options = generate_argp_options,
-                                          .parser = generate_parse,
-                                          .doc = "Continues a prompt, greedily or by sampling.",
-                                          .children = generate_children};
+const struct argp cli_generate_argp = {.options = generate_argp_options,
+                                       .parser = generate_parse,
+                                       .doc = "Continues a prompt, greedily or by sampling.",
+                                       .children = generate_children};
 
 /* ------------------------------------------------------------------- text */
 
@@ -151,7 +151,7 @@ espl_status cli_generate(espl_comm *c, int argc, char **argv) {
     int32_t *ids = NULL;
     int64_t n = 0;
     espl_status st;
-    ESPL_TRY(cli_parse(c, &generate_argp, argc, argv, &o, &o.shared));
+    ESPL_TRY(cli_parse(c, &cli_generate_argp, argc, argv, &o, &o.shared));
     if (o.shared.done) return ESPL_OK;
     if (!o.shared.model) return ESPL_FAIL(ESPL_USAGE, "generate: --model is required");
     if (!o.prompt) return ESPL_FAIL(ESPL_USAGE, "generate: --prompt is required");

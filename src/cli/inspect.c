@@ -36,7 +36,7 @@ static error_t inspect_parse(int key, char *value, struct argp_state *state) {
 static const struct argp_child inspect_children[] = {{&cli_argp_window, 0, NULL, 0}, {&cli_argp_batch, 0, NULL, 0},
                                                      {&cli_argp_json, 0, NULL, 0},   {&cli_argp_output, 0, NULL, 0},
                                                      {&cli_argp_help, 0, NULL, 0},   {0}};
-static const struct argp inspect_argp = {
+const struct argp cli_inspect_argp = {
     .options = inspect_argp_options,
     .parser = inspect_parse,
     .args_doc = "MODEL_DIR",
@@ -232,7 +232,7 @@ espl_status cli_inspect(espl_comm *c, int argc, char **argv) {
     inspect_options o = {.shared.batch = CLI_DEFAULT_BATCH, .ranks = 1};
     inspection v = {.o = &o};
     espl_status st = ESPL_OK;
-    ESPL_TRY(cli_parse(c, &inspect_argp, argc, argv, &o, &o.shared));
+    ESPL_TRY(cli_parse(c, &cli_inspect_argp, argc, argv, &o, &o.shared));
     if (o.shared.done) return ESPL_OK;
     if (!o.shared.operand) return ESPL_FAIL(ESPL_USAGE, "inspect: MODEL_DIR is missing");
     if (espl_comm_rank(c) == 0) {

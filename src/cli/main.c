@@ -13,27 +13,17 @@
 #include "commands.h"
 #include "espalier/base/file.h"
 #include "espalier/base/log.h"
+#include "espalier/base/typo.h"
 #include "espalier/run/stop.h"
 #include "espalier/tensor/workspace.h"
 #include "options.h"
-
-/* The commands, for dispatch and --help. X(name, operand, summary): the name is also that of the function cli_NAME; the
- * operand begins with the space that separates it from the name. */
-#define COMMAND_LIST(X)                                                                                                \
-    X(eval, "", "measure a model: perplexity of a text, MMLU, FreebaseQA, multiple choice")                            \
-    X(generate, "", "continue a prompt")                                                                               \
-    X(inspect, " MODEL_DIR", "show architecture, parameters, layer-to-rank map and memory of a model")                 \
-    X(prune, " CONFIG.json", "prune a model: profile, ask the agent, prune, judge, keep or roll back")                 \
-    X(score, "", "print the log-probability of every token of standard input, as JSON Lines")                          \
-    X(sweep, " SWEEP.json", "run a grid of pruning jobs, one after another or as an array of Slurm jobs")              \
-    X(tokenize, "", "turn standard input into token ids, one per line, or back")
 
 static const struct {
     const char *name;
     espl_status (*run)(espl_comm *c, int argc, char **argv);
 } commands[] = {
 #define X(name, operand, summary) {#name, cli_##name},
-    COMMAND_LIST(X)
+    CLI_COMMAND_LIST(X)
 #undef X
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
@@ -49,35 +39,29 @@ typedef struct program_options {
 /* The commands appear as documentation: names that --help lists, but that are not options. */
 static const struct argp_option program_argp_options[] = {{NULL, 0, NULL, 0, "Commands:", CLI_GROUP_COMMAND},
 #define X(name, operand, summary) {#name operand, 0, NULL, OPTION_DOC | OPTION_NO_USAGE, summary, CLI_GROUP_COMMAND},
-                                                          COMMAND_LIST(X)
+                                                          CLI_COMMAND_LIST(X)
 #undef X
                                                               {0}};
 
-/* Stops at the first word that is not an option: the command. What follows it belongs to the command's own parser, so
- * options of the program, which are only --help, --usage and --version, stand before it. */
+/* Sees the words up to the command. What follows belongs to the command's own parser, so options of the program, which
+ * are only --help, --usage and --version, stand before it. */
 static error_t program_parse(int key, char *value, struct argp_state *state) {
     program_options *o = state->input;
     if (key == ARGP_KEY_INIT) return cli_share(state, &o->shared);
     if (key != ARGP_KEY_ARG) return ARGP_ERR_UNKNOWN;
     o->command = value;
     o->at = state->next - 1;
-    state->next = state->argc; /* the rest is the command's */
     return 0;
 }
 
 static const struct argp_child program_children[] = {{&cli_argp_help, 0, NULL, 0}, {0}};
-static const struct argp program_argp = {
-    .options = program_argp_options,
-    .parser = program_parse,
-    .args_doc = "COMMAND [ARGUMENT...]",
-    .doc =
-        "Compresses large language models by agent-guided adaptive pruning.\v"
-        "'espalier COMMAND --help' describes a command. To run on N ranks: mpirun -n N espalier COMMAND ...\n"
-        "Threads per rank: OMP_NUM_THREADS. With one rank on several cores: mpirun --bind-to none.\n\n"
-        "Exit codes: 0 done, 1 run failed, 2 wrong usage or configuration, 3 done but off target, 4 done but decided "
-        "by the policy in place of the agent, 69 agent unreachable, 74 input/output error, 75 stopped early with a "
-        "valid checkpoint.",
-    .children = program_children};
+static const struct argp program_argp = {.options = program_argp_options,
+                                         .parser = program_parse,
+                                         .args_doc = "COMMAND [ARGUMENT...]",
+                                         .doc = "Compresses large language models by agent-guided adaptive pruning.\v"
+                                                "'espalier COMMAND --help' describes a command. " CLI_ENVIRONMENT
+                                                "\n\nExit codes: " CLI_EXIT_CODES,
+                                         .children = program_children};
 
 /* --------------------------------------------------------------- the program */
 
@@ -116,7 +100,9 @@ static bool command_is_a_job(int argc, char **argv) {
 /* Collective. `name` [size] receives how messages call the command: "espalier eval". */
 static espl_status run_command(espl_comm *c, int argc, char **argv, char *name, size_t size) {
     program_options o = {0};
-    ESPL_TRY(cli_parse(c, &program_argp, argc, argv, &o, &o.shared));
+    int words = 1; /* up to the command: what follows it is the command's */
+    while (words < argc && argv[words][0] == '-') words++;
+    ESPL_TRY(cli_parse(c, &program_argp, words < argc ? words + 1 : argc, argv, &o, &o.shared));
     if (o.shared.done) return ESPL_OK;
     if (!o.command) return ESPL_FAIL(ESPL_USAGE, "a command is missing");
     for (int i = 0; i < COMMANDS; i++)
@@ -126,7 +112,11 @@ static espl_status run_command(espl_comm *c, int argc, char **argv, char *name, 
             espl_tensor_blas_init();
             return commands[i].run(c, argc - o.at, argv + o.at);
         }
-    return ESPL_FAIL(ESPL_USAGE, "unknown command \"%s\"", o.command);
+    const char *nearest = NULL;
+    for (int i = 0, best = ESPL_TYPO_NONE; i < COMMANDS; i++)
+        if (espl_typo_nearer(o.command, commands[i].name, &best)) nearest = commands[i].name;
+    return ESPL_FAIL(ESPL_USAGE, "unknown command \"%s\"%s%s%s", o.command, nearest ? ": did you mean " : "",
+                     nearest ? nearest : "", nearest ? "?" : "");
 }
 
 int main(int argc, char **argv) {

@@ -12,8 +12,10 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "espalier/base/log.h"
+#include "espalier/base/typo.h"
 #include "espalier/model/locate.h"
 #include "version.h"
 
@@ -164,8 +166,66 @@ error_t cli_take_real(const char *name, const char *value, double lo, double hi,
 }
 
 error_t cli_fail_choice(const char *name, const char *value, const char *known) {
-    (void)ESPL_FAIL(ESPL_USAGE, "--%s: \"%s\" is not one of%s", name, value, known);
+    char nearest[ESPL_TYPO_BYTES_MAX + 1] = "";
+    int best = ESPL_TYPO_NONE;
+    for (const char *p = strchr(known, '"'); p; p = strchr(p + 1, '"')) { /* CLI_LABEL puts each name in quotes */
+        char label[ESPL_TYPO_BYTES_MAX + 1];
+        snprintf(label, sizeof label, "%.*s", (int)strcspn(p + 1, "\""), p + 1);
+        if (espl_typo_nearer(value, label, &best)) snprintf(nearest, sizeof nearest, "%s", label);
+        p += 1 + strlen(label);
+    }
+    (void)ESPL_FAIL(ESPL_USAGE, "--%s: \"%s\" is not one of%s%s%s%s", name, value, known,
+                    *nearest ? "; did you mean " : "", nearest, *nearest ? "?" : "");
     return EINVAL;
+}
+
+/* ------------------------------------------------------------- misspelled
+ *
+ * The C library would report an unknown option too, but without a suggestion, and as soon as it meets it. */
+
+/* The option of this name in an argp or its children, or the only one that begins so; NULL: none. */
+static const struct argp_option *option_find(const struct argp *argp, const char *name, size_t length) {
+    const struct argp_option *begins = NULL;
+    for (const struct argp_option *o = argp->options; o && (o->name || o->key || o->doc); o++) {
+        if (!o->name || (o->flags & OPTION_DOC) || strncmp(o->name, name, length) != 0) continue;
+        if (strlen(o->name) == length) return o;
+        begins = o; /* an ambiguous beginning is the C library's to report */
+    }
+    for (const struct argp_child *child = argp->children; child && child->argp; child++) {
+        const struct argp_option *o = option_find(child->argp, name, length);
+        if (o && strlen(o->name) == length) return o;
+        if (o) begins = o;
+    }
+    return begins;
+}
+
+static void option_find_nearest(const struct argp *argp, const char *typed, const char **nearest, int *best) {
+    for (const struct argp_option *o = argp->options; o && (o->name || o->key || o->doc); o++)
+        if (o->name && !(o->flags & OPTION_DOC) && espl_typo_nearer(typed, o->name, best)) *nearest = o->name;
+    for (const struct argp_child *child = argp->children; child && child->argp; child++)
+        option_find_nearest(child->argp, typed, nearest, best);
+}
+
+/* Finds the first word that looks like an option and is none. Values of options are skipped. ESPL_USAGE. */
+static espl_status cli_check_spelling(const struct argp *argp, int argc, char **argv) {
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        const char *word = argv[i], *name = word + strspn(word, "-"), *nearest = NULL;
+        bool letters = word[0] == '-' && word[1] != '-' && strspn(name, "hV") == strlen(name); /* -h, -V and "-" */
+        int best = ESPL_TYPO_NONE;
+        if (word[0] != '-' || letters) continue;
+        char typed[ESPL_TYPO_BYTES_MAX + 2];
+        size_t length = strcspn(name, "=");
+        const struct argp_option *o = word[1] == '-' ? option_find(argp, name, length) : NULL;
+        if (o) {
+            i += o->arg && name[length] != '='; /* its value is the next word */
+            continue;
+        }
+        snprintf(typed, sizeof typed, "%.*s", (int)length, name);
+        option_find_nearest(argp, typed, &nearest, &best);
+        return ESPL_FAIL(ESPL_USAGE, "unknown option \"%.*s\"%s%s%s", (int)(name - word + (ptrdiff_t)length), word,
+                         nearest ? ": did you mean --" : "", nearest ? nearest : "", nearest ? "?" : "");
+    }
+    return ESPL_OK;
 }
 
 /* --------------------------------------------------------------- parsing
@@ -189,6 +249,7 @@ espl_status cli_parse(espl_comm *c, const struct argp *argp, int argc, char **ar
     bool root = espl_comm_rank(c) == 0;
     /* In order: the program's own options end at the command's name, which has options of its own. */
     unsigned flags = ARGP_NO_EXIT | ARGP_NO_HELP | ARGP_IN_ORDER | (root ? 0 : ARGP_NO_ERRS);
+    ESPL_TRY(espl_comm_agree(c, cli_check_spelling(argp, argc, argv)));
     espl_base_error_clear(); /* an empty text afterwards: argp has printed the message */
     error_t error = argp_parse(argp, argc, argv, flags, NULL, options);
     espl_status st = error == 0 ? ESPL_OK : ESPL_USAGE;

@@ -58,7 +58,7 @@ static error_t prune_parse(int key, char *value, struct argp_state *state) {
 
 static const struct argp_child prune_children[] = {
     {&cli_argp_set, 0, NULL, 0}, {&cli_argp_output, 0, NULL, 0}, {&cli_argp_help, 0, NULL, 0}, {0}};
-static const struct argp prune_argp = {
+const struct argp cli_prune_argp = {
     .options = prune_argp_options,
     .parser = prune_parse,
     .args_doc = "CONFIG.json",
@@ -84,7 +84,7 @@ espl_status cli_prune(espl_comm *c, int argc, char **argv) {
     espl_str text = {0};
     bool root = espl_comm_rank(c) == 0;
     espl_status st;
-    ESPL_TRY(cli_parse(c, &prune_argp, argc, argv, &o, &o.shared));
+    ESPL_TRY(cli_parse(c, &cli_prune_argp, argc, argv, &o, &o.shared));
     if (o.shared.done) return ESPL_OK;
     if (o.print_config && o.print_schema)
         return ESPL_FAIL(ESPL_USAGE, "--print-config and --print-schema exclude each other");

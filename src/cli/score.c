@@ -27,7 +27,7 @@ static const struct argp_child score_children[] = {{&cli_argp_model, 0, NULL, 0}
                                                    {&cli_argp_output, 0, NULL, 0},
                                                    {&cli_argp_help, 0, NULL, 0},
                                                    {0}};
-static const struct argp score_argp = {
+const struct argp cli_score_argp = {
     .options = score_argp_options,
     .parser = score_parse,
     .doc = "Prints the log-probability of every token of standard input, given the tokens before it in its window.\v"
@@ -66,7 +66,7 @@ espl_status cli_score(espl_comm *c, int argc, char **argv) {
     cli_model model = {0};
     double *logprob = NULL;
     espl_status st;
-    ESPL_TRY(cli_parse(c, &score_argp, argc, argv, &o, &o));
+    ESPL_TRY(cli_parse(c, &cli_score_argp, argc, argv, &o, &o));
     if (o.done) return ESPL_OK;
     if (!o.model) return ESPL_FAIL(ESPL_USAGE, "score: --model is required");
 

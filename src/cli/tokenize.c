@@ -48,10 +48,10 @@ static error_t tokenize_parse(int key, char *value, struct argp_state *state) {
 
 static const struct argp_child tokenize_children[] = {
     {&cli_argp_model, 0, NULL, 0}, {&cli_argp_output, 0, NULL, 0}, {&cli_argp_help, 0, NULL, 0}, {0}};
-static const struct argp tokenize_argp = {.options = tokenize_argp_options,
-                                          .parser = tokenize_parse,
-                                          .doc = "Turns standard input into token ids, one per line, or back.",
-                                          .children = tokenize_children};
+const struct argp cli_tokenize_argp = {.options = tokenize_argp_options,
+                                       .parser = tokenize_parse,
+                                       .doc = "Turns standard input into token ids, one per line, or back.",
+                                       .children = tokenize_children};
 
 /* Reads the ids that white space separates, as the encoder prints them. */
 static espl_status tokens_parse_ids(const char *text, espl_ids *ids) {
@@ -104,7 +104,7 @@ done:
 
 espl_status cli_tokenize(espl_comm *c, int argc, char **argv) {
     tokenize_options o = {0};
-    ESPL_TRY(cli_parse(c, &tokenize_argp, argc, argv, &o, &o.shared));
+    ESPL_TRY(cli_parse(c, &cli_tokenize_argp, argc, argv, &o, &o.shared));
     if (o.shared.done) return ESPL_OK;
     if (!o.shared.model) return ESPL_FAIL(ESPL_USAGE, "tokenize: --model is required");
     return espl_comm_agree(c, espl_comm_rank(c) == 0 ? tokenize(&o) : ESPL_OK);

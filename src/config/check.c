@@ -158,5 +158,10 @@ espl_status espl_config_check_files(const espl_config *o) {
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         if (files[i].used && *files[i].path && access(files[i].path, R_OK) != 0)
             return ESPL_FAIL(ESPL_IO, "%s: %s: %s", files[i].key, files[i].path, strerror(errno));
+    const char *variable = o->agent_backend == ESPL_BACKEND_OPENAI ? o->agent_api_key_env : "";
+    const char *key = *variable ? getenv(variable) : "";
+    if (*variable && (!key || !*key))
+        return ESPL_FAIL(ESPL_CONFIG, "agent.api_key_env: environment variable %s is %s: set it to the endpoint's key",
+                         variable, key ? "empty" : "not set");
     return ESPL_OK;
 }

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "espalier/base/typo.h"
+
 bool espl_config_is_oneshot(const espl_config *o) { return o->prune_allocation != ESPL_ALLOCATION_AGENT; }
 
 bool espl_config_distills(const espl_config *o) { return o->distill_passes > 0 || o->distill_steps > 0; }
@@ -21,10 +23,16 @@ espl_status espl_config_method(const espl_config *o, espl_method_options *p) {
     p->score = o->prune_score;
     p->update = o->prune_update;
     p->allocation = o->prune_allocation;
-    if (!espl_prune_pattern_parse(o->prune_pattern, p->score, p->update, &p->pattern))
-        return ESPL_FAIL(ESPL_CONFIG,
-                         "prune.pattern is \"%s\", expected unstructured, row, layer, or N:M with 1 <= N < M <= 64",
-                         o->prune_pattern);
+    if (!espl_prune_pattern_parse(o->prune_pattern, p->score, p->update, &p->pattern)) {
+        static const char *const names[] = {"unstructured", "row", "layer", "2:4"};
+        const char *nearest = NULL;
+        for (int i = 0, best = ESPL_TYPO_NONE; i < 4; i++)
+            if (espl_typo_nearer(o->prune_pattern, names[i], &best)) nearest = names[i];
+        return ESPL_FAIL(
+            ESPL_CONFIG,
+            "prune.pattern is \"%s\", expected unstructured, row, layer, or N:M with 1 <= N < M <= 64%s%s%s",
+            o->prune_pattern, nearest ? "; did you mean \"" : "", nearest ? nearest : "", nearest ? "\"?" : "");
+    }
 #define X(type, key, value, lo, hi, meaning) p->key = o->prune_##key;
     ESPL_METHOD_OPTION_LIST(X)
 #undef X

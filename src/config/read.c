@@ -30,6 +30,10 @@ static espl_status option_fail_value(const espl_jsonc *r, const espl_option *row
     espl_jsonc_put_quoted(&s, r->text + at, end - at);
     espl_str_puts(&s, ", expected ");
     espl_option_put_expected(&s, row);
+    char typed[64];
+    bool quoted = r->text[at] == '"';
+    snprintf(typed, sizeof typed, "%.*s", (int)(end - at) - 2 * quoted, r->text + at + quoted);
+    espl_option_put_choice_suggestion(&s, row, typed);
     return espl_jsonc_fail(r, at, &s);
 }
 

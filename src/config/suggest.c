@@ -1,46 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Suggests the nearest option for an unknown name. */
+/* Suggests the nearest option for an unknown name, and the nearest value for an unknown choice. */
 #include "espalier/config/table.h"
 
 #include <string.h>
 
-enum {
-    NAME_BYTES_MAX = 48, /* longer than any name of ours, with room for typing errors */
-    NOT_A_TYPO = NAME_BYTES_MAX,
-    WRONG_SECTION_COST = 4 /* as much as two typing errors in the key */
-};
+#include "espalier/base/typo.h"
 
-/* Insertions, deletions and replacements that turn a into b (Levenshtein 1966), one row of the table at a time. b has
- * at most NAME_BYTES_MAX bytes. */
-static int edit_distance(const char *a, const char *b) {
-    int row[NAME_BYTES_MAX + 1], n = (int)strlen(b);
-    for (int j = 0; j <= n; j++) row[j] = j;
-    for (int i = 0; a[i]; i++) {
-        int diagonal = row[0];
-        row[0] = i + 1;
-        for (int j = 0; j < n; j++) {
-            int replaced = diagonal + (a[i] != b[j]);
-            diagonal = row[j + 1];
-            int shifted = (row[j] < row[j + 1] ? row[j] : row[j + 1]) + 1;
-            row[j + 1] = replaced < shifted ? replaced : shifted;
-        }
-    }
-    return row[n];
-}
-
-/* Cost of taking `typed` for `name`: twice the edit distance, one more if the first letters differ, because people
- * seldom mistype those. More than one error in four letters is another word: NOT_A_TYPO. */
-static int typo_cost(const char *typed, const char *name) {
-    if (!*typed || strlen(typed) > NAME_BYTES_MAX) return NOT_A_TYPO;
-    int distance = edit_distance(typed, name);
-    return distance <= 1 + (int)strlen(name) / 4 ? 2 * distance + (*typed != *name) : NOT_A_TYPO;
-}
+enum { WRONG_SECTION_COST = 4 /* as much as two typing errors in the key */ };
 
 static const espl_option *nearest_option(const char *section, const char *key) {
-    int best = NOT_A_TYPO;
+    int best = ESPL_TYPO_NONE;
     const espl_option *found = NULL;
     for (const espl_option *row = espl_option_table; row < espl_option_table + ESPL_OPTIONS; row++) {
-        int cost = typo_cost(key, row->key) + (strcmp(row->section, section) == 0 ? 0 : WRONG_SECTION_COST);
+        int cost = espl_typo_cost(key, row->key) + (strcmp(row->section, section) == 0 ? 0 : WRONG_SECTION_COST);
         if (cost >= best) continue;
         best = cost;
         found = row;
@@ -49,13 +21,10 @@ static const espl_option *nearest_option(const char *section, const char *key) {
 }
 
 static const char *nearest_section(const char *name) {
-    int best = NOT_A_TYPO;
+    int best = ESPL_TYPO_NONE;
     const char *found = NULL;
     for (int i = 0; i < ESPL_SECTIONS; i++) {
-        int cost = typo_cost(name, espl_section_table[i].name);
-        if (cost >= best) continue;
-        best = cost;
-        found = espl_section_table[i].name;
+        if (espl_typo_nearer(name, espl_section_table[i].name, &best)) found = espl_section_table[i].name;
     }
     return found;
 }
@@ -81,4 +50,31 @@ void espl_option_put_suggestion(espl_str *s, const char *section, const char *ke
         espl_str_puts(s, "sections are: ");
         for (int i = 0; i < ESPL_SECTIONS; i++) espl_str_printf(s, "%s%s", i ? ", " : "", espl_section_table[i].name);
     }
+}
+
+/* Names that the literature uses for what has another name here. */
+static const struct {
+    const char *section, *key, *published, *ours;
+} published_names[] = {
+    {"prune", "score", "wanda++", "rgs"},     {"prune", "score", "wanda-pp", "rgs"},
+    {"prune", "score", "wandapp", "rgs"},     {"prune", "score", "hessian", "curvature"},
+    {"prune", "score", "obd", "curvature"},   {"prune", "score", "gblm-pruner", "gblm"},
+    {"prune", "score", "l1", "magnitude"},    {"prune", "update", "obs", "sparsegpt"},
+    {"prune", "update", "false", "none"},     {"prune", "allocation", "layerwise", "uniform"},
+    {"agent", "backend", "vllm", "openai"},   {"agent", "backend", "llm", "openai"},
+    {"agent", "backend", "ollama", "openai"},
+};
+
+void espl_option_put_choice_suggestion(espl_str *s, const espl_option *row, const char *typed) {
+    const char *nearest = NULL;
+    if (row->type != ESPL_OPTION_CHOICE) return;
+    for (size_t i = 0; i < sizeof published_names / sizeof *published_names; i++)
+        if (strcmp(row->section, published_names[i].section) == 0 && strcmp(row->key, published_names[i].key) == 0 &&
+            espl_typo_cost(typed, published_names[i].published) == 0)
+            nearest = published_names[i].ours;
+    int best = ESPL_TYPO_NONE;
+    if (!nearest)
+        for (const espl_choice *c = row->choices; c->name; c++)
+            if (espl_typo_nearer(typed, c->name, &best)) nearest = c->name;
+    if (nearest) espl_str_printf(s, "; did you mean \"%s\"?", nearest);
 }

@@ -52,9 +52,13 @@ static const espl_option *sweep_find_option(const espl_jsonc *r, const char *nam
     snprintf(section, sizeof section, "%.*s", dot ? (int)(dot - name) : 0, name);
     if (dot) row = espl_option_find(section, dot + 1);
     *st = ESPL_OK;
-    if (!dot)
-        *st = sweep_fail_named(r, at, name, ": expected an option, such as prune.target");
-    else if (!row)
+    if (!dot) {
+        espl_str s = {0};
+        espl_jsonc_put_quoted(&s, name, (int64_t)strlen(name));
+        espl_str_puts(&s, ": expected an option, such as prune.target; ");
+        espl_option_put_suggestion(&s, name, "");
+        *st = espl_jsonc_fail(r, at, &s);
+    } else if (!row)
         *st = espl_option_fail_unknown(r, at, section, dot + 1);
     else if (row == &espl_option_table[ESPL_OPTION_OF_run_dir])
         *st = espl_jsonc_fail_with(r, at, "run.dir: every run has a directory of its own, in the sweep's \"dir\"");

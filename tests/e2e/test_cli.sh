@@ -122,8 +122,11 @@ grep -q '^  all questions (micro average) .* / 3$' "$dir/knowledge_sample.1" && 
 
 # --- errors: usage and configuration
 refuses 2 'a command is missing' 2
-refuses 2 'unknown command "prun"' 2 prun
-refuses 2 "unrecognized option '--windw'" 2 eval --windw 3
+refuses 2 'unknown command "pruen": did you mean prune?' 2 pruen
+refuses 2 'unknown option "--windw": did you mean --window?' 2 eval --windw 3
+refuses 2 'unknown option "-window": did you mean --window?' 1 eval -window 3
+refuses 2 'unknown option "--xyzzy"' 1 eval --xyzzy=3
+refuses 2 'did you mean test?' 1 eval --mmlu-split tset
 refuses 2 '--model is required' 2 eval --text x
 refuses 2 '--window: "1" is not an integer from 2' 1 eval --model "$m" --text x --window 1
 refuses 2 '--window: "9x" is not an integer' 1 eval --model "$m" --text x --window 9x

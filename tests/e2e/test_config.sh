@@ -64,11 +64,14 @@ refuses 2 '--ranks belongs to --dry-run' 2 "$dir/defaults" --ranks 3
 refuses 2 '--print-config and --print-schema exclude' 2 --print-config --print-schema
 refuses 2 '--resume and --dry-run exclude' 2 "$dir/defaults" --resume --dry-run
 refuses 2 '--ranks: "0" is not an integer' 1 "$dir/defaults" --ranks 0
-refuses 2 "unrecognized option '--model'" 1 "$dir/defaults" --model x
+refuses 2 'unknown option "--model"' 2 "$dir/defaults" --model x
 refuses 74 'nowhere.json' 3 "$dir/nowhere.json"
 refuses 2 'model.path is missing' 2 "$dir/defaults"
 refuses 2 'prune.target is 0.95, but no linear' 2 "$configs/sapling.json" --set prune.target=0.95
+refuses 2 'unknown option "--dryrun": did you mean --dry-run?' 2 "$configs/sapling.json" --dryrun
 refuses 2 'did you mean prune.target?' 3 "$configs/sapling.json" --set prune.taget=0.9
+refuses 2 'did you mean "rgs"?' 3 "$configs/sapling.json" --set prune.score=wanda++
+refuses 2 'did you mean "unstructured"?' 3 "$configs/sapling.json" --set prune.pattern=unstructred
 refuses 74 'model.path: nowhere: cannot be opened: No such file' 2 "$configs/sapling.json" --set model.path=nowhere
 printf '{\n  "prune": {\n    "target": "0.45"\n  }\n}\n' >"$dir/bad.json"
 refuses 2 'bad.json:3: prune.target is "0.45", expected a number from 0 to 1' 2 "$dir/bad.json"

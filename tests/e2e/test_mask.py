@@ -119,7 +119,7 @@ class Mask(unittest.TestCase):
         subprocess.run([MAKE_MODEL, *SHAPE, "--layers", "4", deep], check=True, capture_output=True)
         self.assertIn("of a model of 3 layers, and this one has 4",
                       run(2, "score", "--model", deep, "--mask", self.mask, stdin="x", code=2))
-        self.assertIn("unrecognized option '--mask'", run(1, "tokenize", "--model", self.model, "--mask", "x", code=2))
+        self.assertIn('unknown option "--mask"', run(1, "tokenize", "--model", self.model, "--mask", "x", code=2))
 
 
 def header(path):

@@ -71,6 +71,9 @@ void espl_option_put_plain(espl_str *s, const espl_option *row, const espl_confi
 void espl_option_put_expected(espl_str *s, const espl_option *row);
 /* Appends "did you mean section.key?" for an unknown name, or the list of known ones. key "": a section is unknown. */
 void espl_option_put_suggestion(espl_str *s, const char *section, const char *key);
+/* Appends "; did you mean \"value\"?" if what was typed for a CHOICE is near one of its values, or a name of the
+ * literature for one; otherwise nothing. */
+void espl_option_put_choice_suggestion(espl_str *s, const espl_option *row, const char *typed);
 
 /* Sets the option of *o to its default. The text that the field holds is freed. ESPL_NOMEM. */
 espl_status espl_option_reset(const espl_option *row, espl_config *o);
