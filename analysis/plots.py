@@ -13,7 +13,7 @@ from rundata.run import find_runs
 
 
 def arguments():
-    p = argparse.ArgumentParser(description=__doc__)
+    p = argparse.ArgumentParser(prog=needs.PROGRAM, description=__doc__)
     p.add_argument("runs", nargs="+", help="run directories, or directories that contain them (a sweep)")
     p.add_argument("--out", type=Path, required=True,
                    help="directory for the pictures; of several runs, each gets a subdirectory")

@@ -15,7 +15,7 @@ from web import page, sections
 
 
 def arguments():
-    p = argparse.ArgumentParser(description=__doc__)
+    p = argparse.ArgumentParser(prog=needs.PROGRAM, description=__doc__)
     p.add_argument("runs", nargs="+", help="run directories, or directories that contain them (a sweep)")
     p.add_argument("-o", "--out", type=Path, help="the page (default: report.html in the first directory)")
     p.add_argument("--point", type=float, default=POINT, help="sparsity at which methods are compared (0.45)")

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Downloads data: MMLU (original CSVs), FreebaseQA v1.0, multiple-choice sets as --choices files, WikiText-2, some C4.
-# usage: jobs/fetch-data.sh DIR [mmlu] [freebaseqa] [choices] [text]      (default: all four)
+# usage: jobs/fetch-data.sh [--list] DIR [mmlu] [freebaseqa] [choices] [text]      (default: all four)
+#   --list   downloads nothing; prints each file's place, address and checksum
 #
 # DIR/wikitext2/wiki.{valid,test}.raw   DIR/c4/c4.jsonl (2000 documents)
 # DIR/mmlu/{dev,val,test}/<subject>_*.csv   DIR/freebaseqa/FreebaseQA-{train,dev,eval}.json   DIR/choices/<task>.jsonl
-# Files that exist are not downloaded again. Checksums: those of MMLU and FreebaseQA are in this script. The other sets
+# Files that exist are not downloaded again, nor is DIR/mmlu.tar. Checksums: those of MMLU and FreebaseQA are in this script. The other sets
 # come row by row from the hub: the number of questions is checked, and the checksum of the first download is kept in
 # DIR/SHA256SUMS and checked on later calls.
 # Environment: MMLU_URL, FREEBASEQA_URL, HUB_ROWS (mirrors), proxies.
@@ -37,20 +38,30 @@ usage() {
   exit $EXIT_USAGE
 }
 
+# The lists: per file its place, its address, its checksum.
+list_mmlu() {
+  printf '%s\n' "$dir/mmlu.tar" "${MMLU_URLS[@]/#/    }" "    SHA-256 $MMLU_TAR_SHA256" \
+    "    unpacked by fetch-data.sh into $dir/mmlu/{dev,val,test}"
+}
+list_freebaseqa() {
+  local split blob
+  while read -r split blob; do
+    printf '%s\n' "$dir/freebaseqa/FreebaseQA-$split.json" "    $FREEBASEQA/FreebaseQA-$split.json" \
+      "    git hash-object: $blob"
+  done <<<"$FREEBASEQA_BLOBS"
+}
+list_choices() { HUB_ROWS=$ROWS python3 -B "$here/fetch_data/choices.py" --addresses "$dir/choices"; }
+list_text() { HUB_ROWS=$ROWS python3 -B "$here/fetch_data/text.py" --addresses "$dir"; }
+
+# no_network WHAT HOST
 no_network() {
-  say "cannot reach $1"
+  say "cannot reach $2"
   cat >&2 <<EOF
 This machine cannot reach that host. On one that has access, run the same command, then copy the folder here:
     jobs/fetch-data.sh DATA && rsync -a DATA/ thismachine:$dir/
-To copy files by hand, espalier needs these:
-    MMLU         ${MMLU_URLS[0]}
-                 unpacked as $dir/mmlu/dev, val and test
-    FreebaseQA   $FREEBASEQA/FreebaseQA-eval.json (and -dev.json for the examples)
-                 as $dir/freebaseqa/
-    WikiText-2   wiki.valid.raw and wiki.test.raw of the raw version, in $dir/wikitext2/
-    C4           any JSON Lines file with a member "text" in each line, as $dir/c4/c4.jsonl
-    ARC, HellaSwag, PIQA, WinoGrande, BoolQ: any JSON Lines file as described in docs/evaluation.md
+and run it here again, which checks the files. To copy files by hand, put each where its first line says:
 EOF
+  "list_$1" >&2
   exit $EXIT_UNREACHABLE
 }
 
@@ -84,14 +95,15 @@ remember() {
 
 fetch_mmlu_tar() {
   local url status=1
-  for url in "${MMLU_URLS[@]}"; do
+  [ ! -f "$1" ] || status=0 # copied here by hand
+  [ $status -eq 0 ] || for url in "${MMLU_URLS[@]}"; do
     download "$url" "$1"
     status=$?
     [ $status -ne 0 ] || break
   done
   case $status in
     0) ;;
-    1) no_network "${MMLU_URLS[0]}" ;;
+    1) no_network mmlu "${MMLU_URLS[0]}" ;;
     *) die $EXIT_FAILED "MMLU: all hosts refuse data.tar" ;;
   esac
   echo "$MMLU_TAR_SHA256  $1" | sha256sum --check --status || {
@@ -128,7 +140,7 @@ fetch_freebaseqa() {
       download "$FREEBASEQA/FreebaseQA-$split.json" "$file"
       case $? in
         0) ;;
-        1) no_network "$FREEBASEQA" ;;
+        1) no_network freebaseqa "$FREEBASEQA" ;;
         *) die $EXIT_FAILED "FreebaseQA: $FREEBASEQA refuses FreebaseQA-$split.json" ;;
       esac
     fi
@@ -139,33 +151,47 @@ fetch_freebaseqa() {
 
 fetch_choices() {
   mkdir -p "$dir/choices" || exit $EXIT_IO
-  HUB_ROWS=$ROWS python3 -B "$(dirname "$0")/fetch_data/choices.py" "$dir/choices"
+  HUB_ROWS=$ROWS python3 -B "$here/fetch_data/choices.py" "$dir/choices"
   case $? in
     0) ;;
-    69) no_network "$ROWS" ;;
+    69) no_network choices "$ROWS" ;;
     *) exit $EXIT_FAILED ;;
   esac
   for file in "$dir"/choices/*.jsonl; do remember "$file"; done
 }
 
 fetch_text() {
-  HUB_ROWS=$ROWS python3 -B "$(dirname "$0")/fetch_data/text.py" "$dir"
+  HUB_ROWS=$ROWS python3 -B "$here/fetch_data/text.py" "$dir"
   case $? in
     0) ;;
-    69) no_network "$ROWS" ;;
+    69) no_network text "$ROWS" ;;
     *) exit $EXIT_FAILED ;;
   esac
   for file in "$dir"/wikitext2/wiki.{valid,test}.raw "$dir/c4/c4.jsonl"; do remember "$file"; done
 }
 
+action=fetch here=$(dirname "$(readlink -f "$0")")
+if [ "${1:-}" = --list ]; then
+  action=list
+  shift
+fi
 case ${1:-} in
   "" | -*) usage ;;
 esac
 dir=$1
 shift
+[ $# -gt 0 ] || set -- mmlu freebaseqa choices text
+if [ $action = list ]; then
+  for what in "$@"; do
+    case $what in
+      mmlu | freebaseqa | choices | text) "list_$what" || exit $EXIT_FAILED ;;
+      *) usage ;;
+    esac
+  done
+  exit
+fi
 mkdir -p "$dir" || exit $EXIT_IO
 command -v curl >/dev/null || die $EXIT_FAILED "curl is not installed"
-[ $# -gt 0 ] || set -- mmlu freebaseqa choices text
 for what in "$@"; do
   case $what in
     mmlu | freebaseqa | choices | text) "fetch_$what" ;;

@@ -4,7 +4,7 @@
 #
 # NOTE: settings of a site or a user, here or in the environment, which sbatch passes on to the job:
 #   ESPL_MODULES        modules to load, "gcc/13 openmpi/4.1 hdf5/1.14-parallel openblas" (none)
-#   ESPL_PROGRAM        the program (build/release/espalier)
+#   ESPL_PROGRAM        the program (that of the build in build/release, or the installed one)
 #   ESPL_LAUNCHER       srun (with PMIx) or mpirun (srun)
 #   ESPL_LAUNCH_OPTIONS additional options of the launcher (none)
 #   ESPL_BIND           cores: bind each rank to its own; none: if binding is impossible or nodes share cores (cores)
@@ -19,10 +19,11 @@ ESPL_MARGIN=${ESPL_MARGIN:-120}
 ESPL_MAX_RESTARTS=${ESPL_MAX_RESTARTS:-100}
 ESPL_PYTHON=${ESPL_PYTHON:-python3}
 
-# Slurm runs a copy of the job script, so its own path does not lead to the repository: ESPL_ROOT does, or else the
-# directory in which the job was submitted.
-ESPL_ROOT=${ESPL_ROOT:-${SLURM_SUBMIT_DIR:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)}}
-ESPL_PROGRAM=${ESPL_PROGRAM:-$ESPL_ROOT/build/release/espalier}
+# ESPL_ROOT, which the script that sources this has set: the repository, or PREFIX/share/espalier of an installation.
+if [ -z "${ESPL_PROGRAM:-}" ]; then
+  ESPL_PROGRAM=$ESPL_ROOT/build/release/espalier
+  [ -x "$ESPL_PROGRAM" ] || [ ! -x "$ESPL_ROOT/../../bin/espalier" ] || ESPL_PROGRAM=$ESPL_ROOT/../../bin/espalier
+fi
 
 espl_note() { printf '%s  %s\n' "$(date '+%F %T')" "$*" >&2; }
 espl_refuse() { espl_note "$*" && exit 2; }
@@ -32,10 +33,30 @@ espl_refuse() { espl_note "$*" && exit 2; }
 espl_threads=${SLURM_CPUS_PER_TASK:-1}
 espl_ranks=${SLURM_NTASKS:-1}
 
-espl_environment() {
+espl_modules() {
   local module
   for module in $ESPL_MODULES; do module load "$module"; done
-  [ -x "$ESPL_PROGRAM" ] || espl_refuse "$ESPL_PROGRAM is missing: build first, submit from the repository or set ESPL_ROOT"
+}
+
+espl_check_program() {
+  [ -x "$ESPL_PROGRAM" ] || espl_refuse "$ESPL_PROGRAM is missing: build espalier first, or set ESPL_PROGRAM"
+}
+
+# espl_check_python: fails, and says which packages the interpreter of reports lacks.
+espl_check_python() {
+  local path reason
+  if ! path=$(command -v "$ESPL_PYTHON"); then
+    espl_note "no report: ESPL_PYTHON is $ESPL_PYTHON, which cannot be run"
+    return 1
+  fi
+  reason=$("$path" -B "$ESPL_ROOT/analysis/needs.py" 2>&1) && return 0
+  espl_note "no report by $path (ESPL_PYTHON): $reason"
+  return 1
+}
+
+espl_environment() {
+  espl_modules
+  espl_check_program
   export OMP_NUM_THREADS=$espl_threads
   trap 'espl_on_signal USR1' USR1
   trap 'espl_on_signal TERM' TERM
@@ -116,12 +137,13 @@ espl_deadline() {
 
 # ---------------------------------------------------------- configuration
 
-# espl_config SECTION KEY ARG...: prints a string of the configuration that `espalier ARG...` would use.
+# espl_config SECTION KEY ARG...: prints a value of the configuration that `espalier ARG...` would use, a text without its
+# quotes.
 espl_config() {
   local section=$1 key=$2
   shift 2
   "$ESPL_PROGRAM" "$@" --print-config |
-    sed -n "/^  \"$section\": {\$/,/^  }/s/^    \"$key\": \"\\(.*\\)\",\\{0,1\\}\$/\\1/p"
+    sed -n "/^  \"$section\": {\$/,/^  }/{s/^    \"$key\": \"\(.*\)\",\{0,1\}\$/\1/p;s/^    \"$key\": \([^\",]*\),\{0,1\}\$/\1/p}"
 }
 
 # espl_newest_checkpoint RUN_DIR: prints the path of the newest checkpoint, nothing if there is none.

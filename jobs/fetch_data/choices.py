@@ -2,6 +2,7 @@
 """Downloads multiple-choice sets row by row from the Hugging Face hub, as JSON Lines for `espalier eval --choices`.
 
 usage: choices.py DIR [task...]       HUB_ROWS: address of the hub's rows service
+       choices.py --addresses DIR     prints where each file comes from and belongs
 The contexts are those of the tasks of the same names in lm-evaluation-harness. Exit 69: the service is unreachable.
 """
 import json
@@ -58,9 +59,18 @@ TASKS = {
 }
 
 
+def address(service, dataset, config, split, offset=0):
+    query = urllib.parse.urlencode(dict(dataset=dataset, config=config, split=split, offset=offset, length=PAGE), safe="/")
+    return f"{service}?{query}"
+
+
+def print_origin(path, url, remark):
+    """One file of a listing: where it belongs, where it comes from, and how to tell that it is complete."""
+    print(f"{path}\n    {url}\n    {remark}")
+
+
 def page(service, dataset, config, split, offset):
-    query = urllib.parse.urlencode(dict(dataset=dataset, config=config, split=split, offset=offset, length=PAGE))
-    with urllib.request.urlopen(f"{service}?{query}", timeout=60) as reply:
+    with urllib.request.urlopen(address(service, dataset, config, split, offset), timeout=60) as reply:
         return json.load(reply)
 
 
@@ -94,7 +104,16 @@ def fetch(service, folder, task):
     os.replace(path + ".part", path)
 
 
+def print_addresses(service, folder):
+    for task, (dataset, config, split, expected, _) in TASKS.items():
+        print_origin(os.path.join(folder, task + ".jsonl"), address(service, dataset, config, split),
+                     f"and the following pages: {expected} questions, converted as docs/evaluation.md says")
+
+
 def main():
+    if sys.argv[1] == "--addresses":
+        print_addresses(os.environ["HUB_ROWS"], sys.argv[2])
+        return
     folder, tasks = sys.argv[1], sys.argv[2:] or list(TASKS)
     for task in tasks:
         try:

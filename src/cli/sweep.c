@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* espalier sweep: reads a grid of runs on rank 0 and lists it, hands it to Slurm, or runs it. */
+#include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "commands.h"
 #include "espalier/base/log.h"
@@ -52,7 +57,7 @@ static error_t sweep_parse(int key, char *value, struct argp_state *state) {
 
 static const struct argp_child sweep_children[] = {
     {&cli_argp_set, 0, NULL, 0}, {&cli_argp_output, 0, NULL, 0}, {&cli_argp_help, 0, NULL, 0}, {0}};
-static const struct argp sweep_argp = {
+const struct argp cli_sweep_argp = {
     .options = sweep_argp_options,
     .parser = sweep_parse,
     .args_doc = "SWEEP.json",
@@ -83,18 +88,59 @@ static void shell_put_quoted(espl_str *s, const char *word) {
     espl_str_puts(s, "'");
 }
 
-/* --slurm: the command that submits the unfinished runs. Only their numbers go into the array, so that submitting again
- * after a failure repeats nothing. */
+/* Appends the directory with jobs/: ESPL_ROOT, or what lies around this program in an installation or a build. Appends
+ * nothing if there is none. */
+static void sweep_put_root(espl_str *s) {
+    static const char *const places[] = {"share/espalier", "", ".."}; /* PREFIX/bin, ROOT/build, ROOT/build/release */
+    const char *given = getenv("ESPL_ROOT");
+    char program[PATH_MAX] = "", place[PATH_MAX * 2], root[PATH_MAX];
+    if (given && *given) {
+        espl_str_puts(s, given);
+        return;
+    }
+    if (readlink("/proc/self/exe", program, sizeof program - 1) < 0 || !strrchr(program, '/')) return;
+    *strrchr(program, '/') = '\0';
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        snprintf(place, sizeof place, "%s/../%s/jobs/sweep.sbatch", program, places[i]);
+        if (access(place, R_OK) != 0) continue;
+        snprintf(place, sizeof place, "%s/../%s", program, places[i]);
+        if (realpath(place, root)) espl_str_puts(s, root);
+        return;
+    }
+}
+
+/* --slurm: the command that submits the unfinished runs, from any directory: its paths are absolute, and those inside
+ * the configurations are relative to the present one. Only the numbers of unfinished runs go into the array, so that
+ * submitting again after a failure repeats nothing. */
 static espl_status sweep_put_submission(const espl_sweep *s, const sweep_options *o, espl_str *out) {
-    espl_str numbers = {0};
+    espl_str numbers = {0}, root = {0}, script = {0};
+    char here[PATH_MAX], sweep[PATH_MAX];
     espl_status st;
     ESPL_CHECK(st, done, espl_sweep_unfinished(s, &numbers));
     if (numbers.len == 0) {
         ESPL_INFO("%s: nothing to submit, every run is finished", o->shared.operand);
         goto done;
     }
-    espl_str_printf(out, "sbatch --array=%s jobs/sweep.sbatch ", numbers.data);
-    shell_put_quoted(out, o->shared.operand);
+    if (!getcwd(here, sizeof here) || !realpath(o->shared.operand, sweep)) {
+        st = ESPL_FAIL(ESPL_IO, "%s: %s", o->shared.operand, strerror(errno));
+        goto done;
+    }
+    sweep_put_root(&root);
+    ESPL_CHECK(st, done, espl_str_status(&root));
+    if (root.len == 0) {
+        st = ESPL_FAIL(ESPL_CONFIG, "jobs/sweep.sbatch is not where this program is: set ESPL_ROOT to the repository");
+        goto done;
+    }
+    espl_str_printf(&script, "%s/jobs/sweep.sbatch", root.data);
+    ESPL_CHECK(st, done, espl_str_status(&script));
+    espl_str_printf(out, "sbatch --array=%s --chdir=", numbers.data);
+    shell_put_quoted(out, here);
+    espl_str_puts(out, " --export=ALL,ESPL_ROOT=");
+    shell_put_quoted(out, root.data);
+    espl_str_puts(out, " ");
+    shell_put_quoted(out, script.data);
+    espl_str_puts(out, " ");
+    shell_put_quoted(out, sweep);
     for (int i = 0; i < o->shared.n_set; i++) {
         espl_str_puts(out, " --set ");
         shell_put_quoted(out, o->shared.set[i]);
@@ -103,6 +149,8 @@ static espl_status sweep_put_submission(const espl_sweep *s, const sweep_options
     st = espl_str_status(out);
 done:
     espl_str_free(&numbers);
+    espl_str_free(&root);
+    espl_str_free(&script);
     return st;
 }
 
@@ -132,7 +180,7 @@ espl_status cli_sweep(espl_comm *c, int argc, char **argv) {
     espl_sweep *s = NULL; /* on rank 0 */
     bool root = espl_comm_rank(c) == 0;
     espl_status st;
-    ESPL_TRY(cli_parse(c, &sweep_argp, argc, argv, &o, &o.shared));
+    ESPL_TRY(cli_parse(c, &cli_sweep_argp, argc, argv, &o, &o.shared));
     if (o.shared.done) return ESPL_OK;
     if (!o.shared.operand) return ESPL_FAIL(ESPL_USAGE, "sweep: SWEEP.json is missing");
     if (o.list + o.slurm + o.print_config > 1)

@@ -38,7 +38,8 @@ sweep 2 0 "$s" --list
 says '    3  new        gone-few'
 says '6 runs: 6 new'
 sweep 1 0 "$s" --slurm --set "run.keep=1"
-says "sbatch --array=1-6 jobs/sweep.sbatch '$s' --set 'run.keep=1'"
+root=$(cd "$(dirname "$0")/../.." && pwd)
+says "sbatch --array=1-6 --chdir='$PWD' --export=ALL,ESPL_ROOT='$root' '$root/jobs/sweep.sbatch' '$s' --set 'run.keep=1'"
 sweep 1 2 "$s" --only 7
 sweep 1 2 "$s" --list --slurm
 sweep 2 2 "$s" --set prune.target=0.1

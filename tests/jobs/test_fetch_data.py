@@ -99,6 +99,24 @@ def check_checksums(hub, d, offline):
     check(p.returncode == 1 and f"{TOTAL} questions in allenai/ai2_arc, expected 2376" in p.stderr, f"questions: {p}")
 
 
+def check_list(d):
+    """--list: every file's place, address and checksum, without a network."""
+    p = subprocess.run([SCRIPT, "--list", f"{d}/new"], capture_output=True, text=True)
+    lines = p.stdout.splitlines()
+    places = [line for line in lines if not line.startswith(" ")]
+    check(p.returncode == 0 and len(places) == 1 + 3 + 6 + 3 and not os.path.exists(f"{d}/new"), f"--list: {p}")
+    check("    SHA-256 bec563ba" in p.stdout and p.stdout.count("git hash-object: ") == 3, f"--list: checksums: {p}")
+    for place, address in zip(lines, lines[1:]):
+        if not place.startswith(" "):
+            check(place.startswith(f"{d}/new/") and address.startswith("    http"), f"--list: {place}: {address}")
+    copied = f"{d}/new"  # an archive that was copied is used, and checked
+    os.makedirs(copied)
+    with open(f"{copied}/mmlu.tar", "w") as f:
+        f.write("not an archive")
+    p = subprocess.run([SCRIPT, copied, "mmlu"], capture_output=True, text=True)
+    check(p.returncode == 1 and "not the published one" in p.stderr, f"a copied archive: {p}")
+
+
 def main():
     check(subprocess.run([SCRIPT], capture_output=True).returncode == 2, "no argument: exit 2")
     with tempfile.TemporaryDirectory() as d:
@@ -107,6 +125,8 @@ def main():
         for what in ("mmlu", "freebaseqa", "choices", "text"):
             p = subprocess.run([SCRIPT, d, what], capture_output=True, text=True, env=offline)
             check(p.returncode == 69 and "On one that has access, run the same command" in p.stderr, f"{what} offline: {p}")
+            check(f"{d}/" in p.stderr and "    http" in p.stderr, f"{what} offline: places and addresses: {p}")
+        check_list(d)
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         check_checksums(f"http://127.0.0.1:{server.server_port}", d, offline)

@@ -225,7 +225,7 @@ def check_shell(root, names):
     if not tool:
         skipped.append("shell scripts: shellcheck is not installed")
         return
-    scripts = [n for n in names if n.endswith(".sh") or re.match(r"#!\S*[/ ](ba|da)?sh\b", (read_text(root, n) or "")[:80])]
+    scripts = [n for n in names if n.endswith((".sh", ".bash")) or re.match(r"#!\S*[/ ](ba|da)?sh\b", (read_text(root, n) or "")[:80])]
     if not scripts:
         return
     run = subprocess.run([tool, "-S", "warning", "-f", "gcc", *scripts], cwd=root, capture_output=True, text=True)

@@ -170,7 +170,7 @@ class Structure:
             if tag.kind == "function" and not tag.static and tag.file.endswith(".c"):
                 places.setdefault(tag.name, []).append(tag.file)
         return [(at[0], f"function {name} is defined in {', '.join(at)}")
-                for name, at in sorted(places.items()) if len(at) > 1]
+                for name, at in sorted(places.items()) if len(at) > 1 and name != "main"]  # cli has two programs
 
     def unprefixed(self):
         """(file, text) for functions and variables with external linkage that do not start with espl_."""

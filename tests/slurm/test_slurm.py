@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Tests jobs/*.sbatch on a real Slurm: two nodes, an array, jobs that run out of time or are cancelled, a chain.
+"""Tests jobs/*.sbatch on a real Slurm: two nodes, an array, jobs that run out of time or are cancelled, a chain. All are
+submitted from a read-only installation, from another directory, by a user without root.
 
-usage: test_slurm.py ESPALIER [unittest arguments]
+usage: test_slurm.py BUILD/espalier [unittest arguments]
 Exit code 77: no Slurm can run here; the message says why.
 
 The agent of all runs is a scripted endpoint that can delay its answers. This way a test can interrupt a job at a chosen
@@ -23,20 +24,26 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import cluster
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-DATA = ROOT / "tests" / "sapling" / "data"
-PROGRAM = ""
+BUILD = ""
 PYTHON = os.environ.get("ESPL_PYTHON", "python3")
+NOBODY = 65534  # the user who submits
 
-# Small: a run takes one or two seconds.
-CONFIG = {
-    "model": {"path": str(ROOT / "tests" / "sapling" / "model")},
-    "run": {"export": False, "keep": 3},
-    "calibration": {"text": str(DATA / "calibration.txt"), "window": 64, "forward": 2, "backward": 1},
-    "validation": {"text": str(DATA / "validation.txt"), "window": 64, "windows": 4},
-    "prune": {"target": 0.06, "max_step": 0.1, "max_linears": 56, "threshold": 0.5},
-    "policy": {"horizon": 2},
-    "agent": {"model": "scripted", "api_key_env": "ESPL_TEST_KEY", "retries": 0},
-}
+def configuration(sapling, port):
+    """Small: a run takes one or two seconds."""
+    data = sapling / "data"
+    return {
+        "model": {"path": str(sapling / "model")},
+        "run": {"export": False, "keep": 3},
+        "calibration": {"text": str(data / "calibration.txt"), "window": 64, "forward": 2, "backward": 1},
+        "validation": {"text": str(data / "validation.txt"), "window": 64, "windows": 4},
+        "report": {"text": str(data / "test.txt"), "window": 32, "limit": 256},
+        "prune": {"target": 0.06, "max_step": 0.1, "max_linears": 56, "threshold": 0.5},
+        "policy": {"horizon": 2},
+        "agent": {"model": "scripted", "api_key_env": "ESPL_TEST_KEY", "retries": 0,
+                  "base_url": f"http://127.0.0.1:{port}/v1"},
+    }
+
+
 DECISION = {"reasoning": "up", "reflection": "", "stop": False,
             "prune": {f"layers.{i}.mlp.up_proj": 0.05 for i in range(8)}}
 
@@ -87,16 +94,17 @@ class Slurm(unittest.TestCase):
         cls.addClassCleanup(shutil.rmtree, cls.work)
         cls.endpoint = start_endpoint()
         cls.addClassCleanup(cls.endpoint.shutdown)
-        CONFIG["agent"]["base_url"] = f"http://127.0.0.1:{cls.endpoint.server_port}/v1"
+        cls.install()
         cls.config = cls.work / "config.json"
-        cls.config.write_text(json.dumps(CONFIG))
+        cls.config.write_text(json.dumps(configuration(cls.share / "sapling", cls.endpoint.server_port)))
         cls.cluster = cluster.Cluster(cls.work / "slurm")
         cls.cluster.dir.mkdir()
         cls.addClassCleanup(cls.cluster.stop)
         cls.cluster.start()
         # ESPL_BIND: the virtual nodes share this machine's cores
-        cls.environment = dict(cls.cluster.environment, ESPL_ROOT=str(ROOT), ESPL_PROGRAM=PROGRAM, ESPL_BIND="none",
-                               ESPL_TEST_KEY="quick", SBATCH_TIMELIMIT="10", OMPI_MCA_rmaps_base_oversubscribe="1")
+        cls.environment = {k: v for k, v in cls.cluster.environment.items() if not k.startswith("ESPL_")}
+        cls.environment.update(HOME=str(cls.work), ESPL_BIND="none", ESPL_TEST_KEY="quick", SBATCH_TIMELIMIT="10",
+                               OMPI_MCA_rmaps_base_oversubscribe="1")
         cls.whole = cls.work / "whole"
         cls.first = cls.submit("prune", "--nodes=2", "--ntasks=2", run=cls.whole)
         cls.start_interrupted()
@@ -104,9 +112,21 @@ class Slurm(unittest.TestCase):
     # ------------------------------------------------------------- helpers
 
     @classmethod
+    def install(cls):
+        """Installs the build, read-only; the user's files are in cls.work."""
+        cls.work.chmod(0o777)
+        prefix = cls.work / "prefix"
+        cls.share, cls.program = prefix / "share" / "espalier", str(prefix / "bin" / "espalier")
+        subprocess.run(["cmake", "--install", BUILD, "--prefix", prefix], check=True, capture_output=True)
+        subprocess.run(["chmod", "-R", "a-w,a+rX", prefix], check=True)
+        cls.loose_script = cls.work / "prune.sbatch"
+        shutil.copy(ROOT / "jobs" / "prune.sbatch", cls.loose_script)
+
+    @classmethod
     def shell(cls, *command, code=0, **environment):
+        """Runs a command as a user without root, in a directory that is neither the repository nor the installation."""
         done = subprocess.run(command, env=dict(cls.environment, **environment), cwd=cls.work, capture_output=True,
-                              text=True, timeout=120)
+                              text=True, timeout=120, user=NOBODY, group=NOBODY, extra_groups=[])
         if done.returncode != code:
             raise AssertionError(f"{command}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done
@@ -116,7 +136,7 @@ class Slurm(unittest.TestCase):
         """Submits jobs/JOB.sbatch with one thread per rank, as the cores are few. Returns the number of the job."""
         if run:
             arguments = (str(cls.config), "--set", f"run.dir={run}", "--set", "agent.backend=openai", *arguments)
-        return int(cls.shell("sbatch", "--parsable", "--cpus-per-task=1", *options, str(ROOT / "jobs" / f"{job}.sbatch"),
+        return int(cls.shell("sbatch", "--parsable", "--cpus-per-task=1", *options, str(cls.share / "jobs" / f"{job}.sbatch"),
                              *arguments, **environment).stdout)
 
     @classmethod
@@ -216,9 +236,9 @@ class Slurm(unittest.TestCase):
 
     def array(self, sweep):
         """Submits what `espalier sweep --slurm` prints. Returns {number: state} of its finished tasks."""
-        words = self.shell(PROGRAM, "sweep", str(sweep), "--slurm").stdout.split(" ", 1)
+        words = self.shell(self.program, "sweep", str(sweep), "--slurm").stdout.split(" ", 1)
         self.assertEqual(words[0], "sbatch")
-        command = f"sbatch --parsable --cpus-per-task=1 {words[1]}".replace("jobs/", f"{ROOT}/jobs/", 1)
+        command = f"cd / && sbatch --parsable --cpus-per-task=1 --output={self.work}/%x-%A_%a.out {words[1]}"
         job = self.shell("bash", "-c", command).stdout.strip()
         count = len(self.cluster.tell("squeue", "-h", "-r", "-j", job).splitlines())
         states = {}
@@ -238,41 +258,65 @@ class Slurm(unittest.TestCase):
             "models": {"sapling": {}, "gone": {"model.path": str(gone), "run.seed": 1, "prune.target": 0.03}},
             "grid": {"prune.target": [0.03, 0.05], "run.seed": [1, 2]}}))
         self.assertEqual(self.array(sweep), {1: "COMPLETED", 2: "COMPLETED", 3: "COMPLETED", 4: "COMPLETED", 5: "FAILED"})
-        listed = self.shell(PROGRAM, "sweep", str(sweep), "--list").stdout
+        listed = self.shell(self.program, "sweep", str(sweep), "--list").stdout
         self.assertIn("5 runs: 4 finished, 1 failed", listed)
         self.assertIn("gone: model.path:", listed)
         self.assertEqual(self.summary(self.work / "sweep" / "sapling-target0.05-seed2")["end"], "target reached")
-        gone.symlink_to(CONFIG["model"]["path"])
+        gone.symlink_to(self.share / "sapling" / "model")
         self.assertEqual(self.array(sweep), {5: "COMPLETED"})
-        self.assertEqual(self.shell(PROGRAM, "sweep", str(sweep), "--slurm").stdout, "")
+        self.assertEqual(self.shell(self.program, "sweep", str(sweep), "--slurm").stdout, "")
 
     # ---------------------------------------------------------------- chain
 
+    def has_packages(self):
+        """Can PYTHON make reports?"""
+        return subprocess.run([PYTHON, "-c", "import h5py, jinja2, matplotlib, pandas, scipy"],
+                              capture_output=True, user=NOBODY).returncode == 0
+
+    def chain(self, *arguments, **environment):
+        """{name: number} of the submitted jobs."""
+        done = self.shell(str(self.share / "jobs" / "chain.sh"), str(self.config), *arguments,
+                          ESPL_SBATCH_PRUNE="--cpus-per-task=1", ESPL_SBATCH_EVAL="--cpus-per-task=1", ESPL_PYTHON=PYTHON,
+                          ESPL_REPORT="yes" if self.has_packages() else "no", **environment)
+        return dict(line.split() for line in done.stderr.splitlines())
+
     def test_a_chain_runs_prune_eval_and_report(self):
         run = self.work / "chain"
-        done = self.shell(str(ROOT / "jobs" / "chain.sh"), str(self.config), "--set", f"run.dir={run}", "--set",
-                          "run.export=true", ESPL_LAUNCHER="mpirun", ESPL_SBATCH_PRUNE="--cpus-per-task=1",
-                          ESPL_SBATCH_EVAL="--cpus-per-task=1", ESPL_PYTHON=PYTHON,
-                          ESPL_EVAL=f"--text {CONFIG['validation']['text']} --window 64 --limit 256")
-        jobs = dict(line.split() for line in done.stderr.splitlines())
-        self.assertEqual(list(jobs), ["prune", "eval", "report"])
+        jobs = self.chain("--set", f"run.dir={run}", "--set", "run.export=true", ESPL_LAUNCHER="mpirun")
+        self.assertEqual(list(jobs), ["prune", "eval", "report"] if self.has_packages() else ["prune", "eval"])
         for name in jobs:
             self.wait_for_state(jobs[name], "COMPLETED")
+        # the run's own text, window and limit: the same measurement
         evaluated = json.loads((run / "eval.json").read_text())
-        self.assertAlmostEqual(evaluated["perplexity"], self.summary(run)["pruned"]["validation"]["perplexity"], 6)
-        packages = subprocess.run([PYTHON, "-c", "import h5py, jinja2, matplotlib, pandas, scipy"], capture_output=True)
-        if packages.returncode == 0:
+        self.assertAlmostEqual(evaluated["perplexity"], self.summary(run)["pruned"]["test"]["perplexity"], 6)
+        if "report" in jobs:
             self.assertIn("</html>", (run / "report.html").read_text()[-100:])
-        else:
-            self.assertIn("no report", self.log(jobs["report"]))
+            self.assertIn(PYTHON, self.log(jobs["report"]))
 
     def test_chain_after_a_failure(self):
-        done = self.shell(str(ROOT / "jobs" / "chain.sh"), str(self.config), "--set", f"run.dir={self.work}/broken", "--set",
-                          "model.path=nowhere", ESPL_SBATCH_PRUNE="--cpus-per-task=1", ESPL_PYTHON="nowhere")
-        jobs = dict(line.split() for line in done.stderr.splitlines())
+        jobs = self.chain("--set", f"run.dir={self.work}/broken", "--set", "model.path=nowhere")
         self.wait_for_state(jobs["prune"], "FAILED")
         self.wait_for_state(jobs["eval"], "CANCELLED")
-        self.wait_for_state(jobs["report"], "COMPLETED")
+        if "report" in jobs:
+            self.wait_for_state(jobs["report"], "FAILED")
+            self.assertIn("no report of", self.log(jobs["report"]))
+
+    def test_a_chain_without_a_python_for_its_report_is_not_submitted(self):
+        done = self.shell(str(self.share / "jobs" / "chain.sh"), str(self.config), code=2, ESPL_PYTHON="/nowhere/python3")
+        self.assertIn("ESPL_PYTHON is /nowhere/python3", done.stderr)
+        self.assertIn("nothing submitted", done.stderr)
+
+    def test_a_report_job_without_its_python_fails_and_names_it(self):
+        job = self.submit("report", arguments=(str(self.work),), ESPL_PYTHON="/nowhere/python3")
+        self.wait_for_state(job, "FAILED")
+        self.assertIn("ESPL_PYTHON is /nowhere/python3", self.log(job))
+
+    def test_a_script_of_no_repository_says_so(self):
+        """Submitted from somewhere else, a script of a clone finds neither slurm.sh nor the program."""
+        job = int(self.shell("sbatch", "--parsable", str(self.loose_script), str(self.config)).stdout)
+        self.wait_for_state(job, "FAILED")
+        self.assertEqual(len(self.log(job).splitlines()), 1, self.log(job))
+        self.assertIn("set ESPL_ROOT", self.log(job))
 
     # -------------------------------------------------------------- scaling
 
@@ -287,12 +331,12 @@ class Slurm(unittest.TestCase):
 
 
 def main():
-    global PROGRAM
+    global BUILD
     why = cluster.missing()
     if why:
         print(f"skipped: {why}", file=sys.stderr)
         sys.exit(77)
-    PROGRAM = os.path.abspath(sys.argv.pop(1))
+    BUILD = os.path.dirname(os.path.abspath(sys.argv.pop(1)))
     unittest.main(verbosity=2)
 
 
