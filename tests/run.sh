@@ -76,8 +76,8 @@ run_slurm() {
   [ $rc -eq 0 ] || [ $rc -eq 77 ] # 77: not possible here, and it has said why
 }
 
-espl_install "${ESPL_BUILD_PACKAGES[@]}" python3 curl ca-certificates python3-h5py python3-jinja2 python3-matplotlib \
-  python3-pandas python3-scipy clang-format-14 shellcheck universal-ctags codespell
+espl_install "${ESPL_BUILD_PACKAGES[@]}" "${ESPL_PAGE_PACKAGES[@]}" python3 curl ca-certificates clang-format-14 shellcheck \
+  universal-ctags codespell
 espl_mpi_environment
 run_preset release .
 if ! $quick; then

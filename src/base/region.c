@@ -5,6 +5,7 @@
  */
 #include "espalier/base/region.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -20,6 +21,15 @@ double espl_clock_now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+void espl_clock_format(double seconds, char *buf, size_t size) {
+    if (seconds < 90)
+        snprintf(buf, size, "%.0f s", seconds);
+    else if (seconds < 5400)
+        snprintf(buf, size, "%.0f min", seconds / 60);
+    else
+        snprintf(buf, size, "%.1f h", seconds / 3600);
 }
 
 const char *espl_region_label(espl_region r) { return region_labels[r]; }

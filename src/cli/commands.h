@@ -19,6 +19,7 @@
     X(inspect, " MODEL_DIR", "show architecture, parameters, layer-to-rank map and memory of a model")                 \
     X(prune, " CONFIG.json", "prune a model: profile, ask the agent, prune, judge, keep or roll back")                 \
     X(score, "", "print the log-probability of every token of standard input, as JSON Lines")                          \
+    X(status, " RUN|SWEEP", "show how far a run or a sweep is, from its files")                                        \
     X(sweep, " SWEEP.json", "run a grid of pruning jobs, one after another or as an array of Slurm jobs")              \
     X(tokenize, "", "turn standard input into token ids, one per line, or back")
 

@@ -140,6 +140,7 @@ int main(int argc, char **argv) {
         st = ESPL_FAIL(ESPL_IO, "standard output: the results could not be written");
     st = espl_comm_agree(c, st);
 
+    espl_log_end();
     const char *text = espl_base_error_text();
     if (st != ESPL_OK && *text && espl_comm_rank(c) == 0) { /* no text: argp has printed the message */
         fprintf(stderr, "espalier: %s\n", text);

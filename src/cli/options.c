@@ -21,7 +21,17 @@
 
 /* A key that is a letter makes a one-letter option: -h and -V are the only ones. */
 enum { KEY_HELP = 'h', KEY_VERSION = 'V', KEY_USAGE = CLI_KEY_FIRST };
-enum { KEY_QUIET = KEY_USAGE + 1, KEY_VERBOSE, KEY_JSON, KEY_MODEL, KEY_MASK, KEY_WINDOW, KEY_BATCH, KEY_SET };
+enum {
+    KEY_QUIET = KEY_USAGE + 1,
+    KEY_VERBOSE,
+    KEY_PROGRESS,
+    KEY_JSON,
+    KEY_MODEL,
+    KEY_MASK,
+    KEY_WINDOW,
+    KEY_BATCH,
+    KEY_SET
+};
 
 static const struct argp_option help_options[] = {
     {NULL, 0, NULL, 0, "Help:", CLI_GROUP_HELP},
@@ -34,6 +44,11 @@ static const struct argp_option output_options[] = {
     {NULL, 0, NULL, 0, "Output:", CLI_GROUP_OUTPUT},
     {"quiet", KEY_QUIET, NULL, 0, "no progress, no notes", CLI_GROUP_OUTPUT},
     {"verbose", KEY_VERBOSE, NULL, 0, "more detail, and where in the source an error arose", CLI_GROUP_OUTPUT},
+    {"progress", KEY_PROGRESS, "FORM", 0,
+     "line: one line that is redrawn; log: lines with date and time (default: line on a terminal, also behind mpirun; "
+     "with "
+     "srun -u it must be asked for)",
+     CLI_GROUP_OUTPUT},
     {0}};
 
 /* For commands whose result is one object. `score` prints JSON in any case. */
@@ -91,6 +106,11 @@ static error_t shared_parse(int key, char *value, struct argp_state *state) {
     case KEY_VERBOSE:
         o->verbose = true;
         return 0;
+    case KEY_PROGRESS:
+        o->progress = strcmp(value, "line") == 0  ? ESPL_PROGRESS_LINE
+                      : strcmp(value, "log") == 0 ? ESPL_PROGRESS_LOG
+                                                  : ESPL_PROGRESS_AUTO;
+        return o->progress != ESPL_PROGRESS_AUTO ? 0 : cli_fail_choice("progress", value, " \"line\" \"log\"");
     case KEY_JSON:
         o->json = true;
         return 0;
@@ -260,6 +280,7 @@ espl_status cli_parse(espl_comm *c, const struct argp *argp, int argc, char **ar
     ESPL_TRY(espl_comm_agree(c, st));
 
     espl_log_init(shared->quiet ? ESPL_LOG_QUIET : shared->verbose ? ESPL_LOG_DEBUG : ESPL_LOG_INFO, espl_comm_rank(c));
+    espl_log_set_progress(shared->progress);
     shared->done = shared->help || shared->usage || shared->version;
     if (!shared->done && shared->model) ESPL_TRY(espl_comm_agree(c, cli_locate_model(shared, &shared->model)));
     if (!root) return ESPL_OK;

@@ -12,6 +12,7 @@
 
 #include <argp.h>
 
+#include "espalier/base/log.h"
 #include "espalier/comm.h"
 
 enum {
@@ -39,6 +40,7 @@ enum {
 typedef struct cli_shared {
     bool done; /* cli_parse has answered --help, --usage or --version: nothing else to do */
     bool help, usage, version, quiet, verbose, json;
+    espl_log_progress_form progress;
     const char *operand;      /* the argument that is not an option; refused unless the command's argp has args_doc */
     const char *model, *mask; /* model: after cli_parse, its directory */
     char directory[CLI_PATH_MAX]; /* of a model that was given by its hub id */
@@ -49,7 +51,7 @@ typedef struct cli_shared {
 
 /* The children. Each reads and writes a cli_shared. Every command needs cli_argp_help and cli_argp_output. */
 extern const struct argp cli_argp_help;   /* --help, --usage, --version; the operand */
-extern const struct argp cli_argp_output; /* --quiet, --verbose */
+extern const struct argp cli_argp_output; /* --quiet, --verbose, --progress */
 extern const struct argp cli_argp_json;   /* --json */
 extern const struct argp cli_argp_model;  /* --model */
 extern const struct argp cli_argp_mask;   /* --mask */

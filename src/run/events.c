@@ -118,7 +118,8 @@ espl_status espl_event_profile(espl_job *j) {
     return espl_journal_end(j->events, &w);
 }
 
-/* What was tried, what was expected, and what came of it: the members of an outcome that a checkpoint remembers, too. */
+/* What was tried, what was expected, and what came of it: the members of an outcome that a checkpoint remembers, too.
+ */
 static espl_status event_put_tried(espl_json_writer *w, const espl_outcome *o) {
     espl_str decision = {0};
     espl_json_put_f64(w, "sparsity_before", o->sparsity_before);
@@ -155,6 +156,7 @@ espl_status espl_event_outcome(espl_job *j, const espl_outcome *o, double second
     espl_json_writer w = espl_journal_begin(&line, o->iteration, "outcome");
     espl_json_put_text(&w, "source", espl_agent_source(j->agent));
     espl_json_put_f64(&w, "seconds", seconds);
+    espl_json_put_f64(&w, "seconds_left", j->seconds_left);
     if (event_put_outcome(o, 0, &w) != ESPL_OK) line.failed = true;
     return espl_journal_end(j->events, &w);
 }

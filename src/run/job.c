@@ -218,7 +218,6 @@ static espl_status job_begin(espl_job *j, bool resume) {
     espl_masks_apply(&j->masks);
     if (resumed) ESPL_TRY(job_measure_accepted(j));
     j->first_iteration = j->iteration;
-    j->first_sparsity = espl_job_sparsity(j, j->pruned);
     espl_progress_start(j, resumed);
     ESPL_TRY(espl_comm_agree(j->comm, espl_event_start(j, resumed)));
     ESPL_TRY(espl_exponent_choose(j));

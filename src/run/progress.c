@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Progress for people: a line per step, with a bar and the estimated time to the target. Times are for people and for
- * the time limit; no decision depends on them.
+ * Progress for people: a line per step, with a bar and the estimated time to the end of the run. Times are for people
+ * and for the time limit; no decision depends on them.
  */
 #include "progress.h"
 
 #include <inttypes.h>
 #include <math.h>
-#include <string.h>
 
+#include "espalier/base/integer.h"
 #include "judge.h"
 
-enum { BAR_CELLS = 24, REASON_BYTES_MAX = 160 }; /* so that a line fits a terminal, and a reason two of its lines */
+enum { BAR_CELLS = 24 }; /* so that a line fits a terminal */
 
-void espl_progress_start(const espl_job *j, bool resumed) {
+static void progress_log_start(const espl_job *j, bool resumed) {
     const espl_config *o = j->o;
     ESPL_INFO("%s: %" PRId64 " layers, %" PRId64 " prunable weights; %d rank(s) x %d thread(s)%s", o->model_path,
               j->config.layers, j->weights, espl_comm_size(j->comm), espl_tensor_threads(), resumed ? "; resumed" : "");
@@ -48,51 +48,114 @@ static void progress_draw_bar(double before, double after, double target, char *
     bar[BAR_CELLS] = '\0';
 }
 
-/* Two significant digits are enough: an estimate that moves with every step should not look exact. */
-static void progress_format_time(double seconds, char *buf, size_t size) {
-    if (seconds < 90)
-        snprintf(buf, size, "%.0f s", seconds);
-    else if (seconds < 5400)
-        snprintf(buf, size, "%.0f min", seconds / 60);
+/* ----------------------------------------------------------------- time left */
+
+/* Adds a step to the pace. seconds below 0: unknown. */
+static void progress_add_step(espl_job *j, const espl_outcome *o, double seconds) {
+    struct espl_pace_step step = {.items = o->decision.n, .seconds = seconds, .accepted = o->accepted};
+    for (int64_t i = 0; i < o->decision.n; i++) step.removed += o->decision.items[i].step;
+    if (o->accepted) step.gain = o->sparsity_after - o->sparsity_before;
+    espl_pace_add(&j->pace, &step);
+}
+
+/* Seconds of the report: the dense model was measured with the same means. A resumed process has measured less, and
+ * takes the questions for free. */
+static double progress_forecast_report(const espl_job *j) {
+    const espl_inputs *in = &j->inputs;
+    double validation = (double)(j->validation_windows * j->o->validation_window), answers = 0;
+    double test = (double)(j->o->report_limit ? espl_min_i64(j->o->report_limit, in->test.n) : in->test.n);
+    for (int64_t i = 0; i < in->judge.first[ESPL_TOPICS]; i++) answers += (double)in->judge.lengths[i];
+    double text = espl_region_seconds(ESPL_REGION_JUDGE) * (validation + test) / fmax(1, validation + answers);
+    double probed = (double)(j->dense.mmlu_total + j->dense.freebaseqa_total);
+    double asked = (double)(in->report.mmlu.n + in->report.freebaseqa.n);
+    double questions = probed > 0 ? espl_region_seconds(ESPL_REGION_PROBE) * asked / probed : 0;
+    return 2 * (text + questions); /* the pruned and the dense model */
+}
+
+/* Rank 0 only. Seconds to the end of the run; NaN: unknown. The profile's rows are those before the step `o`. */
+static double progress_seconds_left(const espl_job *j, const espl_outcome *o) {
+    double *sparsity = NULL, *weights = NULL, left = NAN;
+    if (espl_mem_alloc(&sparsity, j->linears, sizeof *sparsity, "progress") == ESPL_OK &&
+        espl_mem_alloc(&weights, j->linears, sizeof *weights, "progress") == ESPL_OK) {
+        for (int64_t i = 0; i < j->linears; i++) {
+            weights[i] = (double)j->rows[i].weights;
+            sparsity[i] = (double)j->rows[i].pruned / weights[i];
+        }
+        for (int64_t i = 0; o->accepted && i < o->decision.n; i++)
+            sparsity[o->decision.items[i].linear] += o->decision.items[i].step;
+        espl_pace_goal goal = {.sparsity = sparsity,
+                               .weights = weights,
+                               .linears = j->linears,
+                               .max_linears = j->o->prune_max_linears,
+                               .target = j->o->prune_target};
+        double steps = espl_pace_steps_left(&j->pace, &goal);
+        double distilled = j->distill_steps > 0 ? j->distill_seconds / (double)j->distill_steps : 0;
+        bool reached = j->pruned >= llround(j->o->prune_target * (double)j->weights);
+        steps = reached ? 0 : fmin(steps, (double)(j->o->prune_max_iterations - j->iteration));
+        left = steps * espl_pace_seconds(&j->pace) + j->report_seconds;
+        if (steps > 0) left += distilled * (double)(espl_job_final_distillation(j) - j->o->distill_steps);
+    }
+    espl_mem_free(&sparsity);
+    espl_mem_free(&weights);
+    return left;
+}
+
+/* --------------------------------------------------------------------- lines */
+
+void espl_progress_start(espl_job *j, bool resumed) {
+    progress_log_start(j, resumed);
+    j->report_seconds = progress_forecast_report(j);
+    for (int64_t i = 0; i < j->n_history; i++) progress_add_step(j, &j->history[i], -1);
+    if (espl_config_is_oneshot(j->o))
+        espl_log_status("one shot");
     else
-        snprintf(buf, size, "%.1f h", seconds / 3600);
+        espl_log_status("iteration %" PRId64 ": %.1f %% of %.0f %%", j->iteration + 1,
+                        100 * espl_job_sparsity(j, j->pruned), 100 * j->o->prune_target);
 }
 
 void espl_progress_experiment(const espl_job *j, const espl_outcome *o) {
     double rise = espl_quality_rise(&o->before, &o->after, j->o->knowledge_share);
-    ESPL_INFO("      the agent tries %" PRId64
-              " linears to %.2f %%: perplexity %.4f (%+.2f %%), loss %+.2f %% of %.2f %%; "
-              "taken back",
-              o->decision.n, 100 * o->sparsity_after, o->after.perplexity,
-              100 * (o->after.perplexity / o->before.perplexity - 1), 100 * expm1(rise), 100 * j->o->prune_threshold);
+    if (!j->root) return;
+    espl_log_more(
+        "the agent tries %" PRId64 " linears to %.2f %%: perplexity %.4f (%+.2f %%), loss %+.2f %% of %.2f %%; "
+        "taken back",
+        o->decision.n, 100 * o->sparsity_after, o->after.perplexity,
+        100 * (o->after.perplexity / o->before.perplexity - 1), 100 * expm1(rise), 100 * j->o->prune_threshold);
 }
 
-void espl_progress_outcome(const espl_job *j, const espl_outcome *o, double seconds) {
-    char bar[BAR_CELLS + 1], took[32], left[32] = "";
-    progress_draw_bar(o->sparsity_before, o->sparsity_after, j->o->prune_target, bar);
-    progress_format_time(seconds, took, sizeof took);
-    /* The time to the target, at the pace of this process so far. */
-    double now = espl_job_sparsity(j, j->pruned), done = now - j->first_sparsity;
-    double remaining = (espl_clock_now() - j->start) * (j->o->prune_target - now) / done;
-    if (done > 0 && remaining > 0) progress_format_time(remaining, left, sizeof left);
-    ESPL_INFO("%4" PRId64 "  [%s] %5.2f %%  perplexity %.4f (%+.2f %%)  %s, took %s%s%s%s", o->iteration, bar,
-              100 * o->sparsity_after, o->after.perplexity, 100 * (o->after.perplexity / o->before.perplexity - 1),
-              o->accepted ? "accepted" : "ROLLED BACK", took, *left ? ", " : "", left, *left ? " left" : "");
+/* What stands below the line of a step: answers, counted questions, and the whole reason. */
+static void progress_log_details(const espl_job *j, const espl_outcome *o) {
+    espl_str text = {0};
     if (isfinite(o->after.answers) && !espl_config_is_oneshot(j->o)) {
         double rise = espl_quality_rise(&o->before, &o->after, j->o->knowledge_share);
-        ESPL_INFO("      answers %.4f (%+.4f), loss %+.2f %% of %.2f %%%s", o->after.answers,
-                  o->after.answers - o->before.answers, 100 * expm1(rise), 100 * j->o->prune_threshold,
-                  espl_judge_is_beyond_limit(j, &o->after) ? "; beyond prune.max_rise" : "");
-    }
-    const char *reason = o->decision.reason;
-    const char *source = j->root ? espl_agent_source(j->agent) : ""; /* empty for a one-shot method */
-    if (j->root && reason && *reason) {                              /* one line of it, cut between words */
-        int n = (int)strnlen(reason, REASON_BYTES_MAX + 1);
-        bool whole = n <= REASON_BYTES_MAX;
-        while (!whole && n > REASON_BYTES_MAX / 2 && reason[n - 1] != ' ') n--;
-        ESPL_INFO("      %s%s%.*s%s", source, *source ? ": " : "", n, reason, whole ? "" : "...");
+        espl_str_printf(&text, "answers %.4f (%+.4f), loss %+.2f %% of %.2f %%%s; ", o->after.answers,
+                        o->after.answers - o->before.answers, 100 * expm1(rise), 100 * j->o->prune_threshold,
+                        espl_judge_is_beyond_limit(j, &o->after) ? ", beyond prune.max_rise" : "");
     }
     if (o->after.mmlu_total > 0 || o->after.freebaseqa_total > 0)
-        ESPL_INFO("      MMLU %" PRId64 "/%" PRId64 ", FreebaseQA %" PRId64 "/%" PRId64, o->after.mmlu_right,
-                  o->after.mmlu_total, o->after.freebaseqa_right, o->after.freebaseqa_total);
+        espl_str_printf(&text, "MMLU %" PRId64 "/%" PRId64 ", FreebaseQA %" PRId64 "/%" PRId64 "; ",
+                        o->after.mmlu_right, o->after.mmlu_total, o->after.freebaseqa_right, o->after.freebaseqa_total);
+    if (text.len > 2 && !text.failed) espl_log_more("%.*s", (int)text.len - 2, text.data);
+    espl_str_free(&text);
+    const char *reason = o->decision.reason, *source = espl_agent_source(j->agent); /* empty for a one-shot method */
+    if (reason && *reason) espl_log_more("%s%s%s", source, *source ? ": " : "", reason);
+}
+
+void espl_progress_outcome(espl_job *j, const espl_outcome *o, double seconds) {
+    char bar[BAR_CELLS + 1], took[32], left[32] = "";
+    if (!j->root) return;
+    progress_draw_bar(o->sparsity_before, o->sparsity_after, j->o->prune_target, bar);
+    espl_clock_format(seconds, took, sizeof took);
+    progress_add_step(j, o, seconds);
+    j->seconds_left = espl_config_is_oneshot(j->o) ? j->report_seconds : progress_seconds_left(j, o);
+    if (isfinite(j->seconds_left)) espl_clock_format(j->seconds_left, left, sizeof left);
+    ESPL_INFO("%4" PRId64 "  [%s] %5.2f %%  perplexity %.4f (%+.2f %%)  %s%s%s, took %s%s%s%s", o->iteration, bar,
+              100 * o->sparsity_after, o->after.perplexity, 100 * (o->after.perplexity / o->before.perplexity - 1),
+              espl_log_colour_code(o->accepted ? ESPL_COLOUR_GOOD : ESPL_COLOUR_BAD),
+              o->accepted ? "accepted" : "ROLLED BACK", espl_log_colour_code(ESPL_COLOUR_OFF), took,
+              *left ? ", about " : "", left, *left ? " left" : "");
+    progress_log_details(j, o);
+    espl_log_status("iteration %" PRId64 ": %.1f %% of %.0f %%%s%s%s", o->iteration + 1,
+                    100 * espl_job_sparsity(j, j->pruned), 100 * j->o->prune_target, *left ? ", about " : "", left,
+                    *left ? " left" : "");
 }

@@ -5,9 +5,11 @@
 
 #include "state.h"
 
-void espl_progress_start(const espl_job *j, bool resumed);
+/* The dense model, or the restored state, is measured. */
+void espl_progress_start(espl_job *j, bool resumed);
 /* A plan that the agent had measured; it is taken back already. */
 void espl_progress_experiment(const espl_job *j, const espl_outcome *o);
-void espl_progress_outcome(const espl_job *j, const espl_outcome *o, double seconds);
+/* A step is judged, and j holds the accepted state. */
+void espl_progress_outcome(espl_job *j, const espl_outcome *o, double seconds);
 
 #endif

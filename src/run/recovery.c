@@ -44,10 +44,9 @@ espl_status espl_recovery_prepare(espl_job *j) {
 espl_status espl_recovery_run(espl_job *j, int64_t iteration, int64_t pruned) {
     const espl_config *o = j->o;
     bool last = pruned >= llround(o->prune_target * (double)j->weights);
-    double pass = ceil((double)j->distill.n / (double)espl_min_i64(o->distill_batch, espl_max_i64(j->distill.n, 1))),
-           loss;
+    double loss;
     espl_distill_options d = {.window = o->calibration_window,
-                              .steps = last ? (int64_t)ceil(o->distill_passes * pass) : o->distill_steps,
+                              .steps = last ? espl_job_final_distillation(j) : o->distill_steps,
                               .batch = o->distill_batch,
                               .rate = o->distill_rate,
                               .seed = (uint64_t)o->run_seed,
@@ -55,7 +54,10 @@ espl_status espl_recovery_run(espl_job *j, int64_t iteration, int64_t pruned) {
                               .watch = {.progress = recovery_show, .check = recovery_check, .context = j}};
     if (j->distill.n == 0 || d.steps == 0) return ESPL_OK;
     ESPL_TRY(espl_comm_agree(j->comm, espl_masks_keep_updates(&j->masks)));
+    double start = espl_clock_now();
     ESPL_TRY(espl_distill_run(j->comm, &d, &j->distill, &j->masks, &loss));
+    j->distill_seconds += espl_clock_now() - start;
+    j->distill_steps += d.steps;
     ESPL_DEBUG("distillation: %" PRId64 " steps, divergence %.4f nats per token", d.steps, loss);
     return ESPL_OK;
 }

@@ -39,6 +39,7 @@ typedef struct report {
  * Afterwards the masks are applied again, for the export. */
 static espl_status report_measure(espl_job *j, report *r) {
     ESPL_REGION_SCOPE(ESPL_REGION_REPORT);
+    espl_log_status("report");
     ESPL_INFO("measuring the pruned and the dense model for the report");
     ESPL_TRY(espl_quality_report(j, &r->pruned));
     ESPL_TRY(espl_stop_check(j, ESPL_STOP_BETWEEN_PHASES));
@@ -293,6 +294,7 @@ static espl_status report_publish(espl_job *j, const report *r) {
     ESPL_TRY(report_write_file(j, "summary.json", r, report_put_summary));
     /* Once more: the directory may have been replaced meanwhile, and the result be in one that is gone. */
     ESPL_TRY(espl_run_lock_check(j->lock));
+    espl_log_status("%s", ""); /* ends the progress line before the results */
     report_print(j, r);
     return ESPL_OK;
 }

@@ -2,6 +2,8 @@
 /* The state of a job: paths, sparsities, history. */
 #include "state.h"
 
+#include <math.h>
+
 #include "espalier/model/shape.h"
 
 espl_status espl_job_path(const espl_job *j, const char *name, espl_str *path) {
@@ -20,4 +22,9 @@ espl_status espl_job_remember(espl_job *j, espl_outcome *outcome) {
     j->history[j->n_history++] = *outcome;
     outcome->decision = (espl_decision){0};
     return ESPL_OK;
+}
+
+int64_t espl_job_final_distillation(const espl_job *j) {
+    int64_t n = j->distill.n, batch = espl_min_i64(j->o->distill_batch, espl_max_i64(n, 1));
+    return (int64_t)ceil(j->o->distill_passes * ceil((double)n / (double)batch));
 }

@@ -4,6 +4,7 @@
  *
  * The room in layers, each using only those below it:
  *
+ *     status                             what the files of a run tell; used by no other file
  *     job                                the job from its first to its last line
  *     report   dry                       the end; --dry-run
  *     loop                               steps until the goal: propose, apply, judge, settle
@@ -13,7 +14,7 @@
  *     inputs   quality   judge   stop    texts and questions; measuring the model; being stopped
  *     model_identity   hash_cache        which model it is; hashes of its tensors that are kept
  *     lock   summary                     one run directory, one run; the checksum of its result
- *     state   checkpoint_shape
+ *     state   checkpoint_shape   pace
  */
 #ifndef ESPL_RUN_STATE_H
 #define ESPL_RUN_STATE_H
@@ -29,6 +30,7 @@
 #include "espalier/model/calibration.h"
 #include "espalier/model/masks.h"
 #include "espalier/run/lock.h"
+#include "pace.h"
 
 /* Questions for the model; the same on every rank. */
 typedef struct espl_questions {
@@ -95,8 +97,11 @@ typedef struct espl_job {
 
     /* Clocks of this process: for progress and the time limit, never for a result. */
     double start, longest_step, looked_for_stop;
-    double first_sparsity; /* when this process began, for the estimated time to the target */
     int64_t first_iteration;
+    espl_pace pace;                         /* rank 0 */
+    double distill_seconds, report_seconds; /* of the distillation steps so far; estimated for the report */
+    int64_t distill_steps;
+    double seconds_left; /* rank 0: estimated after the last step, to the end of the run; NaN: unknown */
 } espl_job;
 
 /* Local. The path of a file in the run directory, appended. */
@@ -104,6 +109,8 @@ espl_status espl_job_path(const espl_job *j, const char *name, espl_str *path);
 /* Local. `pruned` as a fraction of the prunable weights, and of all parameters with embeddings. */
 double espl_job_sparsity(const espl_job *j, int64_t pruned);
 double espl_job_sparsity_of_model(const espl_job *j, int64_t pruned);
+/* Local. Distillation steps after the target is reached (distill.passes). */
+int64_t espl_job_final_distillation(const espl_job *j);
 /* Rank 0 only. Appends the outcome to the history, which takes over its decision. */
 espl_status espl_job_remember(espl_job *j, espl_outcome *outcome);
 

@@ -57,6 +57,7 @@ def without_times(run):
         if line["type"] in ("profile", "outcome"):
             line.pop("time")
             line.pop("seconds", None)
+            line.pop("seconds_left", None)
             out.append(line)
     return out
 

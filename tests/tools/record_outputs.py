@@ -30,7 +30,7 @@ SAPLING = "tests/sapling"
 ENVIRONMENT = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", OMP_NUM_THREADS="1",
                    OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_MCA_hwloc_base_binding_policy="none",
                    OMP_WAIT_POLICY="passive")
-TIMES = ("time", "seconds", "tokens_per_second", "elapsed")
+TIMES = ("time", "seconds", "seconds_left", "tokens_per_second", "elapsed")
 
 SMALL = {
     "model": {"path": f"{SAPLING}/model"},

@@ -6,6 +6,8 @@
 #ifndef ESPALIER_BASE_REGION_H
 #define ESPALIER_BASE_REGION_H
 
+#include <stddef.h>
+
 /* Seconds of a monotonic clock. */
 double espl_clock_now(void);
 
@@ -27,6 +29,9 @@ double espl_clock_now(void);
     X(CHECKPOINT, "checkpoint")                                                                                        \
     X(REPORT, "report")                                                                                                \
     X(EXPORT, "export")
+/* "45 s", "12 min", "3.5 h": for people, an estimate that moves should not look exact. */
+void espl_clock_format(double seconds, char *buf, size_t size);
+
 typedef enum espl_region {
 #define X(name, label) ESPL_REGION_##name,
     ESPL_REGION_LIST(X)
