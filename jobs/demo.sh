@@ -25,7 +25,7 @@ shift $(($# > 0 ? 1 : 0))
 run=$runs/$(basename "$config" .json)
 
 if [ "$config" = "$configs/sapling.json" ] && [ $# -eq 0 ]; then
-  espl_say "this takes about 4 minutes on two idle cores, and 4 more if espalier must be built; results in $run"
+  espl_say "this takes about 2 minutes on two idle cores, and 3 more if espalier must be built; results in $run"
 else
   espl_say "results in $run"
 fi

@@ -10,7 +10,8 @@
 #   ESPL_BIND           cores: bind each rank to its own; none: if binding is impossible or nodes share cores (cores)
 #   ESPL_MARGIN         seconds before the time limit at which a run must have stopped (120)
 #   ESPL_MAX_RESTARTS   a job that was restarted this often does not requeue itself (100)
-#   ESPL_PYTHON         a Python with h5py, jinja2, matplotlib, pandas and scipy, for reports (python3)
+#   ESPL_PYTHON         a Python with h5py, jinja2, matplotlib, pandas and scipy, for reports (python3, or else the
+#                       system's /usr/bin/python3)
 ESPL_MODULES=${ESPL_MODULES:-}
 ESPL_LAUNCHER=${ESPL_LAUNCHER:-srun}
 ESPL_LAUNCH_OPTIONS=${ESPL_LAUNCH_OPTIONS:-}
@@ -42,15 +43,15 @@ espl_check_program() {
   [ -x "$ESPL_PROGRAM" ] || espl_refuse "$ESPL_PROGRAM is missing: build espalier first, or set ESPL_PROGRAM"
 }
 
-# espl_check_python: fails, and says which packages the interpreter of reports lacks.
+# espl_check_python: sets espl_python to the interpreter of reports, or fails and says which packages it lacks.
 espl_check_python() {
-  local path reason
+  local path
   if ! path=$(command -v "$ESPL_PYTHON"); then
     espl_note "no report: ESPL_PYTHON is $ESPL_PYTHON, which cannot be run"
     return 1
   fi
-  reason=$("$path" -B "$ESPL_ROOT/analysis/needs.py" 2>&1) && return 0
-  espl_note "no report by $path (ESPL_PYTHON): $reason"
+  espl_python=$("$path" -B "$ESPL_ROOT/analysis/needs.py" 2>&1) && return 0
+  espl_note "no report by $path (ESPL_PYTHON): $espl_python"
   return 1
 }
 

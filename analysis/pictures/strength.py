@@ -49,7 +49,8 @@ def lost_by_strength(tables, looks):
     if not tables:
         return None
     tasks = sorted({task for t in tables.values() for task in t.task})
-    fig, axes, legend = style.figure_with_legend(1, len(tasks), 3.0, len(tables) if len(tables) > 1 else 0, sharey=True)
+    fig, axes, legend = style.figure_with_legend(1, len(tasks), 3.0, list(tables) if len(tables) > 1 else [],
+                                                 sharey=True)
     for ax, task in zip(axes, tasks):
         draw_task(ax, tables, looks, task)
     axes[0].set_ylim(bottom=-0.03 * axes[0].get_ylim()[1])

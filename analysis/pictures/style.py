@@ -30,12 +30,18 @@ def figure(rows=1, columns=1, height=3.2, **more):
     return plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False, **more)
 
 
-def figure_with_legend(rows, columns, height, entries, sharey=False):
-    """(fig, axes [rows * columns], axes below them for a legend of this many entries, to be filled by fill_legend).
+def legend_columns(labels):
+    """As many columns as the longest label leaves room for."""
+    longest = max(map(len, labels), default=0)
+    return 3 if longest <= 28 else 2 if longest <= 48 else 1
+
+
+def figure_with_legend(rows, columns, height, labels, sharey=False):
+    """(fig, axes [rows * columns], axes below them for a legend of these labels, to be filled by fill_legend).
 
     Before matplotlib 3.7, the constrained layout reserves no room for a figure's legend; Debian 12 has 3.6.
     """
-    room = 0.06 + 0.19 * math.ceil(entries / 3)
+    room = 0.06 + 0.19 * math.ceil(len(labels) / legend_columns(labels))
     fig = plt.figure(figsize=(WIDTH, height * rows + room))
     grid = fig.add_gridspec(rows + 1, columns, height_ratios=[height] * rows + [room])
     axes = []
@@ -50,7 +56,7 @@ def figure_with_legend(rows, columns, height, entries, sharey=False):
 def fill_legend(legend, ax):
     """Puts the labels of `ax` into the legend's axes."""
     handles, labels = ax.get_legend_handles_labels()
-    legend.legend(handles, labels, loc="center", ncol=3, borderaxespad=0, columnspacing=1.5)
+    legend.legend(handles, labels, loc="center", ncol=legend_columns(labels), borderaxespad=0, columnspacing=1.5)
 
 
 def look_of(groups):
@@ -88,13 +94,6 @@ def perplexity_scale(ax, values, axis="y"):
     if values and max(values) > 2 * min(values):
         getattr(ax, f"set_{axis}scale")("log")
         plain_log(getattr(ax, f"{axis}axis"))
-
-
-def empty(ax, why):
-    """Writes why there is nothing to draw."""
-    ax.text(0.5, 0.5, why, transform=ax.transAxes, ha="center", va="center", color=FAINT)
-    ax.set_xticks([])
-    ax.set_yticks([])
 
 
 def close(fig):

@@ -19,11 +19,12 @@ TASK_TITLES = {"mmlu": "MMLU", "freebaseqa": "FreebaseQA"}
 
 
 def run_tradeoff(run):
-    """Perplexity and probes of the accepted states over their sparsity."""
+    """Perplexity and, if the run has them, probes of the accepted states over their sparsity."""
     kept = run.outcomes[run.outcomes.accepted]
     if kept.empty:
         return None
-    fig, axes = style.figure(1, 2, height=2.9)
+    probed = any(len(probe_points(run, task)) for task, *_ in TASKS)
+    fig, axes = style.figure(1, 2 if probed else 1, height=2.9)
     x = np.append(0.0, 100 * kept.sparsity_after.to_numpy(dtype=float))
     y = np.append(run.dense_perplexity, kept.after.to_numpy(dtype=float))
     axes[0, 0].plot(x, y, color=style.RED, marker="o", markersize=3)
@@ -31,7 +32,8 @@ def run_tradeoff(run):
     style.perplexity_scale(axes[0, 0], y)
     axes[0, 0].set_title("Perplexity, validation windows")
     axes[0, 0].set_ylabel("perplexity")
-    draw_run_probes(axes[0, 1], run)
+    if probed:
+        draw_run_probes(axes[0, 1], run)
     for ax in axes[0]:
         ax.set_xlabel("sparsity of all linears, %")
         ax.grid(True)
@@ -41,17 +43,12 @@ def run_tradeoff(run):
 def draw_run_probes(ax, run):
     sparsity_at = {0: 0.0, **dict(zip(run.outcomes.iteration, 100 * run.outcomes.sparsity_after))}
     ax.set_title("Knowledge probes in the loop")
-    drawn = False
     for task, name, colour, marker in TASKS:
         iterations, value, low, high = probe_points(run, task).T
         if len(iterations):
             x = [sparsity_at[i] for i in iterations]
             ax.plot(x, value, color=colour, marker=marker, markersize=3.5, label=name)
             ax.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-            drawn = True
-    if not drawn:
-        style.empty(ax, "no probes in this run")
-        return
     ax.set_ylabel("right, % (band: 95 % Wilson)")
     ax.legend(loc="lower left")
     ax.set_ylim(top=min(102, ax.get_ylim()[1]))
@@ -118,38 +115,44 @@ def draw_dense_line(ax, value, vertical=False):
         draw(value, color=style.FAINT, linestyle=":", linewidth=1.1, label="dense", zorder=1)
 
 
-def draw_sweep_perplexity(fig, axes, groups, looks):
-    """Left the perplexity, right its difference from uniform Wanda, or else from the method with the most targets."""
+def draw_sweep_perplexity(fig, ax, groups, looks):
     members = members_of(groups)
-    draw_curves(fig, axes[0], groups, looks, perplexity_of)
-    draw_dense_line(axes[0], spread([m.dense for m in members])[0])
-    style.perplexity_scale(axes[0], [m.dense for m in members] + [m.perplexity for m in members])
-    axes[0].set_title(f"Perplexity, {members[0].text} text")
-    axes[0].set_ylabel("perplexity (bars: ± sd over seeds)")
+    draw_curves(fig, ax, groups, looks, perplexity_of)
+    draw_dense_line(ax, spread([m.dense for m in members])[0])
+    style.perplexity_scale(ax, [m.dense for m in members] + [m.perplexity for m in members])
+    ax.set_title(f"Perplexity, {members[0].text} text")
+    ax.set_ylabel("perplexity (bars: ± sd over seeds)")
+
+
+def reference_label(groups):
+    """The method that others are drawn against: uniform Wanda, else the one with the most targets. None if no other
+    method can be compared with it."""
     free = [g.label for g in groups if not g.structured]
     if not free:
-        style.empty(axes[1], "no unstructured method")
-        return
+        return None
     label = "uniform Wanda" if "uniform Wanda" in free else max(sorted(set(free)), key=free.count)
-    draw_curves(fig, axes[1], groups, looks, difference_from(groups, label))
-    axes[1].set_title(f"Perplexity against {label}")
-    axes[1].set_ylabel("difference, % (bars: ± sd)")
+    value = difference_from(groups, label)
+    return label if any(g.label != label and math.isfinite(value(g)[0]) for g in groups) else None
 
 
 def sweep_tradeoff(groups):
-    """One model's groups: perplexity, MMLU and FreebaseQA over sparsity, a line per method."""
+    """One model's groups: perplexity, its difference from a reference, MMLU and FreebaseQA, a line per method."""
     members = members_of(groups)
     tasks = [t for t in TASK_TITLES if proportion(members, t)[1]]
-    looks = style.look_of(groups)
-    fig, axes, legend = style.figure_with_legend(2 if tasks else 1, 2, 2.75, len(looks) + 1)
-    draw_sweep_perplexity(fig, axes, groups, looks)
-    for ax, task in zip(axes[2:], tasks):
+    looks, reference = style.look_of(groups), reference_label(groups)
+    panels = 1 + (reference is not None) + len(tasks)
+    columns = {4: 2}.get(panels, panels)
+    fig, axes, legend = style.figure_with_legend(panels // columns, columns, 2.75, ["dense", *looks])
+    draw_sweep_perplexity(fig, axes[0], groups, looks)
+    if reference is not None:
+        draw_curves(fig, axes[1], groups, looks, difference_from(groups, reference))
+        axes[1].set_title(f"Perplexity against {reference}")
+        axes[1].set_ylabel("difference, % (bars: ± sd)")
+    for ax, task in zip(axes[panels - len(tasks):], tasks):
         draw_curves(fig, ax, groups, looks, knowledge_of(task))
         draw_dense_line(ax, 100 * rate_interval(*proportion(members, task, dense=True))[0])
         ax.set_title(TASK_TITLES[task])
         ax.set_ylabel("right, % (bars: 95 % Wilson)")
-    for ax in axes[2 + len(tasks):]:
-        ax.axis("off")
     style.fill_legend(legend, axes[0])
     return fig
 

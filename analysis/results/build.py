@@ -9,12 +9,13 @@ from rundata.files import member, number, text
 from . import claims
 from .formats import (format_interval, format_number, format_percent, format_perplexity, format_rate,
                       format_with_interval)
-from .groups import TASKS, paired, proportion, rate_interval
-from .intervals import seed_interval, spread
+from .groups import TASKS, finished_first, missed_target, paired, proportion, rate_interval
+from .intervals import holm, paired_p_value, seed_interval, spread
 from .layout import Table
 from .select import POINT, at_target, best_first, members_of, models_of, nearest_target
 
 TASK_NAMES = {"mmlu": "MMLU, %", "freebaseqa": "FreebaseQA, %"}
+SIGNIFICANT = ((0.01, "∗∗"), (0.05, "∗"))  # p-value below -> mark
 INTERVALS = ("Mean ± standard deviation over n seeds; [ ] 95 % intervals: Wilson for proportions, with the questions "
              "of one run, Student's t over seeds for differences.")
 
@@ -73,6 +74,27 @@ def common_cells(row, tasks):
             *(format_rate(row[t], row[t + "_low"], row[t + "_high"]) for t in tasks)]
 
 
+def best_cells(columns, usable, first_row):
+    """{(row, column)} of the best cell of each column.
+
+    columns: {column: (values, +1 if larger is better, else -1)}, usable: which of the values may win. Values that are
+    printed from equal numbers win together; a column in which only one may win has no best.
+    """
+    found = set()
+    for column, (values, sign) in columns.items():
+        ranked = {i: sign * v for i, v in enumerate(values) if usable[i] and math.isfinite(v)}
+        if len(ranked) > 1:
+            found |= {(first_row + i, column) for i, v in ranked.items() if v == max(ranked.values())}
+    return found
+
+
+def best_of_common_cells(rows, tasks, usable, first_row):
+    """best_cells of the columns of common_headers: perplexity, rise, tasks."""
+    columns = {3: ([r["perplexity"] for r in rows], -1), 4: ([r.get("rise", math.nan) for r in rows], -1)}
+    columns.update({5 + k: ([r[task] for r in rows], 1) for k, task in enumerate(tasks)})
+    return best_cells(columns, usable, first_row)
+
+
 def data_frame(model, rows):
     return pd.DataFrame([{"model": model, **row} for row in rows])
 
@@ -89,7 +111,7 @@ def comparison(model, groups, point, name):
     """The paper's table: the dense model, the N:M baselines, the agent at the target nearest to the point."""
     target = nearest_target(groups, point)
     structured = [g for g in groups if g.structured]
-    agents = [g for g in at_target(groups, target) if g.agent]
+    agents = sorted((g for g in at_target(groups, target) if g.agent), key=lambda g: g.missed)
     if not (structured or agents):
         return None
     rows = [dense_row(members_of(groups))] + [group_row(g) for g in structured + agents]
@@ -98,6 +120,8 @@ def comparison(model, groups, point, name):
     for row in rows:
         rollbacks = f"{row['rollbacks']} of {row['iterations_all']}" if "iterations" in row else "–"
         lines.append(common_cells(row, tasks) + [row.get("iterations", "–"), rollbacks])
+    for line, g in zip(lines[1:], structured + agents):
+        line[0] += " †" if g.missed else ""
     first_agent = 1 + len(structured)
     body = lines[:1] + [[]] + lines[1:first_agent] + ([[]] if structured and agents else []) + lines[first_agent:]
     notes = [INTERVALS, "N:M baselines are 50 % sparse and bound to a pattern, the agent is neither: most of a gap can "
@@ -105,6 +129,8 @@ def comparison(model, groups, point, name):
     if not math.isclose(target, point, abs_tol=1e-9) and agents:
         notes.append(f"No run of the agent at {format_percent(point, 0)}: the nearest target is "
                      f"{format_percent(target, 0)}.")
+    if any(g.missed for g in agents):
+        notes.append("† ended before the target: less was pruned.")
     return Table(name, f"{model}: structured baselines and the agent", common_headers(tasks, text_name) +
                  ["iterations", "rollbacks"], body, data_frame(model, rows), notes)
 
@@ -196,27 +222,37 @@ def by_target(model, groups, point, name):
         found = [by_label_and_target.get((label, t)) for t in targets]
         lines.append([label, *(format_perplexity(*g.spread("perplexity")[:2]) + (" †" if g.missed else "") if g else "–"
                                for g in found)])
+    bold = set()
+    for column, t in enumerate(targets, 1):
+        at = [by_label_and_target.get((label, t)) for label in labels]
+        bold |= best_cells({column: ([g.spread("perplexity")[0] if g else math.nan for g in at], -1)},
+                           [g is not None and not g.missed for g in at], 0)
     dense, _, _ = spread([m.dense for m in members_of(groups)])
     notes = [f"Perplexity ({groups[0].members[0].text}) by target; dense: {format_perplexity(dense)}. "
-             "Mean ± standard deviation over seeds."]
+             "Mean ± standard deviation over seeds; bold: best of those that reached the target."]
     if any(g.missed for g in free):
         notes.append("† ended before the target.")
     return Table(name, f"{model}: perplexity by sparsity", ["method", *(format_percent(t, 0) for t in targets)], lines,
-                 data_frame(model, [group_row(g) for g in free]), notes)
+                 data_frame(model, [group_row(g) for g in free]), notes, bold=bold)
 
 
 # ----------------------------------------------------------- equal sparsity
 
 
 def difference_to(reference, g):
-    """(mean, (low, high), pairs) of the relative difference of g's perplexity to the reference's, paired by seed.
+    """(mean, (low, high), pairs, p-value) of the relative difference of g's perplexity to the reference's, by seed.
 
     Positive is worse than the reference. NaN for the reference itself, and if either group missed its target.
     """
     if g is reference or g.missed or reference.missed:
-        return math.nan, (math.nan, math.nan), 0
+        return math.nan, (math.nan, math.nan), 0, math.nan
     values = [y / x - 1 for x, y in paired(reference, g) if x > 0]
-    return spread(values)[0], seed_interval(values), len(values)
+    return spread(values)[0], seed_interval(values), len(values), paired_p_value(values)
+
+
+def significance_marks(p_values):
+    """A mark, or nothing, for each p-value, corrected for their number."""
+    return [next((mark for bound, mark in SIGNIFICANT if p < bound), "") for p in holm(p_values)]
 
 
 def equal_sparsity(model, groups, target, name):
@@ -230,23 +266,27 @@ def equal_sparsity(model, groups, target, name):
                                                        -len(g.label) if g.agent else 0))
     rows, differences = [dense_row(members_of(groups))], []
     for g in same:
-        value, (low, high), pairs = difference_to(reference, g)
+        value, (low, high), pairs, p = difference_to(reference, g)
         rows.append({**group_row(g), "against": reference.label, "difference": value, "difference_low": low,
-                     "difference_high": high, "pairs": pairs, "target_missed": g.missed})
+                     "difference_high": high, "pairs": pairs, "p": p, "target_missed": g.missed})
         differences.append(format_with_interval(value, low, high, signed_percentage(2)))
     tasks, text_name = measured_tasks(rows), groups[0].members[0].text
     lines = [common_cells(rows[0], tasks) + ["–"], []]
-    for g, row, difference in zip(same, rows[1:], differences):
-        line = common_cells(row, tasks) + [difference]
+    marks = significance_marks([row["p"] for row in rows[1:]])
+    for g, row, difference, mark in zip(same, rows[1:], differences, marks):
+        line = common_cells(row, tasks) + [f"{difference} {mark}".strip()]
         line[0] += " †" if g.missed else ""
         lines.append(line)
-    notes = [INTERVALS, f"Last column: perplexity relative to {reference.label}, paired by calibration seed; positive "
-             "is worse than it."]
+    notes = [INTERVALS + " Bold: best of those that reached the target.",
+             f"Last column: perplexity relative to {reference.label}, paired by calibration seed; positive is worse than "
+             "it."]
+    if any(marks):
+        notes.append("∗ p < 0.05, ∗∗ p < 0.01: paired t-test over seeds, corrected for the number of methods (Holm).")
     if any(g.missed for g in same):
         notes.append("† ended before the target: not comparable, left out of the last column.")
     return Table(name, f"{model}: unstructured methods at {format_percent(target, 0)} sparsity",
                  common_headers(tasks, text_name) + [f"against {reference.label}, %"], lines, data_frame(model, rows),
-                 notes)
+                 notes, bold=best_of_common_cells(rows[1:], tasks, [not g.missed for g in same], 2))
 
 
 # -------------------------------------------------------------------- runs
@@ -286,16 +326,20 @@ def run_table(runs, count_masks=True):
         right, n = row[task + "_pruned"], row[task + "_questions"]
         return f"{right:.0f} of {n:.0f}" if math.isfinite(right) and math.isfinite(n) else "–"
 
+    runs = finished_first(runs)
     rows = [run_row(run, count_masks) for run in runs]
     lines = []
-    for r in rows:
+    for run, r in zip(runs, rows):
         ppl = r["test_pruned"] if math.isfinite(r["test_pruned"]) else r["validation_pruned"]
-        lines.append([r["run"], r["model"], r["method"], format_percent(r["target"], 0), str(r["seed"]),
+        mark = " ‡" if not run.finished else " †" if missed_target(run) else ""
+        lines.append([r["run"] + mark, r["model"], r["method"], format_percent(r["target"], 0), str(r["seed"]),
                       format_percent(r["sparsity"]), format_perplexity(ppl), hits(r, "mmlu"), hits(r, "freebaseqa"),
                       r["state"], r["check"]])
     headers = ["run", "model", "method", "target", "seed", "sparsity", "perplexity", "MMLU", "FreebaseQA", "state",
                "masks"]
-    return Table("runs", "Every run directory", headers, lines, pd.DataFrame(rows), left=len(headers))
+    notes = ["† ended before the target."] if any(missed_target(run) for run in runs) else []
+    notes += ["‡ not finished: in no other table."] if not all(run.finished for run in runs) else []
+    return Table("runs", "Every run directory", headers, lines, pd.DataFrame(rows), notes, left=len(headers))
 
 
 # --------------------------------------------------------------------- all

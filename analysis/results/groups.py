@@ -26,6 +26,16 @@ def method_options(config):
     return {key: value for key, value in flat.items() if key not in NOT_THE_METHOD}
 
 
+def missed_target(run):
+    """True if a finished run ended before its target. A pattern fixes the sparsity, up to the rest of a row."""
+    return run.finished and run.pattern is None and not abs(run.sparsity - run.target) < TARGET_TOLERANCE
+
+
+def finished_first(runs):
+    """In the given order: runs that reached their target, then those that ended before it, then the unfinished ones."""
+    return sorted(runs, key=lambda run: (not run.finished, missed_target(run)))
+
+
 def task_counts(measures, task):
     """(right, questions) of a task in a summary's `dense` or `pruned`."""
     return number(member(measures, task, "right")), whole(member(measures, task, "questions"))
@@ -52,7 +62,7 @@ class Measures:
     @property
     def missed(self):
         """True if the run ended before its target: it cannot be compared at equal sparsity."""
-        return not abs(self.sparsity - self.run.target) < TARGET_TOLERANCE and self.run.pattern is None
+        return missed_target(self.run)
 
 
 def measures_of(run, text_name):

@@ -60,3 +60,23 @@ def seed_interval(values):
         return math.nan, math.nan
     half = t_quantile(n - 1) * sd / math.sqrt(n)
     return middle - half, middle + half
+
+
+def paired_p_value(differences):
+    """Two-sided p-value of Student's t that the mean of the differences is 0; NaN for fewer than two."""
+    middle, sd, n = spread(differences)
+    if n < 2:
+        return math.nan
+    if sd == 0:
+        return 0.0 if middle else 1.0
+    return float(2 * student.sf(abs(middle) / (sd / math.sqrt(n)), n - 1))
+
+
+def holm(p_values):
+    """The p-values corrected for their number by Holm (1979); NaN stays NaN and does not count."""
+    order = sorted((p, i) for i, p in enumerate(p_values) if math.isfinite(p))
+    corrected, largest = list(p_values), 0.0
+    for rank, (p, i) in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p))
+        corrected[i] = largest
+    return corrected

@@ -6,7 +6,8 @@ import pandas as pd
 
 TEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
        "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "−": "$-$", "–": "--", "×": r"$\times$",
-       "∞": r"$\infty$", "†": r"\dag{}", "→": r"$\to$", "<": r"$<$", ">": r"$>$"}
+       "∞": r"$\infty$", "†": r"\dag{}", "→": r"$\to$", "<": r"$<$", ">": r"$>$",
+       "∗": r"$^{*}$", "‡": r"\ddag{}"}
 
 
 @dataclass
@@ -18,6 +19,7 @@ class Table:
     data: pd.DataFrame = field(default_factory=pd.DataFrame)  # the unrounded numbers, for CSV
     notes: list = field(default_factory=list)
     left: int = 1  # number of leading columns of text, aligned left; the others hold numbers
+    bold: set = field(default_factory=set)  # (row, column) of the cells that stand out
 
 
 def tex(text):
@@ -32,17 +34,22 @@ def markdown(table):
 
     lines = [f"**{table.title}**", "", line(table.headers),
              "|" + "---|" * table.left + "---:|" * (len(table.headers) - table.left)]
-    lines += [line(row) for row in table.rows if row]
+    lines += [line([f"**{c}**" if (i, k) in table.bold else c for k, c in enumerate(row)])
+              for i, row in enumerate(table.rows) if row]
     lines += ["", *(f"{note}  " for note in table.notes)]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def latex(table):
-    """A table* for the package booktabs, with the notes below it in small print."""
-    lines = [r"\begin{table*}", r"\centering\small", rf"\caption{{{tex(table.title)}}}",
+    """A table* for the package booktabs, with a label and the notes below it in small print."""
+    def cell(i, k, text):
+        return rf"\textbf{{{tex(text)}}}" if (i, k) in table.bold else tex(text)
+
+    lines = [r"\begin{table*}", r"\centering\small", rf"\caption{{{tex(table.title)}}}", rf"\label{{tab:{table.name}}}",
              r"\begin{tabular}{" + "l" * table.left + "r" * (len(table.headers) - table.left) + "}", r"\toprule",
              " & ".join(map(tex, table.headers)) + r" \\", r"\midrule"]
-    lines += [" & ".join(map(tex, row)) + r" \\" if row else r"\midrule" for row in table.rows]
+    lines += [" & ".join(cell(i, k, c) for k, c in enumerate(row)) + r" \\" if row else r"\midrule"
+              for i, row in enumerate(table.rows)]
     lines += [r"\bottomrule", r"\end{tabular}"]
     lines += [rf"\par\smallskip\footnotesize {tex(note)}" for note in table.notes]
     return "\n".join(lines + [r"\end{table*}"]) + "\n"

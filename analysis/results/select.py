@@ -25,8 +25,8 @@ def at_target(groups, target):
 
 
 def best_first(groups):
-    """Ordered by mean perplexity; groups without one last."""
+    """Ordered by mean perplexity; groups that ended before their target after the others, groups without one last."""
     def key(g):
         mean = g.spread("perplexity")[0]
-        return not math.isfinite(mean), mean, g.label
+        return not math.isfinite(mean), g.missed, mean, g.label
     return sorted(groups, key=key)

@@ -2,6 +2,7 @@
 """One run directory: its files as Python values, and what follows from them."""
 import math
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from .files import member, number, read_json, read_lines, read_summary, text, wh
 from .methods import is_agent, method_name, pattern_of
 
 MARKS = ("manifest.json", "events.jsonl", "summary.json", "sweep.json")
+SILENT_SECONDS = 120  # the lock of a running program changes every ten seconds (src/run/lock.c)
 PROFILE_COLUMNS = ("sparsity", "s", "g", "z_s", "z_g", "z_k")
 
 
@@ -63,6 +65,14 @@ class Run:
     def finished(self):
         """The program writes summary.json last."""
         return bool(self.summary)
+
+    @property
+    def going(self):
+        """True if a process works on the run: it holds the lock, and has shown a sign of life."""
+        try:
+            return time.time() - os.stat(self.path / "lock").st_mtime < SILENT_SECONDS
+        except OSError:
+            return False
 
     @property
     def method(self):
@@ -131,10 +141,11 @@ class Run:
             return text(self.summary.get("end"), "finished")
         if self.sweep.get("state") == "failed":
             return f"failed: {text(self.sweep.get('message'))}"
+        how = "running" if self.going else "unfinished"
         if self.outcomes.empty:
-            return "unfinished, no iteration yet"
+            return f"{how}, no iteration yet"
         last = self.outcomes.iloc[-1]
-        return f"unfinished after iteration {last.iteration}, {100 * self.sparsity:.1f} %"
+        return f"{how} after iteration {last.iteration}, {100 * self.sparsity:.1f} %"
 
     @property
     def sparsity(self):

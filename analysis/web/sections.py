@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from results.formats import format_percent, format_perplexity, format_rate
+from results.formats import format_number, format_percent, format_perplexity, format_rate
 from results.groups import rate_interval, task_counts
 from results.layout import Table
 from rundata.files import member, number, read_json
@@ -92,6 +92,45 @@ def timing_table(run):
         return None
     rows = [[name] + [f"{number(member(r, key)):.1f}" for key in ("min", "mean", "max")] for name, r in regions.items()]
     return Table("time", "", ["seconds per rank", "min", "mean", "max"], rows)
+
+
+def pair_table(runs):
+    """Two runs side by side: what was measured at the end, and what they took."""
+    a, b = runs
+
+    def pruned(run, name):
+        return number(member(run.summary, "pruned", name, "perplexity"))
+
+    def seconds(run):
+        return number(run.timing.get("seconds"))
+
+    def change(x, y):
+        return format_percent(y / x - 1, 2, sign=True) if x and math.isfinite(y / x) else "–"
+
+    rows = [["method", a.method, b.method, ""], ["state", a.state, b.state, ""],
+            ["sparsity", format_percent(a.sparsity, 2), format_percent(b.sparsity, 2), ""]]
+    for key, name in PERPLEXITIES:
+        x, y = pruned(a, key), pruned(b, key)
+        if math.isfinite(x) or math.isfinite(y):
+            rows.append([name, format_perplexity(x), format_perplexity(y), change(x, y)])
+    for key, name in KNOWLEDGE:
+        (right_a, n_a), (right_b, n_b) = (task_counts(run.summary.get("pruned"), key) for run in runs)
+        if n_a or n_b:
+            same = n_a == n_b and n_a > 0
+            rows.append([name, format_rate(*rate_interval(right_a, n_a)), format_rate(*rate_interval(right_b, n_b)),
+                         f"{100 * (right_b - right_a) / n_a:+.1f} points".replace("-", "−") if same else "–"])
+    rows += [["iterations, rolled back"] + [f"{len(run.outcomes)}, {int((~run.outcomes.accepted).sum())}" for run in runs]
+             + [""],
+             ["seconds of the last start", *(format_number(seconds(run), 0) for run in runs), change(seconds(a), seconds(b))]]
+    return Table("pair", "Pruned models", ["", a.name, b.name, "second against first"], rows,
+                 notes=["Intervals: 95 % Wilson."])
+
+
+def side_by_side(drawings):
+    """[(title, drawing or None of the first run, of the second)]: the pictures of two runs, equal ones beside each other."""
+    titles = list(dict.fromkeys(d.title for own in drawings for d in own))
+    by_title = [{d.title: d for d in own} for own in drawings]
+    return [(title, *(own.get(title) for own in by_title)) for title in titles]
 
 
 def remarks(runs):

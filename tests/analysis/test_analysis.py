@@ -29,7 +29,7 @@ warnings.simplefilter("error", RuntimeWarning)
 try:
     import h5py
     import jinja2  # noqa: F401
-    import matplotlib  # noqa: F401
+    import matplotlib
     import numpy as np
     import pandas  # noqa: F401
     import scipy  # noqa: F401
@@ -40,7 +40,7 @@ except ImportError as e:
     print(f"skipped: {e} (analysis/requirements.txt)")
     sys.exit(77)
 
-from pictures import collect, style  # noqa: E402
+from pictures import collect, style, tradeoff  # noqa: E402
 from results import build, claims, groups, intervals, layout  # noqa: E402
 from rundata import masks, methods, questions  # noqa: E402
 from rundata.run import Run, find_runs, step_of  # noqa: E402
@@ -137,6 +137,17 @@ class Intervals(unittest.TestCase):
         # 1, 2, 3: mean 2, sd 1, half 4.303 / sqrt(3)
         self.near(intervals.seed_interval([1, 2, 3, math.nan]), 2 - 2.48434, 2 + 2.48434)
         self.assertTrue(math.isnan(intervals.seed_interval([1])[0]))
+
+    def test_p_values(self):
+        # 1, 2, 3: t = 2 / (1 / sqrt(3)) = 3.4641 with 2 degrees of freedom: p = 1 - t / sqrt(t^2 + 2)
+        self.assertAlmostEqual(intervals.paired_p_value([1, 2, 3]), 1 - 3.4641016 / math.sqrt(14), places=6)
+        self.assertTrue(math.isnan(intervals.paired_p_value([1])))
+
+    def test_holm(self):
+        # sorted: 0.01 * 3, 0.02 * 2, 0.04 * 1; a corrected value is never below the one before
+        self.near(intervals.holm([0.04, 0.01, 0.02]), 0.04, 0.03, 0.04)
+        self.assertTrue(math.isnan(intervals.holm([math.nan, 0.01])[0]))
+        self.assertEqual(build.significance_marks([math.nan, 0.001, 0.03, 0.2]), ["", "∗∗", "", ""])
 
 
 class Masks(unittest.TestCase):
@@ -347,6 +358,17 @@ class Tables(unittest.TestCase):
         self.assertEqual(row[6], "+75.0 [+11.5, +138.5]")
         self.assertIn("6 of 61 = 9.8 %", self.tables["claims"].notes[0])
 
+    def test_off_target_and_unfinished_runs_come_last_and_are_marked(self):
+        names = [row[0] for row in self.tables["runs"].rows]
+        self.assertEqual(names[-3:], ["0007-search-short †", "0008-unfinished ‡", "0009-damaged ‡"])
+        self.assertNotIn("†", " ".join(names[:-3]))
+        shuffled = groups.finished_first(find_runs([SWEEP])[::-1])
+        self.assertEqual([r.name for r in shuffled][-3:], ["0007-search-short", "0009-damaged", "0008-unfinished"])
+        # its perplexity is the lowest, at less sparsity: it neither comes first nor is the best
+        rows = self.tables["equal-45"].rows
+        self.assertEqual(rows[-1][0], "search SparseGPT †")
+        self.assertEqual(self.tables["equal-45"].bold, {(2, 3), (2, 4), (2, 5), (2, 6)})
+
     def test_runs_are_all_there(self):
         self.assertEqual(len(self.tables["runs"].rows), 9)
         self.assertEqual(self.row("runs", "0003")[7], "20 of 40")
@@ -358,7 +380,9 @@ class Tables(unittest.TestCase):
 
     def test_latex(self):
         text = layout.latex(self.tables["equal-45"])
-        self.assertIn(r"agent (policy) & 2 & 45.0 \% & 12.50 $\pm$ 0.71", text)
+        self.assertIn(r"\label{tab:equal-45}", text)
+        self.assertIn(r"agent (policy) & 2 & 45.0 \% & \textbf{12.50 $\pm$ 0.71} & \textbf{+25.0 \%}", text)
+        self.assertEqual(layout.tex("+1.00 ∗∗"), "+1.00 $^{*}$$^{*}$")
         self.assertEqual(text.count(r"\begin{tabular}"), text.count(r"\end{tabular}"))
         self.assertEqual(layout.tex("a_b & 50 % {x}"), r"a\_b \& 50 \% \{x\}")
 
@@ -385,6 +409,7 @@ class Pictures(unittest.TestCase):
         for p in pictures:
             found.append(p.name)
             p.figure.canvas.draw()
+            self.assertEqual([ax.get_title(loc="left") for ax in p.figure.axes if ax.axison and not ax.has_data()], [], p.name)
             style.close(p.figure)
         return found
 
@@ -400,6 +425,18 @@ class Pictures(unittest.TestCase):
     def test_sweep(self):
         found, _ = groups.group_runs(find_runs([SWEEP]))
         self.assertEqual(self.names(collect.sweep_pictures(found, 0.45)), ["tradeoff", "methods", "lost-knowledge-45"])
+
+    def test_there_are_no_empty_panels(self):
+        run = Run(SWEEP / "0001-agent-s0")
+        self.assertEqual(len(tradeoff.run_tradeoff(run).axes), 2)
+        run.outcomes = run.outcomes.assign(mmlu_total=0, freebaseqa_total=0)
+        run.events = [e for e in run.events if e["type"] not in ("start", "resume")]
+        self.assertEqual(len(tradeoff.run_tradeoff(run).axes), 1)
+        found, _ = groups.group_runs(find_runs([SWEEP]))
+        self.assertEqual(len(tradeoff.sweep_tradeoff(found).axes), 5)  # and the legend
+        alone = tradeoff.sweep_tradeoff([g for g in found if g.agent])  # nothing to compare with
+        self.assertEqual([ax.get_title(loc="left") for ax in alone.axes[:-1]], ["Perplexity, test text", "MMLU", "FreebaseQA"])
+        matplotlib.pyplot.close("all")
 
     def test_heat_map_shows_the_states(self):
         figure = next(p for p in collect.run_pictures(Run(SWEEP / "0001-agent-s0")) if p.name == "sparsity").figure
@@ -476,6 +513,33 @@ class Commands(unittest.TestCase):
         self.assertIn("9 runs, 7 finished", text)
         self.assertIn("unfinished after iteration 2", text)
         self.assertEqual(text.count("<details"), text.count("</details>"))
+
+    def test_two_runs_are_shown_side_by_side(self):
+        self.call("report.py", SWEEP / "0001-agent-s0", SWEEP / "0005-uniform-s0", "-o", self.out / "p.html")
+        text = (self.out / "p.html").read_text(encoding="utf-8")
+        for expected in ("0001-agent-s0 and 0005-uniform-s0", "second against first", '<div class="pair">',
+                         "not in this run", "prune.allocation", "−5.0 points"):  # 30 and 28 of 40 questions
+            self.assertIn(expected, text)
+        self.assertEqual(text.count('<img src="data:image/svg+xml;base64,'), 6)
+
+    def test_a_page_reloads_itself_while_its_run_goes_on(self):
+        for name in ("manifest.json", "events.jsonl"):
+            (self.out / name).write_bytes((SWEEP / "0008-unfinished" / name).read_bytes())
+        (self.out / "lock").touch()
+        command = [sys.executable, ROOT / "analysis" / "report.py", self.out, "--follow", "1"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as follow:
+            follow.stdout.readline()
+            text = (self.out / "report.html").read_text(encoding="utf-8")
+            (self.out / "lock").unlink()
+            follow.communicate(timeout=120)
+        self.assertEqual(follow.returncode, 0)
+        self.assertIn('<meta http-equiv="refresh" content="1">', text)
+        self.assertIn("running after iteration 2", text)
+        self.assertNotIn("http-equiv", (self.out / "report.html").read_text(encoding="utf-8"))
+        os.utime(self.out / "events.jsonl")
+        (self.out / "lock").touch()
+        os.utime(self.out / "lock", (0, 0))  # its holder is dead
+        self.assertFalse(Run(self.out).going)
 
     def test_evaluations_are_shown(self):
         share = {"hits": 8, "questions": 10, "rate": 0.8}
