@@ -26,7 +26,7 @@ typedef enum espl_json_layout {
     ESPL_JSON_LINES    /* one member per line, indented by two spaces per level: files for people */
 } espl_json_layout;
 
-enum { ESPL_JSON_DEPTH = 16 };
+enum { ESPL_JSON_DEPTH = 32 };
 
 typedef struct espl_json_writer {
     espl_str *out; /* borrowed */
