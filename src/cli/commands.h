@@ -14,6 +14,7 @@
  * operand, summary): cli_NAME runs the command and cli_NAME_argp holds its options. The operand begins with the space
  * that separates it from the name. */
 #define CLI_COMMAND_LIST(X)                                                                                            \
+    X(chat, "", "answer a message with an instruct model, freely or within a JSON schema")                             \
     X(eval, "", "measure a model: perplexity of a text, MMLU, FreebaseQA, multiple choice")                            \
     X(generate, "", "continue a prompt")                                                                               \
     X(inspect, " MODEL_DIR", "show architecture, parameters, layer-to-rank map and memory of a model")                 \

@@ -11,7 +11,8 @@
 #include "espalier/base/memory.h"
 #include "espalier/base/region.h"
 #include "espalier/base/str.h"
-#include "espalier/eval/generate.h"
+#include "espalier/chat/generate.h"
+#include "espalier/eval/corpus.h"
 #include "model.h"
 #include "options.h"
 
@@ -79,25 +80,10 @@ const struct argp cli_generate_argp = {.options = generate_argp_options,
  * tokens before it. */
 typedef struct generated_text {
     const espl_tokenizer *t;
-    bool silent;    /* print nothing while the text grows */
-    espl_str text;  /* decoded so far */
-    int64_t shown;  /* bytes of it already printed */
-    int32_t *known; /* scratch of generated_decode */
+    bool silent;   /* print nothing while the text grows */
+    espl_str text; /* decoded so far */
+    int64_t shown; /* bytes of it already printed */
 } generated_text;
-
-/* A model's vocabulary may be padded past its tokenizer's: ids without a token are skipped, as by Hugging Face's
- * decode(). */
-static espl_status generated_decode(generated_text *g, const int32_t *ids, int64_t n) {
-    espl_str bytes = {0};
-    int64_t n_known = 0;
-    ESPL_TRY(espl_mem_resize(&g->known, n, sizeof *g->known, "generated ids"));
-    for (int64_t i = 0; i < n; i++)
-        if (espl_tokenizer_token_bytes(g->t, ids[i], &bytes) == ESPL_OK) g->known[n_known++] = ids[i];
-    espl_str_free(&bytes);
-    g->text.len = 0;
-    ESPL_TRY(espl_tokenizer_decode(g->t, g->known, n_known, true, &g->text));
-    return espl_str_status(&g->text);
-}
 
 /* Prints the text up to byte `end`, and at once: a person is watching. */
 static void generated_show(generated_text *g, int64_t end) {
@@ -108,11 +94,11 @@ static void generated_show(generated_text *g, int64_t end) {
 }
 
 /* Called after each token. Holds back a U+FFFD at the end of the text: it may be the first half of a character that the
- * next token completes. Errors are reported by the last call of generated_decode. */
+ * next token completes. Errors are reported by the last call of espl_chat_decode. */
 static bool generated_on_token(void *context, const int32_t *ids, int64_t n) {
     static const char replacement[] = "\xEF\xBF\xBD";
     generated_text *g = context;
-    if (generated_decode(g, ids, n) != ESPL_OK) return true;
+    if (espl_chat_decode(g->t, ids, n, &g->text) != ESPL_OK) return true;
     int64_t end = g->text.len;
     while (end >= 3 && memcmp(g->text.data + end - 3, replacement, 3) == 0) end -= 3;
     generated_show(g, end);
@@ -149,7 +135,7 @@ espl_status cli_generate(espl_comm *c, int argc, char **argv) {
     espl_corpus prompt = {0};
     cli_model model = {0};
     int32_t *ids = NULL;
-    int64_t n = 0;
+    espl_generated result;
     espl_status st;
     ESPL_TRY(cli_parse(c, &cli_generate_argp, argc, argv, &o, &o.shared));
     if (o.shared.done) return ESPL_OK;
@@ -172,23 +158,28 @@ espl_status cli_generate(espl_comm *c, int argc, char **argv) {
     ESPL_CHECK(st, done, cli_model_open(c, &o.shared, &mo, &model));
     double start = espl_clock_now();
     ESPL_CHECK(st, done, espl_comm_agree(c, espl_mem_alloc(&ids, o.max_tokens, sizeof *ids, "generated ids")));
-    ESPL_CHECK(st, done,
-               espl_eval_generate(c, model.m, &prompt, o.max_tokens, &o.sampling, (uint64_t)o.seed, generated_on_token,
-                                  &g, ids, &n));
+    espl_generation generation = {.prompt = prompt.ids,
+                                  .n_prompt = prompt.n,
+                                  .max_tokens = o.max_tokens,
+                                  .sampling = o.sampling,
+                                  .seed = (uint64_t)o.seed,
+                                  .end = -1,
+                                  .context = &g,
+                                  .on_token = generated_on_token};
+    ESPL_CHECK(st, done, espl_chat_generate(c, model.m, &generation, ids, &result));
     if (espl_comm_rank(c) != 0) goto done;
     double seconds = espl_clock_now() - start;
-    ESPL_CHECK(st, done, generated_decode(&g, ids, n));
+    ESPL_CHECK(st, done, espl_chat_decode(t, ids, result.n, &g.text));
     if (o.shared.json) {
-        ESPL_CHECK(st, done, generated_print_json(&g, &o, prompt.n, ids, n, seconds));
+        ESPL_CHECK(st, done, generated_print_json(&g, &o, prompt.n, ids, result.n, seconds));
     } else {
         generated_show(&g, g.text.len);
         putchar('\n');
     }
-    ESPL_INFO("%" PRId64 " tokens in %.2f s, prompt of %" PRId64 " included", prompt.n + n, seconds, prompt.n);
+    ESPL_INFO("%" PRId64 " tokens in %.2f s, prompt of %" PRId64 " included", prompt.n + result.n, seconds, prompt.n);
 done:
     espl_mem_free(&ids);
     espl_str_free(&g.text);
-    espl_mem_free(&g.known);
     cli_model_close(&model);
     espl_corpus_free(&prompt);
     espl_tokenizer_close(&t);

@@ -257,3 +257,8 @@ bool espl_automaton_is_in_text(const espl_automaton_state *s, int64_t *room) {
     *room = f->node->max - f->at;
     return true;
 }
+
+bool espl_automaton_is_in_character(const espl_automaton_state *s) {
+    const form_frame *f = s->n > 0 ? &s->frames[s->n - 1] : NULL;
+    return f && f->node->kind == ESPL_FORM_TEXT && f->phase == CHARACTER;
+}

@@ -52,6 +52,7 @@ same generate generate --model "$m" --prompt "Hello" --max-tokens 20 --json
 same sampled generate --model "$m" --prompt "Hello" --max-tokens 20 --temperature 1 --top-p 0.9 --seed 3
 same sampled4 generate --model "$m" --prompt "Hello" --max-tokens 20 --temperature 1 --top-p 0.9 --seed 4
 cmp -s "$dir/sampled.1" "$dir/sampled4.1" && bad "the seed changes nothing"
+same chat chat --model "$m" --max-tokens 20
 same tokenize tokenize --model "$m"
 same inspect inspect "$m"
 
@@ -81,7 +82,7 @@ r = json.load(sys.stdin)
 assert r["windows"] == 2 and r["tokens"] == 256 and r["perplexity"] > 1 and r["perplexity_stderr"] > 0, r' && ok || bad "eval --json"
 "$espalier" --version | grep -q '^OpenBLAS: ' && ok || bad "--version"
 "$espalier" --help >"$dir/help" && grep -q 'Exit codes' "$dir/help" && ok || bad "--help"
-for command in eval generate inspect prune score sweep tokenize; do
+for command in chat eval generate inspect prune score sweep tokenize; do
   grep -q "^  $command " "$dir/help" && ok || bad "--help does not list $command"
   "$espalier" $command --help >"$dir/one" 2>"$dir/err" && [ ! -s "$dir/err" ] &&
     grep -q "^Usage: espalier $command " "$dir/one" && ok || bad "$command --help: $(cat "$dir/err")"

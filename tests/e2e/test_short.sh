@@ -52,6 +52,9 @@ for np in 1 2; do
   runs $np 0 eval --model "$m" --mask "${masks[-1]}" --text "$dir/text" --window 64 --limit 256 --mmlu "$golden/mmlu" \
     --questions 2 --shots 1 --freebaseqa "$golden/freebaseqa.json" --choices "$golden/choices.jsonl" --json
   runs $np 0 generate --model "$d/sparsegpt/model" --prompt "The quick" --max-tokens 4 --temperature 1
+  echo '{"enum": ["yes", "no"]}' >"$dir/schema.json"
+  echo "Quick?" | ranks $np "$espalier" chat --model "$m" --schema "$dir/schema.json" --max-tokens 8 --quiet >"$dir/chat.$np" &&
+    grep -qxE '"(yes|no)"' "$dir/chat.$np" && ok || bad "chat on $np"
   head -c 200 "$dir/text" | ranks $np "$espalier" score --model "$d/agent/model" --quiet >"$dir/score.$np" && ok || bad "score on $np"
   ranks $np "$espalier" tokenize --model "$m" <"$dir/text" 2>&1 | ranks $np "$espalier" tokenize --model "$m" --decode \
     >"$dir/decoded" && cmp -s "$dir/decoded" "$dir/text" && ok || bad "tokenize on $np"

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "espalier/base/hash.h"
-#include "espalier/eval/generate.h"
+#include "espalier/chat/generate.h"
 #include "espalier/eval/perplexity.h"
 #include "espalier/model/forward.h"
 #include "harness.h"
@@ -97,12 +97,12 @@ static void greedy(run *r) {
     check(r, t != NULL, "greedy");
     if (!t) return;
     int32_t got[64] = {0};
-    int64_t n = 0, most = t->count < 64 ? t->count : 64;
-    espl_corpus prompt = {.ids = (int32_t *)(uintptr_t)r->g.ids, .n = 8};
-    espl_sampling s = {.top_p = 1};
-    check(r, espl_eval_generate(r->c, r->m, &prompt, most, &s, 0, NULL, NULL, got, &n) == ESPL_OK, "generate");
-    check(r, n <= most && memcmp(got, t->data, (size_t)n * sizeof *got) == 0, "greedy ids");
-    check(r, n > 0, "greedy ids are not empty");
+    int64_t most = t->count < 64 ? t->count : 64;
+    espl_generation g = {.prompt = r->g.ids, .n_prompt = 8, .max_tokens = most, .end = -1};
+    espl_generated result;
+    check(r, espl_chat_generate(r->c, r->m, &g, got, &result) == ESPL_OK, "generate");
+    check(r, result.n <= most && memcmp(got, t->data, (size_t)result.n * sizeof *got) == 0, "greedy ids");
+    check(r, result.n > 0, "greedy ids are not empty");
 }
 
 static bool open_golden(run *r) {

@@ -54,8 +54,10 @@ int64_t espl_automaton_distance_max(const espl_automaton *a);
  * at most so many bytes is accepted that is UTF-8 without control characters, quotes and backslashes, and leaves
  * everything but the room as it is. */
 bool espl_automaton_is_in_text(const espl_automaton_state *s, int64_t *room);
+/* True if the text ends within a character of several bytes: only the bytes 0x80 to 0xBF can follow. */
+bool espl_automaton_is_in_character(const espl_automaton_state *s);
 /* True if some shortest completion may need this byte: a vocabulary that cannot write it by itself cannot promise to
- * complete a reply. */
+ * complete a reply. Texts need more: see espl_automaton_is_in_character. */
 bool espl_automaton_needs_byte(const espl_automaton *a, uint8_t byte);
 
 #endif

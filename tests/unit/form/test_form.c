@@ -9,6 +9,7 @@
 
 #include "../../sample_forms.h"
 #include "espalier/base/memory.h"
+#include "espalier/form/schema.h"
 
 static void the_schema_is_these_bytes(void **state) {
     (void)state;
@@ -115,6 +116,67 @@ static void nesting_has_a_bound(void **state) {
     espl_str_free(&s);
 }
 
+static void write_schema(const espl_form *f, espl_str *s) {
+    espl_json_writer w = espl_json_writer_on(s);
+    espl_form_put_schema(&w, NULL, f);
+    assert_int_equal(espl_str_status(s), ESPL_OK);
+}
+
+static void schemas_are_read_back(void **state) {
+    (void)state;
+    for (int i = 0; i < SAMPLE_FORMS; i++) {
+        espl_str written = {0}, again = {0};
+        espl_form_schema schema;
+        write_schema(sample_forms[i], &written);
+        if (espl_form_schema_parse(written.data, written.len, "x.json", &schema) != ESPL_OK)
+            fail_msg("%s", espl_base_error_text());
+        assert_int_equal(schema.form->kind, sample_forms[i]->kind);
+        write_schema(schema.form, &again);
+        assert_string_equal(written.data, again.data);
+        espl_form_schema_free(&schema);
+        espl_str_free(&written);
+        espl_str_free(&again);
+    }
+}
+
+static void other_schemas_are_refused(void **state) {
+    (void)state;
+    static const struct {
+        const char *json, *word;
+        espl_status status;
+    } table[] = {
+        {"[", "x.json: not valid JSON", ESPL_FORMAT},
+        {"[]", "expected a schema", ESPL_FORMAT},
+        {"{}", "\"type\" is missing", ESPL_FORMAT},
+        {"{\"type\":\"null\"}", "\"null\"", ESPL_UNSUPPORTED},
+        {"{\"type\":\"string\",\"pattern\":\"a\"}", "\"pattern\" is not supported", ESPL_UNSUPPORTED},
+        {"{\"type\":\"string\",\"minLength\":1}", "expected 0 to 0", ESPL_FORMAT},
+        {"{\"type\":\"number\",\"minimum\":1}", "\"maximum\" is missing", ESPL_FORMAT},
+        {"{\"type\":\"integer\",\"minimum\":0.2,\"maximum\":0.8}", "no number", ESPL_FORMAT},
+        {"{\"enum\":[1]}", "more than strings", ESPL_UNSUPPORTED},
+        {"{\"enum\":1}", "no array", ESPL_FORMAT},
+        {"{\"const\":1}", "no string", ESPL_UNSUPPORTED},
+        {"{\"type\":\"array\",\"maxItems\":2}", "items: expected a schema", ESPL_FORMAT},
+        {"{\"type\":\"array\",\"items\":{\"type\":\"boolean\"}}", "\"maxItems\" is missing", ESPL_FORMAT},
+        {"{\"type\":\"object\",\"additionalProperties\":true}", "additionalProperties", ESPL_UNSUPPORTED},
+        {"{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"a\":{\"type\":\"boolean\"},\"b\":"
+         "{\"type\":\"boolean\"}},\"required\":[\"a\"]}",
+         "all properties are required, or none", ESPL_UNSUPPORTED},
+        {"{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"a\":{\"type\":\"array\",\"items\":{"
+         "\"type\":\"x\"},\"maxItems\":1}}}",
+         "x.json: properties.a.items.type is \"x\"", ESPL_UNSUPPORTED},
+        {"{\"anyOf\":[{\"type\":\"string\"},{\"enum\":[\"a\"]}]}", "first byte", ESPL_FORMAT},
+        {"{\"anyOf\":[]}", "variants", ESPL_FORMAT},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        espl_form_schema schema;
+        espl_status st = espl_form_schema_parse(table[i].json, (int64_t)strlen(table[i].json), "x.json", &schema);
+        if (st != table[i].status || !strstr(espl_base_error_text(), table[i].word))
+            fail_msg("%s: %s (%s)", table[i].json, espl_base_error_text(), espl_status_name(st));
+        espl_form_schema_free(&schema);
+    }
+}
+
 static int no_leak(void **state) {
     (void)state;
     return espl_mem_balance() == 0 ? 0 : -1;
@@ -122,9 +184,9 @@ static int no_leak(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_schema_is_these_bytes),
-        cmocka_unit_test(senseless_forms_are_refused),
-        cmocka_unit_test(nesting_has_a_bound),
+        cmocka_unit_test(the_schema_is_these_bytes), cmocka_unit_test(senseless_forms_are_refused),
+        cmocka_unit_test(nesting_has_a_bound),       cmocka_unit_test(schemas_are_read_back),
+        cmocka_unit_test(other_schemas_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, no_leak);
 }
