@@ -69,6 +69,6 @@ def recovery_name(config):
 def agent_name(config, fell_back=False):
     """The model behind an endpoint, else the backend; "policy in place of MODEL" where the policy decided instead."""
     backend = text(member(config, "agent", "backend")) or "policy"
-    model = text(member(config, "agent", "model"))
-    name = os.path.basename(model.rstrip("/")) if backend == "openai" and model else backend
+    model = text(member(config, "agent", {"openai": "model", "local": "model_path"}.get(backend, "")))
+    name = os.path.basename(model.rstrip("/")) or backend
     return f"policy in place of {name}" if fell_back else name

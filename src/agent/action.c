@@ -80,6 +80,16 @@ static espl_status action_read_linears(const cJSON *doc, espl_action *out, espl_
     return espl_str_status(problems);
 }
 
+/* Whether the plan starts from the policy's. */
+static bool action_is_based(const cJSON *doc, espl_str *problems) {
+    const cJSON *base = cJSON_GetObjectItemCaseSensitive(doc, "base");
+    const char *name = cJSON_GetStringValue(base);
+    if (!base || cJSON_IsNull(base) || (name && strcmp(name, "none") == 0)) return false;
+    if (name && strcmp(name, "policy") == 0) return true;
+    espl_str_puts(problems, "\"base\" must be \"policy\" or \"none\"\n");
+    return false;
+}
+
 /* The policy's plan for this view, with another weight of knowledge where the reply gives one. */
 static espl_status action_make_base(const cJSON *doc, const espl_agent_view *view, const espl_policy_options *policy,
                                     espl_decision *base, espl_str *problems) {
@@ -119,7 +129,7 @@ espl_status espl_action_parse(const char *text, int64_t len, const espl_agent_vi
     if (problems->len == 0 && out->kind == ESPL_ACTION_INSPECT) {
         ESPL_CHECK(st, done, action_read_linears(doc, out, problems));
     } else if (problems->len == 0) {
-        bool based = cJSON_GetObjectItemCaseSensitive(doc, "base") != NULL;
+        bool based = action_is_based(doc, problems);
         if (based) ESPL_CHECK(st, done, action_make_base(doc, view, policy, &base, problems));
         if (problems->len == 0)
             ESPL_CHECK(st, done, espl_reply_read(doc, view, based ? &base : NULL, &out->plan, problems, notes));

@@ -4,7 +4,8 @@
  * backends differ only in where the JSON of a decision comes from:
  *
  *     espl_agent_ask -> agent_ask_policy   -> espl_policy_propose      -> espl_reply_parse
- *                    -> agent_ask_endpoint -> espl_conversation_decide -> espl_openai_ask, espl_action_parse
+ *                    -> agent_ask_model    -> espl_conversation_decide -> espl_openai_ask or host->complete,
+ * espl_action_parse
  *                    -> espl_replay_ask    -> espl_reply_read
  *
  * Layers of the room, each using those behind it: agent; conversation; endpoint/, prompt, tools, schema; action,
@@ -48,7 +49,8 @@ static espl_status agent_unknown_backend(espl_agent_backend b) {
 static espl_status agent_open_backend(espl_agent *a, const espl_agent_options *o) {
     switch (a->o.backend) {
     case ESPL_BACKEND_POLICY:
-        return ESPL_OK; /* nothing to open */
+    case ESPL_BACKEND_LOCAL:
+        return ESPL_OK; /* nothing to open: the run has the model */
     case ESPL_BACKEND_OPENAI:
         return espl_openai_open(&a->openai, o);
     case ESPL_BACKEND_REPLAY:
@@ -147,15 +149,15 @@ done:
 }
 
 /* ESPL_AGENT: no usable answer. */
-static espl_status agent_ask_endpoint(espl_agent *a, const espl_agent_view *v, const espl_agent_host *host,
-                                      espl_decision *out, espl_str *notes) {
+static espl_status agent_ask_model(espl_agent *a, const espl_agent_view *v, const espl_agent_host *host,
+                                   espl_decision *out, espl_str *notes) {
     espl_conversation c = {
         .o = &a->o, .view = v, .host = host, .openai = a->openai, .dialogue = a->dialogue, .state = &a->state};
     /* A dead server costs its time-outs in every iteration, hours in all. */
     espl_status st =
         a->state.failures < a->o.give_up_after
             ? espl_conversation_decide(&c, out, notes)
-            : ESPL_FAIL(ESPL_AGENT, "the agent's endpoint gave no usable answer in %" PRId64 " iterations: given up",
+            : ESPL_FAIL(ESPL_AGENT, "the agent's model gave no usable answer in %" PRId64 " iterations: given up",
                         a->state.failures);
     /* A cancelled wait or a full disk says nothing about the endpoint. */
     if (st == ESPL_AGENT) a->state.failures++;
@@ -200,7 +202,8 @@ espl_status espl_agent_ask(espl_agent *a, const espl_agent_view *view, const esp
         st = agent_ask_policy(a, view, out, &notes);
         break;
     case ESPL_BACKEND_OPENAI:
-        st = agent_ask_endpoint(a, view, host, out, &notes);
+    case ESPL_BACKEND_LOCAL:
+        st = agent_ask_model(a, view, host, out, &notes);
         break;
     case ESPL_BACKEND_REPLAY:
         st = espl_replay_ask(a->replay, view, out);
@@ -209,7 +212,7 @@ espl_status espl_agent_ask(espl_agent *a, const espl_agent_view *view, const esp
         st = agent_unknown_backend(a->o.backend);
         break;
     }
-    /* Only the endpoint fails with ESPL_AGENT. All else (no memory, no disk, cancelled) ends the run. */
+    /* Only a language model fails with ESPL_AGENT. All else (no memory, no disk, cancelled) ends the run. */
     if (st == ESPL_AGENT && a->o.fallback != ESPL_FALLBACK_FAIL) st = agent_fall_back(a, view, out, &notes);
     double seconds = espl_clock_now() - start;
     a->state.stats.seconds += seconds;

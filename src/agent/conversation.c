@@ -7,6 +7,7 @@
 #include "conversation.h"
 
 #include "clean.h"
+#include "forms.h"
 #include "predict.h"
 #include "prompt.h"
 #include "tools.h"
@@ -53,7 +54,7 @@ static espl_status talk_open(talk *t) {
                                .paper = c->o->view == ESPL_VIEW_PAPER,
                                .questions = c->o->tools == ESPL_TOOLS_NONE ? 0 : c->o->questions,
                                .experiments = c->host && c->host->measure ? c->o->experiments : 0,
-                               .calls = espl_openai_calls_tools(c->openai, c->state),
+                               .calls = c->openai && espl_openai_calls_tools(c->openai, c->state),
                                .lessons = &c->state->lessons};
     espl_message *m;
     ESPL_TRY(talk_add_message(t, "system", &m));
@@ -138,11 +139,65 @@ static void talk_check(talk *t) {
                         before);
 }
 
+/* Has the run's own model reply. Its failures to fit the context count as no usable answer. */
+static espl_status talk_complete(talk *t) {
+    const espl_conversation *c = t->with;
+    espl_agent_message *messages = NULL;
+    espl_agent_completion reply = {0};
+    espl_str line = {0};
+    espl_status st;
+    if (!c->host || !c->host->complete) return ESPL_FAIL(ESPL_INTERNAL, "the agent has no model to ask");
+    ESPL_CHECK(st, done, espl_mem_alloc(&messages, t->chat.n_messages, sizeof *messages, "agent"));
+    for (int64_t k = 0; k < t->chat.n_messages; k++)
+        messages[k] = (espl_agent_message){t->messages[k].role, t->messages[k].text.data};
+    espl_agent_prompt prompt = {.messages = messages,
+                                .n_messages = t->chat.n_messages,
+                                .form = t->chat.form,
+                                .max_tokens = c->o->max_tokens > 0 ? c->o->max_tokens : c->o->context / 2,
+                                .temperature = c->o->temperature > 0 ? c->o->temperature : 0,
+                                .seed = (uint64_t)(c->o->seed + 1000 * t->chat.iteration + t->chat.attempt)};
+    c->state->stats.requests++;
+    double start = espl_clock_now();
+    st = c->host->complete(c->host->arg, &prompt, &reply);
+    if (st == ESPL_CONFIG) st = ESPL_FAIL(ESPL_AGENT, "%s", espl_base_error_text());
+    ESPL_CHECK(st, done, st);
+    t->said.text.len = t->said.calls.len = 0;
+    espl_str_put(&t->said.text, reply.text.data, reply.text.len);
+    t->said.cut_off = reply.cut_off;
+    c->state->stats.prompt_tokens += reply.prompt_tokens;
+    c->state->stats.completion_tokens += reply.tokens;
+
+    espl_json_writer w = espl_journal_begin(&line, t->chat.iteration, "reply");
+    espl_json_put_text(&w, "backend", "local");
+    espl_json_put_i64(&w, "attempt", t->chat.attempt);
+    espl_json_put_fixed(&w, "seconds", espl_clock_now() - start, 3);
+    espl_json_put_i64(&w, "prompt_tokens", reply.prompt_tokens);
+    espl_json_put_i64(&w, "completion_tokens", reply.tokens);
+    espl_json_put_bytes(&w, "text", reply.text.data ? reply.text.data : "", reply.text.len);
+    st = espl_journal_end(c->dialogue, &w);
+done:
+    espl_str_free(&reply.text);
+    espl_mem_free(&messages);
+    return st;
+}
+
+/* Sends the messages and gets the reply, in the form of what is open now where the model can be held to it. */
+static espl_status talk_ask(talk *t) {
+    const espl_conversation *c = t->with;
+    espl_forms *forms = NULL;
+    espl_status st;
+    t->chat.offered = talk_offer(t);
+    ESPL_TRY(espl_forms_create(&forms, c->view, t->chat.offered, c->openai ? ESPL_FORMS_WHOLE : ESPL_FORMS_BRIEF));
+    t->chat.form = espl_forms_reply(forms);
+    st = c->openai ? espl_openai_ask(c->openai, &t->chat, &t->said) : talk_complete(t);
+    espl_forms_free(&forms);
+    return st;
+}
+
 /* Sends the messages, and reads the reply into t->action, t->problems and *notes. */
 static espl_status talk_listen(talk *t, espl_str *notes) {
     const espl_conversation *c = t->with;
-    t->chat.offered = talk_offer(t);
-    ESPL_TRY(espl_openai_ask(c->openai, &t->chat, &t->said));
+    ESPL_TRY(talk_ask(t));
     espl_action_free(&t->action);
     t->problems.len = notes->len = 0;
     if (!espl_openai_call_action(&t->said.calls, 0, &t->reply, &t->id)) {

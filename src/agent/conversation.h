@@ -12,8 +12,8 @@ typedef struct espl_conversation {
     const espl_agent_options *o;
     const espl_agent_view *view;
     const espl_agent_host *host; /* NULL: nothing can be measured */
-    espl_openai *openai;
-    espl_journal *dialogue; /* NULL: no record */
+    espl_openai *openai;         /* NULL: the host completes */
+    espl_journal *dialogue;      /* NULL: no record */
     espl_agent_state *state;
 } espl_conversation;
 

@@ -59,6 +59,8 @@ espl_status espl_agent_options_check(const espl_agent_options *o) {
         return ESPL_FAIL(ESPL_CONFIG, "agent: base_url is missing, for example http://127.0.0.1:8000/v1");
     if (o->backend == ESPL_BACKEND_OPENAI && (!o->model || !*o->model))
         return ESPL_FAIL(ESPL_CONFIG, "agent: model is missing: the endpoint's name of the model to ask");
+    if (o->backend == ESPL_BACKEND_LOCAL && (!o->model_path || !*o->model_path))
+        return ESPL_FAIL(ESPL_CONFIG, "agent: backend local needs model_path: a model's directory, or \"self\"");
     if (o->backend == ESPL_BACKEND_REPLAY && (!o->replay || !*o->replay))
         return ESPL_FAIL(ESPL_CONFIG, "agent: backend replay needs the dialogue to replay");
     return ESPL_OK;

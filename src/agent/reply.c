@@ -37,6 +37,7 @@ typedef struct reply_wish {
     double step; /* as asked; 0: left alone */
     espl_pattern pattern;
     bool named;    /* by its own name, which may be given once */
+    bool based;    /* of the plan that the reply starts from */
     int64_t count; /* weights to prune, under cap and target */
 } reply_wish;
 
@@ -201,17 +202,38 @@ static void reply_read_named(reply_reader *r, const cJSON *item) {
 
 /* The policy's plan as a start, its steps times "scale". */
 static void reply_read_base(reply_reader *r, const cJSON *doc, const espl_decision *base) {
-    const char *name = cJSON_GetStringValue(reply_member(r, doc, "base"));
     double scale = 1;
     if (!base) return;
-    if (!name || strcmp(name, "policy") != 0) PROBLEM(r, NULL, "\"base\" must be \"policy\"");
     reply_read_number(r, doc, "scale", 0, SCALE_MAX, &scale);
     for (int64_t k = 0; k < base->n; k++) {
         const espl_decision_item *item = &base->items[k];
         reply_wish *wish = &r->wishes[item->linear];
-        wish->pattern = item->pattern;
-        wish->step = espl_pattern_is_n_m(item->pattern) ? item->step : fmin(scale * item->step, r->v->budget.max_step);
+        *wish = (reply_wish){.step = item->step, .pattern = item->pattern, .based = true};
+        if (!espl_pattern_is_n_m(item->pattern)) wish->step = fmin(scale * item->step, r->v->budget.max_step);
     }
+}
+
+/* Leaves out the smallest parts of the policy's plan until `excess` linears are gone, or no such part is left. Returns
+ * how many were. */
+static int64_t reply_drop_base(reply_reader *r, int64_t excess) {
+    int64_t dropped = 0;
+    for (; dropped < excess; dropped++) {
+        reply_wish *least = NULL;
+        double weights = INFINITY;
+        for (int64_t i = 0; i < espl_view_linears(r->v); i++) {
+            reply_wish *w = &r->wishes[i];
+            if (!w->based || w->step == 0 || w->step * (double)r->v->rows[i].weights >= weights) continue;
+            weights = w->step * (double)r->v->rows[i].weights;
+            least = w;
+        }
+        if (!least) break;
+        least->step = 0;
+    }
+    if (dropped > 0)
+        espl_str_printf(r->notes,
+                        "%" PRId64 " linears of the policy's plan left out: at most %" PRId64 " may be named\n",
+                        dropped, r->v->budget.max_linears);
+    return dropped;
 }
 
 /* Patterns first, whatever the order, so that a linear's own name always overrides them. */
@@ -227,6 +249,7 @@ static void reply_read_plan(reply_reader *r, const cJSON *doc, const espl_decisi
         for (const cJSON *i = prune ? prune->child : NULL; i; i = i->next)
             if (named == (strchr(i->string, '*') == NULL)) named ? reply_read_named(r, i) : reply_read_matching(r, i);
     for (int64_t i = 0; i < espl_view_linears(r->v); i++) n += r->wishes[i].step > 0;
+    n -= reply_drop_base(r, n - r->v->budget.max_linears);
     if (n > r->v->budget.max_linears)
         PROBLEM(r, NULL, "%" PRId64 " linears are named; at most %" PRId64 " are allowed", n, r->v->budget.max_linears);
     r->n_wishes = n;

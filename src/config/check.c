@@ -103,6 +103,9 @@ static espl_status config_check_agent(const espl_config *o) {
     const char *url = o->agent_base_url;
     if (o->agent_backend == ESPL_BACKEND_REPLAY)
         return config_require(o->agent_replay, "agent.replay", "backend \"replay\" replays this dialogue.jsonl");
+    if (o->agent_backend == ESPL_BACKEND_LOCAL)
+        return config_require(o->agent_model_path, "agent.model_path",
+                              "backend \"local\" needs the directory of a model, or \"self\"");
     if (o->agent_backend != ESPL_BACKEND_OPENAI) return ESPL_OK;
     ESPL_TRY(config_require(url, "agent.base_url", "backend \"openai\" needs it, such as http://127.0.0.1:8000/v1"));
     if (strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)

@@ -4,13 +4,13 @@
 #include <math.h>
 #include <string.h>
 
+#include "agent_host.h"
 #include "espalier/prune/linear.h"
 #include "espalier/sensitivity.h"
 #include "espalier/tensor/statistics.h"
 #include "events.h"
 #include "judge.h"
 #include "loop.h"
-#include "progress.h"
 #include "recovery.h"
 #include "stop.h"
 
@@ -82,54 +82,6 @@ static espl_status agent_profile(espl_job *j) {
 
 /* --------------------------------------------------------------- propose */
 
-/* Collective. Sends what all ranks need of rank 0's decision; its texts stay there. */
-static espl_status agent_broadcast_decision(espl_job *j, espl_decision *d) {
-    int64_t n = d->n;
-    espl_comm_broadcast(j->comm, &n, sizeof n, 0);
-    ESPL_TRY(espl_comm_agree(j->comm, j->root ? ESPL_OK : espl_decision_init(d, n)));
-    d->n = n;
-    espl_comm_broadcast(j->comm, d->items, n * (int64_t)sizeof *d->items, 0);
-    espl_comm_broadcast(j->comm, &d->stop, sizeof d->stop, 0);
-    espl_comm_broadcast(j->comm, &d->power, sizeof d->power, 0);
-    return ESPL_OK;
-}
-
-/* What the other ranks do while rank 0 talks with the agent: they wait for its next order. */
-typedef enum agent_order { ORDER_GO_ON, ORDER_MEASURE } agent_order;
-
-/* Collective. Tries a plan that rank 0 has, and takes it back. */
-static espl_status agent_try_plan(espl_job *j, espl_outcome *o) {
-    ESPL_TRY(agent_broadcast_decision(j, &o->decision));
-    ESPL_TRY(espl_loop_try(j, &espl_agent_proposer, o));
-    espl_progress_experiment(j, o);
-    return espl_comm_agree(j->comm, espl_event_experiment(j, o));
-}
-
-/* Rank 0 only, while the other ranks are in agent_obey. */
-static espl_status agent_measure(void *job, const espl_decision *plan, espl_quality *after, bool *accepted) {
-    espl_job *j = job;
-    agent_order order = ORDER_MEASURE;
-    espl_outcome o = {.decision = *plan}; /* borrows its items and texts */
-    espl_comm_broadcast(j->comm, &order, sizeof order, 0);
-    ESPL_TRY(agent_try_plan(j, &o));
-    *after = o.after;
-    *accepted = o.accepted;
-    return ESPL_OK;
-}
-
-/* All ranks but 0. A failure is known to every rank, and rank 0 then gives the order to go on. */
-static espl_status agent_obey(espl_job *j) {
-    agent_order order;
-    espl_status st = ESPL_OK;
-    for (;;) {
-        espl_comm_broadcast(j->comm, &order, sizeof order, 0);
-        if (order == ORDER_GO_ON) return st;
-        espl_outcome o = {0};
-        st = agent_try_plan(j, &o);
-        espl_decision_free(&o.decision);
-    }
-}
-
 /* Rank 0 only. The view is all that the agent sees. It holds no clock and no rank, so that the same state gives the
  * same decision everywhere. */
 static espl_status agent_ask(espl_job *j, espl_decision *out) {
@@ -155,11 +107,10 @@ static espl_status agent_ask(espl_job *j, espl_decision *out) {
                          .distills = espl_config_distills(o),
                          .mixed = o->prune_mixed,
                          .patterns = j->patterns};
-    const espl_agent_host host = {.measure = agent_measure, .arg = j};
-    agent_order order = ORDER_GO_ON;
+    const espl_agent_host host = espl_agent_host_of(j);
     memcpy(v.in, j->shape.in, sizeof v.in);
     espl_status st = espl_agent_ask(j->agent, &v, &host, out);
-    espl_comm_broadcast(j->comm, &order, sizeof order, 0);
+    espl_agent_host_release(j);
     return st;
 }
 
@@ -170,11 +121,11 @@ static espl_status agent_propose(espl_job *j, espl_outcome *o) {
     ESPL_TRY(espl_comm_agree(j->comm, espl_event_profile(j)));
     ESPL_TRY(espl_stop_check(j, ESPL_STOP_BETWEEN_PHASES));
     double start = espl_clock_now();
-    espl_status st = espl_comm_agree(j->comm, j->root ? agent_ask(j, d) : agent_obey(j));
+    espl_status st = espl_comm_agree(j->comm, j->root ? agent_ask(j, d) : espl_agent_host_obey(j));
     if (st == ESPL_STOPPED) ESPL_TRY(espl_stop_check(j, ESPL_STOP_BEFORE_STEP)); /* says why */
     ESPL_TRY(st);
     espl_region_add(ESPL_REGION_AGENT, espl_clock_now() - start); /* without the broadcast */
-    ESPL_TRY(agent_broadcast_decision(j, d));
+    ESPL_TRY(espl_agent_host_share_plan(j, d));
     if (d->n > 0) return ESPL_OK;
     j->end = "ended by the agent";
     ESPL_INFO("the agent ends the run: %s", d->reason && *d->reason ? d->reason : "(no reason given)");

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent_host.h"
 #include "espalier/base/fault.h"
 #include "espalier/export.h"
 #include "espalier/model/locate.h"
@@ -211,6 +212,7 @@ done:
 static espl_status job_begin(espl_job *j, bool resume) {
     bool resumed = false;
     ESPL_TRY(espl_comm_agree(j->comm, j->root ? job_create_agent(j, NULL) : ESPL_OK));
+    ESPL_TRY(espl_agent_host_open(j));
     if (resume) ESPL_TRY(espl_store_resume(j, &resumed));
     ESPL_TRY(espl_comm_agree(j->comm, j->root ? job_open_records(j) : ESPL_OK));
     ESPL_TRY(espl_manifest_write(j));
@@ -250,6 +252,7 @@ espl_status espl_run_prune(espl_comm *c, const espl_config *o, bool resume) {
     espl_stop_watch();
     espl_status st = job_run(&j, resume);
     espl_agent_destroy(&j.agent);
+    espl_chat_close(&j.chat);
     espl_journal_close(&j.events);
     for (int64_t i = 0; i < j.n_history; i++) espl_decision_free(&j.history[i].decision);
     espl_mem_free(&j.history);

@@ -248,9 +248,11 @@ static void report_print_proportion(const char *name, const espl_proportion *den
 /* "decisions: 17 by qwen3-32b, 2 by the policy (fallback)". */
 static void report_print_agent(const espl_job *j) {
     espl_agent_stats a = espl_agent_stats_get(j->agent);
-    bool endpoint = j->o->agent_backend == ESPL_BACKEND_OPENAI;
-    printf("decisions: %" PRId64 " by %s", a.decisions - a.fallbacks,
-           endpoint ? j->o->agent_model : espl_agent_backend_name(j->o->agent_backend));
+    const char *backend = espl_agent_backend_name(j->o->agent_backend);
+    const char *model = j->o->agent_backend == ESPL_BACKEND_OPENAI  ? j->o->agent_model
+                        : j->o->agent_backend == ESPL_BACKEND_LOCAL ? j->o->agent_model_path
+                                                                    : "";
+    printf("decisions: %" PRId64 " by %s%s%s", a.decisions - a.fallbacks, backend, *model ? ", " : "", model);
     if (a.fallbacks > 0)
         printf(", %" PRId64 " by fallback (%s)", a.fallbacks, espl_agent_fallback_name(j->o->agent_fallback));
     if (a.questions > 0) printf("; %" PRId64 " questions, %" PRId64 " of them measured", a.questions, a.experiments);

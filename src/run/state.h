@@ -9,6 +9,7 @@
  *     report   dry                       the end; --dry-run
  *     loop                               steps until the goal: propose, apply, judge, settle
  *     agent_step   method_step           who proposes, and how it is applied
+ *     agent_host                         what the agent may ask of the run while it decides
  *     store   exponent   recovery        checkpoints, and restoring them; exponent of score curvature; distillation
  *     identity manifest events progress  what is recorded and shown
  *     inputs   quality   judge   stop    texts and questions; measuring the model; being stopped
@@ -20,6 +21,7 @@
 #define ESPL_RUN_STATE_H
 
 #include "espalier/agent/agent.h"
+#include "espalier/chat/chat.h"
 #include "espalier/checkpoint.h"
 #include "espalier/config/config.h"
 #include "espalier/eval/corpus.h"
@@ -91,9 +93,10 @@ typedef struct espl_job {
 
     espl_distill_set distill; /* n = 0: the run does not distill */
 
-    espl_agent *agent;    /* rank 0 */
-    espl_journal *events; /* rank 0 */
-    const char *end;      /* why the loop ended; NULL while it runs */
+    espl_agent *agent;       /* rank 0 */
+    espl_chat_session *chat; /* the model that decides, if it is a local one; on every rank */
+    espl_journal *events;    /* rank 0 */
+    const char *end;         /* why the loop ended; NULL while it runs */
 
     /* Clocks of this process: for progress and the time limit, never for a result. */
     double start, longest_step, looked_for_stop;

@@ -383,11 +383,13 @@ class Agent(unittest.TestCase):
         self.ask("", backend="policy", iterations=0, dialogue=self.dialogue, keep=4)
         self.assertEqual(self.decisions(), whole[:4])
 
-    def test_damaged_record_is_an_error(self):
+    def test_a_damaged_record_is_repaired(self):
         with open(self.dialogue, "w") as f:
-            f.write('{"iteration":1,"type":"decision"\n{"iteration":2}\n')
-        answers, _ = self.ask("", code=1, backend="policy", dialogue=self.dialogue, keep=5)
-        self.assertIn("line 1", answers[0]["error"])
+            f.write('{"iteration":1,"type":"decision","time":0}\n{"iteration":1,"type":\n'
+                    '{"iteration":1,"type":"reply","time":0}\n')
+        self.ask("", backend="policy", dialogue=self.dialogue, keep=1)
+        self.assertIn("repair", [line["type"] for line in self.record()])
+        self.assertTrue(os.path.exists(self.dialogue + ".damaged"))
 
 
 if __name__ == "__main__":

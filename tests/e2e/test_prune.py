@@ -670,7 +670,7 @@ class Asked(OneRun):
         agent = json.loads((self.whole / "summary.json").read_text())["agent"]
         self.assertEqual((agent["decided_by"], agent["decisions"], agent["fallbacks"], agent["experiments"]),
                          ("openai", 3, 0, 3))
-        self.assertIn("decisions: 3 by scripted; 3 questions, 3 of them measured", self.done.stdout)
+        self.assertIn("decisions: 3 by openai, scripted; 3 questions, 3 of them measured", self.done.stdout)
 
     def test_the_end_of_a_run_off_its_target_is_kept(self):
         self.assertIn("the run ended before its target was reached", self.done.stderr)
@@ -700,8 +700,37 @@ class Asked(OneRun):
         self.assertIn("this is a run of the policy", done.stderr)
         summary = json.loads((run / "summary.json").read_text())
         self.assertEqual((summary["agent"]["decided_by"], summary["state"]), ("policy", "FELL_BACK"))
-        self.assertIn("decisions: 0 by scripted, ", done.stdout)
+        self.assertIn("decisions: 0 by openai, scripted, ", done.stdout)
         self.prune(self.work / "allowed", 1, *dead, "--set", "agent.max_fallback_share=1")
+
+
+class OwnModel(OneRun):
+    """The dense model decides about its own pruning: a model that knows nothing of it, held to the form of a decision."""
+
+    MORE = [word for value in ("prune.max_iterations=2", "probes.every=100", "report.mmlu=", "report.freebaseqa=",
+                               "agent.backend=local", "agent.model_path=self", "agent.fallback=fail", "agent.questions=2",
+                               "agent.experiments=1", "agent.max_tokens=220", "agent.temperature=0.8", "agent.context=16384")
+            for word in ("--set", value)]
+
+    def setUp(self):
+        self.assertEqual(self.done.returncode, 3, self.done.stderr[-3000:])
+
+    def test_equal_on_other_ranks(self):
+        for np in (2, 3):
+            with self.subTest(np=np):
+                self.prune(self.work / f"ranks{np}", np, code=3)
+                self.assert_same_run(self.whole, self.work / f"ranks{np}")
+                replies = [[line["text"] for line in read_lines(run / "dialogue.jsonl") if line["type"] == "reply"]
+                           for run in (self.whole, self.work / f"ranks{np}")]
+                self.assertEqual(*replies)
+
+    def test_every_reply_is_valid(self):
+        agent = json.loads((self.whole / "summary.json").read_text())["agent"]
+        self.assertEqual((agent["decided_by"], agent["decisions"], agent["fallbacks"], agent["invalid"]), ("local", 2, 0, 0))
+
+    def test_a_prompt_beyond_the_context_is_no_answer(self):
+        done = self.prune(self.work / "short", 2, "--set", "agent.context=1024", code=69)
+        self.assertIn("exceed the chat's context of 1024", done.stderr)
 
 
 class Refused(Case):

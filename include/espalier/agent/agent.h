@@ -11,6 +11,7 @@
 #include "espalier/agent/view.h"
 #include "espalier/base/status.h"
 #include "espalier/base/str.h"
+#include "espalier/form/form.h"
 
 typedef struct espl_agent espl_agent;
 
@@ -24,11 +25,32 @@ void espl_agent_destroy(espl_agent **a);
  */
 espl_status espl_agent_seal_dialogue(espl_agent *a, int64_t iteration);
 
+/* A dialogue for a local model, and its reply. */
+typedef struct espl_agent_message {
+    const char *role, *text; /* "system", "user" or "assistant" */
+} espl_agent_message;
+typedef struct espl_agent_prompt {
+    const espl_agent_message *messages;
+    int64_t n_messages;
+    const espl_form *form; /* of the reply */
+    int64_t max_tokens;
+    double temperature;
+    uint64_t seed;
+} espl_agent_prompt;
+typedef struct espl_agent_completion {
+    espl_str text; /* appended to */
+    int64_t prompt_tokens, tokens;
+    bool cut_off; /* at max_tokens */
+} espl_agent_completion;
+
 /* What an agent may ask of the run while it decides. */
 typedef struct espl_agent_host {
     /* Prunes by the plan, measures the losses, says what the verdict would be, and takes the plan back. NULL: nothing
      * can be measured. A failure ends the run. */
     espl_status (*measure)(void *arg, const espl_decision *plan, espl_quality *after, bool *accepted);
+    /* Backend local: the model's reply to the messages, of the given form and at most max_tokens long. ESPL_CONFIG:
+     * they exceed its context; ESPL_STOPPED: cancelled; any other failure ends the run. */
+    espl_status (*complete)(void *arg, const espl_agent_prompt *prompt, espl_agent_completion *out);
     void *arg;
 } espl_agent_host;
 

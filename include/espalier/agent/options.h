@@ -13,6 +13,7 @@
 #define ESPL_BACKEND_LIST(X)                                                                                           \
     X(POLICY, "policy") /* the embedded policy */                                                                      \
     X(OPENAI, "openai") /* a language model behind an OpenAI-compatible endpoint */                                    \
+    X(LOCAL, "local")   /* a language model that the run's own ranks compute */                                        \
     X(REPLAY, "replay") /* the decisions of a recorded dialogue */
 typedef enum espl_agent_backend {
 #define X(name, text) ESPL_BACKEND_##name,
@@ -87,6 +88,9 @@ const char *espl_agent_fallback_name(espl_agent_fallback f);
     X(INTEGER, agent, prompt_bytes, 65536, 2048, 67108864, FREE,                                                       \
       "maximum bytes of a message beyond the table of profiles")                                                       \
     X(TEXT, agent, replay, "", 0, 0, FREE, "dialogue.jsonl to replay")                                                 \
+    X(TEXT, agent, model_path, "", 0, 0, FREE,                                                                         \
+      "backend local: directory of the model that decides; \"self\": the dense model that is pruned")                  \
+    X(INTEGER, agent, context, 8192, 256, 10000000, FREE, "backend local: tokens of a prompt and its reply together")  \
     X(TEXT, agent, base_url, "", 0, 0, CIRCUMSTANCE, "endpoint, for example http://127.0.0.1:8000/v1")                 \
     X(TEXT, agent, model, "", 0, 0, FREE, "name of the model there")                                                   \
     X(TEXT, agent, api_key_env, "", 0, 0, CIRCUMSTANCE,                                                                \

@@ -8,7 +8,7 @@
 
 #include "clean.h"
 #include "endpoint/http.h"
-#include "schema.h"
+#include "forms.h"
 
 #include "espalier/base/integer.h"
 #include "espalier/base/json_writer.h"
@@ -129,7 +129,7 @@ static void openai_put_tools(espl_json_writer *w, const espl_chat *chat) {
         espl_json_open_object(w, "function", ESPL_JSON_COMPACT);
         espl_json_put_text(w, "name", espl_action_name((espl_action_kind)k));
         espl_json_put_text(w, "description", espl_action_meaning((espl_action_kind)k));
-        espl_schema_put_parameters(w, "parameters", chat->view, (espl_action_kind)k);
+        espl_forms_put_parameters(w, "parameters", chat->view, (espl_action_kind)k);
         espl_json_close(w);
         espl_json_close(w);
     }
@@ -142,7 +142,7 @@ static void openai_put_response_format(espl_json_writer *w, const espl_chat *cha
     if (chat->state->form == ESPL_REPLY_SCHEMA) {
         espl_json_open_object(w, "json_schema", ESPL_JSON_COMPACT);
         espl_json_put_text(w, "name", "action");
-        espl_schema_put_reply(w, "schema", chat->view, chat->offered);
+        espl_form_put_schema(w, "schema", chat->form);
         espl_json_close(w);
     }
     espl_json_close(w);

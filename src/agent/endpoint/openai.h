@@ -7,6 +7,7 @@
 #include "state.h"
 
 #include "espalier/base/journal.h"
+#include "espalier/form/form.h"
 
 typedef struct espl_openai espl_openai;
 
@@ -28,7 +29,8 @@ void espl_message_free(espl_message *m);
 typedef struct espl_chat {
     const espl_message *messages; /* [n_messages] */
     int64_t n_messages, iteration, attempt;
-    const espl_agent_view *view; /* bounds of the schemas */
+    const espl_agent_view *view; /* bounds of the tools' parameters */
+    const espl_form *form;       /* of a reply, for response_format */
     unsigned offered;            /* actions that the model may take now: bit 1 << espl_action_kind */
     espl_journal *dialogue;      /* NULL: no record */
     espl_agent_state *state;     /* counters, and which members of a request are refused; both are updated */

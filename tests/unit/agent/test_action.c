@@ -8,10 +8,11 @@
 #include <cmocka.h>
 
 #include "action.h"
+#include "forms.h"
 #include "policy/policy.h"
 #include "predict.h"
 #include "prompt.h"
-#include "schema.h"
+
 #include "simulation.h"
 #include "tools.h"
 #include "view.h"
@@ -399,26 +400,35 @@ static void the_papers_view_holds_nothing_else(void **state) {
     espl_str_free(&lessons);
 }
 
-/* ---------------------------------------------------------------- schema */
+/* ----------------------------------------------------------------- forms */
 
-static void schemas_name_the_linears_and_bounds(void **state) {
+static void forms_name_the_linears_and_bounds(void **state) {
     (void)state;
-    const simulation *s = model();
-    espl_agent_view v = sim_view(s);
-    espl_str text = {0};
-    espl_json_writer w = espl_json_writer_on(&text);
-    espl_schema_put_reply(&w, NULL, &v, 1U << ESPL_ACTION_PROPOSE | 1U << ESPL_ACTION_INSPECT);
-    cJSON *doc = cJSON_Parse(text.data), *variants = cJSON_GetObjectItem(doc, "anyOf");
-    assert_int_equal(cJSON_GetArraySize(variants), 2);
-    cJSON *members = cJSON_GetObjectItem(cJSON_GetArrayItem(variants, 0), "properties");
-    cJSON *linears = cJSON_GetObjectItem(cJSON_GetObjectItem(members, "prune"), "properties");
-    assert_int_equal(cJSON_GetArraySize(linears), SIM_LINEARS + ESPL_LINEAR_KINDS + SIM_LAYERS);
-    cJSON *step = cJSON_GetObjectItem(linears, "layers.11.mlp.down_proj");
-    assert_true(cJSON_GetObjectItem(step, "maximum")->valuedouble == s->budget.max_step);
-    assert_non_null(cJSON_GetObjectItem(linears, "layers.*.mlp.up_proj"));
-    assert_null(cJSON_GetObjectItem(members, "power")); /* this run has no exponent */
-    cJSON_Delete(doc);
-    espl_str_free(&text);
+    simulation *s = model();
+    s->rows[0].pruned = s->rows[0].weights; /* no room: a brief form does not name it */
+    for (int brief = 0; brief < 2; brief++) {
+        espl_agent_view v = sim_view(s);
+        espl_forms *forms;
+        espl_str text = {0};
+        espl_json_writer w = espl_json_writer_on(&text);
+        unsigned offered = 1U << ESPL_ACTION_PROPOSE | 1U << ESPL_ACTION_INSPECT;
+        assert_int_equal(espl_forms_create(&forms, &v, offered, brief ? ESPL_FORMS_BRIEF : ESPL_FORMS_WHOLE), ESPL_OK);
+        assert_int_equal(espl_form_check(espl_forms_reply(forms)), ESPL_OK);
+        espl_form_put_schema(&w, NULL, espl_forms_reply(forms));
+        cJSON *doc = cJSON_Parse(text.data), *variants = cJSON_GetObjectItem(doc, "anyOf");
+        assert_int_equal(cJSON_GetArraySize(variants), 2);
+        cJSON *members = cJSON_GetObjectItem(cJSON_GetArrayItem(variants, 0), "properties");
+        cJSON *linears = cJSON_GetObjectItem(cJSON_GetObjectItem(members, "prune"), "properties");
+        assert_int_equal(cJSON_GetArraySize(linears),
+                         brief ? SIM_LINEARS - 1 : SIM_LINEARS + ESPL_LINEAR_KINDS + SIM_LAYERS);
+        cJSON *step = cJSON_GetObjectItem(linears, "layers.11.mlp.down_proj");
+        assert_true(cJSON_GetObjectItem(step, "maximum")->valuedouble == s->budget.max_step);
+        assert_int_equal(cJSON_GetObjectItem(linears, "layers.*.mlp.up_proj") != NULL, !brief);
+        assert_null(cJSON_GetObjectItem(members, "power")); /* this run has no exponent */
+        cJSON_Delete(doc);
+        espl_str_free(&text);
+        espl_forms_free(&forms);
+    }
 }
 
 int main(void) {
@@ -436,7 +446,7 @@ int main(void) {
         cmocka_unit_test(inspections_tell_what_is_known),
         cmocka_unit_test(the_prompt_tells_what_came_of_decisions),
         cmocka_unit_test(the_papers_view_holds_nothing_else),
-        cmocka_unit_test(schemas_name_the_linears_and_bounds),
+        cmocka_unit_test(forms_name_the_linears_and_bounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
