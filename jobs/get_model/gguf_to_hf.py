@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Converts the GGUF file of SmolLM2-135M-Instruct to a Hugging Face directory: bf16 safetensors, config, tokenizer.
+"""Converts the GGUF file of SmolLM2-135M-Instruct or Gemma 3 270M to a Hugging Face directory: bf16 safetensors, config,
+tokenizer.
 
 usage: gguf_to_hf.py FILE.gguf OUTPUT_DIRECTORY
 """
@@ -11,16 +12,24 @@ from pathlib import Path
 import gguf
 import numpy as np
 
+import gemma3_tokenizer
 import safetensors_io
 import smollm2_tokenizer
 
 TOP_LEVEL = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}
-IN_LAYER = {
-    "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
+LINEARS = {
     "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
     "attn_output": "self_attn.o_proj",
     "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
 }
+LLAMA_LAYER = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm", **LINEARS}
+GEMMA3_LAYER = {
+    "attn_norm": "input_layernorm", "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm", "post_ffw_norm": "post_feedforward_layernorm",
+    "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm", **LINEARS,
+}
+# Of Gemma 3; the GGUF leaves them to the program.
+GEMMA3_LOCAL_THETA, GEMMA3_PATTERN = 10000.0, 6
 
 
 def metadata(reader, key):
@@ -36,10 +45,8 @@ def shortest_decimal(value):
     return float(str(np.float32(value)))
 
 
-def model_config(reader):
-    """config.json in the classic style of the hub, from the GGUF's metadata."""
-    if metadata(reader, "general.architecture") != "llama":
-        raise ValueError("the GGUF is not of the llama architecture")
+def llama_config(reader):
+    """config.json of a Llama in the classic style of the hub, from the GGUF's metadata."""
     hidden, heads = metadata(reader, "llama.embedding_length"), metadata(reader, "llama.attention.head_count")
     if metadata(reader, "llama.rope.dimension_count") * heads != hidden:
         raise ValueError("rope dimension times heads is not the hidden size")
@@ -71,20 +78,57 @@ def model_config(reader):
     }
 
 
+def gemma3_config(reader):
+    """The same of a Gemma 3."""
+    head_dim = metadata(reader, "gemma3.attention.key_length")
+    layers = metadata(reader, "gemma3.block_count")
+    return {
+        "architectures": ["Gemma3ForCausalLM"],
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "attn_logit_softcapping": None,
+        "bos_token_id": metadata(reader, "tokenizer.ggml.bos_token_id"),
+        "eos_token_id": metadata(reader, "tokenizer.ggml.eos_token_id"),
+        "final_logit_softcapping": None,
+        "head_dim": head_dim,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "hidden_size": metadata(reader, "gemma3.embedding_length"),
+        "initializer_range": 0.02,
+        "intermediate_size": metadata(reader, "gemma3.feed_forward_length"),
+        "layer_types": ["sliding_attention" if (i + 1) % GEMMA3_PATTERN else "full_attention" for i in range(layers)],
+        "max_position_embeddings": metadata(reader, "gemma3.context_length"),
+        "model_type": "gemma3_text",
+        "num_attention_heads": metadata(reader, "gemma3.attention.head_count"),
+        "num_hidden_layers": layers,
+        "num_key_value_heads": metadata(reader, "gemma3.attention.head_count_kv"),
+        "pad_token_id": metadata(reader, "tokenizer.ggml.padding_token_id"),
+        "query_pre_attn_scalar": head_dim,
+        "rms_norm_eps": shortest_decimal(metadata(reader, "gemma3.attention.layer_norm_rms_epsilon")),
+        "rope_local_base_freq": GEMMA3_LOCAL_THETA,
+        "rope_scaling": None,
+        "rope_theta": shortest_decimal(metadata(reader, "gemma3.rope.freq_base")),
+        "sliding_window": metadata(reader, "gemma3.attention.sliding_window"),
+        "tie_word_embeddings": all(t.name != "output.weight" for t in reader.tensors),
+        "torch_dtype": "bfloat16",
+        "use_cache": True,
+        "vocab_size": len(metadata(reader, "tokenizer.ggml.tokens")),
+    }
+
+
 def generation_config(config):
     """generation_config.json: only the special ids."""
     keys = ("bos_token_id", "eos_token_id", "pad_token_id")
     return {"_from_model_config": True, **{key: config[key] for key in keys}}
 
 
-def hf_name(name):
+def hf_name(name, in_layer):
     """The Hugging Face name of a llama.cpp tensor. Raises ValueError or KeyError if it is unknown."""
     if name in TOP_LEVEL:
         return TOP_LEVEL[name]
     block, layer, part, suffix = name.split(".")
     if block != "blk" or suffix != "weight":
         raise ValueError(f"unknown tensor {name}")
-    return f"model.layers.{layer}.{IN_LAYER[part]}.weight"
+    return f"model.layers.{layer}.{in_layer[part]}.weight"
 
 
 def undo_rope_permutation(weight, heads):
@@ -93,7 +137,7 @@ def undo_rope_permutation(weight, heads):
     return weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
-def hf_tensor(tensor, config):
+def llama_tensor(tensor, config):
     """Dequantised float32 values of a GGUF tensor, in Hugging Face's row order."""
     values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
     if tensor.name.endswith("attn_q.weight"):
@@ -103,28 +147,56 @@ def hf_tensor(tensor, config):
     return values
 
 
-def write_weights(reader, config, path):
+def gemma3_tensor(tensor, _config):
+    """The same of a Gemma, whose norms llama.cpp stores as what they multiply by, 1 + weight."""
+    values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+    return values - 1 if tensor.name.endswith("norm.weight") else values
+
+
+def write_weights(reader, config, in_layer, load, path):
     """Writes model.safetensors, with the tensors in the order of their names."""
-    tensors = {hf_name(t.name): t for t in reader.tensors}
-    expected = len(TOP_LEVEL) + len(IN_LAYER) * config["num_hidden_layers"]
+    tensors = {hf_name(t.name, in_layer): t for t in reader.tensors}
+    expected = len(TOP_LEVEL) + len(in_layer) * config["num_hidden_layers"]
     if len(tensors) != expected:
         raise ValueError(f"{len(tensors)} tensors in the GGUF, expected {expected}")
     shapes = {name: tuple(int(n) for n in reversed(tensors[name].shape)) for name in sorted(tensors)}
-    safetensors_io.write_bf16(path, shapes, lambda name: hf_tensor(tensors[name], config))
+    safetensors_io.write_bf16(path, shapes, lambda name: load(tensors[name], config))
 
 
-def tokenizer_files(reader):
-    """(tokenizer.json, tokenizer_config.json) as objects."""
-    model, pre = metadata(reader, "tokenizer.ggml.model"), metadata(reader, "tokenizer.ggml.pre")
-    if (model, pre) != ("gpt2", "smollm"):
-        raise ValueError(f"tokenizer {model}/{pre} in the GGUF, expected gpt2/smollm")
-    tokens, types, merges = (metadata(reader, f"tokenizer.ggml.{k}") for k in ("tokens", "token_type", "merges"))
+def tokenizer_fields(reader, architecture, names):
+    """The fields of the tokenizer's config that both models have, and the lists of those names."""
     fields = {k: metadata(reader, f"tokenizer.ggml.{k}")
               for k in ("bos_token_id", "eos_token_id", "unknown_token_id", "padding_token_id")}
+    fields["context_length"] = metadata(reader, f"{architecture}.context_length")
+    return fields, [metadata(reader, f"tokenizer.ggml.{k}") for k in names]
+
+
+def check_tokenizer(reader, *expected):
+    """Another tokenizer would need another pre-tokenizer, which a GGUF only names."""
+    found = metadata(reader, "tokenizer.ggml.model"), metadata(reader, "tokenizer.ggml.pre")
+    if found != expected:
+        raise ValueError(f"tokenizer {'/'.join(found)} in the GGUF, expected {'/'.join(expected)}")
+
+
+def smollm2_files(reader):
+    """(tokenizer.json, tokenizer_config.json) as objects."""
+    check_tokenizer(reader, "gpt2", "smollm")
+    fields, (tokens, types, merges) = tokenizer_fields(reader, "llama", ("tokens", "token_type", "merges"))
     fields["chat_template"] = metadata(reader, "tokenizer.chat_template")
-    fields["context_length"] = metadata(reader, "llama.context_length")
     return (smollm2_tokenizer.tokenizer_json(tokens, types, merges),
             smollm2_tokenizer.tokenizer_config(tokens, types, fields))
+
+
+def gemma3_files(reader):
+    """The same."""
+    check_tokenizer(reader, "llama", "default")
+    fields, (tokens, types, scores) = tokenizer_fields(reader, "gemma3", ("tokens", "token_type", "scores"))
+    return gemma3_tokenizer.tokenizer_json(tokens, types, scores), gemma3_tokenizer.tokenizer_config(tokens, fields)
+
+
+# architecture of the GGUF: config, tokenizer files, names in a layer, values of a tensor
+RECIPES = {"llama": (llama_config, smollm2_files, LLAMA_LAYER, llama_tensor),
+           "gemma3": (gemma3_config, gemma3_files, GEMMA3_LAYER, gemma3_tensor)}
 
 
 def write_json(path, value):
@@ -134,13 +206,17 @@ def write_json(path, value):
 def convert(source, output):
     """Writes all files. An unexpected configuration or tokenizer fails before the first one is written."""
     reader = gguf.GGUFReader(source)
+    architecture = metadata(reader, "general.architecture")
+    if architecture not in RECIPES:
+        raise ValueError(f"the GGUF is of architecture {architecture}, expected one of {', '.join(RECIPES)}")
+    model_config, tokenizer_files, in_layer, load = RECIPES[architecture]
     config = model_config(reader)
     tokenizer, settings = tokenizer_files(reader)
     write_json(output / "config.json", config)
     write_json(output / "generation_config.json", generation_config(config))
     write_json(output / "tokenizer.json", tokenizer)
     write_json(output / "tokenizer_config.json", settings)
-    write_weights(reader, config, output / "model.safetensors")
+    write_weights(reader, config, in_layer, load, output / "model.safetensors")
 
 
 def main(arguments):

@@ -72,6 +72,9 @@ test_usage() {
     holds "an unknown name is a usage error" ended 2
     words=$("$tool" --help) status=$?
     holds "--help lists the models" says qwen3-8b-base
+    holds "and those from PyPI" says gemma3-270m
+    get HF_ENDPOINT=http://127.0.0.1:9 qwen3-0.6b "$work/out"
+    holds "without a hub it names those" says gemma3-270m
 }
 
 test_plain() {
