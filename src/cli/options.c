@@ -46,8 +46,7 @@ static const struct argp_option output_options[] = {
     {"verbose", KEY_VERBOSE, NULL, 0, "more detail, and where in the source an error arose", CLI_GROUP_OUTPUT},
     {"progress", KEY_PROGRESS, "FORM", 0,
      "line: one line that is redrawn; log: lines with date and time (default: line on a terminal, also behind mpirun; "
-     "with "
-     "srun -u it must be asked for)",
+     "behind srun it must be asked for)",
      CLI_GROUP_OUTPUT},
     {0}};
 

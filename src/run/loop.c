@@ -98,8 +98,8 @@ static espl_status loop_judge_and_settle(espl_job *j, const espl_proposer *p, es
     }
     double seconds = espl_clock_now() - start;
     j->longest_step = fmax(j->longest_step, seconds);
-    espl_progress_outcome(j, o, seconds);
-    espl_status st = espl_event_outcome(j, o, seconds);
+    espl_status st = espl_progress_outcome(j, o, seconds);
+    if (st == ESPL_OK) st = espl_event_outcome(j, o, seconds);
     if (st == ESPL_OK && j->root) st = espl_job_remember(j, o);
     ESPL_TRY(espl_comm_agree(j->comm, st));
     return espl_store_write(j);

@@ -72,32 +72,34 @@ static double progress_forecast_report(const espl_job *j) {
     return 2 * (text + questions); /* the pruned and the dense model */
 }
 
-/* Rank 0 only. Seconds to the end of the run; NaN: unknown. The profile's rows are those before the step `o`. */
-static double progress_seconds_left(const espl_job *j, const espl_outcome *o) {
-    double *sparsity = NULL, *weights = NULL, left = NAN;
-    if (espl_mem_alloc(&sparsity, j->linears, sizeof *sparsity, "progress") == ESPL_OK &&
-        espl_mem_alloc(&weights, j->linears, sizeof *weights, "progress") == ESPL_OK) {
-        for (int64_t i = 0; i < j->linears; i++) {
-            weights[i] = (double)j->rows[i].weights;
-            sparsity[i] = (double)j->rows[i].pruned / weights[i];
-        }
-        for (int64_t i = 0; o->accepted && i < o->decision.n; i++)
-            sparsity[o->decision.items[i].linear] += o->decision.items[i].step;
-        espl_pace_goal goal = {.sparsity = sparsity,
-                               .weights = weights,
-                               .linears = j->linears,
-                               .max_linears = j->o->prune_max_linears,
-                               .target = j->o->prune_target};
-        double steps = espl_pace_steps_left(&j->pace, &goal);
-        double distilled = j->distill_steps > 0 ? j->distill_seconds / (double)j->distill_steps : 0;
-        bool reached = j->pruned >= llround(j->o->prune_target * (double)j->weights);
-        steps = reached ? 0 : fmin(steps, (double)(j->o->prune_max_iterations - j->iteration));
-        left = steps * espl_pace_seconds(&j->pace) + j->report_seconds;
-        if (steps > 0) left += distilled * (double)(espl_job_final_distillation(j) - j->o->distill_steps);
+/* Rank 0 only. *left: seconds to the end of the run; NaN: unknown. The profile's rows are those before the step `o`. */
+static espl_status progress_estimate(const espl_job *j, const espl_outcome *o, double *left) {
+    double *sparsity = NULL, *weights = NULL;
+    espl_status st;
+    ESPL_CHECK(st, done, espl_mem_alloc(&sparsity, j->linears, sizeof *sparsity, "progress"));
+    ESPL_CHECK(st, done, espl_mem_alloc(&weights, j->linears, sizeof *weights, "progress"));
+    for (int64_t i = 0; i < j->linears; i++) {
+        weights[i] = (double)j->rows[i].weights;
+        sparsity[i] = (double)j->rows[i].pruned / weights[i];
     }
+    for (int64_t i = 0; o->accepted && i < o->decision.n; i++)
+        sparsity[o->decision.items[i].linear] += o->decision.items[i].step;
+    espl_pace_goal goal = {.sparsity = sparsity,
+                           .weights = weights,
+                           .linears = j->linears,
+                           .max_linears = j->o->prune_max_linears,
+                           .target = j->o->prune_target};
+    bool reached = j->pruned >= llround(j->o->prune_target * (double)j->weights);
+    double steps = reached ? 0 : espl_pace_steps_left(&j->pace, &goal);
+    double distilled = j->distill_steps > 0 ? j->distill_seconds / (double)j->distill_steps : 0;
+    double allowed = (double)(j->o->prune_max_iterations - j->iteration);
+    if (steps > allowed) steps = allowed;
+    *left = steps * espl_pace_seconds(&j->pace) + j->report_seconds;
+    if (!reached) *left += distilled * (double)(espl_job_final_distillation(j) - j->o->distill_steps);
+done:
     espl_mem_free(&sparsity);
     espl_mem_free(&weights);
-    return left;
+    return st;
 }
 
 /* --------------------------------------------------------------------- lines */
@@ -141,13 +143,14 @@ static void progress_log_details(const espl_job *j, const espl_outcome *o) {
     if (reason && *reason) espl_log_more("%s%s%s", source, *source ? ": " : "", reason);
 }
 
-void espl_progress_outcome(espl_job *j, const espl_outcome *o, double seconds) {
+espl_status espl_progress_outcome(espl_job *j, const espl_outcome *o, double seconds) {
     char bar[BAR_CELLS + 1], took[32], left[32] = "";
-    if (!j->root) return;
+    if (!j->root) return ESPL_OK;
     progress_draw_bar(o->sparsity_before, o->sparsity_after, j->o->prune_target, bar);
     espl_clock_format(seconds, took, sizeof took);
     progress_add_step(j, o, seconds);
-    j->seconds_left = espl_config_is_oneshot(j->o) ? j->report_seconds : progress_seconds_left(j, o);
+    j->seconds_left = j->report_seconds; /* a one-shot method has no further step */
+    if (!espl_config_is_oneshot(j->o)) ESPL_TRY(progress_estimate(j, o, &j->seconds_left));
     if (isfinite(j->seconds_left)) espl_clock_format(j->seconds_left, left, sizeof left);
     ESPL_INFO("%4" PRId64 "  [%s] %5.2f %%  perplexity %.4f (%+.2f %%)  %s%s%s, took %s%s%s%s", o->iteration, bar,
               100 * o->sparsity_after, o->after.perplexity, 100 * (o->after.perplexity / o->before.perplexity - 1),
@@ -158,4 +161,5 @@ void espl_progress_outcome(espl_job *j, const espl_outcome *o, double seconds) {
     espl_log_status("iteration %" PRId64 ": %.1f %% of %.0f %%%s%s%s", o->iteration + 1,
                     100 * espl_job_sparsity(j, j->pruned), 100 * j->o->prune_target, *left ? ", about " : "", left,
                     *left ? " left" : "");
+    return ESPL_OK;
 }
