@@ -162,9 +162,9 @@ agree:
 }
 
 /* A file that is gone already is no failure. */
-static espl_status checkpoint_delete(const char *dir, int64_t iteration, const char *ending) {
+static espl_status checkpoint_delete(const char *dir, const char *name) {
     espl_str path = {0};
-    espl_checkpoint_put_path(&path, dir, iteration, ending);
+    espl_str_printf(&path, "%s/%s", dir, name);
     espl_status st = espl_str_status(&path);
     (void)espl_fault("checkpoint.delete");
     if (st == ESPL_OK && unlink(path.data) != 0 && errno != ENOENT)
@@ -173,8 +173,27 @@ static espl_status checkpoint_delete(const char *dir, int64_t iteration, const c
     return st;
 }
 
+/* Deletes what runs that were killed have left: part files, and files of MPI-IO beside them. Open MPI keeps the shared
+ * file pointer of an open file in FILE.data.0, FILE.lockedfilename, ... */
+static espl_status checkpoint_delete_parts(const char *dir) {
+    espl_status st = ESPL_OK;
+    DIR *d = opendir(dir);
+    if (!d && errno == ENOENT) return ESPL_OK;
+    if (!d) return ESPL_FAIL(ESPL_IO, "%s: cannot be opened: %s", dir, strerror(errno));
+    for (const struct dirent *e; st == ESPL_OK && (e = readdir(d));) {
+        char name[CHECKPOINT_NAME_MAX];
+        const char *part = strstr(e->d_name, CHECKPOINT_PART);
+        if (!part) continue;
+        snprintf(name, sizeof name, "%.*s", (int)(part - e->d_name + (ptrdiff_t)strlen(CHECKPOINT_PART)), e->d_name);
+        if (checkpoint_parse_name(name, CHECKPOINT_PART) >= 0) st = checkpoint_delete(dir, e->d_name);
+    }
+    closedir(d);
+    return st;
+}
+
 espl_status espl_checkpoint_retain(espl_comm *c, const char *dir, int64_t keep) {
-    checkpoint_list whole = {0}, parts = {0};
+    checkpoint_list whole = {0};
+    char name[CHECKPOINT_NAME_MAX];
     espl_status st = ESPL_OK;
     int64_t kept = 0;
     if (espl_comm_rank(c) != 0) goto agree;
@@ -183,13 +202,11 @@ espl_status espl_checkpoint_retain(espl_comm *c, const char *dir, int64_t keep) 
         if (kept < keep) /* only usable files count as kept: a damaged one must not cost a good one */
             kept += checkpoint_check_usable(dir, whole.iterations[i]) == ESPL_OK;
         else
-            ESPL_CHECK(st, agree, checkpoint_delete(dir, whole.iterations[i], CHECKPOINT_WHOLE));
+            ESPL_CHECK(st, agree,
+                       checkpoint_delete(dir, checkpoint_format_name(whole.iterations[i], CHECKPOINT_WHOLE, name)));
     }
-    ESPL_CHECK(st, agree, checkpoint_list_files(dir, CHECKPOINT_PART, &parts)); /* of runs that were killed */
-    for (int64_t i = 0; i < parts.n; i++)
-        ESPL_CHECK(st, agree, checkpoint_delete(dir, parts.iterations[i], CHECKPOINT_PART));
+    st = checkpoint_delete_parts(dir);
 agree:
     espl_mem_free(&whole.iterations);
-    espl_mem_free(&parts.iterations);
     return espl_comm_agree(c, st);
 }

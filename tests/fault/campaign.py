@@ -31,6 +31,10 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from common import ENVIRONMENT, SLOW, alone_environment, mpirun  # noqa: E402
 
 HANGS = 60 * SLOW  # seconds after which a program counts as stuck; the longest takes two
+# mpirun of Open MPI 4.1 sometimes waits for ever for a rank that was killed before it had left MPI_Init. Such an mpirun has no
+# ranks any more. It is killed after these seconds, counted, and no failure of the program.
+LAUNCHER_HANGS = 10 * SLOW
+hung_launchers = []
 SHAPE = "--layers 3 --hidden 64 --heads 4 --kv-heads 2 --head-dim 32 --ffn 96 --vocab 300 --byte-tokenizer".split()
 TEXT = "".join(f"Line {i}: the quick brown fox jumps over {i * i} lazy dogs.\n" for i in range(120))
 ENDS = {"done": 0, "failed": 1, "refused": 2, "io": 74, "stopped": 75}
@@ -83,19 +87,21 @@ class Process:
 
     def end(self):
         """(exit code, signal of the death or 0, what it said). Ranks without an mpirun must end, too."""
-        ranks = self.rank_ids()
-        try:
-            self.job.wait(timeout=HANGS)
-            deadline = time.monotonic() + HANGS
-            while any(alive(pid) for pid in ranks):
-                if time.monotonic() > deadline:
-                    raise Wrong(f"ranks live on without their mpirun: {ranks}")
-                time.sleep(0.02)
-        except subprocess.TimeoutExpired as e:
-            for pid in [*ranks, self.job.pid]:
-                self.signal(pid, signal.SIGKILL)
-            self.job.wait()
-            raise Wrong(f"stuck: {' '.join(map(str, self.words))}\n{self.said()[-2000:]}") from e
+        deadline = time.monotonic() + HANGS
+        alone_since = None  # mpirun has lost all its ranks
+        while self.job.poll() is None or any(alive(pid) for pid in self.rank_ids()):
+            now = time.monotonic()
+            lost = self.ranks and self.seen and not any(alive(pid) for pid in self.rank_ids()) and self.job.poll() is None
+            alone_since = (alone_since or now) if lost else None
+            if alone_since and now - alone_since > LAUNCHER_HANGS:
+                hung_launchers.append(self)
+                self.job.kill()
+            elif now > deadline:
+                for pid in [*self.rank_ids(), self.job.pid]:
+                    self.signal(pid, signal.SIGKILL)
+                self.job.wait()
+                raise Wrong(f"stuck: {' '.join(map(str, self.words))}\n{self.said()[-2000:]}")
+            time.sleep(0.02)
         shutil.rmtree(self.session, ignore_errors=True)
         code, text = self.job.returncode, self.said()
         by = -code if code < 0 else 0
@@ -187,7 +193,7 @@ class Place:
 def content_of(run):
     """The files that do not depend on time or place."""
     return {str(p.relative_to(run)): p.read_bytes() for p in sorted(run.rglob("*"))
-            if p.is_file() and (p.parent.name in ("checkpoints", "model") or p.name == "summary.json")}
+            if p.is_file() and (p.suffix == ".h5" or p.parent.name == "model" or p.name == "summary.json")}
 
 
 # ------------------------------------------------------------ interruptions
@@ -209,7 +215,7 @@ def kill_rank(case, job):
 
 
 def kill_launcher(case, job):
-    job.rank_ids()  # while mpirun can be asked
+    job.rank_ids()  # as long as mpirun can be asked
     return job.signal(job.job.pid, signal.SIGKILL)
 
 
@@ -331,7 +337,9 @@ class Case:
     def start(self, ranks, **more):
         place = f"on {ranks} ranks" if ranks else "alone"
         self.story.append(f"{self.command.name} {place} {more or ''}")
-        return Process(self.place, self.command.words(self.directory), ranks, **more)
+        job = Process(self.place, self.command.words(self.directory), ranks, **more)
+        job.stood = dict(self.stood)  # when it began: another start may get further meanwhile
+        return job
 
     def mount(self, options):
         subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", self.directory], check=True, capture_output=True)
@@ -348,7 +356,7 @@ class Case:
             raise Wrong(f"exit code {code}, expected one of {sorted(allowed)}:\n{text[-3000:]}")
         if not by and code not in (0, 128 + signal.SIGKILL) and not text.strip():
             raise Wrong(f"exit code {code} without a message")
-        for run, newest in self.stood.items():
+        for run, newest in job.stood.items():
             at = re.search(rf"continuing from {re.escape(str(self.directory / run))}/checkpoints/iteration-(\d+)", text)
             if at and int(at.group(1)) < newest:
                 raise Wrong(f"{run}: iteration {newest} stood, and it continues from {int(at.group(1))}:\n{text[-3000:]}")
@@ -385,7 +393,8 @@ class Case:
         for run in self.command.runs:
             self.compare(self.directory / run, self.command.content[run])
         left = [str(p.relative_to(self.directory)) for p in self.directory.rglob("*")
-                if p.suffix in (".part", ".old", ".damaged") or p.name.startswith("lock")]
+                if p.suffix in (".part", ".old", ".damaged") or p.name.startswith("lock")
+                or p.parent.name == "checkpoints" and p.suffix != ".h5"]
         if left:
             raise Wrong(f"left behind: {left}")
 
@@ -464,7 +473,7 @@ def campaign(place, options):
     for name in KINDS:
         print(f"{name:24} {hit[name]:5} of {sent[name]} interrupted the program")
     print(f"seed {options.seed}: {hit.total()} interruptions in {counts[0]} directories, {time.monotonic() - began:.0f} s, "
-          f"{len(failures)} failures")
+          f"{len(failures)} failures" + (f"; mpirun waited for no rank {len(hung_launchers)} times" if hung_launchers else ""))
     return 1 if failures or hit.total() < (1 if options.case is not None else options.kills) else 0
 
 

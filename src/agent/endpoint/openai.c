@@ -220,7 +220,8 @@ static int64_t openai_token_count(const cJSON *doc, const char *key) {
 /* Appends the text of a message's content: a string, or a list of parts of which those of type "text" are the reply. */
 static void openai_put_content(const cJSON *content, espl_str *text) {
     const cJSON *part;
-    if (cJSON_IsString(content)) espl_str_puts(text, content->valuestring);
+    const char *whole = cJSON_GetStringValue(content);
+    if (whole) espl_str_puts(text, whole);
     if (!cJSON_IsArray(content)) return;
     cJSON_ArrayForEach(part, content) {
         const char *type = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(part, "type"));
