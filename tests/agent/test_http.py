@@ -383,13 +383,18 @@ class Agent(unittest.TestCase):
         self.ask("", backend="policy", iterations=0, dialogue=self.dialogue, keep=4)
         self.assertEqual(self.decisions(), whole[:4])
 
-    def test_a_damaged_record_is_repaired(self):
+    def test_a_damaged_record_is_repaired_and_a_damaged_replay_refused(self):
+        """The record is a log; what is replayed is an input."""
+        damaged = '{"iteration":1,"type":"decision"\n{"iteration":2,"type":"note"}\n'
         with open(self.dialogue, "w") as f:
-            f.write('{"iteration":1,"type":"decision","time":0}\n{"iteration":1,"type":\n'
-                    '{"iteration":1,"type":"reply","time":0}\n')
-        self.ask("", backend="policy", dialogue=self.dialogue, keep=1)
-        self.assertIn("repair", [line["type"] for line in self.record()])
-        self.assertTrue(os.path.exists(self.dialogue + ".damaged"))
+            f.write(damaged)
+        answers, _ = self.ask("", code=1, backend="replay", replay=self.dialogue)
+        self.assertIn("line 1", answers[0]["error"])
+        self.ask("", backend="policy", dialogue=self.dialogue, keep=5, iterations=0)
+        self.assertEqual([line["type"] for line in self.record()], ["note", "repair", "seal"])
+        self.assertIn("damaged lines left out: 1", self.record("repair")[0]["text"])
+        with open(f"{self.dialogue}.damaged") as f:
+            self.assertEqual(f.read(), damaged)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ typedef struct espl_agent espl_agent;
 
 /* Creates an agent, which copies the options; opens the dialogue file, cut to keep_iterations, and reads the replay
  * file. Owned by the caller. ESPL_CONFIG: an option out of range, an unusable URL or key, the key's environment
- * variable is not set; ESPL_IO, ESPL_FORMAT: dialogue or replay file. */
+ * variable is not set; ESPL_IO: dialogue or replay file; ESPL_FORMAT: replay file. */
 espl_status espl_agent_create(espl_agent **out, const espl_agent_options *o);
 /* NULL-safe. */
 void espl_agent_destroy(espl_agent **a);
