@@ -26,6 +26,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
 from common import ENVIRONMENT, SLOW, alone_environment, mpirun  # noqa: E402
@@ -283,7 +284,8 @@ def fill_disk(case, ranks):
         case.mount("remount,size=100m" if case.on_disk else "size=100m")
         shutil.copytree(hidden, case.directory, dirs_exist_ok=True)
         shutil.rmtree(hidden)
-    used = sum(p.stat().st_size for p in case.directory.rglob("*") if p.is_file())
+    disk = os.statvfs(case.directory)
+    used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize
     case.mount(f"remount,size={int(used + case.random.uniform(0.05, 0.9) * case.command.bytes) // 4096 * 4 + 8}k")
     job = case.start(ranks)
     job.job.wait(timeout=HANGS)
@@ -421,12 +423,14 @@ class Case:
             for _ in range(self.random.randint(1, 3)):
                 self.interrupt()
             self.finish()
-        except Wrong as e:
-            return f"case {self.number}: " + "\n  ".join([*self.story, str(e)])
+        except Exception as e:  # of the campaign itself, too: the other directories must go on
+            told = str(e) if isinstance(e, Wrong) else traceback.format_exc()
+            return f"case {self.number}: " + "\n  ".join([*self.story, told])
         finally:
             if self.on_disk:
                 subprocess.run(["umount", "-l", self.directory], check=False)
             shutil.rmtree(self.directory, ignore_errors=True)
+            self.directory.with_suffix(".json").unlink(missing_ok=True)
         return None
 
 
