@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The agent: asks its backend, falls back when there is no usable answer, and records what was decided. The three
- * backends differ only in where the JSON of a decision comes from:
+ * The agent: asks its backend, falls back when there is no usable answer, and records what was decided. Backends differ
+ * only in where the JSON of a decision comes from:
  *
- *     espl_agent_ask -> agent_ask_policy   -> espl_policy_propose      -> espl_reply_parse
- *                    -> agent_ask_model    -> espl_conversation_decide -> espl_openai_ask or host->complete,
- * espl_action_parse
- *                    -> espl_replay_ask    -> espl_reply_read
+ *     espl_agent_ask -> agent_ask_own    -> espl_policy_propose, espl_random_propose -> espl_reply_parse
+ *                    -> agent_ask_model  -> espl_conversation_decide -> espl_openai_ask, or host->complete
+ *                                                                    -> espl_action_parse
+ *                    -> espl_replay_ask  -> espl_reply_read
  *
- * Layers of the room, each using those behind it: agent; conversation; endpoint/, prompt, tools, schema; action,
- * replay; policy/; reply, find; predict; view, clean, state; options.
+ * Layers of the room, each using those behind it: agent; conversation; endpoint/, prompt, tools, forms; action, replay;
+ * policy/, random; reply, find; predict; view, clean, state; options.
  */
 #include "espalier/agent/agent.h"
 
@@ -17,6 +17,7 @@
 #include "conversation.h"
 #include "policy/policy.h"
 #include "predict.h"
+#include "random.h"
 #include "replay.h"
 #include "state.h"
 #include "view.h"
@@ -50,6 +51,7 @@ static espl_status agent_open_backend(espl_agent *a, const espl_agent_options *o
     switch (a->o.backend) {
     case ESPL_BACKEND_POLICY:
     case ESPL_BACKEND_LOCAL:
+    case ESPL_BACKEND_RANDOM:
         return ESPL_OK; /* nothing to open: the run has the model */
     case ESPL_BACKEND_OPENAI:
         return espl_openai_open(&a->openai, o);
@@ -134,14 +136,17 @@ espl_status espl_agent_state_restore(espl_agent *a, const char *bytes, int64_t l
 
 /* ------------------------------------------------------------------- ask */
 
-/* The policy writes JSON and the parser reads it: its decisions are checked and trimmed like anybody's. */
-static espl_status agent_ask_policy(espl_agent *a, const espl_agent_view *v, espl_decision *out, espl_str *notes) {
+/* The policy, or chance, writes JSON and the parser reads it: its decisions are checked and trimmed like anybody's. */
+static espl_status agent_ask_own(espl_agent *a, espl_agent_backend who, const espl_agent_view *v, espl_decision *out,
+                                 espl_str *notes) {
     espl_str json = {0}, problems = {0};
-    espl_status st;
-    ESPL_CHECK(st, done, espl_policy_propose(v, &a->o.policy, &json));
+    espl_status st = who == ESPL_BACKEND_RANDOM ? espl_random_propose(v, &a->o.policy, a->o.run_seed, &json)
+                                                : espl_policy_propose(v, &a->o.policy, &json);
+    ESPL_CHECK(st, done, st);
     ESPL_CHECK(st, done, espl_reply_parse(json.data, json.len, v, out, &problems, notes));
     if (problems.len > 0)
-        st = ESPL_FAIL(ESPL_INTERNAL, "the policy's own decision is not valid: %.400s", problems.data);
+        st = ESPL_FAIL(ESPL_INTERNAL, "the %s backend's own decision is not valid: %.400s",
+                       espl_agent_backend_name(who), problems.data);
 done:
     espl_str_free(&json);
     espl_str_free(&problems);
@@ -178,7 +183,7 @@ static espl_status agent_fall_back(espl_agent *a, const espl_agent_view *v, espl
     ESPL_TRY(espl_journal_end(a->dialogue, &w));
     espl_decision_free(out);
     notes->len = 0;
-    if (policy) return agent_ask_policy(a, v, out, notes);
+    if (policy) return agent_ask_own(a, ESPL_BACKEND_POLICY, v, out, notes);
     ESPL_TRY(espl_decision_init(out, 0));
     espl_str reason = {0}; /* the report of the run shows it */
     espl_str_puts(&reason, why);
@@ -199,7 +204,8 @@ espl_status espl_agent_ask(espl_agent *a, const espl_agent_view *view, const esp
     a->source = espl_agent_backend_name(a->o.backend);
     switch (a->o.backend) {
     case ESPL_BACKEND_POLICY:
-        st = agent_ask_policy(a, view, out, &notes);
+    case ESPL_BACKEND_RANDOM:
+        st = agent_ask_own(a, a->o.backend, view, out, &notes);
         break;
     case ESPL_BACKEND_OPENAI:
     case ESPL_BACKEND_LOCAL:

@@ -14,6 +14,7 @@
 
 #include "espalier/base/json_writer.h"
 #include "espalier/base/memory.h"
+#include "espalier/base/rng.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -139,6 +140,13 @@ static void talk_check(talk *t) {
                         before);
 }
 
+/* Another one for each reply: a model that repeats itself would never leave an invalid one. */
+static uint64_t talk_seed(const talk *t) {
+    espl_rng r;
+    espl_rng_seed(&r, (uint64_t)t->with->o->run_seed, (uint64_t)t->chat.iteration, (uint64_t)t->with->o->seed);
+    return espl_rng_next(&r) + (uint64_t)t->chat.attempt;
+}
+
 /* Has the run's own model reply. Its failures to fit the context count as no usable answer. */
 static espl_status talk_complete(talk *t) {
     const espl_conversation *c = t->with;
@@ -155,7 +163,7 @@ static espl_status talk_complete(talk *t) {
                                 .form = t->chat.form,
                                 .max_tokens = c->o->max_tokens > 0 ? c->o->max_tokens : c->o->context / 2,
                                 .temperature = c->o->temperature > 0 ? c->o->temperature : 0,
-                                .seed = (uint64_t)(c->o->seed + 1000 * t->chat.iteration + t->chat.attempt)};
+                                .seed = talk_seed(t)};
     c->state->stats.requests++;
     double start = espl_clock_now();
     st = c->host->complete(c->host->arg, &prompt, &reply);
@@ -187,7 +195,10 @@ static espl_status talk_ask(talk *t) {
     espl_forms *forms = NULL;
     espl_status st;
     t->chat.offered = talk_offer(t);
-    ESPL_TRY(espl_forms_create(&forms, c->view, t->chat.offered, c->openai ? ESPL_FORMS_WHOLE : ESPL_FORMS_BRIEF));
+    espl_forms_extent extent = c->o->view == ESPL_VIEW_PAPER ? ESPL_FORMS_PAPER
+                               : c->openai                   ? ESPL_FORMS_WHOLE
+                                                             : ESPL_FORMS_BRIEF;
+    ESPL_TRY(espl_forms_create(&forms, c->view, t->chat.offered, extent));
     t->chat.form = espl_forms_reply(forms);
     st = c->openai ? espl_openai_ask(c->openai, &t->chat, &t->said) : talk_complete(t);
     espl_forms_free(&forms);

@@ -15,7 +15,7 @@
 enum {
     REASON_BYTES = 800,       /* a form keeps a model from writing for ever */
     REASON_BRIEF_BYTES = 160, /* a small model has nothing to say beyond */
-    BRIEF_LINEARS = 8,        /* named beside the policy's plan: each costs a dozen tokens */
+    BRIEF_NAMES = 16,         /* in a plan: each costs a dozen tokens */
     STEP_DECIMALS = 3,
     MEMBERS_MAX = 10 /* of an action */
 };
@@ -91,40 +91,49 @@ struct espl_forms {
     int64_t n_names;
 };
 
-static void forms_add_name(espl_forms *f, const espl_form *form) {
-    f->names[f->n_names] = (espl_form_member){.name = f->texts[f->n_names], .form = form};
-    f->n_names++;
-}
+/* Linears that one pattern may be for. */
+static int64_t forms_widest_pattern(const espl_agent_view *v) { return espl_max_i64(v->layers, ESPL_LINEAR_KINDS); }
 
-/* The members of "prune": linears by name; with the whole form also each kind and each layer. */
+/* The members of "prune": linears by name, and each layer and each kind by pattern. A small model gets no linear
+ * without room, and patterns only if one does not exceed max_linears: what it is offered is valid. */
 static espl_status forms_list_names(espl_forms *f, const espl_agent_view *v, espl_forms_extent extent) {
     int64_t patterns = v->layers + ESPL_LINEAR_KINDS, most = espl_view_linears(v) + patterns;
+    bool whole = extent == ESPL_FORMS_WHOLE, fit = forms_widest_pattern(v) <= v->budget.max_linears;
     ESPL_TRY(espl_mem_alloc(&f->names, most, sizeof *f->names, "form"));
     ESPL_TRY(espl_mem_alloc(&f->texts, most, sizeof *f->texts, "form"));
     ESPL_TRY(espl_mem_alloc(&f->subjects, patterns, sizeof *f->subjects, "form"));
-    for (int64_t i = 0; i < espl_view_linears(v); i++) {
-        double room = (double)espl_view_room(v, i) / fmax(1, (double)v->rows[i].weights);
-        bool dense = v->rows[i].pruned <= v->rows[i].zeros;
-        if (extent == ESPL_FORMS_BRIEF && room < STEP_MIN) continue;
-        espl_linear_name(i, f->texts[f->n_names]);
-        forms_add_name(f, v->mixed && dense && extent == ESPL_FORMS_WHOLE ? &f->value : &f->step);
-    }
     for (int64_t p = 0; p < patterns; p++) {
-        char *text = f->texts[f->n_names + (extent == ESPL_FORMS_BRIEF ? p : 0)];
+        char *text = f->texts[most - patterns + p];
         if (p < v->layers)
             snprintf(text, sizeof f->texts[0], "layers.%" PRId64 ".*", p);
         else
             snprintf(text, sizeof f->texts[0], "layers.*.%s", espl_linear_path((espl_linear_kind)(p - v->layers)));
         f->subjects[p] = text;
-        if (extent == ESPL_FORMS_WHOLE) forms_add_name(f, &f->step);
+        if (whole || fit) f->names[f->n_names++] = (espl_form_member){text, &f->step};
+    }
+    for (int64_t i = 0; i < espl_view_linears(v); i++) {
+        double room = (double)espl_view_room(v, i) / fmax(1, (double)v->rows[i].weights);
+        bool dense = v->rows[i].pruned <= v->rows[i].zeros;
+        if (!whole && room < STEP_MIN) continue;
+        f->names[f->n_names++] =
+            (espl_form_member){espl_linear_name(i, f->texts[i]), v->mixed && dense && whole ? &f->value : &f->step};
     }
     return ESPL_OK;
+}
+
+/* Names that a plan may hold at once. */
+static int64_t forms_most_names(const espl_forms *f, const espl_agent_view *v, espl_forms_extent extent) {
+    int64_t linears = v->budget.max_linears, widest = forms_widest_pattern(v);
+    if (extent == ESPL_FORMS_WHOLE) return espl_min_i64(espl_min_i64(linears, f->n_names), ESPL_FORM_ENTRIES);
+    /* Each name may be a pattern for so many linears. */
+    int64_t most = widest <= linears ? linears / widest : linears;
+    return espl_min_i64(espl_min_i64(most, BRIEF_NAMES), f->n_names);
 }
 
 /* The members that a plan is made of. */
 static void forms_fill_members(espl_forms *f, const espl_agent_view *v, espl_forms_extent extent) {
     static const char *const bases[] = {"policy", "none"}, *const patterns[] = {"2:4", "4:8"};
-    bool brief = extent == ESPL_FORMS_BRIEF;
+    bool brief = extent != ESPL_FORMS_WHOLE;
     int64_t reason = brief ? REASON_BRIEF_BYTES : REASON_BYTES;
     f->reasoning = (espl_form){.kind = ESPL_FORM_TEXT, .max = reason, .about = "why this plan"};
     f->reflection = (espl_form){.kind = ESPL_FORM_TEXT, .max = reason, .about = "what the last outcome taught"};
@@ -153,12 +162,11 @@ static void forms_fill_members(espl_forms *f, const espl_agent_view *v, espl_for
     f->values[0] = (espl_form_member){.form = &f->step};
     f->values[1] = (espl_form_member){.form = &f->pattern};
     f->value = (espl_form){.kind = ESPL_FORM_EITHER, .members = f->values, .n_members = 2};
-    int64_t most = espl_min_i64(v->budget.max_linears, f->n_names);
     f->prune = (espl_form){.kind = ESPL_FORM_MAP,
                            .members = f->names,
                            .n_members = f->n_names,
                            .min = brief,
-                           .max = espl_min_i64(most, brief ? BRIEF_LINEARS : ESPL_FORM_ENTRIES)};
+                           .max = forms_most_names(f, v, extent)};
 }
 
 static void forms_fill_action(espl_forms *f, const espl_agent_view *v, espl_action_kind kind,
@@ -175,8 +183,8 @@ static void forms_fill_action(espl_forms *f, const espl_agent_view *v, espl_acti
         if (decides) m[n++] = (espl_form_member){"reasoning", &f->reasoning};
         if (decides) m[n++] = (espl_form_member){"reflection", &f->reflection};
         if (decides && whole) m[n++] = (espl_form_member){"lessons", &f->lessons};
-        m[n++] = (espl_form_member){"base", &f->base};
-        m[n++] = (espl_form_member){"scale", &f->scale};
+        if (extent != ESPL_FORMS_PAPER) m[n++] = (espl_form_member){"base", &f->base};
+        if (extent != ESPL_FORMS_PAPER) m[n++] = (espl_form_member){"scale", &f->scale};
         if (whole && v->budget.share > 0) m[n++] = (espl_form_member){"knowledge", &f->knowledge};
         if (whole && isfinite(v->power)) m[n++] = (espl_form_member){"power", &f->power};
         m[n++] = (espl_form_member){"prune", &f->prune};

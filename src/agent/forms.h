@@ -14,8 +14,9 @@ void espl_forms_put_parameters(espl_json_writer *w, const char *key, const espl_
 
 /* How much a form offers. */
 typedef enum espl_forms_extent {
-    ESPL_FORMS_WHOLE, /* all members; patterns for each kind and each layer beside the names of linears */
-    ESPL_FORMS_BRIEF  /* for small models: reasons, the policy's plan or none, and steps of linears that have room */
+    ESPL_FORMS_WHOLE, /* all members */
+    ESPL_FORMS_BRIEF, /* for small models: reasons, the policy's plan or none with a scale, and steps */
+    ESPL_FORMS_PAPER  /* reasons and steps alone */
 } espl_forms_extent;
 
 /* The form of a reply: an object with "action", one of the `offered` kinds (bit 1 << kind), and that action's members,

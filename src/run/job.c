@@ -172,6 +172,7 @@ static espl_status job_create_agent(espl_job *j, const char *dialogue) {
     ESPL_AGENT_OPTION_LIST(X)
 #undef X
     a.policy = o->policy;
+    a.run_seed = o->run_seed;
     espl_model_put_name(o->model_path, &name);
     a.model_name = name.data;
     a.dialogue_path = dialogue;

@@ -14,7 +14,8 @@
     X(POLICY, "policy") /* the embedded policy */                                                                      \
     X(OPENAI, "openai") /* a language model behind an OpenAI-compatible endpoint */                                    \
     X(LOCAL, "local")   /* a language model that the run's own ranks compute */                                        \
-    X(REPLAY, "replay") /* the decisions of a recorded dialogue */
+    X(REPLAY, "replay") /* the decisions of a recorded dialogue */                                                     \
+    X(RANDOM, "random") /* valid plans at random: a baseline */
 typedef enum espl_agent_backend {
 #define X(name, text) ESPL_BACKEND_##name,
     ESPL_BACKEND_LIST(X)
@@ -161,6 +162,7 @@ typedef struct espl_agent_options {
 #undef X
     espl_policy_options policy;
     /* Of the run, not of its configuration: */
+    int64_t run_seed;          /* of backends random and local, beside agent.seed */
     const char *model_name;    /* of the model that is pruned, for the prompt; NULL: not named */
     const char *dialogue_path; /* dialogue.jsonl, appended to; NULL: no record */
     int64_t keep_iterations;   /* records of later iterations in dialogue_path are cut off (resume) */

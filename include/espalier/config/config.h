@@ -66,7 +66,8 @@ typedef enum espl_resume {
     X(report, "What is measured of the dense and of the pruned model at the end")                                      \
     X(prune, "The goal and its rules")                                                                                 \
     X(distill, "Distillation: surviving weights learn the dense model's predictions on the calibration windows")       \
-    X(agent, "Who decides what to prune. base_url and the options after it apply to backend openai")                   \
+    X(agent, "Who decides what to prune. base_url and the options after it apply to backend openai; temperature, "     \
+             "max_tokens and seed also to local, seed to random")                                                      \
     X(policy, "Backend policy, which is also the fallback (docs/agent.md)")
 
 /* X(type, section, key, default, lowest, highest, resume, meaning); the field is section_key.
