@@ -4,7 +4,7 @@
  */
 #include "find.h"
 
-#include "action.h"
+#include "action_kind.h"
 #include "clean.h"
 #include "view.h"
 

@@ -47,7 +47,7 @@ espl_status espl_agent_host_share_plan(espl_job *j, espl_decision *d) {
 /* Collective. Tries a plan that rank 0 has, and takes it back. */
 static espl_status host_try_plan(espl_job *j, espl_outcome *o) {
     ESPL_TRY(espl_agent_host_share_plan(j, &o->decision));
-    ESPL_TRY(espl_loop_try(j, &espl_agent_proposer, o));
+    ESPL_TRY(espl_loop_try(j, o));
     espl_progress_experiment(j, o);
     return espl_comm_agree(j->comm, espl_event_experiment(j, o));
 }

@@ -244,7 +244,7 @@ static espl_status job_run(espl_job *j, bool resume) {
     ESPL_TRY(job_check_export(j));
     ESPL_TRY(espl_identity_compute(j));
     ESPL_TRY(job_begin(j, resume));
-    ESPL_TRY(espl_loop_run(j));
+    ESPL_TRY(espl_loop_run(j, espl_config_is_oneshot(j->o) ? &espl_method_proposer : &espl_agent_proposer));
     return espl_report_write(j);
 }
 

@@ -123,7 +123,8 @@ done:
     return st;
 }
 
-espl_status espl_loop_try(espl_job *j, const espl_proposer *p, espl_outcome *o) {
+espl_status espl_loop_try(espl_job *j, espl_outcome *o) {
+    const espl_proposer *p = j->proposer;
     int64_t pruned = 0;
     o->iteration = j->iteration + 1;
     o->before = j->last;
@@ -136,8 +137,8 @@ espl_status espl_loop_try(espl_job *j, const espl_proposer *p, espl_outcome *o) 
     return ESPL_OK;
 }
 
-espl_status espl_loop_run(espl_job *j) {
-    const espl_proposer *p = espl_config_is_oneshot(j->o) ? &espl_method_proposer : &espl_agent_proposer;
+espl_status espl_loop_run(espl_job *j, const espl_proposer *p) {
+    j->proposer = p;
     while (!j->end) {
         j->end = p->reason_to_end(j);
         if (!j->end) ESPL_TRY(loop_step(j, p));

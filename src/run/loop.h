@@ -36,9 +36,9 @@ extern const espl_proposer espl_method_proposer; /* method_step.c */
 
 /* Collective. Applies and judges outcome->decision as the next step, and takes it back: fills the other members.
  * Nothing is recorded and nothing counted. */
-espl_status espl_loop_try(espl_job *j, const espl_proposer *p, espl_outcome *outcome);
+espl_status espl_loop_try(espl_job *j, espl_outcome *outcome);
 
 /* Collective. Steps until j->end is set. ESPL_STOPPED: stopped early; the last checkpoint is the state to resume. */
-espl_status espl_loop_run(espl_job *j);
+espl_status espl_loop_run(espl_job *j, const espl_proposer *p);
 
 #endif

@@ -93,10 +93,11 @@ typedef struct espl_job {
 
     espl_distill_set distill; /* n = 0: the run does not distill */
 
-    espl_agent *agent;       /* rank 0 */
-    espl_chat_session *chat; /* the model that decides, if it is a local one; on every rank */
-    espl_journal *events;    /* rank 0 */
-    const char *end;         /* why the loop ended; NULL while it runs */
+    espl_agent *agent;                    /* rank 0 */
+    espl_chat_session *chat;              /* the model that decides, if it is a local one; on every rank */
+    espl_journal *events;                 /* rank 0 */
+    const struct espl_proposer *proposer; /* of the loop that runs (loop.h) */
+    const char *end;                      /* why the loop ended; NULL while it runs */
 
     /* Clocks of this process: for progress and the time limit, never for a result. */
     double start, longest_step, looked_for_stop;
