@@ -128,17 +128,27 @@ espl_status espl_config_check(const espl_config *o) {
 
 /* ----------------------------------------------------------------- files */
 
-espl_status espl_config_locate_model(espl_config *o) {
+static bool config_has_agent_model(const espl_config *o) {
+    return o->agent_backend == ESPL_BACKEND_LOCAL && strcmp(o->agent_model_path, "self") != 0;
+}
+
+/* Replaces *path, a directory or the name of a model on the hub, by its directory. */
+static espl_status config_locate(const char *key, char **path) {
     espl_str dir = {0};
-    espl_status st = espl_model_locate(o->model_path, &dir);
+    espl_status st = espl_model_locate(*path, &dir);
     if (st == ESPL_OK) {
-        espl_mem_free(&o->model_path);
-        o->model_path = dir.data;
+        espl_mem_free(path);
+        *path = dir.data;
     } else {
         espl_str_free(&dir);
-        st = ESPL_FAIL(st, "model.path: %s", espl_base_error_text());
+        st = ESPL_FAIL(st, "%s: %s", key, espl_base_error_text());
     }
     return st;
+}
+
+espl_status espl_config_locate_model(espl_config *o) {
+    ESPL_TRY(config_locate("model.path", &o->model_path));
+    return config_has_agent_model(o) ? config_locate("agent.model_path", &o->agent_model_path) : ESPL_OK;
 }
 
 /* Readable now does not mean readable later, but it finds the usual mistakes: a wrong directory, a missing download.
@@ -156,6 +166,7 @@ espl_status espl_config_check_files(const espl_config *o) {
                  {"report.text", o->report_text, true},
                  {"report.mmlu", o->report_mmlu, true},
                  {"report.freebaseqa", o->report_freebaseqa, true},
+                 {"agent.model_path", o->agent_model_path, config_has_agent_model(o)},
                  {"agent.replay", o->agent_replay, o->agent_backend == ESPL_BACKEND_REPLAY},
                  {"agent.ca_file", o->agent_ca_file, o->agent_backend == ESPL_BACKEND_OPENAI}};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)

@@ -19,15 +19,20 @@ static void host_give_order(espl_job *j, host_order order) { espl_comm_broadcast
 
 void espl_agent_host_release(espl_job *j) { host_give_order(j, ORDER_GO_ON); }
 
+const char *espl_agent_host_model_path(const espl_config *o) {
+    return strcmp(o->agent_model_path, "self") == 0 ? o->model_path : o->agent_model_path;
+}
+
+espl_chat_options espl_agent_host_chat_options(const espl_config *o) {
+    return (espl_chat_options){.template = ESPL_CHAT_TEMPLATE_AUTO,
+                               .context = o->agent_context,
+                               .batch_tokens = espl_min_i64(o->run_batch, o->agent_context)};
+}
+
 espl_status espl_agent_host_open(espl_job *j) {
-    const espl_config *o = j->o;
-    bool self = strcmp(o->agent_model_path, "self") == 0;
-    const char *dir = self ? o->model_path : o->agent_model_path;
-    espl_chat_options chat = {.template = ESPL_CHAT_TEMPLATE_AUTO,
-                              .context = o->agent_context,
-                              .batch_tokens = espl_min_i64(o->run_batch, o->agent_context)};
-    if (o->agent_backend != ESPL_BACKEND_LOCAL || espl_config_is_oneshot(o)) return ESPL_OK;
-    espl_status st = espl_chat_open(j->comm, dir, &chat, &j->chat);
+    espl_chat_options chat = espl_agent_host_chat_options(j->o);
+    if (j->o->agent_backend != ESPL_BACKEND_LOCAL || espl_config_is_oneshot(j->o)) return ESPL_OK;
+    espl_status st = espl_chat_open(j->comm, espl_agent_host_model_path(j->o), &chat, &j->chat);
     return st == ESPL_OK ? st : espl_comm_agree(j->comm, ESPL_FAIL(st, "agent.model_path: %s", espl_base_error_text()));
 }
 

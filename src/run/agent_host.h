@@ -12,6 +12,10 @@
 
 #include "state.h"
 
+/* Local. The directory of the model that decides, and how its chat is opened; only of backend local. */
+const char *espl_agent_host_model_path(const espl_config *o);
+espl_chat_options espl_agent_host_chat_options(const espl_config *o);
+
 /* Collective. Opens the model that decides, if the agent is a local one. Errors of espl_chat_open. */
 espl_status espl_agent_host_open(espl_job *j);
 

@@ -5,7 +5,9 @@
  */
 #include <inttypes.h>
 #include <math.h>
+#include <string.h>
 
+#include "agent_host.h"
 #include "espalier/methods/cost.h"
 #include "espalier/methods/curvature.h"
 #include "espalier/methods/distill.h"
@@ -170,6 +172,36 @@ static void forecast_print_memory(const forecast *f) {
     }
 }
 
+/* The model of backend local, which is opened beside the one that is pruned: on every rank a slice, on rank 0 what a
+ * reply needs. */
+static espl_status forecast_print_agent(const forecast *f) {
+    espl_chat_options chat = espl_agent_host_chat_options(f->o);
+    espl_model_options options = {0};
+    espl_model_config c;
+    espl_range *slices = NULL;
+    int64_t weights = 0, other = 0;
+    char b[2][32];
+    espl_status st;
+    if (f->oneshot || f->o->agent_backend != ESPL_BACKEND_LOCAL) return ESPL_OK;
+    ESPL_TRY(espl_model_config_read(espl_agent_host_model_path(f->o), &c));
+    espl_chat_need(&chat, &options);
+    ESPL_CHECK(st, done, espl_mem_alloc(&slices, f->ranks, sizeof *slices, "slices"));
+    ESPL_CHECK(st, done, espl_model_partition(&c, options.context, (int)f->ranks, slices));
+    for (int64_t r = 0; r < f->ranks; r++) {
+        espl_model_memory m = espl_model_memory_of(&c, &options, slices[r], espl_tensor_threads(), f->bytes_per_weight);
+        weights = espl_max_i64(weights, m.weights);
+        other = espl_max_i64(other, m.activations + m.kv_cache + m.workspace + m.tables);
+    }
+    printf("the agent's model beside it, on each rank at most: weights %s MiB%s, a context of %" PRId64
+           " tokens %s MiB\n",
+           format_megabytes(weights, b[0]), strcmp(f->o->agent_model_path, "self") == 0 ? " (mapped already)" : "",
+           options.context, format_megabytes(other + espl_chat_bytes(&c), b[1]));
+done:
+    espl_mem_free(&slices);
+    espl_model_config_free(&c);
+    return st;
+}
+
 /* Weights that the job prunes. An N:M pattern fixes them, whatever the target. */
 static double forecast_pruned_weights(const forecast *f, int64_t prunable) {
     int64_t layer = 0, out, in;
@@ -181,7 +213,7 @@ static double forecast_pruned_weights(const forecast *f, int64_t prunable) {
     return (double)(layer * f->config->layers);
 }
 
-static void forecast_print(const forecast *f, const espl_checkpoint_shape *shape) {
+static espl_status forecast_print(const forecast *f, const espl_checkpoint_shape *shape) {
     const espl_config *o = f->o;
     char b[32], name[ESPL_PATTERN_NAME_MAX];
     int64_t prunable = f->config->layers * espl_model_layer_linear_weights(f->config);
@@ -198,16 +230,18 @@ static void forecast_print(const forecast *f, const espl_checkpoint_shape *shape
         printf("target %.4g: %.0f weights pruned\n", o->prune_target, pruned);
     printf("\n");
     forecast_print_memory(f);
+    ESPL_TRY(forecast_print_agent(f));
     printf("\na checkpoint: %s MiB, %" PRId64 " of them kept\n", format_megabytes(espl_checkpoint_bytes(shape), b),
            o->run_keep);
     printf("\n%s without counting probe questions: %.3g FLOP; at %.1f GFLOP/s a rank (measured here): about %.1f s\n",
            f->oneshot ? "pruning in one shot" : "one iteration", flops, f->rate * 1e-9,
            flops / f->rate / (double)f->ranks);
-    if (!espl_config_distills(o)) return;
+    if (!espl_config_distills(o)) return ESPL_OK;
     double first = forecast_forward_flops(f, o->calibration_window) * (double)(f->distilled * o->calibration_window);
     flops = first + forecast_distill_flops(f, o->distill_passes * (double)f->distilled);
     printf("distillation, with a pass of the dense model first: %.3g FLOP: about %.1f s\n", flops,
            flops / f->rate / (double)f->ranks);
+    return ESPL_OK;
 }
 
 /* ------------------------------------------------------------------- run */
@@ -247,7 +281,7 @@ static espl_status forecast_run(const espl_job *j, int64_t ranks) {
     ESPL_CHECK(st, done, espl_mem_alloc(&f.slices, ranks, sizeof *f.slices, "slices"));
     ESPL_CHECK(st, done, espl_model_partition(f.config, f.options.context, (int)ranks, f.slices));
     ESPL_CHECK(st, done, forecast_measure_rate(&f));
-    forecast_print(&f, &shape);
+    st = forecast_print(&f, &shape);
 done:
     espl_mem_free(&f.slices);
     return st;
