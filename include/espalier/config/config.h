@@ -199,7 +199,8 @@ espl_status espl_config_broadcast(espl_comm *c, espl_config *o);
 /* Local. Checks options against each other: a model, a run directory, the texts that the method needs, an endpoint's
  * URL. ESPL_CONFIG. */
 espl_status espl_config_check(const espl_config *o);
-/* Local. Makes model.path, a directory or hub id, that model's directory. A status of espl_model_locate. */
+/* Local. Makes model.path, a directory or hub id, that model's directory, and agent.model_path likewise where a local
+ * model decides. A status of espl_model_locate. */
 espl_status espl_config_locate_model(espl_config *o);
 /* Local. Checks that every file and directory to read from is readable, so that a run does not fail at its end, and
  * that the environment holds the endpoint's key. ESPL_IO naming key and path; ESPL_CONFIG naming the variable. */
