@@ -14,11 +14,14 @@
 /* Sets the streams of this file apart from those of other users of the seed. */
 static const uint64_t PURPOSE = 0x72616e646f6d;
 
+/* So many weights of a linear, on average, are worth naming it: steps of less than a weight would be no plan. */
+static const double WEIGHTS_MIN = 16;
+
 /* Weights to prune now, if steps allow it. */
 static double random_amount(const espl_agent_view *v, const espl_policy_options *o) {
-    double amount = v->budget.target * (double)espl_view_weights(v) / o->horizon;
-    for (int64_t k = v->n_history - 1; k >= 0 && !v->history[k].accepted; k--) amount *= o->backoff;
-    return fmin(amount, (double)espl_view_left(v));
+    double amount = v->budget.target * (double)espl_view_weights(v) / o->horizon, factor = 1;
+    for (int64_t k = v->n_history - 1; k >= 0 && !v->history[k].accepted; k--) factor *= o->backoff;
+    return fmin(amount * fmax(factor, o->finest), (double)espl_view_left(v));
 }
 
 /* Draws steps of the first n of the linears in `order`; returns the weights that they prune together. */
@@ -44,8 +47,9 @@ espl_status espl_random_propose(const espl_agent_view *v, const espl_policy_opti
         if (espl_view_room(v, i) > 0) order[n++] = i;
     espl_rng_seed(&r, (uint64_t)seed, (uint64_t)v->iteration, PURPOSE);
     espl_rng_shuffle(&r, order, n);
-    n = espl_min_i64(n, v->budget.max_linears);
-    double factor = fmin(1, random_amount(v, o) / random_draw(&r, v, order, n, steps));
+    double amount = random_amount(v, o);
+    n = espl_min_i64(espl_min_i64(n, v->budget.max_linears), (int64_t)fmax(1, amount / WEIGHTS_MIN));
+    double factor = fmin(1, amount / random_draw(&r, v, order, n, steps));
 
     espl_json_writer w = espl_json_writer_on(json);
     espl_json_open_object(&w, NULL, ESPL_JSON_SPACED);

@@ -319,6 +319,43 @@ static void inspections_tell_what_is_known(void **state) {
     espl_str_free(&text);
 }
 
+/* ---------------------------------------------------------------- random */
+
+/* Random plans are valid to the end, also after many rollbacks, differ by seed, and reach the target if all is
+ * accepted. */
+static void random_plans_are_valid(void **state) {
+    (void)state;
+    espl_agent_options o;
+    espl_agent_options_init(&o);
+    o.backend = ESPL_BACKEND_RANDOM;
+    for (int strict = 0; strict < 2; strict++) {
+        simulation *s = model();
+        espl_agent *a;
+        espl_decision first = {0}, other = {0};
+        s->budget.threshold = strict ? 1e-6 : 1000;
+        for (o.run_seed = 1; o.run_seed < 3; o.run_seed++) {
+            espl_agent_view v = sim_view(s);
+            assert_int_equal(espl_agent_create(&a, &o), ESPL_OK);
+            assert_int_equal(espl_agent_ask(a, &v, NULL, o.run_seed == 1 ? &first : &other), ESPL_OK);
+            espl_agent_destroy(&a);
+        }
+        assert_true(first.n != other.n || first.items[0].step != other.items[0].step);
+        espl_decision_free(&first), espl_decision_free(&other);
+        assert_int_equal(espl_agent_create(&a, &o), ESPL_OK);
+        for (int k = 0; k < 60; k++) {
+            espl_agent_view v = sim_view(s);
+            if (espl_view_left(&v) <= 0) break;
+            espl_decision d;
+            assert_int_equal(espl_agent_ask(a, &v, NULL, &d), ESPL_OK);
+            assert_true(d.n > 0);
+            sim_apply(s, &d);
+        }
+        espl_agent_view v = sim_view(s);
+        assert_int_equal(espl_view_left(&v) == 0, !strict);
+        espl_agent_destroy(&a);
+    }
+}
+
 /* ---------------------------------------------------------------- prompt */
 
 /* A run of one accepted and one rolled back step, with answers measured. */
@@ -443,6 +480,7 @@ int main(void) {
         cmocka_unit_test(predictions_are_sums_of_curves),
         cmocka_unit_test(repeats_are_known),
         cmocka_unit_test(inspections_tell_what_is_known),
+        cmocka_unit_test(random_plans_are_valid),
         cmocka_unit_test(the_prompt_tells_what_came_of_decisions),
         cmocka_unit_test(the_papers_view_holds_nothing_else),
         cmocka_unit_test(forms_name_the_linears_and_bounds),
