@@ -172,19 +172,19 @@ static bool turn_cancelled(void *context) {
     return k->request->cancelled && k->request->cancelled(k->request->context);
 }
 
-/* After each token. A failure is kept: the last decoding or espl_constraint's text tells it again. */
+/* After each token. A failure ends the reply and is returned by turn_finish. */
 static bool turn_on_token(void *context, const int32_t *ids, int64_t n) {
     chat_turn *k = context;
     const espl_chat_request *r = k->request;
     const espl_str *text = &k->reply->text;
     bool more = true;
     if (r->form) {
-        more = espl_constraint_take(&k->constraint, k->chat->t, ids[n - 1]);
+        k->st = espl_constraint_take(&k->constraint, k->chat->t, ids[n - 1], &more);
         text = &k->constraint.text;
     } else if (r->on_text) {
         k->st = espl_chat_decode(k->chat->t, ids, n, &k->reply->text);
-        if (k->st != ESPL_OK) return false;
     }
+    if (k->st != ESPL_OK) return false;
     if (r->on_text && !r->on_text(r->context, text->data, text->len)) return false;
     return more;
 }
@@ -198,7 +198,6 @@ static espl_status turn_finish(chat_turn *k, const espl_generated *g, const int3
     reply->prompt_seconds = g->prompt_seconds;
     reply->seconds = g->reply_seconds;
     if (k->request->form) {
-        ESPL_TRY(espl_str_status(&k->constraint.text));
         reply->cut = !espl_automaton_is_complete(&k->constraint.state);
         espl_str_free(&reply->text);
         reply->text = k->constraint.text;

@@ -81,11 +81,14 @@ int64_t espl_constraint_allow(espl_constraint *k, int32_t *allowed) {
     return n;
 }
 
-bool espl_constraint_take(espl_constraint *k, const espl_tokenizer *t, int32_t id) {
+espl_status espl_constraint_take(espl_constraint *k, const espl_tokenizer *t, int32_t id, bool *more) {
     int64_t at = k->text.len;
+    *more = false;
     k->left--;
-    if (espl_tokenizer_token_bytes(t, id, &k->text) != ESPL_OK) return false; /* no memory: espl_str_status tells */
+    ESPL_TRY(espl_tokenizer_token_bytes(t, id, &k->text));
     for (; at < k->text.len; at++)
-        if (!espl_automaton_step(&k->state, k->text.data[at])) return false;
-    return !espl_automaton_is_complete(&k->state);
+        if (!espl_automaton_step(&k->state, k->text.data[at]))
+            return ESPL_FAIL(ESPL_INTERNAL, "token %d does not keep the reply within its form", id);
+    *more = !espl_automaton_is_complete(&k->state);
+    return ESPL_OK;
 }

@@ -30,7 +30,8 @@ void espl_constraint_free(espl_constraint *k);
 /* Writes the ids that the next token may be, ascending, to allowed [vocab], and returns how many: at least one, as long
  * as every token was an allowed one. */
 int64_t espl_constraint_allow(espl_constraint *k, int32_t *allowed);
-/* Takes an allowed token. Returns false if it completes the reply. */
-bool espl_constraint_take(espl_constraint *k, const espl_tokenizer *t, int32_t id);
+/* Takes an allowed token. *more: the reply is not complete yet. ESPL_NOMEM; ESPL_INTERNAL: the token was not allowed.
+ */
+espl_status espl_constraint_take(espl_constraint *k, const espl_tokenizer *t, int32_t id, bool *more);
 
 #endif

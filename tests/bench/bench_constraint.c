@@ -60,7 +60,7 @@ static espl_status write_reply(const espl_tokenizer *t, const espl_vocabulary *v
         sum->seconds[in_text] += seconds;
         sum->steps[in_text]++;
         if (seconds > sum->worst) sum->worst = seconds;
-        more = espl_constraint_take(&k, t, allowed[espl_rng_below(&r, n)]);
+        st = espl_constraint_take(&k, t, allowed[espl_rng_below(&r, n)], &more);
     }
     espl_constraint_free(&k);
     return st;

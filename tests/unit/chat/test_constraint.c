@@ -62,7 +62,7 @@ static void check_replies(const char *name) {
                     fail_msg("%s: %s: token %d: %d", name, k.text.data, id, listed);
             }
             assert_int_equal(next, n);
-            more = espl_constraint_take(&k, t, allowed[espl_rng_below(&r, n)]);
+            assert_int_equal(espl_constraint_take(&k, t, allowed[espl_rng_below(&r, n)], &more), ESPL_OK);
         }
         if (!checker_accepts(form, k.text.data)) fail_msg("%s", k.text.data);
         espl_constraint_free(&k);
@@ -97,7 +97,8 @@ static void a_vocabulary_may_lack_bytes(void **state) {
     assert_int_equal(espl_constraint_create(&k, &v, &form_why, 20), ESPL_OK);
     while (k.state.frames[0].phase == 0) { /* the quote */
         espl_constraint_allow(&k, allowed);
-        espl_constraint_take(&k, t, allowed[0]);
+        bool more;
+        assert_int_equal(espl_constraint_take(&k, t, allowed[0], &more), ESPL_OK);
     }
     for (int64_t n = espl_constraint_allow(&k, allowed), i = 0; i < n; i++) {
         espl_str bytes = {0};
