@@ -92,7 +92,7 @@ static espl_status generator_feed(generator *k, int64_t pos, const int32_t *id) 
     return espl_model_run(k->m, &b, 1, NULL, NULL);
 }
 
-/* Rank 0 only. Chooses the next of n - 1 tokens in out, and appends it. */
+/* Rank 0 only. Chooses the token behind the n in out, and appends it unless it ends the reply. */
 static espl_status generator_choose(generator *k, int64_t n_allowed, int32_t *out, int64_t n, generator_turn *turn) {
     const espl_model_config *config = espl_model_config_of(k->m);
     const espl_generation *g = k->g;
