@@ -38,8 +38,9 @@ int64_t espl_method_bytes(const espl_model_config *c, const espl_method_options 
 typedef struct layer_flops {
     double forward;
     double trace;    /* forward up to the input of down_proj: what statistics of the inputs take */
-    double gradient; /* forward again up to there, then backward: 2 products for each linear (dX and dW), 5 for the 2 of
-                        attention, whose probabilities are recomputed */
+    double gradient; /* forward again up to there, or to the end if a norm reads down_proj's output, then backward: 2
+                        products for each linear (dX and dW), 5 for the 2 of attention, whose probabilities are
+                        recomputed */
 } layer_flops;
 
 static layer_flops layer_flops_of(const method_plan *p, int64_t layer) {
@@ -47,7 +48,8 @@ static layer_flops layer_flops_of(const method_plan *p, int64_t layer) {
     double linears = 2 * (double)espl_model_layer_linear_weights(c);
     layer_flops f = {.forward = espl_model_layer_flops(c, layer, p->o->window)};
     f.trace = f.forward - 2 * (double)c->hidden * (double)c->ffn;
-    f.gradient = f.trace + 2 * linears + 2.5 * (f.forward - linears);
+    f.gradient =
+        (c->family->norms[ESPL_NORM_MLP_OUT] ? f.forward : f.trace) + 2 * linears + 2.5 * (f.forward - linears);
     return f;
 }
 

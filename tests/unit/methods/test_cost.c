@@ -51,6 +51,16 @@ static void scores_cost_their_statistics(void **state) {
                 ADVANCE + STATISTICS + TOKENS * (2 * (FORWARD + GRADIENT) + 3 * HEAD));
 }
 
+/* Its gradient needs down_proj's output, 256 FLOPs per token: 2 * 8 * 16. */
+static void a_norm_behind_the_mlp_costs_its_input(void **state) {
+    const espl_family *llama = tiny.family;
+    (void)state;
+    tiny.family = espl_family_find("olmo2");
+    check_flops(method(ESPL_SCORE_GBLM, ESPL_ALLOCATION_UNIFORM),
+                ADVANCE + STATISTICS + TOKENS * (2 * (FORWARD + GRADIENT + 256) + 3 * HEAD));
+    tiny.family = llama;
+}
+
 static void curvature_costs_a_calibration_instead_of_a_pass(void **state) {
     espl_method_options o = method(ESPL_SCORE_CURVATURE, ESPL_ALLOCATION_UNIFORM);
     enum { SAMPLE = 4 * (2 * (FORWARD + GRADIENT) + 3 * HEAD) }; /* with gradients; without, two forward layers */
@@ -120,6 +130,7 @@ int main(void) {
     tiny.residual_scale = 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(scores_cost_their_statistics),
+        cmocka_unit_test(a_norm_behind_the_mlp_costs_its_input),
         cmocka_unit_test(curvature_costs_a_calibration_instead_of_a_pass),
         cmocka_unit_test(sparsegpt_costs_factors_and_updates),
         cmocka_unit_test(surveys_cost_a_pass),
