@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Private to the model room: an open model. The files of the room, lowest layer first: family, config, shape, rope;
- * bind, memory; model (opening, linears), sampling, tensor_hashes; masks, layer (one decoder layer forward); forward
- * (pipeline); calibration_memory, backward (one layer with its backward pass), block, calibrate (pipeline).
+ * Private to the model room: an open model. The files of the room, lowest layer first: family, config_keys,
+ * config_rope, config, shape, rope; bind, memory; model (opening, linears), sampling, tensor_hashes; masks, layer (one
+ * decoder layer forward, and its parts); forward (pipeline); calibrator_buffers, calibrate_layer (one layer with its
+ * backward pass), block, calibrate (pipeline).
  */
 #ifndef ESPL_MODEL_STATE_H
 #define ESPL_MODEL_STATE_H
