@@ -29,5 +29,5 @@ def mpirun(ranks, *command, threads=1):
 
 def skip(test, why):
     """Skips a unittest, and says so in the words that tests/run.sh looks for."""
-    print(f"skipped: {why}", file=sys.stderr)
+    print(f"\nskipped: {why}", file=sys.stderr)  # unittest prints dots without line feeds
     test.skipTest(why)

@@ -109,7 +109,7 @@ class Lint(unittest.TestCase):
 
     def test_misspelled_word(self):
         if not shutil.which("codespell"):
-            print("skipped: the check of spelling: codespell is not installed", file=sys.stderr)
+            print("\nskipped: the check of spelling: codespell is not installed", file=sys.stderr)
             self.skipTest("needs codespell")
         self.planted("notes.md", "We rec" + "ieve it.\n", "notes.md:1: rec" + "ieve ==> receive")
 
