@@ -42,7 +42,8 @@ void espl_journal_close(espl_journal **j);
 /* Appends a seal and flushes the file to disk. j may be NULL. ESPL_IO. */
 espl_status espl_journal_seal(espl_journal *j, int64_t iteration);
 
-/* Starts a line in the empty *s and returns a writer for its further members. */
+/* Starts a line in *s, which must be empty if espl_journal_end is to write it, and returns a writer for its further
+ * members. */
 espl_json_writer espl_journal_begin(espl_str *s, int64_t iteration, const char *type);
 /* Ends the line and appends it to j; j may be NULL. Frees the string that was given to espl_journal_begin. ESPL_IO. */
 espl_status espl_journal_end(espl_journal *j, espl_json_writer *line);
