@@ -17,12 +17,14 @@
 #include "conversation.h"
 #include "policy/policy.h"
 #include "predict.h"
+#include "prompt.h"
 #include "random.h"
 #include "replay.h"
 #include "state.h"
 #include "view.h"
 
 #include "espalier/agent/reply.h"
+#include "espalier/base/file.h"
 #include "espalier/base/journal.h"
 #include "espalier/base/json_writer.h"
 #include "espalier/base/log.h"
@@ -32,12 +34,14 @@
 #include <inttypes.h>
 #include <string.h>
 
+enum { PROMPT_FILE_MAX = 1 << 20 };
+
 struct espl_agent {
-    espl_agent_options o; /* of its texts only model_name is kept */
-    char *model_name;
-    espl_journal *dialogue; /* NULL: no record */
-    espl_replay *replay;    /* of backend REPLAY */
-    espl_openai *openai;    /* of backend OPENAI */
+    espl_agent_options o;      /* of its texts only model_name is kept */
+    char *model_name, *system; /* system: of agent.prompt_file; NULL: ours */
+    espl_journal *dialogue;    /* NULL: no record */
+    espl_replay *replay;       /* of backend REPLAY */
+    espl_openai *openai;       /* of backend OPENAI */
     espl_agent_state state;
     const char *source; /* of the newest decision */
 };
@@ -77,6 +81,13 @@ static espl_status agent_put_decision_again(const void *history, int64_t i, espl
     return st;
 }
 
+/* Once, when the run starts: a file that changes later must not change the agent. */
+static espl_status agent_read_prompt(espl_agent *a, const char *path) {
+    int64_t len;
+    ESPL_TRY(espl_file_read_regular(path, PROMPT_FILE_MAX, &a->system, &len));
+    return espl_prompt_check_template(a->system, path);
+}
+
 espl_status espl_agent_create(espl_agent **out, const espl_agent_options *o) {
     espl_journal_source decisions = {.type = "decision",
                                      .n = o->n_history,
@@ -91,6 +102,7 @@ espl_status espl_agent_create(espl_agent **out, const espl_agent_options *o) {
     a->source = "";
     if (o->model_name) ESPL_CHECK(st, failed, espl_str_dup(&a->model_name, o->model_name, "agent"));
     a->o.model_name = a->model_name;
+    if (o->prompt_file && *o->prompt_file) ESPL_CHECK(st, failed, agent_read_prompt(a, o->prompt_file));
     ESPL_CHECK(st, failed, agent_open_backend(a, o));
     /* Last: it cuts the file, which a wrong option must leave as it is. */
     if (o->dialogue_path)
@@ -108,6 +120,7 @@ void espl_agent_destroy(espl_agent **a) {
     espl_journal_close(&(*a)->dialogue);
     espl_str_free(&(*a)->state.lessons);
     espl_mem_free(&(*a)->model_name);
+    espl_mem_free(&(*a)->system);
     espl_mem_free(a);
 }
 

@@ -50,7 +50,8 @@ static espl_status talk_add_message(talk *t, const char *role, espl_message **ou
 
 static espl_status talk_open(talk *t) {
     const espl_conversation *c = t->with;
-    espl_prompt_options how = {.model_name = c->o->model_name,
+    espl_prompt_options how = {.system = c->system,
+                               .model_name = c->o->model_name,
                                .max_bytes = c->o->prompt_bytes,
                                .paper = c->o->view == ESPL_VIEW_PAPER,
                                .questions = c->o->tools == ESPL_TOOLS_NONE ? 0 : c->o->questions,
@@ -140,6 +141,25 @@ static void talk_check(talk *t) {
                         before);
 }
 
+/* What the model reads, as an endpoint's request is recorded. */
+static espl_status talk_record_messages(const talk *t) {
+    espl_str line = {0};
+    espl_json_writer w = espl_journal_begin(&line, t->chat.iteration, "request");
+    espl_json_put_text(&w, "backend", "local");
+    espl_json_put_i64(&w, "attempt", t->chat.attempt);
+    espl_json_open_object(&w, "body", ESPL_JSON_COMPACT);
+    espl_json_open_array(&w, "messages", ESPL_JSON_COMPACT);
+    for (int64_t k = 0; k < t->chat.n_messages; k++) {
+        espl_json_open_object(&w, NULL, ESPL_JSON_COMPACT);
+        espl_json_put_text(&w, "role", t->messages[k].role);
+        espl_json_put_bytes(&w, "content", t->messages[k].text.data, t->messages[k].text.len);
+        espl_json_close(&w);
+    }
+    espl_json_close(&w);
+    espl_json_close(&w);
+    return espl_journal_end(t->with->dialogue, &w);
+}
+
 /* Another one for each reply: a model that repeats itself would never leave an invalid one. */
 static uint64_t talk_seed(const talk *t) {
     espl_rng r;
@@ -155,6 +175,7 @@ static espl_status talk_complete(talk *t) {
     espl_str line = {0};
     espl_status st;
     if (!c->host || !c->host->complete) return ESPL_FAIL(ESPL_INTERNAL, "the agent has no model to ask");
+    ESPL_TRY(talk_record_messages(t));
     ESPL_CHECK(st, done, espl_mem_alloc(&messages, t->chat.n_messages, sizeof *messages, "agent"));
     for (int64_t k = 0; k < t->chat.n_messages; k++)
         messages[k] = (espl_agent_message){t->messages[k].role, t->messages[k].text.data};

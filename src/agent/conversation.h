@@ -10,6 +10,7 @@
 /* Everything is borrowed. */
 typedef struct espl_conversation {
     const espl_agent_options *o;
+    const char *system; /* template of the system message; NULL: ours */
     const espl_agent_view *view;
     const espl_agent_host *host; /* NULL: nothing can be measured */
     espl_openai *openai;         /* NULL: the host completes */

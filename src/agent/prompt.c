@@ -11,6 +11,8 @@
 #include "tools.h"
 #include "view.h"
 
+#include "espalier/base/integer.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -27,7 +29,8 @@ enum {
 /* ---------------------------------------------------------------- system */
 
 /* The rules are those that the parser enforces (reply.c): change both together. */
-static void prompt_put_rules(espl_str *s, const espl_agent_view *v) {
+static void prompt_put_rules(espl_str *s, const espl_agent_view *v, const espl_prompt_options *how) {
+    (void)how;
     const espl_budget *b = &v->budget;
     char name[ESPL_PATTERN_NAME_MAX];
     espl_str_puts(s, "Rules:\n- Use only names from the table of profiles.\n");
@@ -66,7 +69,8 @@ static void prompt_put_rules(espl_str *s, const espl_agent_view *v) {
 }
 
 /* What a plan may hold beside steps by name. Small models need none of it. */
-static void prompt_put_plans(espl_str *s, const espl_agent_view *v) {
+static void prompt_put_plans(espl_str *s, const espl_agent_view *v, const espl_prompt_options *how) {
+    if (how->paper) return;
     espl_str_puts(s,
                   "\nPlans: in \"prune\" a name may be a pattern with stars, such as \"layers.3.*\" or \"*.up_proj\": "
                   "the step is for every linear that matches and can take it; a linear's own name overrides "
@@ -85,8 +89,9 @@ static void prompt_put_plans(espl_str *s, const espl_agent_view *v) {
 
 /* The questions that may be asked before the decision. The objects are told in any case: servers may refuse tools, or
  * take them and show the model none. */
-static void prompt_put_questions(espl_str *s, const espl_prompt_options *how) {
-    if (how->questions == 0) return;
+static void prompt_put_questions(espl_str *s, const espl_agent_view *v, const espl_prompt_options *how) {
+    (void)v;
+    if (how->paper || how->questions == 0) return;
     espl_str_printf(s, "\nBefore you decide you may ask up to %" PRId64 " questions per iteration, one at a time",
                     how->questions);
     if (how->experiments > 0) espl_str_printf(s, ", of them %" PRId64 " measurements", how->experiments);
@@ -100,59 +105,128 @@ static void prompt_put_questions(espl_str *s, const espl_prompt_options *how) {
     }
 }
 
-/* The task before the rules, the rules before what the numbers mean, the form of the answer last, where models remember
- * it best. */
-void espl_prompt_put_system(espl_str *out, const espl_agent_view *view, const espl_prompt_options *how) {
-    espl_str_puts(out, "You are a gardener who prunes a large language model");
-    if (how->model_name) {
-        espl_str_puts(out, " (");
-        espl_agent_put_clean(out, how->model_name, (int64_t)strlen(how->model_name), MODEL_NAME_MAX);
-        espl_str_puts(out, ")");
-    }
-    espl_str_printf(out,
-                    " step by step until %.6g %% of the weights of its linear layers are zero, while perplexity stays "
-                    "low and its factual knowledge is kept. %s In each iteration you choose which "
-                    "linears to prune further and by how much; within a linear, the least important weights go "
-                    "first.\n\n",
-                    100 * view->budget.target,
-                    view->distills ? "The surviving weights then learn the dense model's predictions for a while."
-                                   : "Nothing is retrained.");
-    prompt_put_rules(out, view);
-    espl_str_puts(out,
-                  "\nProfiles: z_s is the z-score of how much even the weakest surviving weights of a linear matter "
-                  "(weight times activation), z_g that of the loss gradient");
+static void prompt_put_model(espl_str *s, const espl_agent_view *v, const espl_prompt_options *how) {
+    (void)v;
+    if (!how->model_name) return;
+    espl_str_puts(s, " (");
+    espl_agent_put_clean(s, how->model_name, (int64_t)strlen(how->model_name), MODEL_NAME_MAX);
+    espl_str_puts(s, ")");
+}
+
+static void prompt_put_target(espl_str *s, const espl_agent_view *v, const espl_prompt_options *how) {
+    (void)how;
+    espl_str_printf(s, "%.6g", 100 * v->budget.target);
+}
+
+static void prompt_put_training(espl_str *s, const espl_agent_view *v, const espl_prompt_options *how) {
+    (void)how;
+    espl_str_puts(s, v->distills ? "The surviving weights then learn the dense model's predictions for a while."
+                                 : "Nothing is retrained.");
+}
+
+/* What the columns of the table mean. */
+static void prompt_put_profiles(espl_str *s, const espl_agent_view *v, const espl_prompt_options *how) {
+    espl_str_puts(s, "Profiles: z_s is the z-score of how much even the weakest surviving weights of a linear matter "
+                     "(weight times activation), z_g that of the loss gradient");
     if (!how->paper)
-        espl_str_puts(out, ", z_k, where given, that of the gradient of the loss of answers to factual questions");
-    espl_str_puts(out, ". High means sensitive: prune less. Low means robust: prune more. ");
+        espl_str_puts(s, ", z_k, where given, that of the gradient of the loss of answers to factual questions");
+    espl_str_puts(s, ". High means sensitive: prune less. Low means robust: prune more. ");
     if (!how->paper)
-        espl_str_puts(out, "price, where given, is the rise of perplexity in %, knowledge included, that pruning a "
-                           "further 0.05 of a linear is expected to cause; trust its proportions more than its size. ");
-    espl_str_puts(out,
-                  "Learn from the outcomes: what preceded a rollback is dear, what was pruned at no cost is cheap. "
-                  "Damage grows faster than sparsity, so spread the pruning.\n");
-    if (view->mixed)
-        espl_str_puts(out,
-                      "Hardware computes \"2:4\" faster, some also \"4:8\", nothing else. It costs more perplexity "
-                      "than the same sparsity without a pattern: \"4:8\" perhaps half more, \"2:4\" more than "
-                      "twice. Make robust linears that should end near 50 % so, \"2:4\" where it does little "
-                      "harm, before you prune them otherwise; leave the others unstructured.\n");
-    if (!how->paper) prompt_put_plans(out, view);
-    if (!how->paper) prompt_put_questions(out, how);
-    espl_str_puts(out, how->paper || how->questions == 0 ? "\nAnswer with one JSON object and nothing else"
-                       : how->calls                      ? "\nDecide by calling propose, or with one JSON object"
-                                                         : "\nDecide with one JSON object and nothing else");
-    espl_str_printf(out,
+        espl_str_puts(s, "price, where given, is the rise of perplexity in %, knowledge included, that pruning a "
+                         "further 0.05 of a linear is expected to cause; trust its proportions more than its size. ");
+    espl_str_puts(s, "Learn from the outcomes: what preceded a rollback is dear, what was pruned at no cost is cheap. "
+                     "Damage grows faster than sparsity, so spread the pruning.\n");
+    if (v->mixed)
+        espl_str_puts(s, "Hardware computes \"2:4\" faster, some also \"4:8\", nothing else. It costs more perplexity "
+                         "than the same sparsity without a pattern: \"4:8\" perhaps half more, \"2:4\" more than "
+                         "twice. Make robust linears that should end near 50 % so, \"2:4\" where it does little "
+                         "harm, before you prune them otherwise; leave the others unstructured.\n");
+}
+
+/* The form of the answer. */
+static void prompt_put_answer(espl_str *s, const espl_agent_view *v, const espl_prompt_options *how) {
+    espl_str_puts(s, how->paper || how->questions == 0 ? "Answer with one JSON object and nothing else"
+                     : how->calls                      ? "Decide by calling propose, or with one JSON object"
+                                                       : "Decide with one JSON object and nothing else");
+    espl_str_printf(s,
                     ":\n{\"reasoning\": \"" ESPL_EXAMPLE_REASON
                     "\", \"reflection\": \"what the last outcome taught you\", "
                     "\"prune\": {\"" ESPL_EXAMPLE_LINEAR "\": %.6g%s}, \"stop\": false}\n",
-                    espl_view_example(view), view->mixed ? ", \"layers.3.mlp.down_proj\": \"2:4\"" : "");
+                    espl_view_example(v), v->mixed ? ", \"layers.3.mlp.down_proj\": \"2:4\"" : "");
     if (!how->paper)
-        espl_str_printf(out,
+        espl_str_printf(s,
                         "It may also have \"lessons\": a list of at most %d short texts that replaces the list you are "
                         "shown: keep what is true, drop what proved wrong.\n",
                         ESPL_LESSONS_MAX);
-    espl_str_puts(out,
-                  "\"stop\": true ends the work for good; use it only if going on would do more harm than good.\n");
+    espl_str_puts(s, "\"stop\": true ends the work for good; use it only if going on would do more harm than good.\n");
+}
+
+/* The task before the rules, the rules before what the numbers mean, the form of the answer last, where models remember
+ * it best. */
+static const char default_system[] =
+    "You are a gardener who prunes a large language model{{model}} step by step until {{target}} % of the weights of "
+    "its "
+    "linear layers are zero, while perplexity stays low and its factual knowledge is kept. {{training}} In each "
+    "iteration "
+    "you choose which linears to prune further and by how much; within a linear, the least important weights go "
+    "first.\n\n{{rules}}\n{{profiles}}{{plans}}{{questions}}\n{{answer}}";
+
+/* The fields of a system message. X(name in the text, function) */
+#define PROMPT_FIELDS(X)                                                                                               \
+    X("model", prompt_put_model)                                                                                       \
+    X("target", prompt_put_target)                                                                                     \
+    X("training", prompt_put_training)                                                                                 \
+    X("rules", prompt_put_rules)                                                                                       \
+    X("profiles", prompt_put_profiles)                                                                                 \
+    X("plans", prompt_put_plans)                                                                                       \
+    X("questions", prompt_put_questions)                                                                               \
+    X("answer", prompt_put_answer)
+static const struct {
+    const char *name;
+    void (*put)(espl_str *s, const espl_agent_view *v, const espl_prompt_options *how);
+} prompt_fields[] = {
+#define X(name, put) {name, put},
+    PROMPT_FIELDS(X)
+#undef X
+};
+enum { PROMPT_FIELD_COUNT = sizeof prompt_fields / sizeof *prompt_fields };
+
+/* The next "{{name}}" in text: *begin, *end around it, and its number, PROMPT_FIELD_COUNT if there is no such field.
+ * NULL: no more. */
+static const char *prompt_next_field(const char *text, const char **end, size_t *field) {
+    const char *begin = strstr(text, "{{"), *close = begin ? strstr(begin, "}}") : NULL;
+    if (!close) return NULL;
+    size_t n = (size_t)(close - begin) - 2;
+    for (*field = 0; *field < PROMPT_FIELD_COUNT; ++*field)
+        if (strlen(prompt_fields[*field].name) == n && strncmp(prompt_fields[*field].name, begin + 2, n) == 0) break;
+    *end = close + 2;
+    return begin;
+}
+
+espl_status espl_prompt_check_template(const char *text, const char *path) {
+    static const char names[] =
+#define X(name, put) " {{" name "}}"
+        PROMPT_FIELDS(X)
+#undef X
+        ;
+    enum { SHOWN_MAX = 64 };
+    const char *end = text;
+    size_t field;
+    for (const char *begin; (begin = prompt_next_field(end, &end, &field));)
+        if (field == PROMPT_FIELD_COUNT)
+            return ESPL_FAIL(ESPL_CONFIG, "agent.prompt_file: %s: %.*s is no field; the fields are%s", path,
+                             (int)espl_min_i64(end - begin, SHOWN_MAX), begin, names);
+    return ESPL_OK;
+}
+
+void espl_prompt_put_system(espl_str *out, const espl_agent_view *view, const espl_prompt_options *how) {
+    const char *text = how->system ? how->system : default_system, *end;
+    size_t field;
+    for (const char *begin; (begin = prompt_next_field(text, &end, &field)); text = end) {
+        espl_str_put(out, text, begin - text);
+        if (field < PROMPT_FIELD_COUNT) prompt_fields[field].put(out, view, how);
+    }
+    espl_str_puts(out, text);
 }
 
 /* ------------------------------------------------------------ user message */

@@ -7,6 +7,7 @@
 #include "espalier/base/str.h"
 
 typedef struct espl_prompt_options {
+    const char *system;      /* template of the system message; NULL: ours */
     const char *model_name;  /* of the model that is pruned; may be NULL */
     int64_t max_bytes;       /* of the user message, without the table of profiles */
     bool paper;              /* z_s, z_g and sparsity alone, and no questions */
@@ -16,6 +17,8 @@ typedef struct espl_prompt_options {
     const espl_str *lessons; /* of the agent, one per line */
 } espl_prompt_options;
 
+/* ESPL_CONFIG naming path and field if a template has a "{{field}}" that is none of ours. */
+espl_status espl_prompt_check_template(const char *text, const char *path);
 /* Appends the system message: task, rules, what may be asked, form of the answer. */
 void espl_prompt_put_system(espl_str *out, const espl_agent_view *view, const espl_prompt_options *how);
 /* Appends the user message of an iteration: state, all profiles, lessons, as much of the history as max_bytes allows.

@@ -167,6 +167,7 @@ espl_status espl_config_check_files(const espl_config *o) {
                  {"report.mmlu", o->report_mmlu, true},
                  {"report.freebaseqa", o->report_freebaseqa, true},
                  {"agent.model_path", o->agent_model_path, config_has_agent_model(o)},
+                 {"agent.prompt_file", o->agent_prompt_file, true},
                  {"agent.replay", o->agent_replay, o->agent_backend == ESPL_BACKEND_REPLAY},
                  {"agent.ca_file", o->agent_ca_file, o->agent_backend == ESPL_BACKEND_OPENAI}};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)

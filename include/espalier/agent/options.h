@@ -88,6 +88,7 @@ const char *espl_agent_fallback_name(espl_agent_fallback f);
       "a run with a larger share of fallback decisions counts as the policy's, and ends with exit code 4")             \
     X(INTEGER, agent, prompt_bytes, 65536, 2048, 67108864, FREE,                                                       \
       "maximum bytes of a message beyond the table of profiles")                                                       \
+    X(TEXT, agent, prompt_file, "", 0, 0, FREE, "system message in place of ours, with {{fields}} (docs/agent.md)")    \
     X(TEXT, agent, replay, "", 0, 0, FREE, "dialogue.jsonl to replay")                                                 \
     X(TEXT, agent, model_path, "", 0, 0, FREE,                                                                         \
       "backend local: directory of the model that decides; \"self\": the dense model that is pruned")                  \

@@ -437,6 +437,23 @@ static void the_papers_view_holds_nothing_else(void **state) {
     espl_str_free(&lessons);
 }
 
+/* A template has its fields filled in; one with another field is refused. */
+static void the_system_message_may_be_replaced(void **state) {
+    (void)state;
+    const simulation *s = model();
+    espl_agent_view v = sim_view(s);
+    espl_str text = {0};
+    const espl_str lessons = {0};
+    const espl_prompt_options how = {
+        .system = "Prune{{model}} to {{target}} %. {{rules}}", .model_name = "m", .lessons = &lessons};
+    espl_prompt_put_system(&text, &v, &how);
+    assert_ptr_equal(strstr(text.data, "Prune (m) to 45 %. "), text.data);
+    espl_str_free(&text);
+    assert_int_equal(espl_prompt_check_template("{{rules}} {{answer}} {no field} }}", "f"), ESPL_OK);
+    assert_int_equal(espl_prompt_check_template("{{rules}} {{rulez}}", "f.txt"), ESPL_CONFIG);
+    assert_non_null(strstr(espl_base_error_text(), "f.txt: {{rulez}} is no field"));
+}
+
 /* ----------------------------------------------------------------- forms */
 
 static void forms_name_the_linears_and_bounds(void **state) {
@@ -483,6 +500,7 @@ int main(void) {
         cmocka_unit_test(random_plans_are_valid),
         cmocka_unit_test(the_prompt_tells_what_came_of_decisions),
         cmocka_unit_test(the_papers_view_holds_nothing_else),
+        cmocka_unit_test(the_system_message_may_be_replaced),
         cmocka_unit_test(forms_name_the_linears_and_bounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
