@@ -32,14 +32,14 @@ void espl_run_status_free(espl_run_status *s) {
 /* A number of an object that may be missing: NaN. */
 static double status_number(const cJSON *object, const char *key) {
     const cJSON *v = object ? espl_json_member(object, key) : NULL;
-    return cJSON_IsNumber(v) ? v->valuedouble : NAN;
+    return v && cJSON_IsNumber(v) ? v->valuedouble : NAN;
 }
 
 /* Only an accepted step changes the state; a rolled back one counts. */
 static espl_status status_take_event(void *context, const cJSON *line, int64_t iteration) {
     espl_run_status *s = context;
     const cJSON *type = espl_json_member(line, "type"), *accepted = espl_json_member(line, "accepted");
-    const char *name = cJSON_IsString(type) ? type->valuestring : "";
+    const char *name = type && cJSON_IsString(type) ? type->valuestring : "";
     s->changed = status_number(line, "time");
     if (!isfinite(s->started)) s->started = s->changed;
     if (strcmp(name, "start") == 0) {
@@ -55,7 +55,7 @@ static espl_status status_take_event(void *context, const cJSON *line, int64_t i
         s->perplexity = status_number(espl_json_member(line, "after"), "perplexity");
     } else if (strcmp(name, "end") == 0) {
         const cJSON *text = espl_json_member(line, "text");
-        espl_str_puts(&s->end, cJSON_IsString(text) ? text->valuestring : "");
+        espl_str_puts(&s->end, text && cJSON_IsString(text) ? text->valuestring : "");
     }
     return ESPL_OK;
 }
