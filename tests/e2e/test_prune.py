@@ -522,7 +522,7 @@ class Knowledge(OneRun):
 
     def test_without_windows_only_text_counts(self):
         run = self.work / "counted"
-        self.prune(run, 1, "--set", "knowledge.windows=0", "--set", "prune.max_iterations=2")
+        self.prune(run, 1, "--set", "knowledge.windows=0", "--set", "prune.max_iterations=2", code=3)
         for profile in self.profiles(run):
             self.assertNotIn("z_k", profile)
         for line in read_lines(run / "events.jsonl"):

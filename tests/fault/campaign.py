@@ -182,7 +182,7 @@ class Place:
             "model": {"path": str(self.model)},
             "calibration": {"text": str(text), "window": 64, "forward": 4, "backward": 2},
             "validation": {"text": str(text), "window": 64, "windows": 4},
-            "prune": {"target": 0.3, "max_step": 0.2, "max_linears": 8, "threshold": 1000, "max_iterations": 4}}))
+            "prune": {"target": 0.3, "max_step": 0.2, "max_linears": 8, "threshold": 1000, "max_iterations": 6}}))
         sparsegpt = "--set prune.allocation=uniform --set prune.update=sparsegpt --set prune.score=wanda".split()
         self.commands = [Command(self, "run"), Command(self, "oneshot", sparsegpt), Command(self, "sweep", sweep=True)]
         for command in self.commands:
