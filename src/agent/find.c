@@ -156,7 +156,7 @@ typedef struct find_result {
  * be read counts as well, or a draft before it would be carried out. */
 static espl_status find_object(const char *text, int64_t len, find_result *found) {
     espl_str answer = {0};
-    const char *p = text, *end = text + len, *stop, *fault;
+    const char *p = text, *end = text + len, *stop = NULL, *fault;
     int64_t left = SCANS_MAX * len;
     *found = (find_result){0};
 
