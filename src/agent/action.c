@@ -32,6 +32,20 @@ static void action_read_kind(const cJSON *doc, espl_action *out, espl_str *probl
         espl_str_puts(problems, "\"action\" must be \"propose\", \"predict\", \"measure\" or \"inspect\"\n");
 }
 
+/* What the paper's agent does not have. */
+static void action_check_paper(const cJSON *doc, espl_str *problems) {
+    static const char *const others[] = {"base", "scale", "knowledge", "power", "lessons"};
+    const cJSON *item;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (cJSON_GetObjectItemCaseSensitive(doc, others[i]))
+            espl_str_printf(problems, "\"%s\" is not possible here\n", others[i]);
+    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(doc, "prune")) {
+        if (!item->string || !strchr(item->string, '*')) continue;
+        espl_str_puts(problems, "\"prune\" must name linears one by one\n");
+        return;
+    }
+}
+
 /* The list is cleaned like all texts of a reply, and cut: a model that only adds to it would fill its own context. */
 static void action_read_lessons(const cJSON *doc, espl_action *out, espl_str *problems, espl_str *notes) {
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(doc, "lessons"), *lesson;
@@ -98,8 +112,8 @@ done:
 }
 
 espl_status espl_action_parse(const char *text, int64_t len, const espl_agent_view *view,
-                              const espl_policy_options *policy, espl_action *out, espl_str *problems,
-                              espl_str *notes) {
+                              const espl_policy_options *policy, espl_agent_sight sight, espl_action *out,
+                              espl_str *problems, espl_str *notes) {
     cJSON *doc = NULL;
     espl_decision base = {0};
     espl_status st;
@@ -107,6 +121,7 @@ espl_status espl_action_parse(const char *text, int64_t len, const espl_agent_vi
     ESPL_CHECK(st, done, espl_reply_find(text, len, &doc, problems));
     if (doc) {
         action_read_kind(doc, out, problems);
+        if (sight == ESPL_VIEW_PAPER) action_check_paper(doc, problems);
         action_read_lessons(doc, out, problems, notes);
     }
     if (problems->len == 0 && out->kind == ESPL_ACTION_INSPECT) {

@@ -27,9 +27,10 @@ enum {
 
 /* Reads a reply: hostile text. *out is always initialised, and owned by the caller: espl_action_free. Problems and
  * notes are those of espl_reply_parse (espalier/agent/reply.h); with problems the plan is empty. A plan may start from
- * the policy's (`policy`: its options). ESPL_NOMEM is the only failure. */
+ * the policy's (`policy`: its options), but not in the paper's `sight`. Failures are those of espl_policy_propose. */
 espl_status espl_action_parse(const char *text, int64_t len, const espl_agent_view *view,
-                              const espl_policy_options *policy, espl_action *out, espl_str *problems, espl_str *notes);
+                              const espl_policy_options *policy, espl_agent_sight sight, espl_action *out,
+                              espl_str *problems, espl_str *notes);
 void espl_action_free(espl_action *a);
 
 #endif

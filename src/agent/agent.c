@@ -134,7 +134,8 @@ espl_agent_stats espl_agent_stats_get(const espl_agent *a) { return a->state.sta
 
 const char *espl_agent_decided_by(const espl_agent *a) {
     const espl_agent_stats *n = &a->state.stats;
-    bool fell_back = (double)n->fallbacks > a->o.max_fallback_share * (double)n->decisions;
+    bool fell_back =
+        a->o.fallback == ESPL_FALLBACK_POLICY && (double)n->fallbacks > a->o.max_fallback_share * (double)n->decisions;
     return espl_agent_backend_name(fell_back ? ESPL_BACKEND_POLICY : a->o.backend);
 }
 
@@ -144,7 +145,9 @@ espl_status espl_agent_state_save(const espl_agent *a, espl_str *out) {
 }
 
 espl_status espl_agent_state_restore(espl_agent *a, const char *bytes, int64_t len) {
-    return espl_agent_state_read(&a->state, bytes, len);
+    ESPL_TRY(espl_agent_state_read(&a->state, bytes, len));
+    if (a->state.failures >= a->o.give_up_after) a->state.failures = 0; /* somebody may have mended the endpoint */
+    return ESPL_OK;
 }
 
 /* ------------------------------------------------------------------- ask */
@@ -172,11 +175,10 @@ static espl_status agent_ask_model(espl_agent *a, const espl_agent_view *v, cons
     espl_conversation c = {
         .o = &a->o, .view = v, .host = host, .openai = a->openai, .dialogue = a->dialogue, .state = &a->state};
     /* A dead server costs its time-outs in every iteration, hours in all. */
-    espl_status st =
-        a->state.failures < a->o.give_up_after
-            ? espl_conversation_decide(&c, out, notes)
-            : ESPL_FAIL(ESPL_AGENT, "the agent's model gave no usable answer in %" PRId64 " iterations: given up",
-                        a->state.failures);
+    if (a->state.failures >= a->o.give_up_after)
+        return ESPL_FAIL(ESPL_AGENT, "the agent's model gave no usable answer in %" PRId64 " iterations: given up",
+                         a->state.failures);
+    espl_status st = espl_conversation_decide(&c, out, notes);
     /* A cancelled wait or a full disk says nothing about the endpoint. */
     if (st == ESPL_AGENT) a->state.failures++;
     if (st == ESPL_OK) a->state.failures = 0;

@@ -12,6 +12,7 @@
 #include "prompt.h"
 #include "tools.h"
 
+#include "espalier/base/integer.h"
 #include "espalier/base/json_writer.h"
 #include "espalier/base/memory.h"
 #include "espalier/base/rng.h"
@@ -21,6 +22,8 @@
 
 /* Bytes of a reply that its author reads again: enough to recognise it, without spending its context. */
 enum { REPLY_REPEATED_MAX = 4096 };
+/* Of a local model's context: a reply may take the fourth part; an answer takes up to so many tokens. */
+enum { REPLY_PART = 4, ANSWER_TOKENS = 2048 };
 
 typedef struct talk {
     const espl_conversation *with;
@@ -32,6 +35,7 @@ typedef struct talk {
     espl_action action;
     espl_str problems;
     int64_t invalid, questions, experiments;
+    int64_t tokens; /* of the newest prompt and reply of a local model */
 } talk;
 
 /* -------------------------------------------------------------- messages */
@@ -111,12 +115,20 @@ static espl_status talk_record(const talk *t, const char *type, const char *acti
 
 /* ---------------------------------------------------------------- rounds */
 
+/* Tokens of a local model's reply. Its forms need a few hundred, and the prompt must fit beside it. */
+static int64_t talk_max_tokens(const espl_agent_options *o) {
+    int64_t most = o->context / REPLY_PART;
+    return o->max_tokens > 0 ? espl_min_i64(o->max_tokens, most) : most;
+}
+
 /* The actions that are open now. A model that has asked enough is offered the decision alone. */
 static unsigned talk_offer(const talk *t) {
     const espl_conversation *c = t->with;
     unsigned offered = 1U << ESPL_ACTION_PROPOSE;
     if (c->o->view == ESPL_VIEW_PAPER || c->o->tools == ESPL_TOOLS_NONE || t->questions >= c->o->questions)
         return offered;
+    /* Another question and its answer might leave no room for the decision. */
+    if (!c->openai && t->tokens + ANSWER_TOKENS + 2 * talk_max_tokens(c->o) > c->o->context) return offered;
     offered |= 1U << ESPL_ACTION_PREDICT | 1U << ESPL_ACTION_INSPECT;
     if (c->host && c->host->measure && t->experiments < c->o->experiments) offered |= 1U << ESPL_ACTION_MEASURE;
     return offered;
@@ -128,7 +140,8 @@ static void talk_check(talk *t) {
     const espl_action *a = &t->action;
     bool decides = a->kind == ESPL_ACTION_PROPOSE;
     if (!(t->chat.offered & 1U << a->kind))
-        espl_str_printf(&t->problems, "\"%s\" is not possible any more in this iteration\n", espl_action_name(a->kind));
+        espl_str_printf(&t->problems, "\"%s\" is not possible %sin this iteration\n", espl_action_name(a->kind),
+                        t->questions > 0 ? "any more " : "");
     if (decides && a->plan.stop && !t->with->o->honour_stop)
         espl_str_puts(&t->problems, "\"stop\" is not allowed before the target is reached\n");
     if (!decides && a->kind != ESPL_ACTION_INSPECT && a->plan.n == 0)
@@ -167,6 +180,11 @@ static uint64_t talk_seed(const talk *t) {
     return espl_rng_next(&r) + (uint64_t)t->chat.attempt;
 }
 
+/* What is wrong with the machine or the run, rather than with this one reply. */
+static bool talk_ends_run(espl_status st) {
+    return st == ESPL_STOPPED || st == ESPL_IO || st == ESPL_NOMEM || st == ESPL_COMM;
+}
+
 /* Has the run's own model reply. Its failures to fit the context count as no usable answer. */
 static espl_status talk_complete(talk *t) {
     const espl_conversation *c = t->with;
@@ -182,17 +200,19 @@ static espl_status talk_complete(talk *t) {
     espl_agent_prompt prompt = {.messages = messages,
                                 .n_messages = t->chat.n_messages,
                                 .form = t->chat.form,
-                                .max_tokens = c->o->max_tokens > 0 ? c->o->max_tokens : c->o->context / 2,
+                                .max_tokens = talk_max_tokens(c->o),
                                 .temperature = c->o->temperature > 0 ? c->o->temperature : 0,
                                 .seed = talk_seed(t)};
     c->state->stats.requests++;
     double start = espl_clock_now();
     st = c->host->complete(c->host->arg, &prompt, &reply);
-    if (st == ESPL_CONFIG) st = ESPL_FAIL(ESPL_AGENT, "%s", espl_base_error_text());
+    if (st != ESPL_OK && !talk_ends_run(st))
+        st = ESPL_FAIL(ESPL_AGENT, "%s (agent.context, agent.prompt_bytes, agent.max_tokens)", espl_base_error_text());
     ESPL_CHECK(st, done, st);
     t->said.text.len = t->said.calls.len = 0;
     espl_str_put(&t->said.text, reply.text.data, reply.text.len);
     t->said.cut_off = reply.cut_off;
+    t->tokens = reply.prompt_tokens + reply.tokens;
     c->state->stats.prompt_tokens += reply.prompt_tokens;
     c->state->stats.completion_tokens += reply.tokens;
 
@@ -202,6 +222,7 @@ static espl_status talk_complete(talk *t) {
     espl_json_put_fixed(&w, "seconds", espl_clock_now() - start, 3);
     espl_json_put_i64(&w, "prompt_tokens", reply.prompt_tokens);
     espl_json_put_i64(&w, "completion_tokens", reply.tokens);
+    if (reply.cut_off) espl_json_put_bool(&w, "cut_off", true);
     espl_json_put_bytes(&w, "text", reply.text.data ? reply.text.data : "", reply.text.len);
     st = espl_journal_end(c->dialogue, &w);
 done:
@@ -226,6 +247,14 @@ static espl_status talk_ask(talk *t) {
     return st;
 }
 
+/* A server may quote the key in pieces, which decoding or leaving out thoughts joins. */
+static void talk_hide_key(talk *t) {
+    espl_action *a = &t->action;
+    char *texts[] = {t->reply.data, t->problems.data, a->lessons.data, a->linears, a->plan.reason, a->plan.reflection};
+    for (size_t i = 0; t->with->openai && i < sizeof texts / sizeof *texts; i++)
+        if (texts[i]) espl_openai_hide_key(t->with->openai, texts[i], (int64_t)strlen(texts[i]));
+}
+
 /* Sends the messages, and reads the reply into t->action, t->problems and *notes. */
 static espl_status talk_listen(talk *t, espl_str *notes) {
     const espl_conversation *c = t->with;
@@ -237,8 +266,10 @@ static espl_status talk_listen(talk *t, espl_str *notes) {
         espl_str_put(&t->reply, t->said.text.data, t->said.text.len);
     }
     ESPL_TRY(espl_str_status(&t->reply));
-    ESPL_TRY(espl_action_parse(t->reply.data ? t->reply.data : "", t->reply.len, c->view, &c->o->policy, &t->action,
-                               &t->problems, notes));
+    talk_hide_key(t);
+    ESPL_TRY(espl_action_parse(t->reply.data ? t->reply.data : "", t->reply.len, c->view, &c->o->policy, c->o->view,
+                               &t->action, &t->problems, notes));
+    talk_hide_key(t);
     if (t->problems.len == 0) talk_check(t);
     /* A reply that ends early is often no JSON; only this tells its author why. */
     if (t->said.cut_off && t->problems.len > 0)

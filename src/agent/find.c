@@ -117,10 +117,18 @@ static cJSON *find_parse_object(const char *p, const char *end, const char **sto
     return NULL;
 }
 
+/* A tool call that the server left in the text, {"name": "propose", "arguments": {...}}. */
+static bool find_is_call(const cJSON *doc) {
+    const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(doc, "name"));
+    return name && espl_action_kind_parse(name) != ESPL_ACTION_COUNT &&
+           cJSON_IsObject(cJSON_GetObjectItemCaseSensitive(doc, "arguments"));
+}
+
 /* Other objects are common: examples, notes, calls of tools that are not ours. */
 static bool find_is_action(const cJSON *doc) {
     static const char *const keys[] = {"prune", "stop", "base"};
     const char *action = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(doc, "action"));
+    if (find_is_call(doc)) return true;
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (cJSON_GetObjectItemCaseSensitive(doc, keys[i])) return true;
     return action && espl_action_kind_parse(action) != ESPL_ACTION_COUNT;
@@ -205,6 +213,17 @@ done:
     return st;
 }
 
+/* Replaces a call by the action that it stands for. */
+static espl_status find_unwrap_call(cJSON **doc) {
+    cJSON *arguments = cJSON_DetachItemFromObjectCaseSensitive(*doc, "arguments");
+    const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(*doc, "name"));
+    cJSON_DeleteItemFromObjectCaseSensitive(arguments, "action");
+    bool added = cJSON_AddStringToObject(arguments, "action", name) != NULL;
+    cJSON_Delete(*doc);
+    *doc = arguments;
+    return added ? ESPL_OK : ESPL_FAIL(ESPL_NOMEM, "no memory to read a reply");
+}
+
 espl_status espl_reply_find(const char *text, int64_t len, cJSON **doc, espl_str *problems) {
     find_result found = {0};
     espl_status st = ESPL_OK;
@@ -226,6 +245,7 @@ espl_status espl_reply_find(const char *text, int64_t len, cJSON **doc, espl_str
     } else {
         *doc = found.doc;
         found.doc = NULL;
+        if (find_is_call(*doc)) ESPL_CHECK(st, done, find_unwrap_call(doc));
     }
     st = espl_str_status(problems);
 done:

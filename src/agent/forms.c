@@ -88,11 +88,20 @@ struct espl_forms {
     espl_form_member *names; /* [n_names] of `prune` */
     char (*texts)[2 * ESPL_LINEAR_NAME_MAX];
     const char **subjects; /* [layers + kinds] what a brief INSPECT may ask about */
-    int64_t n_names;
+    int64_t n_names;       /* 0: no linear has room, and a plan is the policy's alone */
 };
 
 /* Linears that one pattern may be for. */
 static int64_t forms_widest_pattern(const espl_agent_view *v) { return espl_max_i64(v->layers, ESPL_LINEAR_KINDS); }
+
+/* Whether pattern p - a layer, then a kind - is for any linear that can be pruned. */
+static bool forms_has_room(const espl_agent_view *v, int64_t p) {
+    for (int64_t i = 0; i < espl_view_linears(v); i++) {
+        bool matches = p < v->layers ? espl_linear_layer(i) == p : (int64_t)espl_linear_kind_of(i) == p - v->layers;
+        if (matches && espl_view_room(v, i) > 0) return true;
+    }
+    return false;
+}
 
 /* The members of "prune": linears by name, and each layer and each kind by pattern. A small model gets no linear
  * without room, and patterns only if one does not exceed max_linears: what it is offered is valid. */
@@ -109,12 +118,11 @@ static espl_status forms_list_names(espl_forms *f, const espl_agent_view *v, esp
         else
             snprintf(text, sizeof f->texts[0], "layers.*.%s", espl_linear_path((espl_linear_kind)(p - v->layers)));
         f->subjects[p] = text;
-        if (whole || fit) f->names[f->n_names++] = (espl_form_member){text, &f->step};
+        if (whole || (fit && forms_has_room(v, p))) f->names[f->n_names++] = (espl_form_member){text, &f->step};
     }
     for (int64_t i = 0; i < espl_view_linears(v); i++) {
-        double room = (double)espl_view_room(v, i) / fmax(1, (double)v->rows[i].weights);
         bool dense = v->rows[i].pruned <= v->rows[i].zeros;
-        if (!whole && room < STEP_MIN) continue;
+        if (!whole && espl_view_room(v, i) == 0) continue;
         f->names[f->n_names++] =
             (espl_form_member){espl_linear_name(i, f->texts[i]), v->mixed && dense && whole ? &f->value : &f->step};
     }
@@ -142,7 +150,10 @@ static void forms_fill_members(espl_forms *f, const espl_agent_view *v, espl_for
                              .element = &f->lesson,
                              .max = ESPL_LESSONS_MAX,
                              .about = "replaces the list of lessons"};
-    f->base = (espl_form){.kind = ESPL_FORM_CHOICE, .names = bases, .n_names = 2, .about = "what the plan starts from"};
+    f->base = (espl_form){.kind = ESPL_FORM_CHOICE,
+                          .names = bases,
+                          .n_names = f->n_names > 0 ? 2 : 1,
+                          .about = "what the plan starts from"};
     f->scale = (espl_form){.kind = ESPL_FORM_NUMBER, .lo = 0.1, .hi = 10, .decimals = 2, .about = "factor on the base"};
     f->knowledge =
         (espl_form){.kind = ESPL_FORM_NUMBER, .hi = 1, .decimals = 2, .about = "weight of answers in the base"};
@@ -187,7 +198,7 @@ static void forms_fill_action(espl_forms *f, const espl_agent_view *v, espl_acti
         if (extent != ESPL_FORMS_PAPER) m[n++] = (espl_form_member){"scale", &f->scale};
         if (whole && v->budget.share > 0) m[n++] = (espl_form_member){"knowledge", &f->knowledge};
         if (whole && isfinite(v->power)) m[n++] = (espl_form_member){"power", &f->power};
-        m[n++] = (espl_form_member){"prune", &f->prune};
+        if (f->n_names > 0) m[n++] = (espl_form_member){"prune", &f->prune};
         if (decides && whole) m[n++] = (espl_form_member){"stop", &f->stop};
     }
     f->action[kind] = (espl_form){.kind = ESPL_FORM_OBJECT, .members = m, .n_members = n};

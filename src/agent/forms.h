@@ -20,7 +20,8 @@ typedef enum espl_forms_extent {
 } espl_forms_extent;
 
 /* The form of a reply: an object with "action", one of the `offered` kinds (bit 1 << kind), and that action's members,
- * all of them. A reply of this form is a valid action, unless its plan was just rolled back. */
+ * all of them. A reply of a brief or paper form is a valid action, unless its plan was
+ * just rolled back; the whole form leaves some checks to the parser (a plan without a step, too many linears). */
 typedef struct espl_forms espl_forms;
 espl_status espl_forms_create(espl_forms **out, const espl_agent_view *v, unsigned offered, espl_forms_extent extent);
 /* NULL-safe. */

@@ -84,8 +84,9 @@ static double predict_shared(const espl_agent_view *v, const espl_decision *a, c
 int64_t espl_predict_repeated(const espl_agent_view *v, const espl_decision *plan) {
     for (int64_t k = v->n_history - 1; k >= 0 && !v->history[k].accepted; k--) {
         const espl_decision *tried = &v->history[k].decision;
-        bool power = isnan(plan->power) ? isnan(tried->power) : plan->power == tried->power;
-        if (power && predict_shared(v, plan, tried) >= SAME_SHARE) return v->history[k].iteration;
+        double p = isnan(plan->power) ? v->power : plan->power, q = isnan(tried->power) ? v->power : tried->power;
+        if ((p == q || (isnan(p) && isnan(q))) && predict_shared(v, plan, tried) >= SAME_SHARE)
+            return v->history[k].iteration;
     }
     return 0;
 }

@@ -134,8 +134,9 @@ static void prompt_put_profiles(espl_str *s, const espl_agent_view *v, const esp
     if (!how->paper)
         espl_str_puts(s, "price, where given, is the rise of perplexity in %, knowledge included, that pruning a "
                          "further 0.05 of a linear is expected to cause; trust its proportions more than its size. ");
-    espl_str_puts(s, "Learn from the outcomes: what preceded a rollback is dear, what was pruned at no cost is cheap. "
-                     "Damage grows faster than sparsity, so spread the pruning.\n");
+    espl_str_puts(
+        s, "Learn from the outcomes: what preceded a rollback is expensive, what was pruned at no cost is cheap. "
+           "Damage grows faster than sparsity, so spread the pruning.\n");
     if (v->mixed)
         espl_str_puts(s, "Hardware computes \"2:4\" faster, some also \"4:8\", nothing else. It costs more perplexity "
                          "than the same sparsity without a pattern: \"4:8\" perhaps half more, \"2:4\" more than "
@@ -399,7 +400,7 @@ void espl_prompt_put_correction(espl_str *out, const espl_agent_view *view, cons
     espl_str_puts(out, "This decision cannot be carried out:\n");
     espl_str_put(out, problems->data, problems->len);
     espl_str_printf(out,
-                    "Mend it and answer with one JSON object and nothing else, as in\n"
+                    "Correct it and answer with one JSON object and nothing else, as in\n"
                     "{\"reasoning\": \"" ESPL_EXAMPLE_REASON_SHORT "\", \"prune\": {\"" ESPL_EXAMPLE_LINEAR
                     "\": %.6g}, \"stop\": false}\n",
                     espl_view_example(view));

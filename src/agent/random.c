@@ -29,7 +29,8 @@ static double random_draw(espl_rng *r, const espl_agent_view *v, const int64_t *
     double sum = 0;
     for (int64_t k = 0; k < n; k++) {
         double weights = (double)v->rows[order[k]].weights;
-        steps[k] = fmin((1 - espl_rng_uniform(r)) * v->budget.max_step, (double)espl_view_room(v, order[k]) / weights);
+        double most = fmin(v->budget.max_step, (double)espl_view_room(v, order[k]) / weights);
+        steps[k] = fmin(fmax((1 - espl_rng_uniform(r)) * most, 1 / weights), most); /* a weight, if there may be one */
         sum += steps[k] * weights;
     }
     return sum;
@@ -50,10 +51,13 @@ espl_status espl_random_propose(const espl_agent_view *v, const espl_policy_opti
     double amount = random_amount(v, o);
     n = espl_min_i64(espl_min_i64(n, v->budget.max_linears), (int64_t)fmax(1, amount / WEIGHTS_MIN));
     double factor = fmin(1, amount / random_draw(&r, v, order, n, steps));
+    int64_t weights = 0;
+    for (int64_t k = 0; k < n; k++) weights += llround(factor * steps[k] * (double)v->rows[order[k]].weights);
+    if (weights == 0) n = 0;
 
     espl_json_writer w = espl_json_writer_on(json);
     espl_json_open_object(&w, NULL, ESPL_JSON_SPACED);
-    espl_json_put_text(&w, "reasoning", n > 0 ? "At random." : "Nothing can be pruned any more under the cap.");
+    espl_json_put_text(&w, "reasoning", n > 0 ? "At random." : "No linear can lose a whole weight any more.");
     espl_json_open_object(&w, "prune", ESPL_JSON_SPACED);
     for (int64_t k = 0; k < n; k++) espl_json_put_shortest(&w, espl_linear_name(order[k], name), factor * steps[k]);
     espl_json_close(&w);

@@ -11,6 +11,7 @@
 #include <string.h>
 
 enum {
+    TRIALS_SHOWN = 8,      /* of a linear */
     ITEMS_SHOWN = 48,      /* linears of a plan */
     INSPECTED_MAX = 28,    /* linears of one answer: four layers */
     PATTERN_SHOWN_MAX = 64 /* bytes of an unknown name that are repeated */
@@ -87,10 +88,10 @@ static void tools_put_z(espl_str *s, const char *name, double z) {
     if (isfinite(z)) espl_str_printf(s, " %s %+.2f", name, z);
 }
 
-/* What was tried on a linear, and what came of it. */
+/* What was tried on a linear, and what came of it, newest first. */
 static void tools_put_trials(espl_str *s, const espl_agent_view *v, int64_t linear) {
     int64_t shown = 0;
-    for (int64_t k = 0; k < v->n_history; k++)
+    for (int64_t k = v->n_history - 1; k >= 0 && shown < TRIALS_SHOWN; k--)
         for (int64_t i = 0; i < v->history[k].decision.n; i++) {
             const espl_decision_item *item = &v->history[k].decision.items[i];
             if (item->linear != linear) continue;
@@ -128,7 +129,7 @@ void espl_tools_put_inspection(espl_str *s, const espl_agent_view *v, const char
     for (int64_t i = 0; i < espl_view_linears(v); i++) {
         if (!espl_linear_matches(i, linears) || matches++ >= INSPECTED_MAX) continue;
         if (matches == 1)
-            espl_str_puts(s, "room: what may be pruned yet; a further step: expected rise of perplexity, and of the "
+            espl_str_puts(s, "room: what can still be pruned; a further step: expected rise of perplexity, and of the "
                              "loss of answers\n");
         tools_put_linear(s, v, i);
     }

@@ -99,8 +99,25 @@ static espl_status config_check_key_name(const char *name) {
                      "is not shown here, in case it is the key itself");
 }
 
+/* A URL with a password or key in it is not printed either. */
+static espl_status config_check_url(const char *url) {
+    static const char *const words[] = {"key", "token", "secret", "password", "sig"};
+    const char *query = strchr(url, '?');
+    bool secret = strchr(url, '@') != NULL;
+    for (size_t i = 0; query && i < sizeof words / sizeof *words; i++) secret = secret || strcasestr(query, words[i]);
+    if (secret)
+        return ESPL_FAIL(ESPL_CONFIG,
+                         "agent.base_url must not hold a user, password or key, and is not shown here: name "
+                         "the variable that holds the key (agent.api_key_env)");
+    if (!*url || strncmp(url, "http://", 7) == 0 || strncmp(url, "https://", 8) == 0) return ESPL_OK;
+    return ESPL_FAIL(ESPL_CONFIG, "agent.base_url is \"%s\", expected http://... or https://...", url);
+}
+
 static espl_status config_check_agent(const espl_config *o) {
     const char *url = o->agent_base_url;
+    /* Whatever decides: both end in the manifest. */
+    ESPL_TRY(config_check_key_name(o->agent_api_key_env));
+    ESPL_TRY(config_check_url(url));
     if (o->agent_backend == ESPL_BACKEND_REPLAY)
         return config_require(o->agent_replay, "agent.replay", "backend \"replay\" replays this dialogue.jsonl");
     if (o->agent_backend == ESPL_BACKEND_LOCAL)
@@ -108,9 +125,6 @@ static espl_status config_check_agent(const espl_config *o) {
                               "backend \"local\" needs the directory of a model, or \"self\"");
     if (o->agent_backend != ESPL_BACKEND_OPENAI) return ESPL_OK;
     ESPL_TRY(config_require(url, "agent.base_url", "backend \"openai\" needs it, such as http://127.0.0.1:8000/v1"));
-    if (strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
-        return ESPL_FAIL(ESPL_CONFIG, "agent.base_url is \"%s\", expected http://... or https://...", url);
-    ESPL_TRY(config_check_key_name(o->agent_api_key_env));
     return config_require(o->agent_model, "agent.model", "the endpoint must be told which model to ask");
 }
 

@@ -127,7 +127,8 @@ static espl_status agent_propose(espl_job *j, espl_outcome *o) {
     espl_region_add(ESPL_REGION_AGENT, espl_clock_now() - start); /* without the broadcast */
     ESPL_TRY(espl_agent_host_share_plan(j, d));
     if (d->n > 0) return ESPL_OK;
-    j->end = "ended by the agent";
+    bool no_answer = j->root && strcmp(espl_agent_source(j->agent), "stop (fallback)") == 0;
+    j->end = no_answer ? "the agent gave no usable answer" : "ended by the agent";
     ESPL_INFO("the agent ends the run: %s", d->reason && *d->reason ? d->reason : "(no reason given)");
     return espl_comm_agree(j->comm, espl_event_text(j, "agent_stop", d->reason));
 }

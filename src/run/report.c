@@ -302,7 +302,7 @@ static espl_status report_publish(espl_job *j, const report *r) {
 }
 
 espl_status espl_report_fail(espl_status verdict, const char *run_dir) {
-    if (verdict == ESPL_OFF_TARGET)
+    if (verdict == ESPL_OFF_TARGET) /* whoever decided: decided_by in summary.json says so */
         return ESPL_FAIL(verdict, "%s: the run ended before its target was reached", run_dir);
     if (verdict == ESPL_FELL_BACK)
         return ESPL_FAIL(

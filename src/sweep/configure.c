@@ -56,7 +56,8 @@ espl_status espl_sweep_config(const espl_sweep *s, int64_t run, espl_config *o) 
         if (e) ESPL_TRY(sweep_assign(s->assignments, e->first, e->n, o));
     }
     ESPL_TRY(sweep_assign(s->overrides, 0, s->n_overrides, o));
-    if (o->agent_backend != ESPL_BACKEND_OPENAI) o->agent_fallback = ESPL_FALLBACK_POLICY; /* as in a run by hand */
+    bool model = o->agent_backend == ESPL_BACKEND_OPENAI || o->agent_backend == ESPL_BACKEND_LOCAL;
+    if (!model) o->agent_fallback = ESPL_FALLBACK_POLICY; /* as in a run by hand */
     espl_str_puts(&dir, "run.dir=");
     espl_status st = espl_sweep_path(s, run, "", &dir);
     if (st == ESPL_OK) st = espl_config_set(dir.data, o);

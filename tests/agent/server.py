@@ -163,6 +163,23 @@ class Handler(BaseHTTPRequestHandler):
         """Measures whatever it is told."""
         self.call(("measure", {"base": "policy"}))
 
+    def script_nested(self, number, body):
+        key = self.headers.get("Authorization", "none").split()[-1].replace("/", "\\/")
+        arguments = json.dumps(dict(GOOD, reasoning="KEY")).replace("KEY", key)  # as PHP writes it
+        self.call(("propose", arguments))
+
+    def script_joined(self, number, body):
+        key = self.headers.get("Authorization", "none").split()[-1]
+        self.say("Well: " + json.dumps(dict(GOOD, reasoning=key[:7] + "<think></think>" + key[7:])))
+
+    def script_crowd(self, number, body):
+        if number > 0:
+            self.say(json.dumps(GOOD))
+            return
+        doc = calls(("predict", {"prune": PLAN}))
+        doc["choices"][0]["message"]["tool_calls"] += [{"id": "x"}] * 20000 + [0] * 20000
+        self.send_bytes(json.dumps(doc).encode())
+
     def script_broadly(self, number, body):
         """Several calls at once, and arguments that are not JSON."""
         if number == 0:

@@ -180,8 +180,24 @@ class Agent(unittest.TestCase):
         self.assertNotIn("".join(f"\\u{ord(c):04x}" for c in KEY[:6]), text)
         self.assertNotIn("".join(f"%{ord(c):02X}" for c in KEY[:6]), text)
 
+    def test_a_key_in_pieces_stays_secret(self):
+        """Escaped once more inside the arguments of a call, and joined by leaving out a thought."""
+        key = "sk-test-12/34567890"
+        for script in ("nested", "joined"):
+            answers, _ = self.ask(script, env={"TEST_KEY": key}, key_env="TEST_KEY", dialogue=self.dialogue)
+            with open(self.dialogue) as f:
+                self.assertNotIn(key, f.read() + json.dumps(answers))
+
+    def test_thousands_of_calls_are_one(self):
+        self.good("crowd")
+        self.assertLess(len(self.requests("crowd")[1]["body"]["messages"]), 25)
+
+    def test_a_query_stays_behind_the_path(self):
+        self.good("good-query", base_url=f"http://127.0.0.1:{self.server.server_port}/good-query/v1/?api-version=1")
+        self.assertEqual(self.requests("good-query")[0]["path"], "/good-query/v1/chat/completions?api-version=1")
+
     def test_a_key_does_not_travel_in_the_open(self):
-        for url, code in (("http://192.0.2.1/v1", 2), ("https://192.0.2.1/v1?api-key=abc", 2)):
+        for url, code in (("http://192.0.2.1/v1", 2), ("http://127.evil.invalid/v1", 2), ("https://192.0.2.1/v1?api-key=abc", 2)):
             answers, _ = self.ask("", code=code, base_url=url, env={"TEST_KEY": KEY}, key_env="TEST_KEY")
             self.assertNotIn("abc", answers[0]["error"])
         self.ask("", code=69, base_url="http://192.0.2.1/v1", env={"TEST_KEY": KEY}, key_env="TEST_KEY", plain_http=1,
@@ -269,7 +285,7 @@ class Agent(unittest.TestCase):
     def test_no_more_is_measured_than_allowed(self):
         answers, state = self.ask("curious", code=69, experiments=1)
         self.assertEqual((state["experiments"], state["invalid"]), (1, 3))
-        self.assertIn('"measure" is not possible any more', answers[0]["error"])
+        self.assertIn('"measure" is not possible any more in this iteration', answers[0]["error"])
         self.assertEqual([t["function"]["name"] for t in self.requests("curious")[1]["body"]["tools"]],
                          ["propose", "predict", "inspect"])
 

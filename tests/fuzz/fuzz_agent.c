@@ -66,7 +66,7 @@ static void act(const espl_agent_view *v, const char *text, int64_t len) {
     espl_str problems = {0}, notes = {0}, answer = {0};
     espl_action a;
     espl_agent_options_init(&o);
-    REQUIRE(espl_action_parse(text, len, v, &o.policy, &a, &problems, &notes) == ESPL_OK);
+    REQUIRE(espl_action_parse(text, len, v, &o.policy, ESPL_VIEW_FULL, &a, &problems, &notes) == ESPL_OK);
     REQUIRE(a.lessons.len <= ESPL_LESSONS_MAX * (ESPL_LESSON_BYTES_MAX + 8));
     if (problems.len > 0) {
         REQUIRE(a.plan.n == 0 && !a.plan.stop);

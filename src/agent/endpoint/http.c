@@ -8,6 +8,7 @@
 #include "espalier/base/memory.h"
 #include "espalier/base/region.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <curl/curl.h>
 #include <inttypes.h>
@@ -63,8 +64,10 @@ static espl_status http_check_url(espl_http *h, CURLU *url, const char *text, bo
     if (http_query_has_key(url))
         return ESPL_FAIL(ESPL_CONFIG, "agent: the URL's query must not hold a key: name a key variable instead");
     char *host = NULL;
+    struct in_addr address;
     if (curl_url_get(url, CURLUPART_HOST, &host, 0) == CURLUE_OK)
-        h->loopback = strcasecmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 || strcmp(host, "[::1]") == 0;
+        h->loopback = strcasecmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0 ||
+                      (inet_pton(AF_INET, host, &address) == 1 && ntohl(address.s_addr) >> 24 == 127);
     curl_free(host);
     if (with_key && !https && !h->loopback && !plain_http)
         return ESPL_FAIL(ESPL_CONFIG,
@@ -265,17 +268,20 @@ static int http_hex_value(const char *p, int digits) {
     return value;
 }
 
-/* Bytes of p[0 .. n) that stand for the character c: itself, \c, \u00XX or %XX. 0: they stand for another. */
+/* Bytes of p[0 .. n) that stand for the character c: itself, uXXXX or %XX, behind any number of backslashes, because
+ * JSON is quoted in JSON. 0: they stand for another. */
 static size_t http_match_character(const char *p, size_t n, char c) {
+    size_t b = 0;
     if (n >= 1 && p[0] == c) return 1;
-    if (n >= 2 && p[0] == '\\' && p[1] == c) return 2;
-    if (n >= 6 && p[0] == '\\' && p[1] == 'u' && http_hex_value(p + 2, 4) == c) return 6;
-    return n >= 3 && p[0] == '%' && http_hex_value(p + 1, 2) == c ? 3 : 0;
+    while (b < n && p[b] == '\\') b++;
+    if (b + 1 <= n && p[b] == c) return b + 1;
+    if (b > 0 && b + 5 <= n && p[b] == 'u' && http_hex_value(p + b + 1, 4) == c) return b + 5;
+    return b + 3 <= n && p[b] == '%' && http_hex_value(p + b + 1, 2) == c ? b + 3 : 0;
 }
 
-void espl_http_hide_key(const espl_http *h, espl_str *text) {
-    if (!h->key || strlen(h->key) < KEY_HIDDEN_MIN || !text->data) return;
-    for (char *p = text->data, *end = p + text->len; p < end; p++) {
+void espl_http_hide_key(const espl_http *h, char *text, int64_t len) {
+    if (!h->key || strlen(h->key) < KEY_HIDDEN_MIN || !text) return;
+    for (char *p = text, *end = p + len; p < end; p++) {
         char *q = p;
         const char *k = h->key;
         for (size_t n; *k && (n = http_match_character(q, (size_t)(end - q), *k)) > 0; k++) q += n;

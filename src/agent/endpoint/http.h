@@ -39,6 +39,6 @@ void espl_http_post(espl_http *h, const char *body, int64_t len, espl_http_reply
 bool espl_http_wait(const espl_http *h, int64_t ms);
 /* Overwrites the key with asterisks wherever it occurs in the text, also escaped as in JSON or URLs: servers quote it
  * in their errors. */
-void espl_http_hide_key(const espl_http *h, espl_str *text);
+void espl_http_hide_key(const espl_http *h, char *text, int64_t len);
 
 #endif

@@ -22,6 +22,7 @@
 #include <string.h>
 
 enum {
+    CALLS_MAX = 16,          /* of one reply: only the first is looked at, and each is answered */
     REFUSAL_SHOWN_MAX = 180, /* bytes of an error body that are told: the first sentence of it */
     HTTP_REQUEST_TIMEOUT = 408,
     HTTP_TOO_EARLY = 425,
@@ -49,7 +50,7 @@ struct espl_openai {
 static espl_status openai_read_extra(const char *text, cJSON **out) {
     static const char *const own[] = {"model", "messages", "stream", "tools", "n"};
     if (!text || !*text) return ESPL_OK;
-    *out = cJSON_Parse(text);
+    *out = cJSON_ParseWithOpts(text, NULL, true);
     if (!cJSON_IsObject(*out)) return ESPL_FAIL(ESPL_CONFIG, "agent.extra_body is not a JSON object: %.200s", text);
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         if (cJSON_GetObjectItemCaseSensitive(*out, own[i]))
@@ -60,15 +61,15 @@ static espl_status openai_read_extra(const char *text, cJSON **out) {
 /* The key is read from the environment here and handed to the HTTP client; nothing else of the program sees it. */
 espl_status espl_openai_open(espl_openai **out, const espl_agent_options *o) {
     const char *key = o->api_key_env && *o->api_key_env ? getenv(o->api_key_env) : NULL;
-    int64_t n = (int64_t)strlen(o->base_url);
+    int64_t n = (int64_t)strcspn(o->base_url, "?");
+    const char *query = o->base_url + n; /* some providers have their version there */
     espl_str url = {0};
     espl_status st;
     *out = NULL;
     if (o->api_key_env && *o->api_key_env && (!key || !*key))
         return ESPL_FAIL(ESPL_CONFIG,
-                         "agent: the environment variable %s holds no API key; name no variable for a server "
-                         "without keys",
-                         o->api_key_env);
+                         "agent: the environment variable that api_key_env names holds no API key; name no "
+                         "variable for a server without keys");
     ESPL_TRY(espl_mem_alloc(out, 1, sizeof **out, "agent"));
     espl_openai *c = *out;
     c->temperature = o->temperature;
@@ -85,6 +86,7 @@ espl_status espl_openai_open(espl_openai **out, const espl_agent_options *o) {
     int64_t path_bytes = (int64_t)strlen(OPENAI_PATH);
     if (n < path_bytes || strncmp(o->base_url + n - path_bytes, OPENAI_PATH, (size_t)path_bytes) != 0)
         espl_str_puts(&url, OPENAI_PATH); /* else the whole URL was given */
+    espl_str_puts(&url, query);
     ESPL_CHECK(st, done, espl_str_status(&url));
     ESPL_CHECK(st, done, espl_str_dup(&c->url, url.data, "agent"));
     ESPL_CHECK(st, done, espl_http_open(&c->http, url.data, key, o));
@@ -102,6 +104,8 @@ void espl_openai_close(espl_openai **c) {
     espl_mem_free(&(*c)->url);
     espl_mem_free(c);
 }
+
+void espl_openai_hide_key(const espl_openai *c, char *text, int64_t len) { espl_http_hide_key(c->http, text, len); }
 
 void espl_message_free(espl_message *m) {
     espl_str_free(&m->text);
@@ -231,15 +235,33 @@ static void openai_put_content(const cJSON *content, espl_str *text) {
     }
 }
 
-/* Keeps the calls as one line of JSON, to be sent back as they came: the server matches answers to calls by their id.
- */
-static void openai_put_calls(const cJSON *calls, espl_str *out) {
-    char *json = cJSON_PrintUnformatted(calls);
+static void openai_put_json(const cJSON *value, espl_str *out) {
+    char *json = cJSON_PrintUnformatted(value);
     if (json)
         espl_str_puts(out, json);
     else
         out->failed = true;
     cJSON_free(json);
+}
+
+/* Keeps the first calls as one line of JSON, to be sent back as they came: the server matches answers to calls by their
+ * id. One that is missing is made up, because strict servers want it back. */
+static void openai_put_calls(const cJSON *calls, espl_str *out) {
+    cJSON *kept = cJSON_CreateArray();
+    const cJSON *call;
+    char id[32];
+    int n = 0;
+    cJSON_ArrayForEach(call, calls) {
+        if (!cJSON_IsObject(call) || n == CALLS_MAX) continue;
+        cJSON *copy = cJSON_Duplicate(call, true);
+        if (!copy || !cJSON_AddItemToArray(kept, copy)) out->failed = true;
+        snprintf(id, sizeof id, "call_%d", n++);
+        if (cJSON_IsString(cJSON_GetObjectItemCaseSensitive(copy, "id"))) continue;
+        cJSON_DeleteItemFromObjectCaseSensitive(copy, "id");
+        cJSON_AddStringToObject(copy, "id", id);
+    }
+    if (n > 0) openai_put_json(kept, out);
+    cJSON_Delete(kept);
 }
 
 bool espl_openai_call_action(const espl_str *calls, int64_t k, espl_str *action, espl_str *id) {
@@ -257,7 +279,7 @@ bool espl_openai_call_action(const espl_str *calls, int64_t k, espl_str *action,
     if (cJSON_IsObject(arguments) && name) {
         cJSON_DeleteItemFromObjectCaseSensitive(arguments, "action");
         cJSON_AddStringToObject(arguments, "action", name);
-        openai_put_calls(arguments, action);
+        openai_put_json(arguments, action);
     } else if (text) {
         espl_str_puts(action, text);
     }
@@ -418,12 +440,12 @@ static espl_status openai_post(espl_openai *c, const espl_chat *chat, const espl
     espl_str line = {0};
     stats->requests++;
     espl_http_post(c->http, body->data, body->len, &r);
-    espl_http_hide_key(c->http, &r.body); /* before anything of it is recorded or logged */
+    espl_http_hide_key(c->http, r.body.data, r.body.len); /* before anything of it is recorded or logged */
     said->text.len = said->calls.len = 0;
     said->cut_off = false;
     openai_read_answer(c, &r, a, said);
-    espl_http_hide_key(c->http, &said->text); /* decoding may have put it together again */
-    espl_http_hide_key(c->http, &said->calls);
+    espl_openai_hide_key(c, said->text.data, said->text.len); /* decoding may have put it together again */
+    espl_openai_hide_key(c, said->calls.data, said->calls.len);
     *verdict = openai_judge(&r, a);
     *retry_after_ms = r.retry_after_ms;
     stats->prompt_tokens += a->prompt_tokens;

@@ -64,6 +64,10 @@ espl_status espl_openai_ask(espl_openai *c, const espl_chat *chat, espl_answer *
  * call. */
 bool espl_openai_call_action(const espl_str *calls, int64_t k, espl_str *action, espl_str *id);
 
+/* Local. Overwrites the key with asterisks wherever it occurs in the text (http.h): what was decoded may hold it again.
+ */
+void espl_openai_hide_key(const espl_openai *c, char *text, int64_t len);
+
 /* True if tools are offered to the model as tools, rather than described in words. */
 bool espl_openai_calls_tools(const espl_openai *c, const espl_agent_state *state);
 

@@ -34,15 +34,17 @@ static simulation *model(void) {
     return &s;
 }
 
-static acted act_on(const espl_agent_view *v, const char *text) {
+static acted act_in(const espl_agent_view *v, const char *text, espl_agent_sight sight) {
     acted r = {0};
     espl_agent_options o;
     espl_agent_options_init(&o);
-    assert_int_equal(espl_action_parse(text, (int64_t)strlen(text), v, &o.policy, &r.a, &r.problems, &r.notes),
+    assert_int_equal(espl_action_parse(text, (int64_t)strlen(text), v, &o.policy, sight, &r.a, &r.problems, &r.notes),
                      ESPL_OK);
     if (r.problems.len > 0) assert_int_equal(r.a.plan.n, 0);
     return r;
 }
+
+static acted act_on(const espl_agent_view *v, const char *text) { return act_in(v, text, ESPL_VIEW_FULL); }
 
 static acted act(const simulation *s, const char *text) {
     espl_agent_view v = sim_view(s);
@@ -194,6 +196,8 @@ static void actions_are_told_apart(void **state) {
         {"{\"action\":\"inspect\",\"linears\":[\"layers.1.*\"]}", ESPL_ACTION_INSPECT},
         {"{\"action\":\"propose\",\"prune\":{\"layers.1.*\":0.05}}", ESPL_ACTION_PROPOSE},
         {"{\"action\":\"inspect\",\"linears\":\"*\"} No: {\"prune\":{\"layers.1.*\":0.05}}", ESPL_ACTION_PROPOSE},
+        {"<tool_call>{\"name\":\"predict\",\"arguments\":{\"prune\":{\"layers.1.*\":0.05}}}</tool_call>",
+         ESPL_ACTION_PREDICT},
         {"{\"action\":null,\"prune\":{\"layers.1.*\":0.05}}", ESPL_ACTION_PROPOSE}};
     for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
         acted r = act(s, cases[k].text);
@@ -202,6 +206,7 @@ static void actions_are_told_apart(void **state) {
         assert_int_equal(r.a.linears != NULL, cases[k].kind == ESPL_ACTION_INSPECT);
         acted_free(&r);
     }
+    refused(s, "{\"name\":\"guess\",\"arguments\":{}}", "neither \"prune\" nor \"stop\"");
     refused(s, "{\"action\":\"guess\",\"prune\":{\"layers.1.*\":0.05}}", "\"action\" must be");
     refused(s, "{\"action\":\"inspect\"}", "\"linears\" must be");
     refused(s, "{\"action\":\"search\",\"query\":\"pruning\"}", "neither \"prune\" nor \"stop\"");
@@ -267,6 +272,11 @@ static void repeats_are_known(void **state) {
     sim_apply(s, &r.a.plan);
     assert_int_equal(s->rollbacks, 1);
     r.a.plan = (espl_decision){0};
+    acted_free(&r);
+    espl_agent_view with = sim_view(s);
+    with.power = 0.5;
+    r = act_on(&with, "{\"prune\":{\"layers.1.*\":0.1,\"layers.2.*\":0.1},\"power\":0.5}"); /* the one in force */
+    assert_int_equal(espl_predict_repeated(&with, &r.a.plan), 1);
     acted_free(&r);
     static const struct {
         const char *text;
@@ -420,6 +430,23 @@ static void the_prompt_tells_what_came_of_decisions(void **state) {
 }
 
 /* The paper's input is z_s, z_g and sparsity, with outcomes and reflections. */
+static void the_papers_agent_has_nothing_else(void **state) {
+    (void)state;
+    const simulation *s = model();
+    static const char *const others[] = {
+        "{\"base\":\"policy\",\"prune\":{}}", "{\"power\":0.5,\"prune\":{\"layers.1.mlp.up_proj\":0.05}}",
+        "{\"lessons\":[],\"prune\":{\"layers.1.mlp.up_proj\":0.05}}", "{\"prune\":{\"layers.1.*\":0.05}}"};
+    espl_agent_view v = sim_view(s);
+    for (size_t k = 0; k < sizeof others / sizeof *others; k++) {
+        acted r = act_in(&v, others[k], ESPL_VIEW_PAPER);
+        assert_true(r.problems.len > 0);
+        acted_free(&r);
+    }
+    acted r = act_in(&v, "{\"prune\":{\"layers.1.mlp.up_proj\":0.05}}", ESPL_VIEW_PAPER);
+    assert_int_equal(r.problems.len, 0);
+    acted_free(&r);
+}
+
 static void the_papers_view_holds_nothing_else(void **state) {
     (void)state;
     simulation *s = history();
@@ -460,6 +487,7 @@ static void forms_name_the_linears_and_bounds(void **state) {
     (void)state;
     simulation *s = model();
     s->rows[0].pruned = s->rows[0].weights; /* no room: a brief form does not name it */
+    for (int64_t i = 0; i < ESPL_LINEAR_KINDS; i++) s->rows[7 + i].pruned = s->rows[7 + i].weights; /* nor layer 1 */
     for (int brief = 0; brief < 2; brief++) {
         espl_agent_view v = sim_view(s);
         espl_forms *forms;
@@ -473,7 +501,8 @@ static void forms_name_the_linears_and_bounds(void **state) {
         assert_int_equal(cJSON_GetArraySize(variants), 2);
         cJSON *members = cJSON_GetObjectItem(cJSON_GetArrayItem(variants, 0), "properties");
         cJSON *linears = cJSON_GetObjectItem(cJSON_GetObjectItem(members, "prune"), "properties");
-        assert_int_equal(cJSON_GetArraySize(linears), SIM_LINEARS - brief + ESPL_LINEAR_KINDS + SIM_LAYERS);
+        assert_int_equal(cJSON_GetArraySize(linears),
+                         SIM_LINEARS + ESPL_LINEAR_KINDS + SIM_LAYERS - (brief ? 1 + 7 + 1 : 0));
         cJSON *step = cJSON_GetObjectItem(linears, "layers.11.mlp.down_proj");
         assert_true(cJSON_GetObjectItem(step, "maximum")->valuedouble == s->budget.max_step);
         assert_non_null(cJSON_GetObjectItem(linears, "layers.*.mlp.up_proj"));
@@ -499,6 +528,7 @@ int main(void) {
         cmocka_unit_test(inspections_tell_what_is_known),
         cmocka_unit_test(random_plans_are_valid),
         cmocka_unit_test(the_prompt_tells_what_came_of_decisions),
+        cmocka_unit_test(the_papers_agent_has_nothing_else),
         cmocka_unit_test(the_papers_view_holds_nothing_else),
         cmocka_unit_test(the_system_message_may_be_replaced),
         cmocka_unit_test(forms_name_the_linears_and_bounds),
