@@ -135,8 +135,22 @@ class OneRun(Case):
         else:
             self.assertEqual(job.returncode, code, text[-3000:])
         self.assertFalse((run / "summary.json").exists())
+        self.wait_for_its_processes(run)
         self.prune(run, resume_np, "--resume")
         self.assert_same_run(self.whole, run)
+
+    def wait_for_its_processes(self, run):
+        """Ranks outlive a killed mpirun for a while, on a busy machine for seconds, and still hold the directory."""
+        deadline = time.monotonic() + 60 * SLOW
+        while (run / "lock").exists():
+            try:
+                stat = pathlib.Path(f"/proc/{json.loads((run / 'lock').read_text())['pid']}/stat").read_text()
+            except FileNotFoundError:
+                return
+            if stat.rpartition(")")[2].split()[0] == "Z":  # it has ended, and nobody has asked how
+                return
+            self.assertLess(time.monotonic(), deadline, "a killed run does not end")
+            time.sleep(0.1)
 
 
 class Whole(OneRun):
