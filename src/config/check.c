@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "espalier/base/memory.h"
-#include "espalier/config/config.h"
+#include "espalier/config/table.h"
 #include "espalier/model/locate.h"
 
 /* -------------------------------------------------------- between options */
@@ -165,28 +165,42 @@ espl_status espl_config_locate_model(espl_config *o) {
     return config_has_agent_model(o) ? config_locate("agent.model_path", &o->agent_model_path) : ESPL_OK;
 }
 
-/* Readable now does not mean readable later, but it finds the usual mistakes: a wrong directory, a missing download.
- * Files of a backend that is not in use are not asked for. */
+/* Every option that names a file or a directory to read. */
+static const int path_options[] = {
+    ESPL_OPTION_OF_model_path,       ESPL_OPTION_OF_calibration_text,  ESPL_OPTION_OF_validation_text,
+    ESPL_OPTION_OF_probes_mmlu,      ESPL_OPTION_OF_probes_freebaseqa, ESPL_OPTION_OF_probes_freebaseqa_examples,
+    ESPL_OPTION_OF_report_text,      ESPL_OPTION_OF_report_mmlu,       ESPL_OPTION_OF_report_freebaseqa,
+    ESPL_OPTION_OF_agent_model_path, ESPL_OPTION_OF_agent_prompt_file, ESPL_OPTION_OF_agent_replay,
+    ESPL_OPTION_OF_agent_ca_file};
+
+bool espl_option_is_path(const espl_option *row) {
+    for (size_t i = 0; i < sizeof path_options / sizeof *path_options; i++)
+        if (row == &espl_option_table[path_options[i]]) return true;
+    return false;
+}
+
+/* Files of a backend that is not in use are not asked for. */
+static bool config_uses_path(const espl_config *o, int option) {
+    switch (option) {
+    case ESPL_OPTION_OF_agent_model_path:
+        return config_has_agent_model(o);
+    case ESPL_OPTION_OF_agent_replay:
+        return o->agent_backend == ESPL_BACKEND_REPLAY;
+    case ESPL_OPTION_OF_agent_ca_file:
+        return o->agent_backend == ESPL_BACKEND_OPENAI;
+    default:
+        return true;
+    }
+}
+
+/* Readable now does not mean readable later, but it finds the usual mistakes: a wrong directory, a missing download. */
 espl_status espl_config_check_files(const espl_config *o) {
-    const struct {
-        const char *key, *path;
-        bool used;
-    } files[] = {{"model.path", o->model_path, true},
-                 {"calibration.text", o->calibration_text, true},
-                 {"validation.text", o->validation_text, true},
-                 {"probes.mmlu", o->probes_mmlu, true},
-                 {"probes.freebaseqa", o->probes_freebaseqa, true},
-                 {"probes.freebaseqa_examples", o->probes_freebaseqa_examples, true},
-                 {"report.text", o->report_text, true},
-                 {"report.mmlu", o->report_mmlu, true},
-                 {"report.freebaseqa", o->report_freebaseqa, true},
-                 {"agent.model_path", o->agent_model_path, config_has_agent_model(o)},
-                 {"agent.prompt_file", o->agent_prompt_file, true},
-                 {"agent.replay", o->agent_replay, o->agent_backend == ESPL_BACKEND_REPLAY},
-                 {"agent.ca_file", o->agent_ca_file, o->agent_backend == ESPL_BACKEND_OPENAI}};
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
-        if (files[i].used && *files[i].path && access(files[i].path, R_OK) != 0)
-            return ESPL_FAIL(ESPL_IO, "%s: %s: %s", files[i].key, files[i].path, strerror(errno));
+    for (size_t i = 0; i < sizeof path_options / sizeof *path_options; i++) {
+        const espl_option *row = &espl_option_table[path_options[i]];
+        const char *path = *(char *const *)(const void *)((const char *)o + row->offset);
+        if (config_uses_path(o, path_options[i]) && *path && access(path, R_OK) != 0)
+            return ESPL_FAIL(ESPL_IO, "%s.%s: %s: %s", row->section, row->key, path, strerror(errno));
+    }
     const char *variable = o->agent_backend == ESPL_BACKEND_OPENAI ? o->agent_api_key_env : "";
     const char *key = *variable ? getenv(variable) : "";
     if (*variable && (!key || !*key))

@@ -11,6 +11,15 @@
 #include <string.h>
 
 #include "espalier/base/json_writer.h"
+#include "espalier/model/locate.h"
+
+static void print_path(espl_str *out, const espl_option *row, const espl_config *o) {
+    espl_str name = {0};
+    espl_model_put_id(*(char *const *)(const void *)((const char *)o + row->offset), &name);
+    if (name.failed) out->failed = true;
+    espl_str_put_json(out, name.len > 0 ? name.data : "", name.len);
+    espl_str_free(&name);
+}
 
 espl_status espl_config_print(const espl_config *o, espl_config_form form, espl_str *out) {
     espl_str_puts(out, "{");
@@ -34,8 +43,10 @@ espl_status espl_config_print(const espl_config *o, espl_config_form form, espl_
                 espl_str_puts(out, "\n");
             }
             espl_str_printf(out, "    \"%s\": ", row->key);
-            if (form == ESPL_CONFIG_CONTENT && row->resume == ESPL_RESUME_CIRCUMSTANCE)
+            if (form >= ESPL_CONFIG_CONTENT && row->resume == ESPL_RESUME_CIRCUMSTANCE)
                 espl_option_put_default(out, row);
+            else if (form == ESPL_CONFIG_PORTABLE && espl_option_is_path(row))
+                print_path(out, row, o);
             else
                 espl_option_put_value(out, row, o);
         }

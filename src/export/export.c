@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "espalier/base/fault.h"
+#include "espalier/base/file.h"
 #include "espalier/base/integer.h"
 #include "espalier/base/memory.h"
 #include "espalier/base/str.h"
@@ -27,9 +28,10 @@ typedef struct exporter {
     const espl_model *m;
     const espl_weights *w; /* the source's tensors */
     bool root;
-    export_place place;            /* rank 0 */
-    espl_str part;                 /* DIR.part, on every rank */
-    espl_weights_writer **writers; /* [shards] */
+    const espl_export_about *about; /* rank 0 */
+    export_place place;             /* rank 0 */
+    espl_str part;                  /* DIR.part, on every rank */
+    espl_weights_writer **writers;  /* [shards] */
     int64_t *linears; /* [tensors] index of this rank's linear that a tensor is the weight of, or the first of several;
                          -1: none */
 } exporter;
@@ -124,9 +126,26 @@ static espl_status exporter_put_tensor(const exporter *x, int64_t i) {
     return ESPL_OK;
 }
 
+/* Rank 0 only. Writes the files that are no weights: those of the source, and those about the export. */
+static espl_status exporter_put_files(const exporter *x) {
+    const struct {
+        const char *name;
+        const espl_str *text;
+    } about[] = {{ESPL_EXPORT_CARD, &x->about->card}, {ESPL_EXPORT_RECIPE, &x->about->recipe}};
+    ESPL_TRY(espl_export_files_copy(&x->place.files, x->place.source, x->part.data));
+    for (size_t i = 0; i < sizeof about / sizeof *about; i++) {
+        espl_str path;
+        espl_status st = espl_export_join(x->part.data, about[i].name, "", &path);
+        if (st == ESPL_OK) st = espl_file_replace(path.data, about[i].text->data, about[i].text->len);
+        espl_str_free(&path);
+        ESPL_TRY(st);
+    }
+    return ESPL_OK;
+}
+
 /* Local. Writes this rank's part, one shard after another, so that few files are open at a time. */
 static espl_status exporter_fill(const exporter *x) {
-    if (x->root) ESPL_TRY(espl_export_files_copy(&x->place.files, x->place.source, x->part.data));
+    if (x->root) ESPL_TRY(exporter_put_files(x));
     for (int64_t s = 0; s < espl_weights_shards(x->w); s++) {
         for (int64_t i = 0; i < espl_weights_count(x->w); i++) {
             const espl_tensor_info *t = espl_weights_at(x->w, i);
@@ -155,9 +174,10 @@ espl_status espl_export_check_model(espl_comm *c, const espl_model *m, const cha
     return espl_comm_agree(c, st);
 }
 
-espl_status espl_export_model(espl_comm *c, const espl_model *m, const char *source, const char *dir) {
+espl_status espl_export_model(espl_comm *c, const espl_model *m, const char *source, const char *dir,
+                              const espl_export_about *about) {
     bool root = espl_comm_rank(c) == 0;
-    exporter x = {.m = m, .w = espl_model_weights(m), .root = root};
+    exporter x = {.m = m, .w = espl_model_weights(m), .root = root, .about = about};
     espl_status st;
     ESPL_CHECK(st, done, espl_comm_agree(c, root ? exporter_begin(&x, source, dir) : ESPL_OK));
     ESPL_CHECK(st, done, espl_comm_broadcast_str(c, &x.part, 0));

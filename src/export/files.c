@@ -43,10 +43,7 @@ static bool name_ends_with(const char *name, const char *suffix) {
     return n >= s && strcasecmp(name + n - s, suffix) == 0;
 }
 
-/* Does the link at `path` lead out of the model? A repository from a hub may hold a link to a private file of whoever
- * clones it, and an export would publish that file. The cache of Hugging Face keeps the files of snapshots/REVISION in
- * blobs beside it: such a link is part of the model. */
-static bool files_link_leads_out(const char *source, const char *path) {
+bool espl_export_leads_out(const char *source, const char *path) {
     char *target = realpath(path, NULL), *dir = realpath(source, NULL), *slash = NULL;
     bool inside = false;
     if (target && dir) {
@@ -76,7 +73,7 @@ static espl_status files_reason_to_skip(const espl_weights *w, const char *sourc
     *reason = NULL;
     ESPL_TRY(espl_export_join(source, name, "", &path));
     bool found = lstat(path.data, &info) == 0;
-    bool leads_out = found && S_ISLNK(info.st_mode) && files_link_leads_out(source, path.data);
+    bool leads_out = found && S_ISLNK(info.st_mode) && espl_export_leads_out(source, path.data);
     found = found && stat(path.data, &info) == 0;
     espl_str_free(&path);
     if (leads_out)
@@ -100,11 +97,37 @@ static espl_status files_reason_to_skip(const espl_weights *w, const char *sourc
     return ESPL_OK;
 }
 
+/* The name of a file of the source in its export. The names of card and recipe are the export's own: README.md becomes
+ * README.base.md, and a README.base.md, which an export of an export has, README.base.base.md: no two files get the
+ * same name. */
+static espl_status files_put_target(const char *name, espl_str *out) {
+    static const struct { const char *stem, *suffix; } own[] = {{"README", ".md"}, {"espalier_recipe", ".json"}};
+    static const char base[] = ".base";
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
+        size_t stem = strlen(own[i].stem);
+        if (strncmp(name, own[i].stem, stem) != 0) continue;
+        const char *rest = name + stem;
+        while (strncmp(rest, base, sizeof base - 1) == 0) rest += sizeof base - 1;
+        if (strcmp(rest, own[i].suffix) != 0) continue;
+        espl_str_printf(out, "%s%s%s", own[i].stem, base, name + stem);
+        return espl_str_status(out);
+    }
+    espl_str_puts(out, name);
+    return espl_str_status(out);
+}
+
 static espl_status files_add(export_files *f, const char *name) {
     ESPL_TRY(espl_mem_resize(&f->names, f->n + 1, sizeof *f->names, "list of files"));
     ESPL_TRY(espl_str_dup(&f->names[f->n], name, "file name"));
     const char *copy = f->names[f->n++]; /* the map borrows its keys */
     return espl_map_put(f->known, copy, (int64_t)strlen(copy), 0);
+}
+
+static espl_status files_add_source(export_files *f, const char *name) {
+    ESPL_TRY(espl_mem_resize(&f->sources, f->n_copied + 1, sizeof *f->sources, "list of files"));
+    ESPL_TRY(espl_str_dup(&f->sources[f->n_copied], name, "file name"));
+    f->n_copied++;
+    return ESPL_OK;
 }
 
 static int files_compare_names(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
@@ -131,15 +154,23 @@ espl_status espl_export_files_list(export_files *f, const espl_weights *w, const
                            source, name); /* now: without it, the export would be none */
             goto done;
         }
-        if (!reason) ESPL_CHECK(st, done, files_add(f, name));
+        if (!reason) ESPL_CHECK(st, done, files_add_source(f, name));
         if (!reason || quiet) continue;
         espl_str quoted = {0}; /* a file name may hold control characters */
         espl_str_put_json(&quoted, name, (int64_t)strlen(name));
         if (!quoted.failed) ESPL_INFO("export: %s of %s is left out: %s", quoted.data, source, reason);
         espl_str_free(&quoted);
     }
-    if (f->n > 0) qsort(f->names, (size_t)f->n, sizeof *f->names, files_compare_names);
-    f->n_copied = f->n;
+    if (f->n_copied > 0) qsort(f->sources, (size_t)f->n_copied, sizeof *f->sources, files_compare_names);
+    for (int64_t i = 0; i < f->n_copied; i++) {
+        espl_str target = {0};
+        st = files_put_target(f->sources[i], &target);
+        if (st == ESPL_OK) st = files_add(f, target.data);
+        espl_str_free(&target);
+        ESPL_CHECK(st, done, st);
+    }
+    ESPL_CHECK(st, done, files_add(f, ESPL_EXPORT_CARD));
+    ESPL_CHECK(st, done, files_add(f, ESPL_EXPORT_RECIPE));
     for (int64_t s = 0; s < shards; s++)
         ESPL_CHECK(st, done, files_add(f, espl_export_base_name(espl_weights_shard_path(w, s))));
 done:
@@ -155,7 +186,9 @@ bool espl_export_files_know(const export_files *f, const char *name) {
 }
 
 void espl_export_files_free(export_files *f) {
+    for (int64_t i = 0; i < f->n_copied; i++) espl_mem_free(&f->sources[i]);
     for (int64_t i = 0; i < f->n; i++) espl_mem_free(&f->names[i]);
+    espl_mem_free(&f->sources);
     espl_mem_free(&f->names);
     espl_map_destroy(&f->known);
 }
@@ -189,7 +222,7 @@ espl_status espl_export_files_copy(const export_files *f, const char *source, co
     espl_status st = ESPL_OK;
     for (int64_t i = 0; st == ESPL_OK && i < f->n_copied; i++) {
         espl_str from = {0}, to = {0};
-        ESPL_CHECK(st, next, espl_export_join(source, f->names[i], "", &from));
+        ESPL_CHECK(st, next, espl_export_join(source, f->sources[i], "", &from));
         ESPL_CHECK(st, next, espl_export_join(target, f->names[i], "", &to));
         st = file_copy(from.data, to.data);
     next:

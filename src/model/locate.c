@@ -211,23 +211,48 @@ espl_status espl_model_locate(const char *given, espl_str *dir) {
     return espl_file_fail_open(given);
 }
 
-void espl_model_put_name(const char *dir, espl_str *out) {
+/* The part of the path of a snapshot in the hub's cache, .../models--OWNER--NAME/snapshots/COMMIT, that is OWNER--NAME;
+ * NULL for other paths. */
+static const char *snapshot_repository(const char *dir, int64_t *len) {
     static const char snapshots[] = "/snapshots/", models[] = "models--";
-    int64_t n = (int64_t)strlen(dir);
-    while (n > 1 && dir[n - 1] == '/') n--;
-    const char *end = dir + n, *hit = n > 0 ? memmem(dir, (size_t)n, snapshots, sizeof snapshots - 1) : NULL;
-    if (hit) { /* .../models--OWNER--NAME/snapshots/COMMIT */
-        const char *repository = hit;
-        while (repository > dir && repository[-1] != '/') repository--;
-        if (strncmp(repository, models, sizeof models - 1) == 0) {
-            const char *name = repository + sizeof models - 1;
-            for (const char *p = name; p + 1 < hit; p++)
-                if (p[0] == '-' && p[1] == '-') name = p + 2;
-            espl_str_put(out, name, hit - name);
-            return;
-        }
+    const char *hit = strstr(dir, snapshots), *repository = hit;
+    while (repository && repository > dir && repository[-1] != '/') repository--;
+    if (!repository || strncmp(repository, models, sizeof models - 1) != 0) return NULL;
+    repository += sizeof models - 1;
+    *len = hit - repository;
+    return repository;
+}
+
+/* Where NAME begins in OWNER--NAME; 0 if there is no owner. */
+static int64_t repository_name(const char *repository, int64_t len) {
+    int64_t at = 0;
+    for (int64_t i = 0; i + 1 < len; i++)
+        if (repository[i] == '-' && repository[i + 1] == '-') at = i + 2;
+    return at;
+}
+
+void espl_model_put_name(const char *dir, espl_str *out) {
+    int64_t n = 0;
+    const char *repository = snapshot_repository(dir, &n);
+    if (repository) {
+        int64_t at = repository_name(repository, n);
+        espl_str_put(out, repository + at, n - at);
+        return;
     }
-    const char *start = end;
+    n = (int64_t)strlen(dir);
+    while (n > 1 && dir[n - 1] == '/') n--;
+    const char *end = dir + n, *start = end;
     while (start > dir && start[-1] != '/') start--;
     espl_str_put(out, start, end - start);
+}
+
+void espl_model_put_id(const char *dir, espl_str *out) {
+    int64_t n = 0;
+    const char *repository = snapshot_repository(dir, &n);
+    int64_t at = repository ? repository_name(repository, n) : 0;
+    if (at > 0) {
+        espl_str_put(out, repository, at - 2);
+        espl_str_puts(out, "/");
+    }
+    espl_model_put_name(dir, out);
 }

@@ -135,10 +135,13 @@ static espl_status event_put_tried(espl_json_writer *w, const espl_outcome *o) {
     return st;
 }
 
-static espl_status event_put_outcome(const void *history, int64_t i, espl_json_writer *w) {
-    const espl_outcome *o = &((const espl_outcome *)history)[i];
+espl_status espl_event_put_outcome(espl_json_writer *w, const espl_outcome *o) {
     espl_json_put_bool(w, "accepted", o->accepted);
     return event_put_tried(w, o);
+}
+
+static espl_status event_put_past(const void *history, int64_t i, espl_json_writer *w) {
+    return espl_event_put_outcome(w, &((const espl_outcome *)history)[i]);
 }
 
 espl_status espl_event_experiment(espl_job *j, const espl_outcome *o) {
@@ -157,7 +160,7 @@ espl_status espl_event_outcome(espl_job *j, const espl_outcome *o, double second
     espl_json_put_text(&w, "source", espl_agent_source(j->agent));
     espl_json_put_f64(&w, "seconds", seconds);
     espl_json_put_f64(&w, "seconds_left", j->seconds_left);
-    if (event_put_outcome(o, 0, &w) != ESPL_OK) line.failed = true;
+    if (espl_event_put_outcome(&w, o) != ESPL_OK) line.failed = true;
     return espl_journal_end(j->events, &w);
 }
 
@@ -172,7 +175,7 @@ espl_status espl_events_open(espl_job *j, const char *path) {
                                     .n = j->n_history,
                                     .context = j->history,
                                     .iteration = event_iteration_of,
-                                    .put = event_put_outcome};
+                                    .put = event_put_past};
     return espl_journal_open(&j->events, path, j->iteration, &outcomes);
 }
 

@@ -9,10 +9,12 @@
 #include <math.h>
 #include <string.h>
 
+#include "card.h"
 #include "espalier/export.h"
 #include "espalier/model/shape.h"
 #include "events.h"
 #include "quality.h"
+#include "recipe.h"
 #include "stop.h"
 #include "summary.h"
 
@@ -29,6 +31,7 @@ typedef struct region_seconds {
 /* Everything that the report is made of. */
 typedef struct report {
     espl_report_quality dense, pruned;
+    int64_t *lost;                             /* [linears] pruned weights of each; rank 0, owned */
     pattern_count patterns[PATTERN_COUNTS];    /* rank 0 */
     region_seconds regions[ESPL_REGION_COUNT]; /* on every rank */
 } report;
@@ -49,32 +52,38 @@ static espl_status report_measure(espl_job *j, report *r) {
     return ESPL_OK;
 }
 
-static espl_status report_export(espl_job *j) {
+/* Card and recipe are files of the export, which appears with them or not at all. */
+static espl_status report_export(espl_job *j, const report *r) {
     ESPL_REGION_SCOPE(ESPL_REGION_EXPORT);
+    espl_export_about about = {0};
     espl_str dir = {0};
-    if (!j->o->run_export) return ESPL_OK;
-    espl_status st = espl_comm_agree(j->comm, espl_job_path(j, "model", &dir));
-    if (st == ESPL_OK) st = espl_export_model(j->comm, j->model, j->o->model_path, dir.data);
-    if (st == ESPL_OK) ESPL_INFO("exported %s", dir.data);
+    espl_status st = espl_job_path(j, "model", &dir);
+    if (st == ESPL_OK && j->root) st = espl_card_write(j, &r->dense, &r->pruned, &about.card);
+    if (st == ESPL_OK && j->root) st = espl_recipe_write(j, r->lost, &about.recipe);
+    ESPL_CHECK(st, done, espl_comm_agree(j->comm, st));
+    ESPL_CHECK(st, done, espl_export_model(j->comm, j->model, j->o->model_path, dir.data, &about));
+    ESPL_INFO("exported %s", dir.data);
+done:
+    espl_str_free(&about.card);
+    espl_str_free(&about.recipe);
     espl_str_free(&dir);
     return st;
 }
 
 /* Counts from the masks, not from the decisions: the summary says what the model is, not what was meant. */
-static espl_status report_count_patterns(espl_job *j, report *r) {
-    int64_t *pruned = NULL, total;
-    espl_status st = j->root ? espl_mem_alloc(&pruned, j->linears, sizeof *pruned, "counts") : ESPL_OK;
-    ESPL_CHECK(st, done, espl_comm_agree(j->comm, st));
-    ESPL_CHECK(st, done, espl_masks_count_pruned(&j->masks, pruned, &total));
-    ESPL_CHECK(st, done, espl_comm_agree(j->comm, espl_masks_check_patterns(&j->masks, j->patterns, NULL)));
-    for (int64_t i = 0; pruned && i < j->linears; i++) {
+static espl_status report_count_pruned(espl_job *j, report *r) {
+    int64_t total;
+    ESPL_TRY(
+        espl_comm_agree(j->comm, j->root ? espl_mem_alloc(&r->lost, j->linears, sizeof *r->lost, "counts") : ESPL_OK));
+    ESPL_TRY(espl_masks_count_pruned(&j->masks, r->lost, &total));
+    if (!j->o->prune_mixed) return ESPL_OK;
+    ESPL_TRY(espl_comm_agree(j->comm, espl_masks_check_patterns(&j->masks, j->patterns, NULL)));
+    for (int64_t i = 0; r->lost && i < j->linears; i++) {
         pattern_count *c = &r->patterns[1 + espl_pattern_choice(j->patterns[i])];
-        c->linears += pruned[i] > 0;
-        c->pruned += pruned[i];
+        c->linears += r->lost[i] > 0;
+        c->pruned += r->lost[i];
     }
-done:
-    espl_mem_free(&pruned);
-    return st;
+    return ESPL_OK;
 }
 
 static espl_status report_gather_regions(espl_job *j, report *r) {
@@ -318,12 +327,13 @@ espl_status espl_report_write(espl_job *j) {
     espl_status st;
     ESPL_CHECK(st, done, espl_stop_check(j, ESPL_STOP_BETWEEN_PHASES));
     ESPL_CHECK(st, done, report_measure(j, &r));
-    ESPL_CHECK(st, done, report_export(j));
-    if (j->o->prune_mixed) ESPL_CHECK(st, done, report_count_patterns(j, &r));
+    ESPL_CHECK(st, done, report_count_pruned(j, &r));
+    if (j->o->run_export) ESPL_CHECK(st, done, report_export(j, &r));
     ESPL_CHECK(st, done, report_gather_regions(j, &r));
     ESPL_CHECK(st, done, espl_comm_agree(j->comm, j->root ? report_publish(j, &r) : ESPL_OK));
     st = espl_comm_agree(j->comm, j->root ? espl_report_fail(report_verdict(j), j->o->run_dir) : ESPL_OK);
 done:
+    espl_mem_free(&r.lost);
     espl_report_quality_free(&r.dense);
     espl_report_quality_free(&r.pruned);
     return st;

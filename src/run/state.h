@@ -7,6 +7,7 @@
  *     status                             what the files of a run tell; used by no other file
  *     job                                the job from its first to its last line
  *     report   dry                       the end; --dry-run
+ *     card   recipe                      files of the export about itself
  *     loop                               steps until the goal: propose, apply, judge, settle
  *     agent_step   method_step           who proposes, and how it is applied
  *     agent_host                         what the agent may ask of the run while it decides

@@ -332,6 +332,10 @@ class Hub(Case):
             run("prune", config, ranks=ranks, environment=dict(HF_HUB_CACHE=str(self.cache)))
             runs[name] = {p.name: p.read_bytes() for p in (self.work / name / "model").iterdir() if not p.is_symlink()}
             run("prune", config, "--resume", ranks=ranks, environment=dict(HF_HUB_CACHE=str(self.cache)))
+        for name, base in (("id", "own-er/Tiny.1"), ("path", self.model.name)):
+            self.assertEqual(runs[name].pop("README.md").decode().splitlines()[:2], ["---", f'base_model: "{base}"'])
+            recipe = json.loads(runs[name].pop("espalier_recipe.json"))
+            self.assertEqual((recipe["base_model"], recipe["config"]["model"]["path"]), (base, base))
         self.assertEqual(runs["id"], runs["path"])
         self.assertEqual(json.loads((self.work / "id" / "manifest.json").read_text())["config"]["model"]["path"],
                          str(self.snapshot))

@@ -178,6 +178,35 @@ class Whole(OneRun):
                 self.prune(run, np)
                 self.assert_same_run(self.whole, run)
 
+    def test_card_and_recipe_say_what_the_summary_and_the_model_are(self):
+        model = self.whole / "model"
+        summary, card = json.loads((self.whole / "summary.json").read_text()), (model / "README.md").read_text()
+        self.assertEqual(card.splitlines()[:4], ["---", 'base_model: "model"', "library_name: transformers",
+                                                 "pipeline_tag: text-generation"])
+        for words in (f"| {summary['prunable_weights']} | {100 * summary['sparsity']:.3f} % |",
+                      f"| {summary['parameters']} | {100 * summary['sparsity_with_embeddings']:.3f} % |",
+                      f"| {summary['dense']['test']['perplexity']:.4f} | {summary['pruned']['test']['perplexity']:.4f} |",
+                      f"{summary['iterations']} iterations, {summary['rollbacks']} of them rolled back",
+                      "--set calibration.text=PATH"):
+            self.assertIn(words, card)
+        self.assertNotIn(str(self.work), card)
+        recipe = json.loads((model / "espalier_recipe.json").read_text())
+        self.assertNotIn(str(SAPLING), (model / "espalier_recipe.json").read_text())
+        self.assertEqual(recipe["identity"], summary["identity"])
+        self.assertEqual([d["decision"] for d in recipe["decisions"]],
+                         [e["decision"] for e in read_lines(self.whole / "events.jsonl") if e["type"] == "outcome"])
+        tensors = read_tensors(model / "model.safetensors")
+        for linear, sparsity in recipe["allocation"].items():
+            _, words = tensors[f"model.{linear}.weight"]
+            self.assertEqual(zeros(words) / len(words), sparsity, linear)
+        self.assertEqual(len(recipe["allocation"]), 7 * 8)
+        # The recipe's configuration is one that the program reads.
+        config = self.work / "repeat.json"
+        config.write_text(json.dumps(recipe["config"]))
+        command = [PROGRAM, "prune", config, "--print-config"]
+        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60 * SLOW)
+        self.assertIn(f'"target": {recipe["config"]["prune"]["target"]}', done.stdout, done.stderr)
+
     def test_exported_model_has_the_printed_perplexity(self):
         summary = json.loads((self.whole / "summary.json").read_text())
         done = subprocess.run([PROGRAM, "eval", "--model", str(self.whole / "model"), "--text",

@@ -130,7 +130,7 @@ class Identity(Case):
                 self.assertIn(f"(different: {what.strip()}", done.stderr)
 
     def test_the_model_may_move(self):
-        run, other = self.unfinished("moved"), self.work / "elsewhere"
+        run, other = self.unfinished("moved"), self.work / "elsewhere" / "model"
         shutil.copytree(self.model, other)
         done = self.prune(run, "--resume", "--set", f"model.path={other}", ranks=2)
         self.assertNotIn("does not record", done.stderr)
@@ -752,7 +752,7 @@ class Changes(Case):
 class Links(Case):
     def test_an_export_follows_no_link_out_of_the_model(self):
         private = self.work / "private"
-        private.write_text("a secret")
+        private.write_text("---\nlicense: a secret\n---\n")
         model, run = self.work / "cloned", self.work / "cloned-run"
         shutil.copytree(self.model, model)
         (model / "README.md").symlink_to(private)
@@ -761,7 +761,9 @@ class Links(Case):
         done = self.prune(run, "--set", f"model.path={model}")
         self.assertIn("a link out of the model directory", done.stderr)
         self.assertEqual(sorted(p.name for p in (run / "model").iterdir()),
-                         sorted([*(p.name for p in self.model.iterdir()), "inside", "espalier_export.json"]))
+                         sorted([*(p.name for p in self.model.iterdir()), "inside", "espalier_export.json", "README.md",
+                                 "espalier_recipe.json"]))
+        self.assertNotIn("a secret", (run / "model" / "README.md").read_text())
         self.assertFalse(any(p.is_symlink() for p in (run / "model").iterdir()))
         (model / "config.json").rename(self.work / "config-elsewhere.json")
         (model / "config.json").symlink_to("../config-elsewhere.json")
@@ -777,7 +779,8 @@ class Links(Case):
             (model / path.name).symlink_to(f"../../blobs/blob{i}")
         self.prune(run, "--set", f"model.path={model}", ranks=2)
         for path in (run / "model").iterdir():
-            self.assertEqual(path.read_bytes(), (self.whole / "model" / path.name).read_bytes())
+            if path.name not in ("README.md", "espalier_recipe.json"):  # they name the model
+                self.assertEqual(path.read_bytes(), (self.whole / "model" / path.name).read_bytes())
             self.assertFalse(path.is_symlink())
 
     def test_what_is_no_regular_file_is_refused_at_once(self):

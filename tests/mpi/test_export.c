@@ -156,8 +156,23 @@ static void compare_models(export_test *r, const espl_model_options *o) {
 
 /* ---------------------------------------------------------------- exporting */
 
+/* The card is on rank 0 alone, as in a run. */
+static espl_status export_model(export_test *r) {
+    espl_export_about about = {0};
+    if (espl_comm_rank(r->c) == 0) {
+        bool known;
+        check(r, espl_export_put_licence(r->source, &about.card, &known) == ESPL_OK, "licence");
+        espl_str_printf(&about.card, "card: %d\n", known);
+        espl_str_puts(&about.recipe, "{}\n");
+    }
+    espl_status st = espl_export_model(r->c, r->m, r->source, r->dir, &about);
+    espl_str_free(&about.card);
+    espl_str_free(&about.recipe);
+    return st;
+}
+
 static void check_success(export_test *r, const espl_model_options *o) {
-    espl_status st = espl_export_model(r->c, r->m, r->source, r->dir);
+    espl_status st = export_model(r);
     check(r, st == ESPL_OK, "export");
     if (st != ESPL_OK) return;
     compare_tensors(r);
@@ -165,7 +180,7 @@ static void check_success(export_test *r, const espl_model_options *o) {
 }
 
 static void check_failure(export_test *r) {
-    espl_status st = espl_export_model(r->c, r->m, r->source, r->dir);
+    espl_status st = export_model(r);
     check(r, st == ESPL_IO, "the export fails");
     check(r, espl_comm_max(r->c, (int)st) == (int)st && -espl_comm_max(r->c, -(int)st) == (int)st,
           "the same status on every rank");

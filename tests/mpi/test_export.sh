@@ -33,6 +33,14 @@ for f in "$dir/src/random-bf16"/*; do
   ln -s "../../blobs/$(basename "$f")" "$dir/src/hub/"
 done
 echo 'tokens "all"' >"$dir/src/hub/vocab.txt"
+echo '{}' >"$dir/src/hub/generation_config.json"
+for f in chat_template.jinja special_tokens_map.json added_tokens.json vocab.json merges.txt \
+  tokenizer.model LICENSE; do
+  [ -e "$dir/src/hub/$f" ] || echo "$f" >"$dir/src/hub/$f"
+done
+printf '%s\n' --- 'license: other' 'license_name: own' 'tags:' '- license: no' language: '- de' '  - en' 'x: y' --- \
+  'license: not here' >"$dir/src/hub/README.md"
+echo '{"an": "older one"}' >"$dir/src/hub/espalier_recipe.json"
 touch "$dir/src/hub/pytorch_model.bin" "$dir/src/hub/consolidated.safetensors" "$dir/src/hub/model.safetensors.index.json" \
   "$dir/src/hub/model.Q4.GGUF" "$dir/src/hub/onnx/model.onnx" "$dir/src/hub/.gitattributes"
 mkfifo "$dir/src/hub/pipe"
@@ -49,7 +57,9 @@ for src in "$dir"/src/*; do
   # the files that are not weights are those of the source
   while IFS= read -r f; do
     case $f in
-    espalier_export.json) continue ;;
+    espalier_export.json | README.md | espalier_recipe.json) continue ;; # of the export itself
+    README.base.md) cmp "$src/README.md" "$dir/of1/$m/$f" ;;
+    espalier_recipe.base.json) cmp "$src/espalier_recipe.json" "$dir/of1/$m/$f" ;;
     model*.safetensors) [ "$(stat -Lc %s "$src/$f")" = "$(stat -c %s "$dir/of1/$m/$f")" ] || die "$m: $f has another size" ;;
     *) cmp "$src/$f" "$dir/of1/$m/$f" ;;
     esac
@@ -58,13 +68,33 @@ done
 
 # from the hub's cache: the files of the model, and a note on each file that is left out
 run 1 good "$dir/src/hub" "$dir/hub"
-[ "$(ls -A "$dir/hub")" = "$( (ls "$dir/cache/blobs" && printf '%s\n' .gitattributes espalier_export.json vocab.txt) | sort)" ] ||
+[ "$(ls -A "$dir/hub")" = "$( (ls "$dir/cache/blobs" && printf '%s\n' .gitattributes espalier_export.json vocab.txt README.md \
+  README.base.md espalier_recipe.json espalier_recipe.base.json chat_template.jinja special_tokens_map.json \
+  added_tokens.json vocab.json merges.txt tokenizer.model LICENSE generation_config.json) | sort -u)" ] ||
   die "the export of a hub's cache holds: $(ls -A "$dir/hub")"
 [ -z "$(find "$dir/hub" -type l)" ] || die "the export of a hub's cache has links"
 for f in pytorch_model.bin consolidated.safetensors model.safetensors.index.json model.Q4.GGUF onnx pipe large.txt; do
   grep -q "\"$f\" of .* is left out" "$dir/notes" || die "no note on $f: $(cat "$dir/notes")"
 done
 [ -e "$dir/of1/qwen3-untied-f32-sharded/model.safetensors.index.json" ] || die "no index"
+
+# the licence and the languages are those of the source's card; LICENSE counts where the card has none, or none is there
+printf '%s\n' 'license: other' 'license_name: own' language: '- de' '  - en' 'card: 1' | cmp - "$dir/hub/README.md"
+printf '   %s\n' '' 'Apache License' 'Version 2.0, January 2004' >"$dir/src/hub/LICENSE"
+sed -i /license/d "$dir/src/hub/README.md"
+run 2 good "$dir/src/hub" "$dir/hub"
+printf '%s\n' language: '- de' '  - en' 'license: apache-2.0' 'card: 1' | cmp - "$dir/hub/README.md"
+echo terms >"$dir/src/hub/LICENSE"
+rm "$dir/src/hub/README.md"
+ln -s "$dir/src/hub/LICENSE" "$dir/src/hub/README.md"
+rm -r "$dir/hub"
+run 1 good "$dir/src/hub" "$dir/hub"
+printf '%s\n' 'license: other' 'license_name: the-licence-of-the-base-model' 'license_link: LICENSE' 'card: 1' |
+  cmp - "$dir/hub/README.md"
+# an export of an export keeps the cards of both
+run 1 good "$dir/hub" "$dir/hub2"
+cmp "$dir/hub/README.md" "$dir/hub2/README.base.md"
+cmp "$dir/hub/README.base.md" "$dir/hub2/README.base.base.md"
 
 src=$dir/src/qwen3-sliding
 out=$dir/of${all_ranks##* }/qwen3-sliding
@@ -91,8 +121,9 @@ refused "would overwrite the model" "$src" "$src"
 cp -r "$src" "$src.part"
 refused "would overwrite the model" "$src.part" "$src"
 rm -r "$src.part"
-rm "$dir/second/espalier_export.json"
-refused "no espalier_export.json" "$src" "$dir/second" # a model whose files have the same names
+cp -r "$dir/of1/qwen3-sliding" "$dir/unmarked"
+rm "$dir/unmarked/espalier_export.json"
+refused "no espalier_export.json" "$src" "$dir/unmarked" # a model whose files have the same names
 touch "$out/mine.txt"
 refused "mine.txt" "$src" "$out"
 rm "$out/mine.txt"

@@ -127,7 +127,9 @@ class Recorder:
         for path in sorted((run / "checkpoints").glob("*.h5"))[-2:]:
             self.put_checkpoint(f"{key} {path.stem}", path)
         for path in sorted((run / "model").glob("*")) if (run / "model").exists() else []:
-            self.put(f"{key} export {path.name}", path.read_bytes())
+            # Card and recipe name the revision, which is another one after each commit.
+            self.put(f"{key} export {path.name}", re.sub(rb'revision"?:? "?[^,")]*', b"revision", path.read_bytes())
+                     if path.name in ("README.md", "espalier_recipe.json") else path.read_bytes())
 
     def prune(self, key, config, *assignments, ranks=2):
         run = f"{WORK}/{key}"

@@ -211,7 +211,9 @@ espl_status espl_config_check_files(const espl_config *o);
 typedef enum espl_config_form {
     ESPL_CONFIG_PLAIN,     /* values only */
     ESPL_CONFIG_COMMENTED, /* with the meaning and range of each option: --print-config */
-    ESPL_CONFIG_CONTENT    /* values only, CIRCUMSTANCE options at their defaults: equal for equal runs */
+    ESPL_CONFIG_CONTENT,   /* values only, CIRCUMSTANCE options at their defaults: equal for equal runs */
+    ESPL_CONFIG_PORTABLE   /* CONTENT with the last part of paths, and hub ids of models of the hub's cache: for others
+                              to read, who have the files elsewhere */
 } espl_config_form;
 /* Local. Appends the configuration as a file that reads back as itself. */
 espl_status espl_config_print(const espl_config *o, espl_config_form form, espl_str *out);

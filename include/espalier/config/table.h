@@ -61,6 +61,8 @@ extern const espl_section espl_section_table[ESPL_SECTIONS];
 const espl_option *espl_option_find(const char *section, const char *key);
 const espl_section *espl_section_find(const char *name);
 
+/* Is the value a path of a file or directory to read? */
+bool espl_option_is_path(const espl_option *row);
 /* Appends an option's value as JSON. */
 void espl_option_put_value(espl_str *s, const espl_option *row, const espl_config *o);
 /* Appends an option's default as JSON; a TEXT without a default prints as "". */

@@ -19,5 +19,7 @@ espl_status espl_model_locate(const char *given, espl_str *dir);
 /* Appends the name of the model in `dir`: the last part of the path or, for a snapshot of the hub's cache, which is
  * named by a hash, that of its repository. */
 void espl_model_put_name(const char *dir, espl_str *out);
+/* The same, but for a snapshot of the hub's cache the hub id, OWNER/NAME. */
+void espl_model_put_id(const char *dir, espl_str *out);
 
 #endif
