@@ -8,7 +8,7 @@ from .files import member, number, text
 SCORES = {"magnitude": "magnitude", "wanda": "Wanda", "ria": "RIA", "gblm": "GBLM", "rgs": "Wanda++ RGS",
           "wanda++": "Wanda++ RGS", "curvature": "curvature"}
 ALLOCATIONS = {"owl": "OWL", "lsa": "LSA", "lsa-linear": "LSA per linear", "uniform": "uniform", "search": "search",
-               "global": "global", "given": "given"}
+               "global": "global", "file": "from a file", "given": "given"}
 UPDATES = {"sparsegpt": "SparseGPT"}
 DEFAULTS = {"allocation": "agent", "pattern": "unstructured", "update": "none", "score": "wanda"}
 

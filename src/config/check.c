@@ -63,6 +63,12 @@ static espl_status config_check_goal(const espl_config *o) {
                          "prune.allocation \"global\" compares the weights of all linears: it goes with prune.score "
                          "curvature and prune.pattern unstructured or layer, not with score %s and pattern %s",
                          espl_score_name(p.score), o->prune_pattern);
+    if (p.allocation == ESPL_ALLOCATION_GIVEN)
+        ESPL_TRY(config_require(o->prune_allocation_file, "prune.allocation_file",
+                                "prune.allocation \"file\" reads sparsities by linear from it"));
+    else if (*o->prune_allocation_file)
+        return ESPL_FAIL(ESPL_CONFIG, "prune.allocation_file goes with prune.allocation \"file\", not \"%s\"",
+                         espl_allocation_name(p.allocation));
     if (espl_config_is_oneshot(o)) ESPL_TRY(espl_method_check(&p));
     if (o->prune_regrow && (espl_config_is_oneshot(o) || o->prune_score != ESPL_SCORE_CURVATURE ||
                             espl_config_step_pattern(o).group != ESPL_GROUP_LAYER))
@@ -166,12 +172,13 @@ espl_status espl_config_locate_model(espl_config *o) {
 }
 
 /* Every option that names a file or a directory to read. */
-static const int path_options[] = {
-    ESPL_OPTION_OF_model_path,       ESPL_OPTION_OF_calibration_text,  ESPL_OPTION_OF_validation_text,
-    ESPL_OPTION_OF_probes_mmlu,      ESPL_OPTION_OF_probes_freebaseqa, ESPL_OPTION_OF_probes_freebaseqa_examples,
-    ESPL_OPTION_OF_report_text,      ESPL_OPTION_OF_report_mmlu,       ESPL_OPTION_OF_report_freebaseqa,
-    ESPL_OPTION_OF_agent_model_path, ESPL_OPTION_OF_agent_prompt_file, ESPL_OPTION_OF_agent_replay,
-    ESPL_OPTION_OF_agent_ca_file};
+static const int path_options[] = {ESPL_OPTION_OF_model_path,        ESPL_OPTION_OF_calibration_text,
+                                   ESPL_OPTION_OF_validation_text,   ESPL_OPTION_OF_probes_mmlu,
+                                   ESPL_OPTION_OF_probes_freebaseqa, ESPL_OPTION_OF_probes_freebaseqa_examples,
+                                   ESPL_OPTION_OF_report_text,       ESPL_OPTION_OF_report_mmlu,
+                                   ESPL_OPTION_OF_report_freebaseqa, ESPL_OPTION_OF_prune_allocation_file,
+                                   ESPL_OPTION_OF_agent_model_path,  ESPL_OPTION_OF_agent_prompt_file,
+                                   ESPL_OPTION_OF_agent_replay,      ESPL_OPTION_OF_agent_ca_file};
 
 bool espl_option_is_path(const espl_option *row) {
     for (size_t i = 0; i < sizeof path_options / sizeof *path_options; i++)
@@ -182,6 +189,8 @@ bool espl_option_is_path(const espl_option *row) {
 /* Files of a backend that is not in use are not asked for. */
 static bool config_uses_path(const espl_config *o, int option) {
     switch (option) {
+    case ESPL_OPTION_OF_prune_allocation_file:
+        return o->prune_allocation == ESPL_ALLOCATION_GIVEN;
     case ESPL_OPTION_OF_agent_model_path:
         return config_has_agent_model(o);
     case ESPL_OPTION_OF_agent_replay:

@@ -42,8 +42,7 @@ static const espl_choice choices_of_score[] = {
     ESPL_SCORE_LIST(X)
 #undef X
         LIST_END};
-/* Written out rather than generated: "given" takes sparsities from a caller, and "agent" stands first in messages and
- * documents because it is the default. */
+/* Written out rather than generated: "agent" stands first in messages and documents because it is the default. */
 static const espl_choice choices_of_allocation[] = {{"agent", ESPL_ALLOCATION_AGENT},
                                                     {"uniform", ESPL_ALLOCATION_UNIFORM},
                                                     {"owl", ESPL_ALLOCATION_OWL},
@@ -51,6 +50,7 @@ static const espl_choice choices_of_allocation[] = {{"agent", ESPL_ALLOCATION_AG
                                                     {"lsa-linear", ESPL_ALLOCATION_LSA_LINEAR},
                                                     {"search", ESPL_ALLOCATION_SEARCH},
                                                     {"global", ESPL_ALLOCATION_GLOBAL},
+                                                    {"file", ESPL_ALLOCATION_GIVEN},
                                                     LIST_END};
 static const espl_choice choices_of_update[] = {
 #define X(name, text) CHOICE(ESPL_UPDATE_, name, text)

@@ -158,7 +158,7 @@ static espl_status check_options(const method_driver *driver) {
         return ESPL_FAIL(ESPL_CONFIG, "score \"%s\" with power %g, expected 0 to 1", espl_score_name(o->score),
                          o->curvature_power);
     if (o->allocation == ESPL_ALLOCATION_GIVEN && !o->given)
-        return ESPL_FAIL(ESPL_CONFIG, "allocation \"given\" without sparsities");
+        return ESPL_FAIL(ESPL_CONFIG, "allocation \"file\" without sparsities");
     if (o->allocation == ESPL_ALLOCATION_SEARCH && !o->fitness)
         return ESPL_FAIL(ESPL_CONFIG, "allocation \"search\" without a fitness");
     if (driver->plan.updating && !driver->masks->updates)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "agent_host.h"
+#include "allocation.h"
 #include "espalier/methods/cost.h"
 #include "espalier/methods/curvature.h"
 #include "espalier/methods/distill.h"
@@ -205,7 +206,7 @@ done:
 /* Weights that the job prunes. An N:M pattern fixes them, whatever the target. */
 static double forecast_pruned_weights(const forecast *f, int64_t prunable) {
     int64_t layer = 0, out, in;
-    if (!espl_pattern_is_n_m(f->method.pattern)) return f->o->prune_target * (double)prunable;
+    if (!espl_pattern_is_n_m(f->method.pattern)) return f->method.target * (double)prunable;
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
         espl_model_linear_shape(f->config, (espl_linear_kind)k, &out, &in);
         layer += espl_prune_pattern_count(&f->method.pattern, out, in);
@@ -227,7 +228,7 @@ static espl_status forecast_print(const forecast *f, const espl_checkpoint_shape
         printf("pattern %s: %.0f weights pruned, %.4g of the linears (prune.target is ignored)\n",
                espl_pattern_name(f->method.pattern, name), pruned, pruned / (double)prunable);
     else
-        printf("target %.4g: %.0f weights pruned\n", o->prune_target, pruned);
+        printf("target %.4g: %.0f weights pruned\n", f->method.target, pruned);
     printf("\n");
     forecast_print_memory(f);
     ESPL_TRY(forecast_print_agent(f));
@@ -277,6 +278,7 @@ static espl_status forecast_run(const espl_job *j, int64_t ranks) {
     espl_checkpoint_shape shape = espl_run_checkpoint_shape(f.config, (espl_range){0});
     espl_status st;
     ESPL_CHECK(st, done, espl_config_method(o, &f.method));
+    if (j->inputs.allocation) f.method.target = espl_allocation_sparsity(f.config, j->inputs.allocation);
     ESPL_CHECK(st, done, forecast_read_dtype(&f));
     ESPL_CHECK(st, done, espl_mem_alloc(&f.slices, ranks, sizeof *f.slices, "slices"));
     ESPL_CHECK(st, done, espl_model_partition(f.config, f.options.context, (int)ranks, f.slices));

@@ -42,6 +42,10 @@ espl_status espl_identity_compute(espl_job *j) {
         espl_json_put_printf(&w, "validation", "%016" PRIx64, espl_hash64(in->validation.ids, validation, 0));
         espl_json_put_printf(&w, "probe_questions", "%016" PRIx64, identity_hash_questions(&in->probe));
         espl_json_put_printf(&w, "knowledge_questions", "%016" PRIx64, identity_hash_knowledge(in));
+        if (in->allocation) {
+            int64_t bytes = j->linears * (int64_t)sizeof *in->allocation;
+            espl_json_put_printf(&w, "allocation", "%016" PRIx64, espl_hash64(in->allocation, bytes, 0));
+        }
         espl_json_close(&w);
     }
     st = espl_comm_agree(j->comm, j->root ? espl_str_status(&j->identity) : ESPL_OK);

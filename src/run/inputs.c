@@ -8,6 +8,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "allocation.h"
+
 enum { CALIBRATION_STREAM = 0x43414C49 }; /* stream of random numbers for the places of calibration windows */
 enum { DEFAULT_CONTEXT = 2048 };          /* longest prompt for a model that does not state its longest context */
 
@@ -132,6 +134,18 @@ static espl_status inputs_read_knowledge(espl_job *j, espl_question_part part, e
     return espl_knowledge_read(j->comm, j->tokenizer, &k, out);
 }
 
+/* Collective. */
+static espl_status inputs_read_allocation(espl_job *j) {
+    int64_t linears = espl_linear_index(j->config.layers, 0);
+    double **sparsity = &j->inputs.allocation;
+    if (j->o->prune_allocation != ESPL_ALLOCATION_GIVEN) return ESPL_OK;
+    ESPL_TRY(espl_comm_agree(j->comm, espl_mem_alloc(sparsity, linears, sizeof **sparsity, "allocation")));
+    ESPL_TRY(espl_comm_agree(
+        j->comm, j->root ? espl_allocation_read(j->o->prune_allocation_file, j->config.layers, *sparsity) : ESPL_OK));
+    espl_comm_broadcast(j->comm, *sparsity, linears * (int64_t)sizeof **sparsity, 0);
+    return ESPL_OK;
+}
+
 static void inputs_note_long_window(const espl_job *j, const char *section, int64_t window) {
     if (j->config.max_positions > 0 && window > j->config.max_positions)
         ESPL_INFO("note: %s.window is %" PRId64 ", but the model was trained for at most %" PRId64
@@ -143,6 +157,7 @@ espl_status espl_inputs_read(espl_job *j) {
     const espl_config *o = j->o;
     ESPL_TRY(espl_comm_agree(j->comm, espl_model_config_read(o->model_path, &j->config)));
     ESPL_TRY(espl_comm_agree(j->comm, j->root ? espl_tokenizer_open(o->model_path, &j->tokenizer) : ESPL_OK));
+    ESPL_TRY(inputs_read_allocation(j));
     inputs_note_long_window(j, "calibration", o->calibration_window);
     inputs_note_long_window(j, "validation", o->validation_window);
     if (*o->report_text) inputs_note_long_window(j, "report", o->report_window);
@@ -161,6 +176,7 @@ espl_status espl_inputs_read(espl_job *j) {
 void espl_inputs_free(espl_job *j) {
     espl_inputs *in = &j->inputs;
     espl_mem_free(&in->calibration);
+    espl_mem_free(&in->allocation);
     espl_corpus_free(&in->validation);
     espl_corpus_free(&in->test);
     espl_knowledge_free(&in->profile);

@@ -43,7 +43,7 @@ static bool job_has_file(const espl_job *j, const char *name) {
  * again would do so, but a run that is not made again would keep it for ever. */
 static espl_status job_remove_parts(const espl_job *j) {
     static const char *const names[] = {"manifest.json.part", "model-hashes.json.part", "timing.json.part",
-                                        "summary.json.part"};
+                                        "allocation.json.part", "summary.json.part"};
     espl_status st = ESPL_OK;
     for (size_t i = 0; st == ESPL_OK && i < sizeof names / sizeof *names; i++) {
         espl_str path = {0};

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <math.h>
 
+#include "allocation.h"
 #include "espalier/methods/oneshot.h"
 #include "judge.h"
 #include "loop.h"
@@ -59,6 +60,14 @@ static espl_status method_count_zeros(espl_job *j, int64_t *counts) {
     return st;
 }
 
+/* A file says what each linear loses, and so what all of them lose: neither target nor cap moves it. */
+static void method_take_allocation(const espl_job *j, espl_method_options *o) {
+    if (!j->inputs.allocation) return;
+    o->given = j->inputs.allocation;
+    o->target = espl_allocation_sparsity(&j->config, o->given);
+    o->cap = 1;
+}
+
 /* Collective, with an agreed status. */
 static espl_status method_apply(espl_job *j, espl_outcome *o, int64_t *expected) {
     espl_method_options options;
@@ -67,6 +76,7 @@ static espl_status method_apply(espl_job *j, espl_outcome *o, int64_t *expected)
     options.fitness = method_fitness;
     options.progress = method_show_blocks;
     options.context = j;
+    method_take_allocation(j, &options);
     espl_topic_samples topics[ESPL_TOPICS];
     espl_knowledge_samples(&j->inputs.profile, topics);
     options.topics = topics;

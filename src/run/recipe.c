@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 
+#include "allocation.h"
 #include "espalier/model/locate.h"
 #include "espl_revision.h"
 #include "events.h"
@@ -18,17 +19,6 @@ static void recipe_put_result(espl_json_writer *w, const espl_job *j) {
     espl_json_put_f64(w, "sparsity_with_embeddings", espl_job_sparsity_of_model(j, j->pruned));
     espl_json_put_i64(w, "pruned_weights", j->pruned);
     espl_json_put_i64(w, "prunable_weights", j->weights);
-    espl_json_close(w);
-}
-
-static void recipe_put_allocation(espl_json_writer *w, const espl_job *j, const int64_t *pruned) {
-    char name[ESPL_LINEAR_NAME_MAX];
-    espl_json_open_object(w, "allocation", ESPL_JSON_LINES);
-    for (int64_t i = 0; i < j->linears; i++) {
-        int kind = (int)espl_linear_kind_of(i);
-        double weights = (double)(j->shape.out[kind] * j->shape.in[kind]);
-        espl_json_put_shortest(w, espl_linear_name(i, name), (double)pruned[i] / weights);
-    }
     espl_json_close(w);
 }
 
@@ -65,7 +55,7 @@ espl_status espl_recipe_write(const espl_job *j, const int64_t *pruned, espl_str
     espl_json_close(&w);
     recipe_put_result(&w, j);
     espl_json_put_raw(&w, "config", config.data, config.len);
-    recipe_put_allocation(&w, j, pruned);
+    espl_allocation_put(&w, "allocation", j, pruned);
     ESPL_CHECK(st, done, recipe_put_decisions(&w, j));
     espl_json_close(&w);
     espl_str_puts(out, "\n");

@@ -9,6 +9,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "allocation.h"
 #include "card.h"
 #include "espalier/export.h"
 #include "espalier/model/shape.h"
@@ -225,6 +226,10 @@ static void report_put_timing(espl_json_writer *w, const espl_job *j, const repo
     espl_json_close(w);
 }
 
+static void report_put_allocation(espl_json_writer *w, const espl_job *j, const report *r) {
+    espl_allocation_put(w, NULL, j, r->lost);
+}
+
 static espl_status report_write_file(const espl_job *j, const char *name, const report *r,
                                      void (*put)(espl_json_writer *, const espl_job *, const report *)) {
     espl_str text = {0}, path = {0};
@@ -300,6 +305,7 @@ static espl_status report_publish(espl_job *j, const report *r) {
     ESPL_TRY(espl_run_lock_check(j->lock));
     ESPL_TRY(espl_weights_check_unchanged(espl_model_weights(j->model)));
     ESPL_TRY(report_write_file(j, "timing.json", r, report_put_timing));
+    ESPL_TRY(report_write_file(j, "allocation.json", r, report_put_allocation));
     ESPL_TRY(espl_event_text(j, "end", j->end));
     ESPL_TRY(espl_events_seal(j));
     ESPL_TRY(report_write_file(j, "summary.json", r, report_put_summary));

@@ -16,6 +16,7 @@
  *     inputs   quality   judge   stop    texts and questions; measuring the model; being stopped
  *     model_identity   hash_cache        which model it is; hashes of its tensors that are kept
  *     lock   summary                     one run directory, one run; the checksum of its result
+ *     allocation                         sparsities by linear, as files
  *     state   checkpoint_shape   pace
  */
 #ifndef ESPL_RUN_STATE_H
@@ -47,6 +48,7 @@ typedef struct espl_inputs {
     int32_t *calibration; /* [windows, calibration.window], owned */
     int64_t windows;
     int64_t distilled;            /* the first ones, from which the survivors learn */
+    double *allocation;           /* [linears] sparsities of prune.allocation_file; NULL: none */
     espl_corpus validation, test; /* test.n = 0: none */
     espl_questions probe;         /* asked and counted in the loop */
     espl_knowledge profile;       /* questions whose gradients go into the profile; n = 0: none */

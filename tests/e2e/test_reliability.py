@@ -287,6 +287,61 @@ class Kills(Case):
         self.kill_everywhere("sweep", words, begin, ["file.create"], ["wanda-target0.1", "wanda-target0.2"])
 
 
+# -------------------------------------------------------------- allocations
+
+class Allocations(Case):
+    """What an agent gave each linear, carried out in one shot."""
+
+    def one_shot(self, name, file, *more, ranks=1, code=0):
+        return self.prune(self.work / name, "--set", "prune.allocation=file", "--set", f"prune.allocation_file={file}",
+                          *more, ranks=ranks, code=code)
+
+    def test_the_allocation_of_a_run_is_carried_out_to_the_weight(self):
+        given = (self.whole / "allocation.json").read_bytes()
+        sparsities = json.loads(given)
+        self.assertEqual(len(sparsities), 7 * 3)
+        self.assertGreater(len(set(sparsities.values())), 2)
+        pruned = json.loads((self.whole / "summary.json").read_text())["pruned_weights"]
+        rows = [f"{linear} , {sparsity!r}\r" for linear, sparsity in sparsities.items() if sparsity > 0]
+        csv = self.work / "allocation.csv"
+        csv.write_text("\n".join(["linear,sparsity", "", *reversed(rows), ""]))
+        recipe = self.whole / "model" / "espalier_recipe.json"
+        for ranks, file in ((1, self.whole / "allocation.json"), (2, csv), (3, recipe)):
+            run = self.work / f"shot{ranks}"
+            self.one_shot(run.name, file, ranks=ranks)
+            self.assertEqual((run / "allocation.json").read_bytes(), given)
+            summary = json.loads((run / "summary.json").read_text())
+            self.assertEqual((summary["pruned_weights"], summary["iterations"]), (pruned, 1))
+            self.assertEqual((run / "model" / "model.safetensors").read_bytes(),
+                             (self.work / "shot1" / "model" / "model.safetensors").read_bytes())
+        # Another file with the same sparsities continues the run, other sparsities do not.
+        (run / "summary.json").unlink()
+        self.one_shot(run.name, self.whole / "allocation.json", "--resume")
+        (run / "summary.json").unlink()
+        csv.write_text(csv.read_text().replace(", 0.", ", 0.0"))
+        self.assertIn("different: allocation)", self.one_shot(run.name, csv, "--resume", ranks=2, code=2).stderr)
+        dry = self.one_shot("dry", self.whole / "allocation.json", "--dry-run")
+        self.assertIn(f"{pruned} weights pruned", dry.stdout)
+
+    def test_a_wrong_allocation_is_refused_by_name(self):
+        file = self.work / "wrong"
+        for text, words in (('{"layers.3.mlp.up_proj": 0.5}', '"layers.3.mlp.up_proj" is no linear of the model'),
+                            ('{"layers.0.mlp.up_proj": "half"}', "the sparsity of layers.0.mlp.up_proj is no number"),
+                            ('{"layers.0.mlp.up_proj": 1.5}', "the sparsity of layers.0.mlp.up_proj is out of range"),
+                            ("model.layers.0.mlp.up_proj,0.1\nlayers.0.mlp.up_proj,0.1", "appears twice"),
+                            ("layers.0.mlp.up_proj,", "the sparsity of layers.0.mlp.up_proj is no number"),
+                            ("layers.0.mlp.up_proj,0.1x", "the sparsity of layers.0.mlp.up_proj is no number"),
+                            ("layers.0.mlp.up_proj 0.1", 'expected a JSON object, or lines "linear,sparsity"'),
+                            ("linear,sparsity\n", "names no linear"), ("{}", "names no linear"), ("", "names no linear"),
+                            ('{"layers.0.mlp.up_proj": ', "not valid JSON")):
+            with self.subTest(text=text):
+                file.write_text(text)
+                done = self.one_shot("refused", file, ranks=2, code=1)
+                self.assertIn(f"{file}: ", done.stderr)
+                self.assertIn(words, done.stderr)
+        self.assertIn("prune.allocation_file: ", self.one_shot("refused", self.work / "none", code=74).stderr)
+
+
 # ------------------------------------------------------------------- locks
 
 class Locks(Case):

@@ -144,6 +144,9 @@ typedef enum espl_resume {
       "score curvature: exponent of the outputs' mean squared gradients; below 0: chosen on the validation windows")   \
     X(CHOICE, prune, allocation, ESPL_ALLOCATION_AGENT, allocation, espl_allocation, METHOD,                           \
       "who says how much each linear loses: the agent, step by step, or a baseline, in one shot")                      \
+    X(TEXT, prune, allocation_file, "", 0, 0, IDENTITY,                                                                \
+      "allocation file: sparsities by linear, JSON or CSV, such as allocation.json of a run; target and cap are not "  \
+      "read then")                                                                                                     \
     X(TEXT, prune, pattern, "unstructured", 0, 0, METHOD,                                                              \
       "unstructured, row, layer, or N:M such as 2:4 (N of M stay; the target is then not read); agent: not N:M")       \
     X(FLAG, prune, mixed, false, 0, 1, METHOD, "the agent may also make a dense linear 2:4 or 4:8 in one go")          \

@@ -18,7 +18,7 @@
     X(LSA_LINEAR, "lsa-linear") /* the same per linear */                                                              \
     X(SEARCH, "search")         /* per linear, evolution by level switches (EvoPress, 2410.14649) */                   \
     X(GLOBAL, "global")         /* all weights of the model compared by one score: equal marginal damage */            \
-    X(GIVEN, "given")           /* sparsities from the caller */                                                       \
+    X(GIVEN, "file")            /* sparsities from the caller */                                                       \
     X(AGENT, "agent")           /* step by step, by an agent: not a one-shot method */
 typedef enum espl_allocation {
 #define X(name, text) ESPL_ALLOCATION_##name,
