@@ -53,6 +53,10 @@ static void prompt_put_rules(espl_str *s, const espl_agent_view *v, const espl_p
                                     espl_linear_path((espl_linear_kind)k));
     }
     espl_str_printf(s, "- No linear may end above sparsity %.6g; pruned weights do not come back.\n", b->cap);
+    if (v->caps)
+        espl_str_puts(
+            s, "- The table names linears with another limit, and those that must not be pruned; the latter have "
+               "no part in the target.\n");
     espl_str_printf(s,
                     "- If perplexity rises by more than %.6g %% over the last accepted state, the step is rolled back "
                     "and you are told.\n",
@@ -66,6 +70,15 @@ static void prompt_put_rules(espl_str *s, const espl_agent_view *v, const espl_p
         espl_str_printf(s, "- The rise over the dense model must stay below %.6g %% in the same way.\n",
                         100 * b->limit);
     espl_str_printf(s, "- There are at most %" PRId64 " iterations; rolled back ones count.\n", b->max_iterations);
+}
+
+/* Behind a linear's line, if it is not the general rule: what it may not exceed. */
+static void prompt_put_cap(espl_str *s, const espl_agent_view *v, int64_t i) {
+    double cap = espl_view_cap(v, i);
+    if (cap == 0)
+        espl_str_puts(s, " (not to be pruned)");
+    else if (cap != v->budget.cap)
+        espl_str_printf(s, " (at most %.6g)", cap);
 }
 
 /* What a plan may hold beside steps by name. Small models need none of it. */
@@ -269,6 +282,7 @@ static void prompt_put_table(espl_str *s, const espl_agent_view *v, bool paper) 
                             100 * expm1(espl_view_damage(v, r, now + PRICED_STEP) - espl_view_damage(v, r, now)));
         if (espl_pattern_is_n_m(espl_view_pattern(v, i)))
             espl_str_printf(s, " %s", espl_pattern_name(espl_view_pattern(v, i), pattern));
+        prompt_put_cap(s, v, i);
         espl_str_puts(s, "\n");
     }
 }

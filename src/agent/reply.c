@@ -164,7 +164,8 @@ static bool reply_can_take(reply_reader *r, int64_t i, const reply_wish *wish, c
                     v->in[espl_linear_kind_of(i)], p.m);
     } else if (espl_view_room(v, i) < llround(espl_pattern_sparsity(p) * (double)v->rows[i].weights)) {
         if (item)
-            PROBLEM(r, item->string, "cannot become %s: no linear may end above sparsity %.6g", gets, v->budget.cap);
+            PROBLEM(r, item->string, "cannot become %s: no linear may end above sparsity %.6g", gets,
+                    espl_view_cap(v, i));
     } else {
         return true;
     }

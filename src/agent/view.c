@@ -25,6 +25,7 @@ espl_status espl_view_check(const espl_agent_view *v) {
     ESPL_TRY(espl_agent_check_range("layers", (double)v->layers, 1, 1e6));
     for (int64_t i = 0; i < espl_view_linears(v); i++) {
         const espl_profile_row *r = &v->rows[i];
+        ESPL_TRY(espl_agent_check_range("cap", espl_view_cap(v, i), 0, 1));
         if (r->pruned < 0 || r->weights < r->pruned || r->weights > WEIGHTS_MAX)
             return ESPL_FAIL(ESPL_CONFIG,
                              "agent: profile row %" PRId64 " has %" PRId64 " of %" PRId64
@@ -47,10 +48,22 @@ int64_t espl_view_left(const espl_agent_view *v) {
     return llround(v->budget.target * (double)espl_view_weights(v)) - pruned;
 }
 
+double espl_view_aim(const espl_agent_view *v) {
+    double wanted = v->budget.target * (double)espl_view_weights(v), weights = 0;
+    if (!v->caps) return v->budget.target;
+    for (int64_t i = 0; i < espl_view_linears(v); i++) {
+        if (v->caps[i] > 0)
+            weights += (double)v->rows[i].weights;
+        else
+            wanted -= (double)v->rows[i].pruned;
+    }
+    return weights > 0 ? wanted / weights : 0;
+}
+
 int64_t espl_view_room(const espl_agent_view *v, int64_t i) {
     const espl_profile_row *r = &v->rows[i];
     if (espl_pattern_is_n_m(espl_view_pattern(v, i))) return 0;
-    int64_t most = (int64_t)floor(v->budget.cap * (double)r->weights + WEIGHTS_ROUNDING);
+    int64_t most = (int64_t)floor(espl_view_cap(v, i) * (double)r->weights + WEIGHTS_ROUNDING);
     return most > r->pruned ? most - r->pruned : 0;
 }
 

@@ -16,6 +16,10 @@ int64_t espl_view_weights(const espl_agent_view *v);
 int64_t espl_view_left(const espl_agent_view *v);
 /* Weights of linear i that may still be pruned under the cap; 0 if it has an N:M pattern. */
 int64_t espl_view_room(const espl_agent_view *v, int64_t i);
+/* Maximum sparsity of linear i. */
+static inline double espl_view_cap(const espl_agent_view *v, int64_t i) { return v->caps ? v->caps[i] : v->budget.cap; }
+/* The target as a sparsity of the linears that may be pruned: those that may not have no part in it. */
+double espl_view_aim(const espl_agent_view *v);
 /* The N:M pattern of linear i, all zero if it has none. */
 static inline espl_pattern espl_view_pattern(const espl_agent_view *v, int64_t i) {
     return v->patterns ? v->patterns[i] : (espl_pattern){0};

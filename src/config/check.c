@@ -63,6 +63,14 @@ static espl_status config_check_goal(const espl_config *o) {
                          "prune.allocation \"global\" compares the weights of all linears: it goes with prune.score "
                          "curvature and prune.pattern unstructured or layer, not with score %s and pattern %s",
                          espl_score_name(p.score), o->prune_pattern);
+    if (p.allocation == ESPL_ALLOCATION_GIVEN && (*o->prune_targets || *o->prune_ignore || *o->prune_caps))
+        return ESPL_FAIL(ESPL_CONFIG, "prune.allocation \"file\" says what each linear loses: it does not go with "
+                                      "prune.targets, prune.ignore or prune.caps");
+    if (espl_pattern_is_n_m(p.pattern) && *o->prune_caps)
+        return ESPL_FAIL(ESPL_CONFIG,
+                         "prune.caps with prune.pattern %s, which fixes the sparsity: prune.ignore leaves "
+                         "linears out",
+                         o->prune_pattern);
     if (p.allocation == ESPL_ALLOCATION_GIVEN)
         ESPL_TRY(config_require(o->prune_allocation_file, "prune.allocation_file",
                                 "prune.allocation \"file\" reads sparsities by linear from it"));
@@ -85,7 +93,7 @@ static espl_status config_check_goal(const espl_config *o) {
     if (o->prune_mixed && o->prune_cap < ESPL_PATTERN_CHOICE_SPARSITY)
         return ESPL_FAIL(ESPL_CONFIG, "prune.cap is %g, but an N:M linear of prune.mixed has sparsity %g", o->prune_cap,
                          ESPL_PATTERN_CHOICE_SPARSITY);
-    if (o->prune_target > o->prune_cap)
+    if (o->prune_target > o->prune_cap && !*o->prune_caps)
         return ESPL_FAIL(ESPL_CONFIG, "prune.target is %g, but no linear may be pruned beyond prune.cap, %g",
                          o->prune_target, o->prune_cap);
     return ESPL_OK;

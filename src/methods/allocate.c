@@ -12,17 +12,13 @@
 
 typedef struct wishes {
     const double *sparsity;
-    const int64_t *weights;
-    int64_t n;
-    double cap;
+    const int64_t *weights, *max;
 } wishes;
-
-static int64_t wish_max(const wishes *w, int64_t i) { return (int64_t)floor(w->cap * (double)w->weights[i]); }
 
 /* Weights that linear i loses, not rounded, when all sparsities are shifted. */
 static double wish_shifted(const wishes *w, int64_t i, double shift) {
     double lost = (w->sparsity[i] + shift) * (double)w->weights[i];
-    return fmin(fmax(lost, 0), (double)wish_max(w, i));
+    return fmin(fmax(lost, 0), (double)w->max[i]);
 }
 
 typedef struct remainder_of {
@@ -37,24 +33,25 @@ static int by_fraction(const void *a, const void *b) {
     return x->index < y->index ? -1 : x->index > y->index;
 }
 
-espl_status espl_allocate_exact(const double *sparsity, const int64_t *weights, int64_t n, double target, double cap,
-                                int64_t *counts) {
+espl_status espl_allocate_exact(const double *sparsity, const int64_t *weights, const int64_t *max, int64_t n,
+                                int64_t total, int64_t *counts) {
     /* Sparsities beyond this are a caller's bug; shifts only cover -2 .. 2. */
     const double sane = 1e6;
     enum { BISECTIONS = 100 }; /* exhausts a double */
-    wishes w = {.sparsity = sparsity, .weights = weights, .n = n, .cap = cap};
-    int64_t all = 0, max = 0, total, left;
+    wishes w = {.sparsity = sparsity, .weights = weights, .max = max};
+    int64_t possible = 0, left = total;
     double low = -2, high = 2; /* the total at `low` does not exceed the target */
     remainder_of *rest;
     for (int64_t i = 0; i < n; i++) {
-        all += weights[i], max += wish_max(&w, i);
+        possible += max[i];
         if (!isfinite(sparsity[i]) || fabs(sparsity[i]) > sane)
             return ESPL_FAIL(ESPL_CONFIG, "sparsity %g of linear %" PRId64 " is not a finite fraction", sparsity[i], i);
     }
-    total = left = llround(target * (double)all);
-    if (!(target >= 0 && target <= 1) || total > max)
-        return ESPL_FAIL(ESPL_CONFIG, "an overall sparsity of %g cannot be reached with at most %g per linear", target,
-                         cap);
+    if (total < 0 || total > possible)
+        return ESPL_FAIL(ESPL_CONFIG,
+                         "%" PRId64 " weights cannot be pruned: under their caps the linears may lose %" PRId64
+                         " of them in all",
+                         total, possible);
     /* The largest shift whose total, not rounded, does not exceed the target. */
     for (int k = 0; k < BISECTIONS; k++) {
         double middle = (low + high) / 2, sum = 0;
@@ -74,7 +71,7 @@ espl_status espl_allocate_exact(const double *sparsity, const int64_t *weights, 
     }
     qsort(rest, (size_t)n, sizeof *rest, by_fraction);
     for (int64_t i = 0; left > 0; i = (i + 1) % n) {
-        if (counts[rest[i].index] >= wish_max(&w, rest[i].index)) continue;
+        if (counts[rest[i].index] >= max[rest[i].index]) continue;
         counts[rest[i].index]++;
         left--;
     }

@@ -65,7 +65,7 @@ static espl_status allocate_by_search(method_driver *driver) {
     candidates_take(&c, plan, espl_range_count(espl_model_slice(driver->m)), &buffers);
     ESPL_CHECK(st, done, espl_comm_agree(driver->comm, buffers.st));
     ESPL_CHECK(st, done, espl_survey_run(driver, NULL, c.norms));
-    for (int64_t i = 0; i < plan->linears; i++) c.max[i] = (int64_t)floor(plan->o->cap * (double)driver->weights[i]);
+    (void)espl_plan_limits(plan, driver->weights, c.max);
     /* The candidates' masks are in effect in the model while its fitness is computed, also those of the other ranks. */
     espl_masks_clear(driver->masks);
     espl_masks_apply(driver->masks);
@@ -111,7 +111,7 @@ espl_status espl_driver_allocate(method_driver *driver) {
         for (int64_t i = 0; i < linears; i++) {
             int64_t out, in;
             espl_model_linear_shape(plan->config, espl_linear_kind_of(i), &out, &in);
-            driver->counts[i] = espl_prune_pattern_count(&o->pattern, out, in);
+            driver->counts[i] = espl_method_cap(o, i) > 0 ? espl_prune_pattern_count(&o->pattern, out, in) : 0;
         }
         return ESPL_OK;
     }
@@ -119,6 +119,7 @@ espl_status espl_driver_allocate(method_driver *driver) {
     double *values = espl_pool_take(&buffers, linears, sizeof *values, "allocation");
     double *sparsity = espl_pool_take(&buffers, linears, sizeof *sparsity, "allocation");
     double *blocks = espl_pool_take(&buffers, 2 * layers, sizeof *blocks, "allocation");
+    int64_t *max = espl_pool_take(&buffers, linears, sizeof *max, "allocation");
     ESPL_CHECK(st, done, espl_comm_agree(driver->comm, buffers.st));
     for (int64_t i = 0; i < linears; i++)
         sparsity[i] = o->allocation == ESPL_ALLOCATION_GIVEN ? o->given[i] : o->target;
@@ -126,7 +127,8 @@ espl_status espl_driver_allocate(method_driver *driver) {
         ESPL_CHECK(st, done, espl_survey_run(driver, values, NULL));
         from_survey(driver, values, blocks, blocks + layers, sparsity);
     }
-    ESPL_CHECK(st, done, espl_allocate_exact(sparsity, driver->weights, linears, o->target, o->cap, driver->counts));
+    int64_t total = espl_plan_limits(plan, driver->weights, max);
+    ESPL_CHECK(st, done, espl_allocate_exact(sparsity, driver->weights, max, linears, total, driver->counts));
     if (o->allocation == ESPL_ALLOCATION_SEARCH) ESPL_CHECK(st, done, allocate_by_search(driver));
 done:
     espl_pool_free(&buffers);
@@ -135,7 +137,7 @@ done:
 
 int64_t espl_allocation_bytes(const method_plan *plan, espl_range slice) {
     const espl_method_options *o = plan->o;
-    int64_t bytes = 2 * (plan->linears + plan->config->layers) * (int64_t)sizeof(double), linear = 0;
+    int64_t bytes = (3 * plan->linears + 2 * plan->config->layers) * (int64_t)sizeof(double), linear = 0;
     if (espl_pattern_is_n_m(o->pattern)) return 0;
     if (o->allocation == ESPL_ALLOCATION_GLOBAL) return espl_curvature_allocation_bytes(plan, slice);
     if (!plan->surveys) return bytes;

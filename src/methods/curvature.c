@@ -106,26 +106,23 @@ espl_status espl_curvature_measure(method_driver *driver) {
 }
 
 espl_status espl_curvature_allocate(method_driver *driver) {
-    const espl_method_options *o = driver->plan.o;
     espl_range mine = driver->masks->linears;
-    int64_t n = espl_range_count(mine), linears = driver->plan.linears, all = 0, *max;
+    int64_t n = espl_range_count(mine), linears = driver->plan.linears, *max;
     espl_scored_linear *own;
     pool buffers = {0};
     espl_status st;
     max = espl_pool_take(&buffers, linears, sizeof *max, "limits of the linears");
     own = espl_pool_take(&buffers, n, sizeof *own, "scored linears");
     ESPL_CHECK(st, done, espl_comm_agree(driver->comm, buffers.st));
-    for (int64_t i = 0; i < linears; i++) {
-        all += driver->weights[i];
-        max[i] = espl_min_i64((int64_t)floor(o->cap * (double)driver->weights[i]), driver->weights[i] - 1);
-    }
+    int64_t wanted = espl_plan_limits(&driver->plan, driver->weights, max);
+    for (int64_t i = 0; i < linears; i++) max[i] = espl_min_i64(max[i], driver->weights[i] - 1);
     espl_masks_clear(driver->masks);
     for (int64_t i = 0; i < n; i++)
         own[i] = (espl_scored_linear){.l = espl_model_linear(driver->m, mine.first + i),
                                       .mask = espl_masks_of(driver->masks, mine.first + i),
                                       .by = curvature_scoring(driver, mine.first + i)};
-    st = espl_allocate_global(driver->comm, own, mine.first, n, max, linears, llround(o->target * (double)all),
-                              driver->counts, espl_model_workspace(driver->m));
+    st = espl_allocate_global(driver->comm, own, mine.first, n, max, linears, wanted, driver->counts,
+                              espl_model_workspace(driver->m));
 done:
     espl_pool_free(&buffers);
     return st;

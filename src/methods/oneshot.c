@@ -62,7 +62,9 @@ static espl_status prune_linear(pruning_pass *p, int64_t index) {
     espl_workspace *ws = espl_model_workspace(driver->m);
     char name[64];
     espl_mask_fill(p->masks[kind], l->out, l->in);
-    if (driver->plan.updating) {
+    if (espl_method_cap(o, index) == 0) { /* an N:M pattern would prune it, whatever its count */
+        if (driver->plan.updating) memcpy(p->weights[kind], l->weight, (size_t)n * espl_dtype_size(l->dtype));
+    } else if (driver->plan.updating) {
         double loss;
         espl_sparsegpt_options by = {.factor = p->factor, .dead = p->dead, .pattern = o->pattern};
         by.count = driver->counts[index], by.block = o->block;

@@ -4,6 +4,8 @@
  */
 #include "plan.h"
 
+#include <math.h>
+
 /* Maximum number of groups: every group's Hessians travel to their owners. */
 enum { GROUPS_MAX = 32 };
 
@@ -79,4 +81,14 @@ void espl_plan_largest(const espl_model_config *c, int64_t *in, int64_t *out, in
         *out = espl_max_i64(*out, o);
         *weights = espl_max_i64(*weights, o * i);
     }
+}
+
+int64_t espl_plan_limits(const method_plan *p, const int64_t *weights, int64_t *max) {
+    int64_t open = 0;
+    for (int64_t i = 0; i < p->linears; i++) {
+        double cap = espl_method_cap(p->o, i);
+        max[i] = (int64_t)floor(cap * (double)weights[i]);
+        if (cap > 0) open += weights[i];
+    }
+    return llround(p->o->target * (double)open);
 }

@@ -67,4 +67,8 @@ int64_t espl_input_size(const espl_model_config *c, int input);
 /* Local. The largest input, the most outputs and the most weights of a linear. */
 void espl_plan_largest(const espl_model_config *c, int64_t *in, int64_t *out, int64_t *weights);
 
+/* Local. Fills max [linears] with the weights that each linear, of weights [linears], may lose under its cap. Returns
+ * how many all of them are to lose: the target of those that may be pruned. */
+int64_t espl_plan_limits(const method_plan *p, const int64_t *weights, int64_t *max);
+
 #endif

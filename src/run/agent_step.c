@@ -15,7 +15,7 @@
 #include "stop.h"
 
 static const char *agent_reason_to_end(const espl_job *j) {
-    if (j->pruned >= llround(j->o->prune_target * (double)j->weights)) return "target reached";
+    if (j->pruned >= llround(j->target * (double)j->weights)) return "target reached";
     if (j->iteration >= j->o->prune_max_iterations) return "iteration limit";
     return NULL;
 }
@@ -87,7 +87,7 @@ static espl_status agent_profile(espl_job *j) {
 static espl_status agent_ask(espl_job *j, espl_decision *out) {
     const espl_config *o = j->o;
     espl_agent_view v = {.iteration = j->iteration + 1,
-                         .budget = {.target = o->prune_target,
+                         .budget = {.target = j->target,
                                     .cap = o->prune_cap,
                                     .max_step = o->prune_max_step,
                                     .max_linears = o->prune_max_linears,
@@ -106,6 +106,7 @@ static espl_status agent_ask(espl_job *j, espl_decision *out) {
                          .power = o->prune_score == ESPL_SCORE_CURVATURE ? j->curvature_power : NAN,
                          .distills = espl_config_distills(o),
                          .mixed = o->prune_mixed,
+                         .caps = j->inputs.caps,
                          .patterns = j->patterns};
     const espl_agent_host host = espl_agent_host_of(j);
     memcpy(v.in, j->shape.in, sizeof v.in);

@@ -204,21 +204,23 @@ done:
 }
 
 /* Weights that the job prunes. An N:M pattern fixes them, whatever the target. */
-static double forecast_pruned_weights(const forecast *f, int64_t prunable) {
-    int64_t layer = 0, out, in;
-    if (!espl_pattern_is_n_m(f->method.pattern)) return f->method.target * (double)prunable;
-    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
-        espl_model_linear_shape(f->config, (espl_linear_kind)k, &out, &in);
-        layer += espl_prune_pattern_count(&f->method.pattern, out, in);
+static double forecast_pruned_weights(const forecast *f) {
+    double pruned = 0;
+    int64_t out, in;
+    bool n_m = espl_pattern_is_n_m(f->method.pattern);
+    for (int64_t i = 0; i < espl_linear_index(f->config->layers, 0); i++) {
+        espl_model_linear_shape(f->config, espl_linear_kind_of(i), &out, &in);
+        if (espl_method_cap(&f->method, i) == 0) continue;
+        pruned += n_m ? (double)espl_prune_pattern_count(&f->method.pattern, out, in) : (double)(out * in);
     }
-    return (double)(layer * f->config->layers);
+    return n_m ? pruned : f->method.target * pruned;
 }
 
 static espl_status forecast_print(const forecast *f, const espl_checkpoint_shape *shape) {
     const espl_config *o = f->o;
     char b[32], name[ESPL_PATTERN_NAME_MAX];
     int64_t prunable = f->config->layers * espl_model_layer_linear_weights(f->config);
-    double pruned = forecast_pruned_weights(f, prunable), flops = forecast_step_flops(f);
+    double pruned = forecast_pruned_weights(f), flops = forecast_step_flops(f);
     printf("%s: %s, %" PRId64 " layers, %" PRId64 " prunable weights of %" PRId64 " parameters\n", o->model_path,
            f->config->family->type, f->config->layers, prunable, espl_model_parameters(f->config));
     if (f->oneshot)
@@ -278,6 +280,7 @@ static espl_status forecast_run(const espl_job *j, int64_t ranks) {
     espl_checkpoint_shape shape = espl_run_checkpoint_shape(f.config, (espl_range){0});
     espl_status st;
     ESPL_CHECK(st, done, espl_config_method(o, &f.method));
+    f.method.caps = j->inputs.caps;
     if (j->inputs.allocation) f.method.target = espl_allocation_sparsity(f.config, j->inputs.allocation);
     ESPL_CHECK(st, done, forecast_read_dtype(&f));
     ESPL_CHECK(st, done, espl_mem_alloc(&f.slices, ranks, sizeof *f.slices, "slices"));

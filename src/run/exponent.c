@@ -26,6 +26,7 @@ espl_status espl_exponent_choose(espl_job *j) {
     ESPL_TRY(espl_config_method(j->o, &o));
     espl_topic_samples topics[ESPL_TOPICS];
     espl_knowledge_samples(&j->inputs.profile, topics);
+    o.caps = j->inputs.caps;
     o.topics = topics;
     o.topic_window = j->inputs.profile.window;
     o.fitness = exponent_fitness;

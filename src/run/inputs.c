@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "allocation.h"
+#include "limits.h"
 
 enum { CALIBRATION_STREAM = 0x43414C49 }; /* stream of random numbers for the places of calibration windows */
 enum { DEFAULT_CONTEXT = 2048 };          /* longest prompt for a model that does not state its longest context */
@@ -134,6 +135,14 @@ static espl_status inputs_read_knowledge(espl_job *j, espl_question_part part, e
     return espl_knowledge_read(j->comm, j->tokenizer, &k, out);
 }
 
+/* Every rank reads the same lists. */
+static espl_status inputs_read_limits(espl_job *j) {
+    double **caps = &j->inputs.caps;
+    if (!espl_limits_are_set(j->o)) return ESPL_OK;
+    ESPL_TRY(espl_mem_alloc(caps, espl_linear_index(j->config.layers, 0), sizeof **caps, "caps of linears"));
+    return espl_limits_read(j->o, j->config.layers, *caps);
+}
+
 /* Collective. */
 static espl_status inputs_read_allocation(espl_job *j) {
     int64_t linears = espl_linear_index(j->config.layers, 0);
@@ -157,6 +166,7 @@ espl_status espl_inputs_read(espl_job *j) {
     const espl_config *o = j->o;
     ESPL_TRY(espl_comm_agree(j->comm, espl_model_config_read(o->model_path, &j->config)));
     ESPL_TRY(espl_comm_agree(j->comm, j->root ? espl_tokenizer_open(o->model_path, &j->tokenizer) : ESPL_OK));
+    ESPL_TRY(espl_comm_agree(j->comm, inputs_read_limits(j)));
     ESPL_TRY(inputs_read_allocation(j));
     inputs_note_long_window(j, "calibration", o->calibration_window);
     inputs_note_long_window(j, "validation", o->validation_window);
@@ -177,6 +187,7 @@ void espl_inputs_free(espl_job *j) {
     espl_inputs *in = &j->inputs;
     espl_mem_free(&in->calibration);
     espl_mem_free(&in->allocation);
+    espl_mem_free(&in->caps);
     espl_corpus_free(&in->validation);
     espl_corpus_free(&in->test);
     espl_knowledge_free(&in->profile);

@@ -109,6 +109,40 @@ static espl_status job_check_export(const espl_job *j) {
 
 /* ----------------------------------------------------------------- model */
 
+/* Collective. The target is of the linears that may be pruned; zeros that the others have count as pruned all the same.
+ */
+static espl_status job_set_target(espl_job *j) {
+    const double *caps = j->inputs.caps;
+    int64_t *zeros = NULL;
+    double open = 0, wanted, possible = 0;
+    j->target = j->o->prune_target;
+    if (!caps || espl_config_is_oneshot(j->o)) return ESPL_OK;
+    espl_status st = j->root ? espl_mem_alloc(&zeros, j->linears, sizeof *zeros, "zeros of the source") : ESPL_OK;
+    ESPL_CHECK(st, done, espl_comm_agree(j->comm, st));
+    ESPL_CHECK(st, done, espl_masks_count_pruned(&j->masks, zeros, &j->source_pruned));
+    for (int64_t i = 0; zeros && i < j->linears; i++) {
+        int kind = (int)espl_linear_kind_of(i);
+        double weights = (double)(j->shape.out[kind] * j->shape.in[kind]);
+        if (caps[i] > 0) open += weights;
+        possible += fmax(floor(caps[i] * weights), (double)zeros[i]);
+    }
+    wanted = (double)llround(j->o->prune_target * open);
+    for (int64_t i = 0; zeros && i < j->linears; i++)
+        if (caps[i] == 0) wanted += (double)zeros[i];
+    if (zeros && wanted > possible)
+        st = ESPL_FAIL(
+            ESPL_CONFIG,
+            "prune.target is %g of the linears that may be pruned, but their caps (prune.caps, prune.cap) let "
+            "%.4g of them go",
+            j->o->prune_target, possible / open);
+    j->target = wanted / (double)j->weights;
+    espl_comm_broadcast(j->comm, &j->target, sizeof j->target, 0);
+    st = espl_comm_agree(j->comm, st);
+done:
+    espl_mem_free(&zeros);
+    return st;
+}
+
 /* Collective. Opens the model, dense, with masks for its slice. Options of the model come from the inputs, which must
  * be read before: they decide how long the context is and how many sequences the KV cache holds. */
 static espl_status job_open_model(espl_job *j) {
@@ -131,7 +165,7 @@ agree:
     ESPL_TRY(espl_comm_agree(j->comm, st));
     ESPL_TRY(espl_masks_count_pruned(&j->masks, NULL, &j->source_pruned));
     j->pruned = j->source_pruned;
-    return ESPL_OK;
+    return job_set_target(j);
 }
 
 /* Every later judgement compares with this state, so a dense model that is broken ends the run here. */

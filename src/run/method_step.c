@@ -76,6 +76,7 @@ static espl_status method_apply(espl_job *j, espl_outcome *o, int64_t *expected)
     options.fitness = method_fitness;
     options.progress = method_show_blocks;
     options.context = j;
+    options.caps = j->inputs.caps;
     method_take_allocation(j, &options);
     espl_topic_samples topics[ESPL_TOPICS];
     espl_knowledge_samples(&j->inputs.profile, topics);

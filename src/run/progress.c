@@ -23,7 +23,7 @@ static void progress_log_start(const espl_job *j, bool resumed) {
     else
         ESPL_INFO(
             "target %.1f %% of the linears (%.1f %% of all parameters), rollback at +%.1f %% perplexity; agent: %s",
-            100 * o->prune_target, 100 * espl_job_sparsity_of_model(j, (int64_t)(o->prune_target * (double)j->weights)),
+            100 * j->target, 100 * espl_job_sparsity_of_model(j, (int64_t)(j->target * (double)j->weights)),
             100 * o->prune_threshold, espl_agent_backend_name(o->agent_backend));
     if (!espl_config_is_oneshot(o) && j->inputs.judge.n > 0)
         ESPL_INFO("judged by text (%.3g %%) and answers (%.3g %%); over the dense model at most +%.3g %%",
@@ -88,8 +88,8 @@ static espl_status progress_estimate(const espl_job *j, const espl_outcome *o, d
                            .weights = weights,
                            .linears = j->linears,
                            .max_linears = j->o->prune_max_linears,
-                           .target = j->o->prune_target};
-    bool reached = j->pruned >= llround(j->o->prune_target * (double)j->weights);
+                           .target = j->target};
+    bool reached = j->pruned >= llround(j->target * (double)j->weights);
     double steps = reached ? 0 : espl_pace_steps_left(&j->pace, &goal);
     double distilled = j->distill_steps > 0 ? j->distill_seconds / (double)j->distill_steps : 0;
     double allowed = (double)(j->o->prune_max_iterations - j->iteration);
@@ -112,7 +112,7 @@ void espl_progress_start(espl_job *j, bool resumed) {
         espl_log_status("one shot");
     else
         espl_log_status("iteration %" PRId64 ": %.1f %% of %.0f %%", j->iteration + 1,
-                        100 * espl_job_sparsity(j, j->pruned), 100 * j->o->prune_target);
+                        100 * espl_job_sparsity(j, j->pruned), 100 * j->target);
 }
 
 void espl_progress_experiment(const espl_job *j, const espl_outcome *o) {
@@ -146,7 +146,7 @@ static void progress_log_details(const espl_job *j, const espl_outcome *o) {
 espl_status espl_progress_outcome(espl_job *j, const espl_outcome *o, double seconds) {
     char bar[BAR_CELLS + 1], took[32], left[32] = "";
     if (!j->root) return ESPL_OK;
-    progress_draw_bar(o->sparsity_before, o->sparsity_after, j->o->prune_target, bar);
+    progress_draw_bar(o->sparsity_before, o->sparsity_after, j->target, bar);
     espl_clock_format(seconds, took, sizeof took);
     progress_add_step(j, o, seconds);
     j->seconds_left = j->report_seconds; /* a one-shot method has no further step */
@@ -159,7 +159,7 @@ espl_status espl_progress_outcome(espl_job *j, const espl_outcome *o, double sec
               *left ? ", about " : "", left, *left ? " left" : "");
     progress_log_details(j, o);
     espl_log_status("iteration %" PRId64 ": %.1f %% of %.0f %%%s%s%s", o->iteration + 1,
-                    100 * espl_job_sparsity(j, j->pruned), 100 * j->o->prune_target, *left ? ", about " : "", left,
+                    100 * espl_job_sparsity(j, j->pruned), 100 * j->target, *left ? ", about " : "", left,
                     *left ? " left" : "");
     return ESPL_OK;
 }

@@ -43,7 +43,7 @@ espl_status espl_recovery_prepare(espl_job *j) {
 
 espl_status espl_recovery_run(espl_job *j, int64_t iteration, int64_t pruned) {
     const espl_config *o = j->o;
-    bool last = pruned >= llround(o->prune_target * (double)j->weights);
+    bool last = pruned >= llround(j->target * (double)j->weights);
     double loss;
     espl_distill_options d = {.window = o->calibration_window,
                               .steps = last ? espl_job_final_distillation(j) : o->distill_steps,

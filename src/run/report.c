@@ -181,7 +181,7 @@ static void report_put_agent(espl_json_writer *w, const espl_job *j) {
 /* Rank 0 only. What the run is, beyond complete: a one-shot method has no target to miss and no agent. */
 static espl_status report_verdict(const espl_job *j) {
     if (espl_config_is_oneshot(j->o)) return ESPL_OK;
-    if (j->pruned < llround(j->o->prune_target * (double)j->weights)) return ESPL_OFF_TARGET;
+    if (j->pruned < llround(j->target * (double)j->weights)) return ESPL_OFF_TARGET;
     return strcmp(espl_agent_decided_by(j->agent), espl_agent_backend_name(j->o->agent_backend)) == 0 ? ESPL_OK
                                                                                                       : ESPL_FELL_BACK;
 }

@@ -16,7 +16,7 @@
  *     inputs   quality   judge   stop    texts and questions; measuring the model; being stopped
  *     model_identity   hash_cache        which model it is; hashes of its tensors that are kept
  *     lock   summary                     one run directory, one run; the checksum of its result
- *     allocation                         sparsities by linear, as files
+ *     allocation   limits                sparsities by linear, as files; linears that may be pruned, and how far
  *     state   checkpoint_shape   pace
  */
 #ifndef ESPL_RUN_STATE_H
@@ -48,6 +48,7 @@ typedef struct espl_inputs {
     int32_t *calibration; /* [windows, calibration.window], owned */
     int64_t windows;
     int64_t distilled;            /* the first ones, from which the survivors learn */
+    double *caps;                 /* [linears] maximum sparsity of each, 0: never pruned; NULL: prune.cap */
     double *allocation;           /* [linears] sparsities of prune.allocation_file; NULL: none */
     espl_corpus validation, test; /* test.n = 0: none */
     espl_questions probe;         /* asked and counted in the loop */
@@ -69,6 +70,8 @@ typedef struct espl_job {
     espl_checkpoint_shape shape;
     espl_str identity; /* rank 0: JSON with hashes of model and inputs */
 
+    double target;            /* prune.target as a fraction of the weights of all linears, those that may not be pruned
+                               * included */
     int64_t linears, weights; /* of the model: prunable linears and their weights */
     int64_t *zeros;           /* [slice linears] weights that are 0 in the source */
     int64_t source_pruned;    /* the same of the whole model */

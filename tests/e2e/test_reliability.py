@@ -342,6 +342,94 @@ class Allocations(Case):
         self.assertIn("prune.allocation_file: ", self.one_shot("refused", self.work / "none", code=74).stderr)
 
 
+# ---------------------------------------------------------- linears spared
+
+class SparedLinears(Case):
+    """Linears that are never pruned, and caps of single ones: by an agent and in one shot."""
+
+    SHAPES = {"q_proj": 64 * 128, "k_proj": 64 * 64, "v_proj": 64 * 64, "o_proj": 64 * 128,
+              "gate_proj": 64 * 96, "up_proj": 64 * 96, "down_proj": 64 * 96}
+    SETS = ("prune.ignore=*.down_proj, layers.0.self_attn.*", "prune.caps=layers.1.*=0.25,layers.1.mlp.up_proj = 0.4",
+            "prune.target=0.3")
+
+    def check(self, name, target, *sets, ranks=(1, 2, 3)):
+        """The sparsities of a run with these settings, which is the same on any ranks."""
+        runs = []
+        for n in ranks:
+            runs.append(self.work / f"{name}{n}")
+            self.prune(runs[-1], *(word for assignment in sets for word in ("--set", assignment)), ranks=n)
+            self.assert_same_run(runs[0], runs[-1])
+        sparsities = json.loads((runs[0] / "allocation.json").read_text())
+        weights = {linear: self.SHAPES[linear.split(".")[-1]] for linear in sparsities}
+        counts = {linear: round(sparsities[linear] * weights[linear]) for linear in sparsities}
+        self.assertEqual(sum(counts.values()), json.loads((runs[0] / "summary.json").read_text())["pruned_weights"])
+        ignored = [s for s in sets if s.startswith("prune.ignore")]
+        closed = {x for x in sparsities if ignored and (x.endswith("down_proj") or x.startswith("layers.0.self_attn."))}
+        self.assertEqual({sparsities[x] for x in closed}, {0} if closed else set())
+        if target is not None:
+            self.assertEqual(sum(counts.values()), round(target * sum(weights[x] for x in weights if x not in closed)))
+        return sparsities
+
+    def test_the_agent_keeps_to_them(self):
+        sparsities = self.check("agent", 0.3, *self.SETS)
+        for linear, sparsity in sparsities.items():
+            cap = 0.8 if not linear.startswith("layers.1.") else 0.4 if linear.endswith("up_proj") else 0.25
+            self.assertLessEqual(sparsity, cap, linear)
+        self.assertGreater(max(s for x, s in sparsities.items() if x.startswith("layers.2.")), 0.25)
+
+    def test_zeros_of_spared_linears_do_not_count(self):
+        """A pruned model as the source: its spared linears are sparse already, which brings the target no nearer."""
+        before = json.loads((self.whole / "allocation.json").read_text())
+        run = self.work / "again"
+        sets = (f"model.path={self.whole / 'model'}", "prune.target=0.4", "prune.ignore=*.down_proj,*.q_proj")
+        self.prune(run, *(word for assignment in sets for word in ("--set", assignment)), ranks=2)
+        after = json.loads((run / "allocation.json").read_text())
+        closed = {x for x in after if x.endswith(("down_proj", "q_proj"))}
+        self.assertGreater(sum(before[x] for x in closed), 0)
+        self.assertEqual({x: before[x] for x in closed}, {x: after[x] for x in closed})
+        weights = {x: self.SHAPES[x.split(".")[-1]] for x in after if x not in closed}
+        self.assertEqual(sum(round(after[x] * w) for x, w in weights.items()), round(0.4 * sum(weights.values())))
+
+    def test_targets_are_the_only_ones(self):
+        sparsities = self.check("targets", None, "prune.targets=layers.2.mlp.*,*.q_proj", "prune.target=0.2", ranks=(2,))
+        chosen = {x for x in sparsities if x.startswith("layers.2.mlp.") or x.endswith("q_proj")}
+        self.assertEqual({sparsities[x] for x in set(sparsities) - chosen}, {0})
+        weights = {x: self.SHAPES[x.split(".")[-1]] for x in chosen}
+        self.assertEqual(sum(round(sparsities[x] * weights[x]) for x in chosen), round(0.2 * sum(weights.values())))
+
+    def test_methods_keep_to_them(self):
+        for name in ("uniform", "owl", "lsa-linear", "search"):
+            with self.subTest(allocation=name):
+                sparsities = self.check(name, 0.3, f"prune.allocation={name}", "prune.search_evaluations=20", *self.SETS,
+                                        ranks=(1, 2))
+                for linear, sparsity in sparsities.items():
+                    if linear.startswith("layers.1."):
+                        self.assertLessEqual(sparsity, 0.4 if linear.endswith("up_proj") else 0.25, linear)
+        self.check("global", 0.3, "prune.allocation=global", "prune.score=curvature", *self.SETS)
+
+    def test_a_pattern_spares_what_is_ignored(self):
+        for update in ("none", "sparsegpt"):
+            sparsities = self.check(f"pattern-{update}", 0.5, "prune.allocation=uniform", "prune.pattern=2:4",
+                                    f"prune.update={update}", self.SETS[0], ranks=(1, 2))
+            self.assertEqual(set(sparsities.values()), {0, 0.5})
+
+    def test_what_matches_nothing_is_refused_by_name(self):
+        for assignment, words in (("prune.ignore=*.up_proj,lm_head", 'prune.ignore: "lm_head" matches no linear'),
+                                  ("prune.targets=layers.3.*", 'prune.targets: "layers.3.*" matches no linear'),
+                                  ("prune.caps=*.up_proj", 'prune.caps: "*.up_proj" has no cap from 0 to 1'),
+                                  ("prune.caps=*.up_proj=2", 'prune.caps: "*.up_proj" has no cap from 0 to 1'),
+                                  ("prune.caps=up_proj=0.2", 'prune.caps: "up_proj" matches no linear'),
+                                  ("prune.ignore=*", "leave no linear that may be pruned"),
+                                  ("prune.caps=*=0.1", "but their caps (prune.caps, prune.cap) let 0.0999")):
+            with self.subTest(assignment=assignment):
+                self.assertIn(words, self.prune(self.work / "no", "--set", assignment, ranks=2, code=2).stderr)
+        fixed = ["--set", "prune.pattern=2:4", "--set", "prune.allocation=uniform", "--set", "prune.caps=*.up_proj=0.2"]
+        self.assertIn("prune.caps with prune.pattern 2:4", self.prune(self.work / "no", *fixed, code=2).stderr)
+        given = ["--set", "prune.allocation=file", "--set", f"prune.allocation_file={self.whole / 'allocation.json'}"]
+        done = self.prune(self.work / "no", *given, "--set", "prune.ignore=*.up_proj", code=2)
+        self.assertIn("does not go with prune.targets, prune.ignore", done.stderr)
+
+
 # ------------------------------------------------------------------- locks
 
 class Locks(Case):
@@ -641,7 +729,7 @@ class Journals(Case):
         self.assertIn("is gone", text)
 
 
-# ------------------------------------------------------------------ limits
+# ---------------------------------------------------------- linears spared
 
 class Limits(Case):
     def test_a_limit_on_file_sizes_is_a_message(self):

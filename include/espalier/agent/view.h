@@ -19,6 +19,7 @@ typedef struct espl_agent_view {
     bool distills; /* surviving weights learn the dense model's predictions (section distill) */
     bool mixed;    /* the agent may give a dense linear an N:M pattern in one step */
     int64_t in[ESPL_LINEAR_KINDS]; /* input features of the linears of each kind; 0: unknown, then no pattern fits */
+    const double *caps;            /* [7 * layers] maximum sparsity of a linear, 0: never pruned; NULL: budget.cap */
     const espl_pattern *patterns;  /* [7 * layers] N:M pattern of a linear, which is finished then, else all zero; NULL:
                                     * no linear has one */
 } espl_agent_view;

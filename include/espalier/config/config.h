@@ -129,6 +129,11 @@ typedef enum espl_resume {
     X(TEXT, report, freebaseqa, "", 0, 0, FREE, "FreebaseQA file for the report")                                      \
     X(INTEGER, report, freebaseqa_questions, 0, 0, 1000000, FREE, "FreebaseQA questions in the report; 0: all")        \
     ESPL_METHOD_GOAL_LIST(ESPL_CONFIG_METHOD_ROW)                                                                      \
+    X(TEXT, prune, targets, "", 0, 0, METHOD,                                                                          \
+      "patterns of the linears that may be pruned, such as *.up_proj,layers.3.*; none: all. The target is of these")   \
+    X(TEXT, prune, ignore, "", 0, 0, METHOD, "patterns of linears that are never pruned")                              \
+    X(TEXT, prune, caps, "", 0, 0, METHOD,                                                                             \
+      "caps of single linears, such as *.down_proj=0.5,layers.0.*=0.3; the last match counts, prune.cap without one")  \
     X(REAL, prune, max_step, 0.1, 1e-6, 1, FREE, "maximum sparsity added to one linear in one iteration")              \
     X(INTEGER, prune, max_linears, 8, 1, 1000000, FREE, "maximum number of linears in one decision")                   \
     X(REAL, prune, threshold, 0.1, 0, 1e6, FREE,                                                                       \

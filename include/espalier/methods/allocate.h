@@ -10,12 +10,11 @@
 #include "espalier/methods/options.h"
 #include "espalier/prune/linear.h"
 
-/* Local. From the desired sparsities [n] of linears with weights [n] to counts [n] with sum(counts) = round(target *
- * sum(weights)) exactly and counts[i] <= floor(cap * weights[i]): all sparsities are shifted by one number, clipped to
- * [0, cap], and the remainders go to the largest fractions first (the lower index among equals). ESPL_CONFIG: the
- * target cannot be reached under this cap. */
-espl_status espl_allocate_exact(const double *sparsity, const int64_t *weights, int64_t n, double target, double cap,
-                                int64_t *counts);
+/* Local. From the desired sparsities [n] of linears with weights [n] to counts [n] with sum(counts) = total exactly and
+ * counts[i] <= max[i]: all sparsities are shifted by one number, clipped to what may be lost, and the remainders go to
+ * the largest fractions first (the lower index among equals). ESPL_CONFIG: total is more than sum(max), or below 0. */
+espl_status espl_allocate_exact(const double *sparsity, const int64_t *weights, const int64_t *max, int64_t n,
+                                int64_t total, int64_t *counts);
 
 /* Local. OWL (2310.05175): s_b = target + mean(d) - d_b, d = (D - min D) / (max D - min D) * 2 lambda, where D
  * [blocks] is the fraction of outliers. Uniform if all D are equal. */

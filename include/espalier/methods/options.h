@@ -75,7 +75,9 @@ typedef struct espl_method_options {
     const espl_topic_samples *topics; /* curvature: [ESPL_TOPICS] probe questions, or NULL: text alone; borrowed */
     int64_t topic_window;             /* tokens of their windows */
     double knowledge_share;           /* their weight (espl_calibration_importance) */
-    const double *given;              /* ESPL_ALLOCATION_GIVEN: sparsities [linears of the model]; borrowed */
+    const double *caps;  /* [linears of the model] maximum sparsities, 0: not pruned, and not counted by the target;
+                          * NULL: `cap` for all; borrowed */
+    const double *given; /* ESPL_ALLOCATION_GIVEN: sparsities [linears of the model]; borrowed */
     espl_search_options search;
     /* Collective. ESPL_ALLOCATION_SEARCH: fitness, lower is better, of the model with its current masks, on
      * espl_method_search_windows(o, stage) calibration windows. The same number on every rank. */
@@ -87,6 +89,11 @@ typedef struct espl_method_options {
 /* The defaults: Wanda, row, uniform, and those of ESPL_METHOD_OPTION_LIST. samples, gradient_samples and window are 0:
  * the caller sets them. */
 espl_method_options espl_method_defaults(void);
+
+/* The maximum sparsity of a linear. */
+static inline double espl_method_cap(const espl_method_options *o, int64_t linear) {
+    return o->caps ? o->caps[linear] : o->cap;
+}
 
 /* Checks options against each other, as far as they are known before a run: what espl_method_run would refuse.
  * ESPL_CONFIG. */

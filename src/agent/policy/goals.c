@@ -28,7 +28,7 @@ static const double LEVEL_BELOW = 20, LEVEL_ABOVE = 1;
  * weight at the middle of each cell, not falling. */
 static double goal_at(const espl_policy *p, const double *marginal, double level, int64_t i) {
     double done = espl_row_sparsity(&p->v->rows[i]), sparsity = 1;
-    double most = fmax(done, fmin(p->v->budget.cap, p->v->budget.target + p->o->spread));
+    double most = fmax(done, fmin(espl_view_cap(p->v, i), p->aim + p->o->spread));
     if (espl_pattern_is_n_m(espl_view_pattern(p->v, i))) return done;
     int k = 0;
     while (k < CELLS && marginal[k] < level) k++;
@@ -42,6 +42,7 @@ static double goal_at(const espl_policy *p, const double *marginal, double level
 /* All weights of the model share one level; the bisection finds where the goals add up to the target. */
 espl_status espl_policy_set_goals(espl_policy *p) {
     double lo = INFINITY, hi = -INFINITY, wanted = p->v->budget.target * p->costs.total, *marginals;
+    p->aim = espl_view_aim(p->v);
     ESPL_TRY(espl_mem_alloc(&marginals, p->n * CELLS, sizeof *marginals, "policy"));
     for (int64_t i = 0; i < p->n; i++) {
         double most = -INFINITY, weights = (double)p->v->rows[i].weights / CELLS;

@@ -47,6 +47,7 @@ typedef struct espl_policy {
     double allowed;   /* expected damage that this iteration may do */
     const char *stop; /* the reason to stop, or NULL; static storage */
     /* goals.c */
+    double aim;   /* the target, of the linears that may be pruned */
     double *goal; /* [n] planned final sparsity */
     /* choice.c */
     espl_pick *picks; /* [n] scratch, then the choice: [n_picks], patterns last */

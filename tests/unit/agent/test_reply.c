@@ -367,6 +367,44 @@ static void prompt_tells_of_patterns(void **state) {
     sim_free(s);
 }
 
+/* The table marks linears with limits of their own, and a reply keeps to them. */
+static void prompt_and_reply_keep_limits_of_linears(void **state) {
+    (void)state;
+    static const char reply[] = "{\"prune\":{\"layers.1.mlp.up_proj\":0.1,\"layers.2.mlp.up_proj\":0.1,"
+                                "\"layers.3.mlp.up_proj\":0.1,\"*.q_proj\":0.1}}";
+    double caps[SIM_LAYERS * ESPL_LINEAR_KINDS];
+    simulation *s = plain();
+    espl_agent_view v = sim_view(s);
+    espl_str text = {0}, problems = {0}, notes = {0};
+    espl_decision d;
+    for (int64_t i = 0; i < SIM_LAYERS * ESPL_LINEAR_KINDS; i++)
+        caps[i] = espl_linear_kind_of(i) == ESPL_Q_PROJ ? 0 : v.budget.cap;
+    caps[espl_linear_index(1, ESPL_UP_PROJ)] = 0;
+    caps[espl_linear_index(2, ESPL_UP_PROJ)] = 0.0625;
+    v.caps = caps;
+    espl_prompt_put_system(&text, &v, &how);
+    assert_non_null(strstr(text.data, "those that must not be pruned"));
+    assert_int_equal(espl_prompt_put_user(&text, &v, &how), ESPL_OK);
+    const char *spared = strstr(text.data, "layers.1.mlp.up_proj "),
+               *capped = strstr(text.data, "layers.2.mlp.up_proj ");
+    assert_true(spared && strncmp(strchr(spared, '\n') - 19, " (not to be pruned)", 19) == 0);
+    assert_true(capped && strncmp(strchr(capped, '\n') - 17, " (at most 0.0625)", 17) == 0);
+    assert_int_equal(espl_reply_parse("{\"prune\":{\"*.q_proj\":0.1}}", 26, &v, &d, &problems, &notes), ESPL_OK);
+    assert_true(problems.len > 0 && d.n == 0);
+    espl_decision_free(&d);
+    espl_str_free(&problems);
+    espl_str_free(&notes);
+    assert_int_equal(espl_reply_parse(reply, sizeof reply - 1, &v, &d, &problems, &notes), ESPL_OK);
+    assert_int_equal(d.n, 2); /* layers 2 and 3 */
+    assert_true(d.items[0].linear == espl_linear_index(2, ESPL_UP_PROJ) && d.items[0].step <= 0.0625);
+    assert_true(d.items[1].linear == espl_linear_index(3, ESPL_UP_PROJ) && d.items[1].step == 0.1);
+    espl_decision_free(&d);
+    espl_str_free(&problems);
+    espl_str_free(&notes);
+    espl_str_free(&text);
+    sim_free(s);
+}
+
 /* A linear's price: what its curve says of a further 0.05, only where all linears have a curve. */
 static void prompt_tells_prices(void **state) {
     (void)state;
@@ -471,6 +509,7 @@ int main(void) {
         cmocka_unit_test(patterns_are_barred),
         cmocka_unit_test(patterns_are_whole),
         cmocka_unit_test(prompt_tells_of_patterns),
+        cmocka_unit_test(prompt_and_reply_keep_limits_of_linears),
         cmocka_unit_test(prompt_tells_prices),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

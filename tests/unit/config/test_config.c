@@ -348,6 +348,7 @@ static void checks_between_options(void **state) {
     check_with("prune.allocation=owl", "prune.pattern=2:4", "allocation \"owl\" with pattern 2:4");
     check_with("prune.allocation=uniform", "prune.cap=0", "a one-shot method with target");
     check_with("prune.allocation=global", "prune.score=curvature", NULL);
+    check_with("prune.ignore=*.up_proj", "prune.targets=*.up_proj,*.down_proj", NULL);
     check_with("prune.allocation=file", nothing, "prune.allocation_file is missing");
     check_with("prune.allocation=file", "prune.allocation_file=a.json", NULL);
     check_with("prune.allocation=owl", "prune.allocation_file=a.json",
