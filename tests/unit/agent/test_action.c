@@ -403,7 +403,8 @@ static void user_prompt(const simulation *s, const espl_prompt_options *how, esp
 /* Each of these is something that an agent is promised to learn from. */
 static void the_prompt_tells_what_came_of_decisions(void **state) {
     (void)state;
-    const simulation *s = history();
+    simulation *s = history();
+    for (int64_t i = 0; i < SIM_LINEARS; i++) s->rows[i].z_k = 1.75;
     espl_str text = {0}, lessons = {0};
     espl_str_puts(&lessons, "k_proj is dear\n");
     const espl_prompt_options how = {.max_bytes = 16384, .questions = 8, .experiments = 2, .lessons = &lessons};
@@ -421,6 +422,8 @@ static void the_prompt_tells_what_came_of_decisions(void **state) {
                                            "Your lessons so far:\nk_proj is dear",
                                            "\"action\": \"measure\"",
                                            "of them 2 measurements",
+                                           "z_s, z_g, z_k, sparsity, price):",
+                                           " 1.75 ",
                                            "Knowledge counts too"};
     for (size_t k = 0; k < sizeof promised / sizeof *promised; k++) {
         if (!strstr(text.data, promised[k])) print_message("%s\n-- lacks: %s\n", text.data, promised[k]);

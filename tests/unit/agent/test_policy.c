@@ -223,6 +223,71 @@ enum {
     COUNT_4_8 = 1 + ESPL_PATTERN_CHOICE_4_8
 };
 
+/* The item of a decision for linear i, or NULL. */
+static const espl_decision_item *item_of(const espl_decision *d, int64_t i) {
+    for (int64_t k = 0; k < d->n; k++)
+        if (d->items[k].linear == i) return &d->items[k];
+    return NULL;
+}
+
+/* The policy decides under a threshold of 5 %, and nothing passes. */
+static void roll_back_once(simulation *s, espl_agent *a) {
+    espl_decision d;
+    s->budget.threshold = 0.05;
+    espl_agent_view v = sim_view(s);
+    assert_int_equal(espl_agent_ask(a, &v, NULL, &d), ESPL_OK);
+    s->budget.threshold = 0;
+    sim_apply(s, &d);
+    assert_false(s->history[s->n_history - 1].accepted);
+}
+
+/* The linear that is expected to have done most of a rollback's damage rests for `cooldown` iterations. */
+static void culprits_rest(void **state) {
+    (void)state;
+    static simulation s;
+    espl_agent_options o;
+    espl_agent *a = policy_agent();
+    espl_agent_options_init(&o);
+    sim_init(&s, 1, 1, 0.5);
+    sim_curves(&s, 1, 0);
+    s.budget.max_linears = 8;
+    roll_back_once(&s, a);
+    const espl_decision *first = &s.history[0].decision;
+    double most = 0;
+    int64_t culprit = -1;
+    for (int64_t k = 0; k < first->n; k++) {
+        const espl_decision_item *item = &first->items[k];
+        const double *d = s.rows[item->linear].damage;
+        double damage = d[0] * pow(item->step * ESPL_DAMAGE_LEVELS, log2(d[1] / d[0])); /* as view.c draws the curve */
+        if (damage > most) culprit = item->linear;
+        most = fmax(most, damage);
+    }
+    for (int64_t k = 1; k <= (int64_t)o.policy.cooldown; k++) {
+        roll_back_once(&s, a);
+        assert_null(item_of(&s.history[k].decision, culprit));
+    }
+    sim_free(&s);
+    espl_agent_destroy(&a);
+}
+
+/* The reflection tells the sign of what happened: here perplexity rises by 10 %. */
+static void reflection_tells_rises_as_rises(void **state) {
+    (void)state;
+    static simulation s;
+    espl_agent *a = policy_agent();
+    espl_decision d;
+    sim_init(&s, 1, 1, 0.5);
+    run_to_end(&s, a, 1);
+    s.history[0].before.perplexity = 10;
+    s.history[0].after.perplexity = 11;
+    espl_agent_view v = sim_view(&s);
+    assert_int_equal(espl_agent_ask(a, &v, NULL, &d), ESPL_OK);
+    assert_non_null(strstr(d.reflection, "changed perplexity by +10.00 %"));
+    espl_decision_free(&d);
+    sim_free(&s);
+    espl_agent_destroy(&a);
+}
+
 static void count_patterns(const simulation *s, int64_t *counts) {
     memset(counts, 0, COUNTS * sizeof *counts);
     for (int64_t i = 0; i < SIM_LINEARS; i++) {
@@ -347,6 +412,8 @@ int main(void) {
         cmocka_unit_test(stops_at_the_cap),
         cmocka_unit_test(hopeless),
         cmocka_unit_test(works_blind),
+        cmocka_unit_test(culprits_rest),
+        cmocka_unit_test(reflection_tells_rises_as_rises),
         cmocka_unit_test(mixed_strategy),
         cmocka_unit_test(mixed_backs_off),
         cmocka_unit_test(resumed_equals_uninterrupted),
