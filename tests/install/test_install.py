@@ -76,7 +76,7 @@ class Installed(unittest.TestCase):
     def test_bash_completes_commands_options_keys_and_values(self):
         self.assertEqual(self.complete("espalier", "pr"), ["prune"])
         self.assertEqual(self.complete("espalier", "prune", "--dr"), ["--dry-run"])
-        self.assertEqual(self.complete("espalier", "prune", "c", "--set", "prune.targ"), ["prune.target="])
+        self.assertEqual(self.complete("espalier", "prune", "c", "--set", "prune.thres"), ["prune.threshold="])
         self.assertEqual(self.complete("espalier", "prune", "c", "--set", "prune.score", "=", "wa"), ["wanda"])
         self.assertEqual(self.complete("espalier", "eval", "--mask", "=", f"{self.prefix}/b"), [f"{self.prefix}/bin"])
         self.assertEqual(self.complete("espalier", "eval", "--shots", ""), [])
