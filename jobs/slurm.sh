@@ -139,11 +139,11 @@ espl_deadline() {
 # ---------------------------------------------------------- configuration
 
 # espl_config SECTION KEY ARG...: prints a value of the configuration that `espalier ARG...` would use, a text without its
-# quotes.
+# quotes. One process needs no daemon of Open MPI, which jobs that start at the same time on one host can fail to start.
 espl_config() {
   local section=$1 key=$2
   shift 2
-  "$ESPL_PROGRAM" "$@" --print-config |
+  OMPI_MCA_ess_singleton_isolated=1 "$ESPL_PROGRAM" "$@" --print-config |
     sed -n "/^  \"$section\": {\$/,/^  }/{s/^    \"$key\": \"\(.*\)\",\{0,1\}\$/\1/p;s/^    \"$key\": \([^\",]*\),\{0,1\}\$/\1/p}"
 }
 
