@@ -33,7 +33,13 @@ espl_status espl_agent_host_open(espl_job *j) {
     espl_chat_options chat = espl_agent_host_chat_options(j->o);
     if (j->o->agent_backend != ESPL_BACKEND_LOCAL || espl_config_is_oneshot(j->o)) return ESPL_OK;
     espl_status st = espl_chat_open(j->comm, espl_agent_host_model_path(j->o), &chat, &j->chat);
-    return st == ESPL_OK ? st : espl_comm_agree(j->comm, ESPL_FAIL(st, "agent.model_path: %s", espl_base_error_text()));
+    if (st != ESPL_OK) return espl_comm_agree(j->comm, ESPL_FAIL(st, "agent.model_path: %s", espl_base_error_text()));
+    int64_t trained = espl_model_config_of(espl_chat_model_of(j->chat))->max_positions;
+    if (trained > 0 && chat.context > trained)
+        ESPL_INFO("note: agent.context is %" PRId64 ", beyond the %" PRId64
+                  " tokens that the agent's model was trained for",
+                  chat.context, trained);
+    return ESPL_OK;
 }
 
 /* ---------------------------------------------------------------- measure */
