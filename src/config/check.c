@@ -221,7 +221,9 @@ espl_status espl_config_check_files(const espl_config *o) {
     const char *variable = o->agent_backend == ESPL_BACKEND_OPENAI ? o->agent_api_key_env : "";
     const char *key = *variable ? getenv(variable) : "";
     if (*variable && (!key || !*key))
-        return ESPL_FAIL(ESPL_CONFIG, "agent.api_key_env: environment variable %s is %s: set it to the endpoint's key",
-                         variable, key ? "empty" : "not set");
+        return ESPL_FAIL(
+            ESPL_CONFIG,
+            "agent.api_key_env: the environment variable that it names is %s: set it to the endpoint's key",
+            key ? "empty" : "not set"); /* a name that might be the key is not shown */
     return ESPL_OK;
 }
