@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * agent: decides where to prune. One object on rank 0 is asked once per iteration and answers with a validated
- * decision, which comes from the embedded policy, an OpenAI-compatible endpoint or a recorded dialogue. No MPI here.
- * All functions are Rank 0 only. docs/agent.md describes prompt, reply, policy and record.
+ * decision, which comes from the embedded policy, a language model (an endpoint, or the host's), a recording or chance.
+ * No MPI here. All functions are Rank 0 only. docs/agent.md describes prompt, reply, policy and record.
  */
 #ifndef ESPALIER_AGENT_H
 #define ESPALIER_AGENT_H
@@ -69,13 +69,13 @@ typedef struct espl_agent_host {
  * of range. */
 espl_status espl_agent_ask(espl_agent *a, const espl_agent_view *view, const espl_agent_host *host, espl_decision *out);
 
-/* The origin of the newest decision: "policy", "openai", "replay", "policy (fallback)", "stop (fallback)"; "" before
+/* The origin of the newest decision: the name of the backend, "policy (fallback)", "stop (fallback)"; "" before
  * the first. Static storage. */
 const char *espl_agent_source(const espl_agent *a);
 
 /* Totals since the start of the run, those of the restored state included. */
 typedef struct espl_agent_stats {
-    int64_t requests, retries;                /* HTTP requests, and those of them that repeated a failed one */
+    int64_t requests, retries;                /* to a model; HTTP requests that repeated a failed one */
     int64_t invalid;                          /* invalid replies */
     int64_t decisions;                        /* iterations that were decided, by whomever */
     int64_t fallbacks;                        /* of these: without a usable answer */
