@@ -19,8 +19,8 @@ typedef struct espl_conversation {
 } espl_conversation;
 
 /* Talks until the model has decided. Invalid replies are returned to it with what is wrong, questions are answered, and
- * the lessons it gives are kept. *out is initialised and owned by the caller. ESPL_AGENT: no usable answer;
- * ESPL_STOPPED; ESPL_IO: the record cannot be written; failures of the host. */
+ * the lessons it gives are kept. *out is filled on ESPL_OK only, and then owned by the caller. ESPL_AGENT: no usable
+ * answer; ESPL_DENIED; ESPL_STOPPED; ESPL_IO: the record cannot be written; failures of the host. */
 espl_status espl_conversation_decide(const espl_conversation *c, espl_decision *out, espl_str *notes);
 
 #endif

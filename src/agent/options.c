@@ -2,6 +2,8 @@
 /* Defaults, names and checks of the options, generated from the lists of agent/options.h. */
 #include "check.h"
 
+#include <string.h>
+
 /* The parsing of names is the configuration's, which makes its tables from the same lists. */
 const char *espl_agent_backend_name(espl_agent_backend b) {
     static const char *const names[] = {
@@ -19,6 +21,15 @@ const char *espl_agent_fallback_name(espl_agent_fallback f) {
 #undef X
     };
     return names[f];
+}
+
+/* Some providers take keys in the query; others need one for harmless things (api-version). */
+bool espl_agent_url_holds_secret(const char *url) {
+    static const char *const words[] = {"key", "token", "secret", "password", "sig"};
+    const char *query = strchr(url, '?');
+    bool found = strchr(url, '@') != NULL;
+    for (size_t i = 0; query && i < sizeof words / sizeof *words; i++) found = found || strcasestr(query, words[i]);
+    return found;
 }
 
 void espl_agent_options_init(espl_agent_options *o) {

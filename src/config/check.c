@@ -115,11 +115,7 @@ static espl_status config_check_key_name(const char *name) {
 
 /* A URL with a password or key in it is not printed either. */
 static espl_status config_check_url(const char *url) {
-    static const char *const words[] = {"key", "token", "secret", "password", "sig"};
-    const char *query = strchr(url, '?');
-    bool secret = strchr(url, '@') != NULL;
-    for (size_t i = 0; query && i < sizeof words / sizeof *words; i++) secret = secret || strcasestr(query, words[i]);
-    if (secret)
+    if (espl_agent_url_holds_secret(url))
         return ESPL_FAIL(ESPL_CONFIG,
                          "agent.base_url must not hold a user, password or key, and is not shown here: name "
                          "the variable that holds the key (agent.api_key_env)");

@@ -62,6 +62,9 @@ typedef enum espl_agent_tools {
 const char *espl_agent_backend_name(espl_agent_backend b);
 const char *espl_agent_fallback_name(espl_agent_fallback f);
 
+/* True if a URL holds a user or password, or a query that names a key: it must not be printed or recorded. */
+bool espl_agent_url_holds_secret(const char *url);
+
 /* ------------------------------------------------------------ the lists */
 
 /* Section "agent" of a configuration, in the format of ESPL_CONFIG_OPTIONS (config/config.h), which includes it.

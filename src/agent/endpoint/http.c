@@ -42,17 +42,6 @@ static bool http_url_has(CURLU *url, CURLUPart part) {
     return there;
 }
 
-/* Some providers take keys in the query; others need one for harmless things (api-version). */
-static bool http_query_has_key(CURLU *url) {
-    static const char *const words[] = {"key", "token", "secret", "password", "sig"};
-    char *query = NULL;
-    bool found = false;
-    if (curl_url_get(url, CURLUPART_QUERY, &query, 0) != CURLUE_OK) return false;
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++) found = found || strcasestr(query, words[i]);
-    curl_free(query);
-    return found;
-}
-
 /* Checks the URL and learns whether its host is this machine. A user, password or key in it would end in the record,
  * and so would it in a message. */
 static espl_status http_check_url(espl_http *h, CURLU *url, const char *text, bool with_key, bool plain_http) {
@@ -61,7 +50,7 @@ static espl_status http_check_url(espl_http *h, CURLU *url, const char *text, bo
         return ESPL_FAIL(ESPL_CONFIG, "agent: \"%.200s\" is not an http or https URL", text);
     if (http_url_has(url, CURLUPART_USER) || http_url_has(url, CURLUPART_PASSWORD))
         return ESPL_FAIL(ESPL_CONFIG, "agent: the URL must not hold a user or password: name a key variable instead");
-    if (http_query_has_key(url))
+    if (espl_agent_url_holds_secret(text))
         return ESPL_FAIL(ESPL_CONFIG, "agent: the URL's query must not hold a key: name a key variable instead");
     char *host = NULL;
     struct in_addr address;
