@@ -567,13 +567,13 @@ class Locks(Case):
         def delete(run):
             shutil.rmtree(run)
         for i, (lose, words) in enumerate(((lose_lock, "is gone"), (lose_to_another, "no longer ours"), (replace, "is gone"),
-                                           (delete, "is gone"))):
+                                           (delete, "is gone|No such file or directory"))):
             run = self.work / f"lost{i}"
             job = self.begin(run)
             lose(run)
             code, text = self.end(job)
             self.assertEqual(code, 74, text)
-            self.assertIn(words, text)
+            self.assertRegex(text, words)  # a deleted directory may be met by a file before the lock is looked at
             self.assertFalse((run / "summary.json").exists())
 
     def test_many_at_once(self):
