@@ -69,6 +69,9 @@ espl_status espl_checkpoint_set_aside(espl_comm *c, const char *dir, int64_t aft
  * ESPL_CONFIG for a valid checkpoint of another depth or width. */
 espl_status espl_checkpoint_read(espl_comm *c, const char *path, const espl_checkpoint_shape *shape,
                                  espl_checkpoint *out);
+/* Collective. The shape of the model that a checkpoint is of, from its file alone; the slice is empty. With it, whoever
+ * has no model reads a checkpoint. ESPL_IO, ESPL_FORMAT, ESPL_CONFIG as of espl_checkpoint_read. */
+espl_status espl_checkpoint_read_shape(espl_comm *c, const char *path, espl_checkpoint_shape *out);
 /* Local. Frees what reading allocated (rows, history, texts), not the masks. */
 void espl_checkpoint_free(espl_checkpoint *k);
 

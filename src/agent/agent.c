@@ -132,11 +132,21 @@ const char *espl_agent_source(const espl_agent *a) { return a->source; }
 
 espl_agent_stats espl_agent_stats_get(const espl_agent *a) { return a->state.stats; }
 
-const char *espl_agent_decided_by(const espl_agent *a) {
-    const espl_agent_stats *n = &a->state.stats;
+static const char *agent_decided_by(const espl_agent_options *o, const espl_agent_stats *n) {
     bool fell_back =
-        a->o.fallback == ESPL_FALLBACK_POLICY && (double)n->fallbacks > a->o.max_fallback_share * (double)n->decisions;
-    return espl_agent_backend_name(fell_back ? ESPL_BACKEND_POLICY : a->o.backend);
+        o->fallback == ESPL_FALLBACK_POLICY && (double)n->fallbacks > o->max_fallback_share * (double)n->decisions;
+    return espl_agent_backend_name(fell_back ? ESPL_BACKEND_POLICY : o->backend);
+}
+
+const char *espl_agent_decided_by(const espl_agent *a) { return agent_decided_by(&a->o, &a->state.stats); }
+
+espl_status espl_agent_state_decided_by(const espl_agent_options *o, const char *bytes, int64_t len,
+                                        const char **name) {
+    espl_agent_state state = {0};
+    ESPL_TRY(espl_agent_state_read(&state, bytes, len));
+    *name = agent_decided_by(o, &state.stats);
+    espl_str_free(&state.lessons);
+    return ESPL_OK;
 }
 
 espl_status espl_agent_state_save(const espl_agent *a, espl_str *out) {

@@ -7,6 +7,8 @@
 
 #include <inttypes.h>
 
+#include "espalier/tensor/mask.h"
+
 /* Opens a complete checkpoint of a model of this depth. Widths are checked where they matter: in the dimensions of the
  * masks and the profile. *f is to be closed also after a failure. */
 static espl_status checkpoint_open(const char *path, const espl_checkpoint_shape *shape, h5_file *f,
@@ -43,6 +45,40 @@ done:
     st = espl_comm_agree(c, st); /* damage to the layers of one rank is a failure of all */
     if (st != ESPL_OK) espl_checkpoint_free(out);
     return st;
+}
+
+/* The widths of one kind of linear, from the dimensions of its masks. */
+static espl_status checkpoint_read_widths(const h5_file *f, espl_checkpoint_shape *shape, espl_linear_kind k) {
+    slab s;
+    hid_t dataset;
+    espl_slab_describe(shape, SLAB_MASKS, ESPL_DTYPE_U8, k, &s);
+    s.spec.dims[1] = s.spec.dims[2] = DATASET_ANY_DIM;
+    ESPL_TRY(espl_dataset_open(f, &s.spec, &dataset));
+    espl_status st = espl_h5_get_number(f, dataset, s.path + 1, "in", H5T_STD_I64LE, &shape->in[k]);
+    H5Dclose(dataset);
+    ESPL_TRY(st);
+    shape->out[k] = (int64_t)s.spec.dims[1];
+    if (shape->out[k] < 1 || shape->in[k] < 1 || (int64_t)s.spec.dims[2] != espl_mask_words(shape->in[k]))
+        return ESPL_FAIL(ESPL_FORMAT,
+                         "%s: dataset \"%s\" has rows of %" PRIu64 " words and an attribute \"in\" of %" PRId64
+                         ": they do not fit each other",
+                         f->path, s.path + 1, (uint64_t)s.spec.dims[2], shape->in[k]);
+    return ESPL_OK;
+}
+
+espl_status espl_checkpoint_read_shape(espl_comm *c, const char *path, espl_checkpoint_shape *out) {
+    h5_file f = {.path = path};
+    skeleton_root root;
+    espl_status st;
+    *out = (espl_checkpoint_shape){0};
+    ESPL_CHECK(st, done, espl_h5_open(&f, H5_READ, NULL));
+    ESPL_CHECK(st, done, espl_skeleton_read_root(&f, &root));
+    out->layers = root.layers;
+    for (int k = 0; k < ESPL_LINEAR_KINDS; k++)
+        ESPL_CHECK(st, done, checkpoint_read_widths(&f, out, (espl_linear_kind)k));
+done:
+    espl_h5_close(&f);
+    return espl_comm_agree(c, st);
 }
 
 espl_status espl_checkpoint_has_updates(espl_comm *c, const char *path, bool *has, espl_dtype *dtype) {

@@ -15,7 +15,9 @@
  * that separates it from the name. */
 #define CLI_COMMAND_LIST(X)                                                                                            \
     X(chat, "", "answer a message with an instruct model, freely or within a JSON schema")                             \
+    X(diff, " A B", "compare two runs or checkpoints: measures, sparsity of each linear, overlap of masks")            \
     X(eval, "", "measure a model: perplexity of a text, MMLU, FreebaseQA, multiple choice")                            \
+    X(export, "", "make a model directory from a checkpoint")                                                          \
     X(generate, "", "continue a prompt")                                                                               \
     X(inspect, " MODEL_DIR", "show architecture, parameters, layer-to-rank map and memory of a model")                 \
     X(prune, " CONFIG.json", "prune a model: profile, ask the agent, prune, judge, keep or roll back")                 \

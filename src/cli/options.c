@@ -131,11 +131,14 @@ static error_t shared_parse(int key, char *value, struct argp_state *state) {
         o->set[o->n_set++] = value;
         return 0;
     case ARGP_KEY_ARG: /* a word that is not an option; only the program itself takes it before its children do */
-        if (!state->root_argp->args_doc || o->operand) {
+        if (state->root_argp->args_doc && !o->operand)
+            o->operand = value;
+        else if (state->root_argp->args_doc && strchr(state->root_argp->args_doc, ' ') && !o->second)
+            o->second = value;
+        else {
             (void)ESPL_FAIL(ESPL_USAGE, "unexpected argument \"%s\"", value);
             return EINVAL;
         }
-        o->operand = value;
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;

@@ -42,6 +42,7 @@ typedef struct cli_shared {
     bool help, usage, version, quiet, verbose, json;
     espl_log_progress_form progress;
     const char *operand;      /* the argument that is not an option; refused unless the command's argp has args_doc */
+    const char *second;       /* another one; refused unless args_doc has two words */
     const char *model, *mask; /* model: after cli_parse, its directory */
     char directory[CLI_PATH_MAX]; /* of a model that was given by its hub id */
     int64_t window, batch;

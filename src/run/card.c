@@ -29,7 +29,7 @@ static espl_status card_put_front_matter(const espl_job *j, const char *base, es
     return espl_str_status(out);
 }
 
-static espl_status card_put_method(const espl_job *j, espl_str *out) {
+static espl_status card_put_method(const espl_job *j, const char *decided_by, espl_str *out) {
     const espl_config *o = j->o;
     espl_str agent = {0};
     espl_str_puts(out, "## Method\n\n");
@@ -42,7 +42,7 @@ static espl_status card_put_method(const espl_job *j, espl_str *out) {
                         "Agent-guided adaptive pruning after [arXiv 2601.09694](https://arxiv.org/abs/2601.09694): "
                         "%" PRId64 " iterations, %" PRId64 " of them rolled back. Score %s, pattern %s. Decisions by ",
                         j->iteration, j->rollbacks, espl_score_name(o->prune_score), o->prune_pattern);
-        espl_str_puts(out, espl_agent_decided_by(j->agent));
+        espl_str_puts(out, decided_by);
         if (o->agent_backend == ESPL_BACKEND_LOCAL)
             espl_model_put_id(o->agent_model_path, &agent);
         else if (o->agent_backend == ESPL_BACKEND_OPENAI)
@@ -68,9 +68,11 @@ static void card_put_sparsity(const espl_job *j, espl_str *out) {
 
 static void card_put_perplexity(espl_str *out, const char *name, const espl_perplexity *dense,
                                 const espl_perplexity *pruned) {
-    if (dense->windows == 0) return;
-    espl_str_printf(out, "| perplexity, %s (%" PRId64 " windows of %" PRId64 " tokens) | %.4f | %.4f |\n", name,
-                    dense->windows, dense->window, dense->perplexity, pruned->perplexity);
+    if (!(dense->perplexity > 0)) return;
+    espl_str_printf(out, "| perplexity, %s (", name);
+    if (dense->windows > 0) espl_str_printf(out, "%" PRId64 " ", dense->windows); /* a checkpoint does not say */
+    espl_str_printf(out, "windows of %" PRId64 " tokens) | %.4f | %.4f |\n", dense->window, dense->perplexity,
+                    pruned->perplexity);
 }
 
 static void card_put_proportion(espl_str *out, const char *name, const espl_proportion *dense,
@@ -142,8 +144,8 @@ static void card_put_use(const espl_job *j, espl_str *out) {
     espl_str_puts(out, "- Training changes zeros into other numbers unless it keeps them.\n");
 }
 
-espl_status espl_card_write(const espl_job *j, const espl_report_quality *dense, const espl_report_quality *pruned,
-                            espl_str *out) {
+espl_status espl_card_write(const espl_job *j, const char *decided_by, const espl_report_quality *dense,
+                            const espl_report_quality *pruned, espl_str *out) {
     espl_str id = {0}, name = {0};
     espl_status st;
     espl_model_put_id(j->o->model_path, &id);
@@ -158,7 +160,7 @@ espl_status espl_card_write(const espl_job *j, const espl_report_quality *dense,
     espl_str_puts(out,
                   " with a part of the weights of its linear layers set to zero. Licence, uses and limits are those "
                   "of the base model; its card, if it came with one, is `README.base.md`.\n\n");
-    ESPL_CHECK(st, done, card_put_method(j, out));
+    ESPL_CHECK(st, done, card_put_method(j, decided_by, out));
     card_put_sparsity(j, out);
     card_put_quality(j, dense, pruned, out);
     card_put_command(j, out);

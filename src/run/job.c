@@ -13,7 +13,6 @@
 #include "espalier/export.h"
 #include "espalier/model/locate.h"
 #include "espalier/model/shape.h"
-#include "espalier/run/checkpoint_shape.h"
 #include "espalier/run/job.h"
 #include "espalier/run/stop.h"
 #include "events.h"
@@ -148,9 +147,7 @@ done:
 static espl_status job_open_model(espl_job *j) {
     espl_model_options mo = espl_inputs_model_options(j, espl_comm_size(j->comm));
     ESPL_TRY(espl_model_open(j->comm, j->o->model_path, &mo, &j->model));
-    j->shape = espl_run_checkpoint_shape(&j->config, espl_model_slice(j->model));
-    j->linears = j->config.layers * ESPL_LINEAR_KINDS;
-    j->weights = j->config.layers * espl_model_layer_linear_weights(&j->config);
+    espl_job_measure_model(j);
 
     espl_status st;
     ESPL_CHECK(st, agree, espl_mem_alloc(&j->rows, j->linears, sizeof *j->rows, "profile"));

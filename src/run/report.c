@@ -59,7 +59,8 @@ static espl_status report_export(espl_job *j, const report *r) {
     espl_export_about about = {0};
     espl_str dir = {0};
     espl_status st = espl_job_path(j, "model", &dir);
-    if (st == ESPL_OK && j->root) st = espl_card_write(j, &r->dense, &r->pruned, &about.card);
+    if (st == ESPL_OK && j->root)
+        st = espl_card_write(j, espl_agent_decided_by(j->agent), &r->dense, &r->pruned, &about.card);
     if (st == ESPL_OK && j->root) st = espl_recipe_write(j, r->lost, &about.recipe);
     ESPL_CHECK(st, done, espl_comm_agree(j->comm, st));
     ESPL_CHECK(st, done, espl_export_model(j->comm, j->model, j->o->model_path, dir.data, &about));

@@ -5,6 +5,13 @@
 #include <math.h>
 
 #include "espalier/model/shape.h"
+#include "espalier/run/checkpoint_shape.h"
+
+void espl_job_measure_model(espl_job *j) {
+    j->shape = espl_run_checkpoint_shape(&j->config, espl_model_slice(j->model));
+    j->linears = j->config.layers * ESPL_LINEAR_KINDS;
+    j->weights = j->config.layers * espl_model_layer_linear_weights(&j->config);
+}
 
 espl_status espl_job_path(const espl_job *j, const char *name, espl_str *path) {
     espl_str_printf(path, "%s/%s", j->o->run_dir, name);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The state of a pruning job, on every rank. state.c is the bottom of this room: it knows no other file of it.
+ * The state of a pruning job, on every rank.
  *
  * The room in layers, each using only those below it:
  *
  *     status                             what the files of a run tell; used by no other file
  *     job                                the job from its first to its last line
- *     report   dry                       the end; --dry-run
+ *     report   dry   export              the end; --dry-run; a checkpoint as a model directory
  *     card   recipe                      files of the export about itself
  *     loop                               steps until the goal: propose, apply, judge, settle
  *     agent_step   method_step           who proposes, and how it is applied
@@ -17,7 +17,8 @@
  *     model_identity   hash_cache        which model it is; hashes of its tensors that are kept
  *     lock   summary                     one run directory, one run; the checksum of its result
  *     allocation   limits                sparsities by linear, as files; linears that may be pruned, and how far
- *     state   checkpoint_shape   pace
+ *     state                              the state itself
+ *     checkpoint_shape   pace            what a checkpoint must fit; steps left
  */
 #ifndef ESPL_RUN_STATE_H
 #define ESPL_RUN_STATE_H
@@ -114,6 +115,9 @@ typedef struct espl_job {
     double seconds_left; /* rank 0: estimated after the last step, to the end of the run; NaN: unknown */
 } espl_job;
 
+/* Local. Fills in, from j->model and j->config, what a model says of its checkpoints and linears: shape, linears,
+ * weights. */
+void espl_job_measure_model(espl_job *j);
 /* Local. The path of a file in the run directory, appended. */
 espl_status espl_job_path(const espl_job *j, const char *name, espl_str *path);
 /* Local. `pruned` as a fraction of the prunable weights, and of all parameters with embeddings. */

@@ -3,6 +3,7 @@
 #include "summary.h"
 
 #include <cjson/cJSON.h>
+#include <math.h>
 #include <string.h>
 #include <zlib.h>
 
@@ -55,4 +56,35 @@ bool espl_run_summary_reads(const char *path, espl_status *verdict) {
     espl_json_free(&summary);
     espl_mem_free(&text);
     return good;
+}
+
+/* A number of an object in member "pruned", NaN if it is not there. */
+static double summary_number(const cJSON *summary, const char *measure, const char *key) {
+    const cJSON *m = espl_json_member(summary, "pruned");
+    m = m ? espl_json_member(m, measure) : NULL;
+    m = m ? espl_json_member(m, key) : NULL;
+    return m && cJSON_IsNumber(m) ? m->valuedouble : NAN;
+}
+
+/* RUN/checkpoints/FILE lies beside RUN/summary.json, which names the checkpoint that it measured. */
+espl_run_measures espl_run_measures_of(const char *checkpoint) {
+    espl_run_measures out = {NAN, NAN, NAN};
+    const char *slash = strrchr(checkpoint, '/'), *name = slash ? slash + 1 : checkpoint;
+    espl_str path = {0};
+    espl_status verdict;
+    cJSON *summary = NULL;
+    espl_str_put(&path, checkpoint, name - checkpoint);
+    espl_str_puts(&path, "../summary.json");
+    if (path.failed || !espl_file_exists(path.data) || !espl_run_summary_reads(path.data, &verdict)) goto done;
+    if (espl_json_read(path.data, SUMMARY_BYTES_MAX, &summary) != ESPL_OK) goto done;
+    const char *masks = cJSON_GetStringValue(espl_json_member(summary, "masks"));
+    const char *measured = masks ? strrchr(masks, '/') : NULL;
+    if (!measured || strcmp(measured + 1, name) != 0) goto done;
+    out = (espl_run_measures){.test = summary_number(summary, "test", "perplexity"),
+                              .mmlu = summary_number(summary, "mmlu", "rate"),
+                              .freebaseqa = summary_number(summary, "freebaseqa", "rate")};
+done:
+    espl_json_free(&summary);
+    espl_str_free(&path);
+    return out;
 }

@@ -88,6 +88,10 @@ espl_agent_stats espl_agent_stats_get(const espl_agent *a);
  * of the decisions were fallbacks. Static storage. */
 const char *espl_agent_decided_by(const espl_agent *a);
 
+/* The same of a saved state and the options that it was saved with, of which backend, fallback and max_fallback_share
+ * are read: without an agent, which an export of a checkpoint does not need. ESPL_FORMAT: not such a state. */
+espl_status espl_agent_state_decided_by(const espl_agent_options *o, const char *bytes, int64_t len, const char **name);
+
 /* Appends what the agent must remember beyond its view to *out, as JSON, for a checkpoint. */
 espl_status espl_agent_state_save(const espl_agent *a, espl_str *out);
 /* Restores a saved state: with the same options and views the agent then continues as the saved one would have.

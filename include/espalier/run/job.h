@@ -23,4 +23,13 @@ espl_status espl_run_dry(espl_comm *c, const espl_config *o, int64_t ranks);
  * ESPL_FELL_BACK. */
 bool espl_run_summary_reads(const char *path, espl_status *verdict);
 
+/* What a report measured on the pruned model; NaN where it did not. */
+typedef struct espl_run_measures {
+    double test;             /* perplexity of the test text */
+    double mmlu, freebaseqa; /* fraction of right answers */
+} espl_run_measures;
+/* Local. The measures in the summary.json of the run that wrote the checkpoint at path `checkpoint`; all NaN if there
+ * is no such file, if it cannot be read, or if another checkpoint was measured. */
+espl_run_measures espl_run_measures_of(const char *checkpoint);
+
 #endif
