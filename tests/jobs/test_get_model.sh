@@ -55,7 +55,7 @@ lacks() { [ ! -e "$1" ]; }
 # is_whole DIR COUNT: a published model with COUNT weight files that are what the hub has, and nothing else lying about.
 is_whole() {
     ended 0 && lacks "$1.part" && [ "$(find "$1" -name '*.safetensors' | wc -l)" = "$2" ] &&
-        [ -z "$(find "$1" -name '*.incomplete' -o -name '.plan' -o -name '.commit' -o -name 'README*')" ] &&
+        [ -z "$(find "$1" -name '*.incomplete' -o -name '.plan' -o -name '.commit')" ] && [ -s "$1/README.md" ] &&
         python3 -B - "$here" "$1" "$2" <<'EOF'
 import sys
 from pathlib import Path
@@ -93,6 +93,55 @@ test_plain() {
     truncate -s -1 "$work/out/model-00002-of-00003.safetensors"
     get qwen3-1.7b "$work/out"
     holds "a truncated shard is noticed" ended 2
+}
+
+# is_of_commit DIR NUMBER
+is_of_commit() {
+    python3 -B - "$here" "$1" "$2" <<'EOF'
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import test_get_model_hub as hub
+for path in Path(sys.argv[2]).glob("*.safetensors"):
+    assert path.read_bytes() == hub.weights(int(sys.argv[3]), path.name), path
+EOF
+}
+
+test_any_model() {
+    local model
+    new_case
+    get Qwen/Qwen3-1.7B "$work/out"
+    holds "OWNER/NAME" is_whole "$work/out" 3
+    get Qwen/Qwen3-1.7B "$work/out"
+    holds "is recognised when it is there" says complete
+    get Qwen/Qwen3-1.7B@v1.0 "$work/out"
+    holds "and another revision does not go into it" ended 2
+    new_case
+    switch moved
+    switch cut 2
+    get Qwen/Qwen3-1.7B@v1.0 "$work/out"
+    holds "OWNER/NAME@REVISION, taken up where it broke off" is_whole "$work/out" 3
+    holds "is that revision" is_of_commit "$work/out" 0
+    new_case
+    switch moved
+    get Qwen/Qwen3-0.6B@refs/pr/7 "$work/out"
+    holds "a branch with a slash" is_of_commit "$work/out" 0
+    new_case
+    switch no-api
+    get Qwen/Qwen3-0.6B@refs/pr/7 "$work/out"
+    holds "and of a mirror without the API" is_whole "$work/out" 1
+    for model in Qwen/Qwen3-0.6B@nothing nobody/nothing; do
+        new_case
+        get "$model" "$work/out"
+        holds "$model ends in 1" ended 1
+        holds "and leaves nothing" lacks "$work/out"
+    done
+    for model in a/b/c ../../etc/passwd@main a/..@x 'Qwen/Qwen3@a b' Qwen/; do
+        get "$model" "$work/out"
+        holds "$model is a usage error" ended 2
+    done
+    words=$("$tool" --help) status=$?
+    holds "--help says so" says 'OWNER/NAME\[@REVISION\]'
 }
 
 test_interrupted() {
@@ -195,6 +244,7 @@ test_secret() {
 start_hub
 test_usage
 test_plain
+test_any_model
 test_interrupted
 test_resumed_run
 test_corrupt

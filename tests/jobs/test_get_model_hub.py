@@ -21,6 +21,7 @@ from pathlib import Path
 
 REPOSITORIES = {"Qwen/Qwen3-0.6B": 1, "Qwen/Qwen3-1.7B": 3, "meta-llama/Llama-3.2-1B": 1}
 COMMITS = ("1" * 40, "2" * 40)
+FIXED = ("v1.0", "refs%2Fpr%2F7")  # a tag, and a branch with a slash: at the first commit, whatever happens to main
 WEIGHT_BYTES = 60_000
 CUT_AFTER = 25_000
 
@@ -32,7 +33,8 @@ def weights(seed, name):
 
 
 def repository_files(shards, seed):
-    files = {"config.json": b'{"model_type": "qwen3"}', "tokenizer.json": b"{}", "README.md": b"not wanted",
+    """By path, of the commit of that number."""
+    files = {"config.json": b'{"model_type": "qwen3"}', "tokenizer.json": b"{}", "README.md": b"the card",
              "original/consolidated.00.pth": b"not wanted"}
     if shards == 1:
         names = ["model.safetensors"]
@@ -93,21 +95,25 @@ class Hub(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
-    def files(self, repo):
-        return repository_files(REPOSITORIES[repo], seed=int(self.on("moved")))
+    def commit_of(self, revision):
+        """The number of a revision's commit, None if there is no such revision."""
+        if revision == "main":
+            return int(self.on("moved"))
+        return 0 if revision in FIXED else COMMITS.index(revision) if revision in COMMITS else None
 
     def api(self, parts):
-        repo = "/".join(parts[:2])
-        if self.on("no-api") or repo not in REPOSITORIES:
+        repo, commit = "/".join(parts[:2]), self.commit_of(parts[3])
+        if self.on("no-api") or repo not in REPOSITORIES or commit is None:
             return self.answer(404)
         if parts[2] == "revision":
-            return self.answer(200, json.dumps({"sha": COMMITS[self.on("moved")]}).encode())
-        return self.answer(200, json.dumps(tree(self.files(repo))).encode())
+            return self.answer(200, json.dumps({"sha": COMMITS[commit]}).encode())
+        return self.answer(200, json.dumps(tree(repository_files(REPOSITORIES[repo], commit))).encode())
 
     def resolve(self, parts):
-        repo, path = "/".join(parts[:2]), "/".join(parts[4:])
-        data = self.files(repo).get(path) if repo in REPOSITORIES else None
-        if data is None or parts[3] not in ("main", COMMITS[self.on("moved")]):
+        repo, path, commit = "/".join(parts[:2]), "/".join(parts[4:]), self.commit_of(parts[3])
+        known = repo in REPOSITORIES and commit is not None
+        data = repository_files(REPOSITORIES[repo], commit).get(path) if known else None
+        if data is None:
             return self.answer(404)
         self.send_file(data, path.endswith(".safetensors") and self.command == "GET")
 
