@@ -9,6 +9,7 @@
 
 #include "espalier/base/json_writer.h"
 #include "espalier/config/table.h"
+#include "page.h"
 
 static const char introduction[] =
     "# Configuration\n"
@@ -82,30 +83,11 @@ static void doc_put_section(espl_str *s, const espl_section *section) {
     }
 }
 
-/* Tells on stderr how to update a file that is out of date. */
-static bool doc_is_current(const char *path, const espl_str *text) {
-    char *held;
-    int64_t len;
-    if (espl_file_read(path, 1 << 20, &held, &len) != ESPL_OK) {
-        fprintf(stderr, "%s\n", espl_base_error_text());
-        return false;
-    }
-    bool same = len == text->len && memcmp(held, text->data, (size_t)len) == 0;
-    if (!same) fprintf(stderr, "%s is out of date: run configuration_doc > %s\n", path, path);
-    espl_mem_free(&held);
-    return same;
-}
-
 int main(int argc, char **argv) {
     espl_str s = {0};
-    bool good = true;
     espl_str_puts(&s, introduction);
     for (int i = 0; i < ESPL_SECTIONS; i++) doc_put_section(&s, &espl_section_table[i]);
-    if (espl_str_status(&s) != ESPL_OK) return 1;
-    if (argc > 1)
-        good = doc_is_current(argv[1], &s);
-    else
-        good = fwrite(s.data, 1, (size_t)s.len, stdout) == (size_t)s.len && fflush(stdout) == 0;
+    int code = page_publish(&s, argc > 1 ? argv[1] : NULL, "configuration_doc");
     espl_str_free(&s);
-    return good ? 0 : 1;
+    return code;
 }

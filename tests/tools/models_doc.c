@@ -11,9 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "espalier/base/file.h"
-#include "espalier/base/memory.h"
 #include "espalier/model/config.h"
+#include "page.h"
 
 static const char introduction[] =
     "# Models\n"
@@ -205,20 +204,6 @@ static bool put_page(espl_str *s, const char *goldens) {
     return good;
 }
 
-/* Tells on stderr how to update a file that is out of date. */
-static bool page_is_current(const char *path, const espl_str *text) {
-    char *held;
-    int64_t len;
-    if (espl_file_read(path, 1 << 20, &held, &len) != ESPL_OK) {
-        fprintf(stderr, "%s\n", espl_base_error_text());
-        return false;
-    }
-    bool same = len == text->len && memcmp(held, text->data, (size_t)len) == 0;
-    if (!same) fprintf(stderr, "%s is out of date: run models_doc tests/golden/models > %s\n", path, path);
-    espl_mem_free(&held);
-    return same;
-}
-
 int main(int argc, char **argv) {
     espl_str s = {0};
     if (argc < 2) {
@@ -227,11 +212,7 @@ int main(int argc, char **argv) {
     }
     bool good = put_page(&s, argv[1]);
     if (!good) fprintf(stderr, "%s: a family has no golden model\n", argv[1]);
-    if (espl_str_status(&s) != ESPL_OK) return 1;
-    if (argc > 2)
-        good = page_is_current(argv[2], &s) && good;
-    else
-        good = fwrite(s.data, 1, (size_t)s.len, stdout) == (size_t)s.len && fflush(stdout) == 0 && good;
+    int code = page_publish(&s, argc > 2 ? argv[2] : NULL, "models_doc tests/golden/models");
     espl_str_free(&s);
-    return good ? 0 : 1;
+    return good ? code : 1;
 }
