@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * checkpoint: the only home of HDF5. What a pruned model is beyond its source: masks, updated weights, profile,
- * history, the agent's memory. Written collectively, verified, and read on any number of ranks.
- * docs/checkpoint-format.md describes the file. Nothing in it depends on the number of ranks or on time: equal runs
- * write equal files.
+ * history, the agent's memory. Written by all ranks, verified, and read on any number of ranks.
+ * docs/checkpoint-format.md describes the file. Nothing in it depends on the number of ranks, on time, or on the way in
+ * which it was written: equal runs write equal files.
  */
 #ifndef ESPALIER_CHECKPOINT_H
 #define ESPALIER_CHECKPOINT_H
@@ -46,12 +46,20 @@ typedef struct espl_checkpoint {
     espl_str agent, config, identity;
 } espl_checkpoint;
 
+/* How a checkpoint is written. The bytes of the file are the same for any of it but `alignment`. Equal on every rank.
+ */
+typedef struct espl_checkpoint_io {
+    bool collective;   /* masks and updates by collective MPI-IO calls; else every rank writes its layers on its own */
+    int64_t alignment; /* datasets of at least so many bytes begin at a multiple of it; 0: where they come to lie */
+    const char *hints; /* for MPI-IO, see espl_comm_hints_create; NULL: none */
+} espl_checkpoint_io;
+
 /* Collective. Writes dir/iteration-NNNNNN.h5 and creates dir: rank 0 writes the skeleton into ....h5.part, all ranks
  * write their layers, the file is verified, flushed, renamed, and the directory flushed. A file with the final name is
- * always whole; after a failure the part file is removed. ESPL_IO naming the file and the reason (a full disk included)
- * on every rank; ESPL_INTERNAL for invalid content. */
+ * always whole; after a failure the part file is removed. io may be NULL: independent writes, nothing aligned. ESPL_IO
+ * naming the file and the reason (a full disk included) on every rank; ESPL_INTERNAL for invalid content. */
 espl_status espl_checkpoint_write(espl_comm *c, const char *dir, const espl_checkpoint_shape *shape,
-                                  const espl_checkpoint *content);
+                                  const espl_checkpoint *content, const espl_checkpoint_io *io);
 
 /* Collective. Finds the newest checkpoint in dir of an iteration less than *before that can be resumed: it opens, has
  * this schema and is complete; checksums are left to espl_checkpoint_read. Sets *before to its iteration and *path
@@ -85,7 +93,8 @@ espl_status espl_checkpoint_read_updates(espl_comm *c, const char *path, const e
 /* Collective. Deletes all but the newest `keep` checkpoints that can be resumed, and all part files. ESPL_IO. */
 espl_status espl_checkpoint_retain(espl_comm *c, const char *dir, int64_t keep);
 
-/* Local. Bytes of a file without updates, within a few KiB plus the texts: for --dry-run. */
-int64_t espl_checkpoint_bytes(const espl_checkpoint_shape *shape);
+/* Local. Bytes of a file without updates, within a few KiB plus the texts; at most, where datasets are aligned: for
+ * --dry-run. */
+int64_t espl_checkpoint_bytes(const espl_checkpoint_shape *shape, int64_t alignment);
 
 #endif

@@ -27,6 +27,13 @@ const char *espl_comm_library(void);
 /* Local. Copies the MPI communicator to *mpi_comm, an MPI_Comm, for a library that calls MPI itself (HDF5). */
 void espl_comm_mpi(const espl_comm *c, void *mpi_comm);
 
+/* Local. Hints for MPI-IO, "name=value,name=value": which of them count, and what they mean, is up to the MPI library.
+ * `check` needs no MPI. `create` makes *mpi_info, an MPI_Info: free it with espl_comm_hints_free. ESPL_CONFIG for text
+ * of another form. */
+espl_status espl_comm_hints_check(const char *hints);
+espl_status espl_comm_hints_create(const char *hints, void *mpi_info);
+void espl_comm_hints_free(void *mpi_info);
+
 /* Collective. Returns on every rank the status of the lowest rank that failed, and makes its error text and place the
  * current error; ESPL_OK if no rank failed. Call it after every phase of Local work that may fail, before the next
  * collective: otherwise the failed rank leaves and the others wait for it forever. */

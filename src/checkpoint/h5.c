@@ -67,6 +67,29 @@ espl_status espl_h5_fail(espl_status code, const char *path, const char *what) {
 
 /* ---------------------------------------------------------------- files */
 
+/* Accesses the file through MPI-IO, with the hints of f->io. */
+static espl_status h5_set_mpio(hid_t fapl, MPI_Comm ranks, const h5_file *f) {
+    const char *hints = f->io && f->io->hints ? f->io->hints : "";
+    MPI_Info info = MPI_INFO_NULL;
+    if (*hints) ESPL_TRY(espl_comm_hints_create(hints, &info));
+    bool ok = fapl >= 0 && H5Pset_fapl_mpio(fapl, ranks, info) >= 0; /* copies both */
+    if (*hints) espl_comm_hints_free(&info);
+    return ok ? ESPL_OK : espl_h5_fail(ESPL_INTERNAL, f->path, "cannot be accessed through MPI-IO");
+}
+
+/* By the driver alone: HDF5 then has nothing to write when the file is closed, and nothing to lose on a full disk. */
+espl_status espl_h5_make(const h5_file *f) {
+    hid_t fapl = H5Pcreate(H5P_FILE_ACCESS);
+    H5FD_t *file = NULL;
+    espl_status st = h5_set_mpio(fapl, MPI_COMM_SELF, f);
+    if (st == ESPL_OK) {
+        file = H5FDopen(f->path, H5F_ACC_RDWR | H5F_ACC_CREAT | H5F_ACC_TRUNC, fapl, HADDR_UNDEF);
+        if (!file || H5FDclose(file) < 0) st = espl_h5_fail(ESPL_IO, f->path, "cannot be created");
+    }
+    H5_CLOSE(P, fapl);
+    return st;
+}
+
 espl_status espl_h5_open(h5_file *f, h5_mode mode, const espl_comm *c) {
     espl_status st = ESPL_OK;
     hid_t fcpl = -1;
@@ -87,20 +110,22 @@ espl_status espl_h5_open(h5_file *f, h5_mode mode, const espl_comm *c) {
         fcpl = H5Pcreate(H5P_FILE_CREATE);
         ok = H5Pset_fapl_stdio(fapl) >= 0 && /* the default driver refuses files in memory */
              fcpl >= 0 && H5Pset_obj_track_times(fcpl, 0) >= 0;
+        hsize_t alignment = f->io ? (hsize_t)f->io->alignment : 0;
+        if (ok && alignment > 0) ok = H5Pset_alignment(fapl, alignment, alignment) >= 0;
     }
     if (ok && mode == H5_SHARED) {
-        MPI_Comm world;
-        espl_comm_mpi(c, &world);
-        ok = H5Pset_fapl_mpio(fapl, world, MPI_INFO_NULL) >= 0 && H5Pset_all_coll_metadata_ops(fapl, 1) >= 0;
+        MPI_Comm ranks;
+        espl_comm_mpi(c, &ranks);
+        st = h5_set_mpio(fapl, ranks, f);
+        ok = st == ESPL_OK && H5Pset_all_coll_metadata_ops(fapl, 1) >= 0 && H5Pset_coll_metadata_write(fapl, 1) >= 0;
     }
     if (ok && mode == H5_CREATE)
         f->id = H5Fcreate(f->opened ? f->opened : f->path, H5F_ACC_TRUNC, fcpl, fapl);
     else if (ok)
         f->id = H5Fopen(f->path, mode == H5_READ ? H5F_ACC_RDONLY : H5F_ACC_RDWR, fapl);
-    if (f->id < 0 && mode == H5_READ)
-        st = espl_h5_fail(ESPL_FORMAT, f->path, "is not a checkpoint, or is damaged");
-    else if (f->id < 0)
-        st = espl_h5_fail(ESPL_IO, f->path, "cannot be opened");
+    if (st == ESPL_OK && f->id < 0)
+        st = mode == H5_READ ? espl_h5_fail(ESPL_FORMAT, f->path, "is not a checkpoint, or is damaged")
+                             : espl_h5_fail(ESPL_IO, f->path, "cannot be opened");
     H5_CLOSE(P, fcpl);
     H5_CLOSE(P, fapl);
     return st;

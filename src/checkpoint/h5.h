@@ -8,7 +8,7 @@
 #ifndef ESPL_CHECKPOINT_H5_H
 #define ESPL_CHECKPOINT_H5_H
 
-#include "espalier/comm.h"
+#include "espalier/checkpoint.h"
 
 #include <hdf5.h>
 
@@ -22,10 +22,11 @@
 
 /* A file held open by HDF5. Zero-initialise it with a path. */
 typedef struct h5_file {
-    hid_t id;           /* < 0: closed */
-    const char *path;   /* borrowed; messages name it */
-    const char *opened; /* what is opened instead of `path`; NULL: path itself */
-    int64_t bytes;      /* size of an existing file when it was opened */
+    hid_t id;                     /* < 0: closed */
+    const char *path;             /* borrowed; messages name it */
+    const char *opened;           /* what is opened instead of `path`; NULL: path itself */
+    int64_t bytes;                /* size of an existing file when it was opened */
+    const espl_checkpoint_io *io; /* H5_CREATE: alignment; H5_SHARED: hints; NULL: none */
 } h5_file;
 
 typedef enum h5_mode {
@@ -43,6 +44,10 @@ void espl_h5_forget(void);
 /* Opens f->path. Local, but for H5_SHARED. c may be NULL for the other modes. ESPL_IO; ESPL_FORMAT for a file that can
  * be read but is not HDF5. f->id is then < 0. */
 espl_status espl_h5_open(h5_file *f, h5_mode mode, const espl_comm *c);
+/* Local. Makes an empty file at f->path, or empties it, through MPI-IO: hints about the place of a file on disk, such
+ * as stripes, count only when it is made. One process makes it: MPI-IO hangs if a rank cannot see what another one has
+ * made. ESPL_IO. */
+espl_status espl_h5_make(const h5_file *f);
 /* Closes the file if it is open. A full disk may show only here: check the status after writing. */
 espl_status espl_h5_close(h5_file *f);
 

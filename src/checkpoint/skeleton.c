@@ -113,13 +113,13 @@ done:
 }
 
 espl_status espl_skeleton_write(const char *part, int image, const espl_checkpoint_shape *shape,
-                                const skeleton_root *root, checkpoint_records *r,
+                                const skeleton_root *root, const espl_checkpoint_io *io, checkpoint_records *r,
                                 uint64_t *const checksums[SLAB_KINDS]) {
     char name[32];
     record_text texts[RECORD_TEXTS];
     espl_status st, closed;
     snprintf(name, sizeof name, "/proc/self/fd/%d", image); /* HDF5 takes names only, and a memfd has no other */
-    h5_file f = {.path = part, .opened = name};
+    h5_file f = {.path = part, .opened = name, .io = io};
     espl_records_texts(r, texts);
     ESPL_TRY(espl_h5_open(&f, H5_CREATE, NULL));
     ESPL_CHECK(st, close, skeleton_write_root(&f, root));

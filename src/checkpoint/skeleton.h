@@ -18,9 +18,10 @@ typedef struct skeleton_root {
 } skeleton_root;
 
 /* Local, on rank 0. Writes the skeleton into the open file `image`; masks and updates are holes in it. part: the name
- * for messages. checksums[kind] [layers * ESPL_LINEAR_KINDS], NULL for updates without updates. */
+ * for messages. io: alignment; may be NULL. checksums[kind] [layers * ESPL_LINEAR_KINDS], NULL for updates without
+ * updates. */
 espl_status espl_skeleton_write(const char *part, int image, const espl_checkpoint_shape *shape,
-                                const skeleton_root *root, checkpoint_records *r,
+                                const skeleton_root *root, const espl_checkpoint_io *io, checkpoint_records *r,
                                 uint64_t *const checksums[SLAB_KINDS]);
 /* Local, on rank 0. Sets the attribute `complete` of a verified file. */
 espl_status espl_skeleton_seal(const char *part);

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Masks and updates. The layer of a linear is one contiguous piece of the file, so there is nothing to gather: every
- * rank transfers its layers on its own, and a rank that fails makes nobody wait. Only opening and closing the datasets
- * is collective (docs/performance.md has the times).
+ * Masks and updates. The layers of a rank are one contiguous piece of each dataset. They are written in one of two ways
+ * (docs/checkpoint-format.md says which one when, docs/performance.md has the times):
+ *
+ * - independent: every rank writes its layers one by one, straight from where they are. Nobody waits for anybody.
+ * - collective: every rank takes part in each write, with as many layers as fit into a buffer, or with none. MPI-IO may
+ *   then gather the pieces on a few ranks and write them in stripes. A rank that has failed goes on taking part, with
+ *   nothing, until the ranks agree.
  *
  * Each layer has a checksum, computed from memory before writing, compared with the file after writing, and stored for
  * readers.
@@ -80,11 +84,14 @@ espl_status espl_slab_checksum(const espl_checkpoint_shape *shape, slab_set *set
     return ESPL_OK;
 }
 
-/* Writes one layer of a dataset from `from`, or reads it into `to` if that is not NULL. */
-static bool slab_transfer_layer(const slab *s, hid_t dataset, hid_t dxpl, int64_t layer, const void *from, void *to) {
-    hsize_t at[3] = {(hsize_t)layer}, count[3] = {1, s->spec.dims[1], s->spec.dims[2]};
+/* Writes n layers of a dataset from `from`, or reads them into `to` if that is not NULL. n may be 0. */
+static bool slab_transfer_layers(const slab *s, hid_t dataset, hid_t dxpl, int64_t first, int64_t n, const void *from,
+                                 void *to) {
+    hsize_t at[3] = {(hsize_t)first}, count[3] = {(hsize_t)n, s->spec.dims[1], s->spec.dims[2]};
     hid_t file = H5Screate_simple(3, s->spec.dims, NULL), memory = H5Screate_simple(3, count, NULL);
-    bool ok = file >= 0 && memory >= 0 && H5Sselect_hyperslab(file, H5S_SELECT_SET, at, NULL, count, NULL) >= 0;
+    bool ok = file >= 0 && memory >= 0;
+    if (ok && n > 0) ok = H5Sselect_hyperslab(file, H5S_SELECT_SET, at, NULL, count, NULL) >= 0;
+    if (ok && n == 0) ok = H5Sselect_none(file) >= 0 && H5Sselect_none(memory) >= 0;
     if (ok && to) ok = H5Dread(dataset, s->spec.type, memory, file, dxpl, to) >= 0;
     if (ok && !to) ok = H5Dwrite(dataset, s->spec.type, memory, file, dxpl, from) >= 0;
     H5_CLOSE(S, memory);
@@ -104,6 +111,15 @@ static espl_status slab_write_error(const h5_file *f, int fd) {
     return ESPL_FAIL(ESPL_IO, "%s: cannot be written: %s", f->path, strerror(reason));
 }
 
+static espl_status slab_fault(const h5_file *f) {
+    if (!espl_fault("checkpoint.slab")) return ESPL_OK;
+    return ESPL_FAIL(ESPL_IO, "%s: cannot be written: fault on demand", f->path);
+}
+
+static void slab_start_disk(int fd) {
+    (void)sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* a hint: the disk may start now */
+}
+
 /* Local. Writes all layers of this rank into the open datasets. */
 static espl_status slab_write_layers(const h5_file *f, int fd, const espl_checkpoint_shape *shape, const slab_set *set,
                                      hid_t dxpl, const hid_t datasets[ESPL_LINEAR_KINDS]) {
@@ -112,13 +128,68 @@ static espl_status slab_write_layers(const h5_file *f, int fd, const espl_checkp
         espl_slab_describe(shape, set->kind, set->dtype, (espl_linear_kind)linear, &s);
         for (int64_t layer = shape->slice.first; layer < shape->slice.last; layer++) {
             const void *from = set->items[slab_local_index(shape, layer, linear)];
-            if (espl_fault("checkpoint.slab"))
-                return ESPL_FAIL(ESPL_IO, "%s: cannot be written: fault on demand", f->path);
-            if (!slab_transfer_layer(&s, datasets[linear], dxpl, layer, from, NULL)) return slab_write_error(f, fd);
+            ESPL_TRY(slab_fault(f));
+            if (!slab_transfer_layers(&s, datasets[linear], dxpl, layer, 1, from, NULL)) return slab_write_error(f, fd);
         }
-        (void)sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* a hint: the disk may start now */
+        slab_start_disk(fd);
     }
     return ESPL_OK;
+}
+
+/* Bytes that a rank gathers for one collective write. A layer that is larger is written from where it is. Small beside
+ * what a model takes: no plan of memory counts it. */
+enum { SLAB_ROUND_BYTES = 16 << 20 };
+
+/* Layers of a rank in one collective write: the same number on every rank. */
+static int64_t slab_round_layers(const slab *s) { return espl_max_i64(1, SLAB_ROUND_BYTES / s->bytes); }
+
+/* The buffer of a rank that holds more than one layer in a round. */
+static espl_status slab_round_buffer(const espl_checkpoint_shape *shape, const slab_set *set, char **buffer) {
+    int64_t bytes = 0, mine = espl_range_count(shape->slice);
+    for (int linear = 0; linear < ESPL_LINEAR_KINDS; linear++) {
+        slab s;
+        espl_slab_describe(shape, set->kind, set->dtype, (espl_linear_kind)linear, &s);
+        int64_t n = espl_min_i64(slab_round_layers(&s), mine);
+        if (n > 1) bytes = espl_max_i64(bytes, n * s.bytes);
+    }
+    return espl_mem_alloc(buffer, bytes, 1, "layers of a checkpoint");
+}
+
+/* Local. Copies layers first..first+n of a linear into the buffer; a single one stays where it is. Returns where they
+ * are. */
+static const void *slab_gather(const espl_checkpoint_shape *shape, const slab_set *set, const slab *s, int linear,
+                               int64_t first, int64_t n, char *buffer) {
+    if (n == 0) return buffer;
+    if (n == 1) return set->items[slab_local_index(shape, first, linear)];
+    for (int64_t i = 0; i < n; i++)
+        memcpy(buffer + i * s->bytes, set->items[slab_local_index(shape, first + i, linear)], (size_t)s->bytes);
+    return buffer;
+}
+
+/* Collective, without an agreement at its end. Writes the layers of all ranks, round by round. */
+static espl_status slab_write_rounds(espl_comm *c, const h5_file *f, int fd, const espl_checkpoint_shape *shape,
+                                     const slab_set *set, hid_t dxpl, const hid_t datasets[ESPL_LINEAR_KINDS]) {
+    char *buffer = NULL;
+    espl_status st;
+    int64_t most = espl_comm_max(c, (int)espl_range_count(shape->slice));
+    ESPL_CHECK(st, done, espl_comm_agree(c, slab_round_buffer(shape, set, &buffer)));
+    for (int linear = 0; linear < ESPL_LINEAR_KINDS; linear++) {
+        slab s;
+        espl_slab_describe(shape, set->kind, set->dtype, (espl_linear_kind)linear, &s);
+        for (int64_t start = 0, per = slab_round_layers(&s); start < most; start += per) {
+            int64_t first = espl_min_i64(shape->slice.first + start, shape->slice.last);
+            int64_t n = espl_min_i64(per, shape->slice.last - first);
+            for (int64_t i = 0; st == ESPL_OK && i < n; i++) st = slab_fault(f);
+            if (st != ESPL_OK) n = 0; /* the others count on this rank's part in each write */
+            const void *from = slab_gather(shape, set, &s, linear, first, n, buffer);
+            bool ok = slab_transfer_layers(&s, datasets[linear], dxpl, first, n, from, NULL);
+            if (!ok && st == ESPL_OK) st = slab_write_error(f, fd);
+        }
+        slab_start_disk(fd);
+    }
+done:
+    espl_mem_free(&buffer);
+    return st;
 }
 
 espl_status espl_slab_write(espl_comm *c, const h5_file *f, int fd, const espl_checkpoint_shape *shape,
@@ -132,10 +203,12 @@ espl_status espl_slab_write(espl_comm *c, const h5_file *f, int fd, const espl_c
         if (datasets[k] < 0) st = espl_h5_fail(ESPL_IO, f->path, "cannot be written");
     }
     hid_t dxpl = H5Pcreate(H5P_DATASET_XFER);
-    if (dxpl < 0 || H5Pset_dxpl_mpio(dxpl, H5FD_MPIO_INDEPENDENT) < 0)
+    bool collective = f->io && f->io->collective;
+    if (dxpl < 0 || H5Pset_dxpl_mpio(dxpl, collective ? H5FD_MPIO_COLLECTIVE : H5FD_MPIO_INDEPENDENT) < 0)
         st = espl_h5_fail(ESPL_INTERNAL, f->path, "cannot be written");
     ESPL_CHECK(st, done, espl_comm_agree(c, st));
-    st = espl_comm_agree(c, slab_write_layers(f, fd, shape, set, dxpl, datasets));
+    st = espl_comm_agree(c, collective ? slab_write_rounds(c, f, fd, shape, set, dxpl, datasets)
+                                       : slab_write_layers(f, fd, shape, set, dxpl, datasets));
 done:
     H5_CLOSE(P, dxpl);
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) H5_CLOSE(D, datasets[k]);
@@ -151,9 +224,25 @@ static espl_status slab_damaged(const h5_file *f, const slab *s, int64_t layer, 
                      f->path, s->path + 1, layer, found, expected);
 }
 
-/* Through a mapping: the pages just written are still in memory and are hashed in place. */
-espl_status espl_slab_verify(const h5_file *f, const espl_checkpoint_shape *shape, const slab_set *set) {
+/* Whether n bytes of the file are those at `wanted`. False also if they cannot be read. */
+static bool slab_same_bytes(int fd, int64_t at, const char *wanted, int64_t n) {
+    char block[65536];
+    while (n > 0) {
+        ssize_t got = pread(fd, block, (size_t)espl_min_i64(n, sizeof block), (off_t)at);
+        if (got <= 0 || memcmp(block, wanted, (size_t)got) != 0) return false;
+        at += got;
+        wanted += got;
+        n -= got;
+    }
+    return true;
+}
+
+/* Independent writes: through a mapping, where the pages just written are still in memory and are hashed in place.
+ * Collective ones: Open MPI reports that they succeeded also on a full disk (tests/fault), and touching a page that the
+ * disk has no room for would kill the process. So these bytes are read. */
+espl_status espl_slab_verify(const h5_file *f, int fd, const espl_checkpoint_shape *shape, const slab_set *set) {
     espl_mapping map;
+    bool collective = f->io && f->io->collective;
     espl_status st = ESPL_OK;
     ESPL_TRY(espl_file_map(f->path, &map));
     for (int linear = 0; linear < ESPL_LINEAR_KINDS; linear++) {
@@ -168,12 +257,13 @@ espl_status espl_slab_verify(const h5_file *f, const espl_checkpoint_shape *shap
             goto done;
         }
         for (int64_t layer = shape->slice.first; layer < shape->slice.last; layer++) {
-            uint64_t found = espl_hash64(map.data + at + layer * s.bytes, s.bytes, 0);
-            uint64_t expected = set->checksums[slab_local_index(shape, layer, linear)];
-            if (found != expected) {
-                st = slab_damaged(f, &s, layer, found, expected);
-                goto done;
-            }
+            int64_t i = slab_local_index(shape, layer, linear), start = at + layer * s.bytes;
+            uint64_t found = collective ? 0 : espl_hash64(map.data + start, s.bytes, 0);
+            if (collective && !slab_same_bytes(fd, start, set->items[i], s.bytes))
+                st = slab_write_error(f, fd);
+            else if (!collective && found != set->checksums[i])
+                st = slab_damaged(f, &s, layer, found, set->checksums[i]);
+            if (st != ESPL_OK) goto done;
         }
     }
 done:
@@ -183,7 +273,7 @@ done:
 
 static espl_status slab_read_layer(const h5_file *f, const slab *s, hid_t dataset, int64_t layer, uint64_t expected,
                                    void *to) {
-    if (!slab_transfer_layer(s, dataset, H5P_DEFAULT, layer, NULL, to))
+    if (!slab_transfer_layers(s, dataset, H5P_DEFAULT, layer, 1, NULL, to))
         return espl_h5_fail(ESPL_IO, f->path, s->path + 1);
     uint64_t found = espl_hash64(to, s->bytes, 0);
     if (found != expected) return slab_damaged(f, s, layer, found, expected);

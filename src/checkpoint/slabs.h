@@ -36,12 +36,14 @@ typedef struct slab_set {
 
 /* Local. Fills set->checksums from memory. ESPL_INTERNAL for a missing item or a mask with bits beyond its columns. */
 espl_status espl_slab_checksum(const espl_checkpoint_shape *shape, slab_set *set);
-/* Collective. Writes this rank's hyperslabs into f (H5_SHARED). fd: this rank's own handle of the file, used to start
- * the disk early and to find the reason of a failure. ESPL_IO, on every rank. */
+/* Collective. Writes this rank's hyperslabs into f (H5_SHARED), by collective or independent calls as f->io says. fd:
+ * this rank's own handle of the file, used to start the disk early and to find the reason of a failure. ESPL_IO, on
+ * every rank. */
 espl_status espl_slab_write(espl_comm *c, const h5_file *f, int fd, const espl_checkpoint_shape *shape,
                             const slab_set *set);
-/* Local. Compares the bytes of the file with set->checksums. ESPL_FORMAT, ESPL_IO. */
-espl_status espl_slab_verify(const h5_file *f, const espl_checkpoint_shape *shape, const slab_set *set);
+/* Local. Compares the bytes of the file, written as f->io says, with what was to be written. fd: as above. ESPL_FORMAT,
+ * ESPL_IO. */
+espl_status espl_slab_verify(const h5_file *f, int fd, const espl_checkpoint_shape *shape, const slab_set *set);
 /* Local. Reads this rank's hyperslabs into items [slice linears], verifies the stored checksums and, for masks, that no
  * bits beyond the columns are set. ESPL_FORMAT, ESPL_IO. */
 espl_status espl_slab_read(const h5_file *f, const espl_checkpoint_shape *shape, slab_kind kind, espl_dtype dtype,

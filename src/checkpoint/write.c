@@ -5,7 +5,9 @@
  * whatever fails before, on whichever rank, only the part file is lost.
  *
  * HDF5 makes the skeleton in a file in memory, where masks and updates are holes that take no space, and plain writes
- * copy it to disk: HDF5 1.10 does not survive a file that it cannot close because the disk is full.
+ * copy it to disk: HDF5 1.10 does not survive a file that it cannot close because the disk is full. The file on disk is
+ * made by rank 0 through MPI-IO, so that hints about stripes count, and by rank 0 alone, so that a rank that cannot see
+ * it is found before all of them open it together.
  */
 #include "directory.h"
 #include "skeleton.h"
@@ -24,6 +26,7 @@ typedef struct checkpoint_writer {
     espl_comm *c;
     const espl_checkpoint_shape *shape;
     const espl_checkpoint *content;
+    const espl_checkpoint_io *io;
     skeleton_root root;
     espl_str path, part;
     slab_set sets[SLAB_KINDS]; /* of this rank; updates only if there are any */
@@ -110,7 +113,7 @@ static espl_status writer_reserve(const checkpoint_writer *w, off_t bytes) {
 static espl_status writer_bytes(checkpoint_writer *w, int64_t *bytes) {
     record_table tables[RECORD_TABLES];
     record_text texts[RECORD_TEXTS];
-    *bytes = espl_checkpoint_bytes(w->shape);
+    *bytes = espl_checkpoint_bytes(w->shape, 0);
     ESPL_TRY(espl_records_tables(&w->records, tables));
     for (int i = 0; i < RECORD_TABLES; i++)
         *bytes += (int64_t)tables[i].row_bytes * (tables[i].rank ? *tables[i].n : 1);
@@ -138,6 +141,19 @@ static espl_status writer_check_limit(checkpoint_writer *w) {
                      w->part.data, bytes, (int64_t)limit.rlim_cur);
 }
 
+/* Local, on rank 0. Creates the empty part file, and opens this rank's own handle. MPI-IO says that it failed, not why:
+ * the system says it when asked for the same. */
+static espl_status writer_make_part(checkpoint_writer *w) {
+    const h5_file f = {.path = w->part.data, .io = w->io};
+    const int mode = O_RDWR | O_NOFOLLOW | O_CLOEXEC;
+    (void)unlink(w->part.data); /* of a killed run; or a link, whose target must not be written */
+    bool made = espl_h5_make(&f) == ESPL_OK;
+    w->fd = open(w->part.data, made ? mode : mode | O_CREAT | O_EXCL, 0666);
+    w->has_part = w->fd >= 0;
+    if (w->fd < 0) return writer_io_error(w, "created");
+    return made ? ESPL_OK : ESPL_FAIL(ESPL_IO, "%s: cannot be created through MPI-IO", w->part.data);
+}
+
 /* Local, on rank 0. Creates the part file at its full size with the skeleton in it. */
 static espl_status writer_create_part(checkpoint_writer *w, const char *dir) {
     espl_status st;
@@ -145,15 +161,14 @@ static espl_status writer_create_part(checkpoint_writer *w, const char *dir) {
     ESPL_TRY(writer_check_limit(w));
     int image = memfd_create("skeleton", MFD_CLOEXEC);
     if (image < 0) return ESPL_FAIL(ESPL_IO, "%s: no file in memory: %s", w->part.data, strerror(errno));
-    ESPL_CHECK(st, done, espl_skeleton_write(w->part.data, image, w->shape, &w->root, &w->records, w->checksums));
+    ESPL_CHECK(st, done,
+               espl_skeleton_write(w->part.data, image, w->shape, &w->root, w->io, &w->records, w->checksums));
     off_t bytes = lseek(image, 0, SEEK_END);
-    (void)unlink(w->part.data); /* of a killed run; or a link, whose target must not be written */
-    w->fd = open(w->part.data, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
-    if (w->fd < 0 || bytes < 0) {
-        st = writer_io_error(w, "created");
+    if (bytes < 0) {
+        st = ESPL_FAIL(ESPL_IO, "%s: no file in memory: %s", w->part.data, strerror(errno));
         goto done;
     }
-    w->has_part = true;
+    ESPL_CHECK(st, done, writer_make_part(w));
     ESPL_CHECK(st, done, writer_reserve(w, bytes));
     if (espl_fault("checkpoint.skeleton"))
         st = ESPL_FAIL(ESPL_IO, "%s: cannot be written: fault on demand", w->part.data);
@@ -175,7 +190,7 @@ static espl_status writer_open_part(checkpoint_writer *w) {
 
 /* Collective. */
 static espl_status writer_write_slabs(checkpoint_writer *w) {
-    h5_file f = {.path = w->part.data};
+    h5_file f = {.path = w->part.data, .io = w->io};
     espl_status st = espl_comm_agree(w->c, espl_h5_open(&f, H5_SHARED, w->c));
     for (int i = 0; st == ESPL_OK && i < w->n_sets; i++) st = espl_slab_write(w->c, &f, w->fd, w->shape, &w->sets[i]);
     espl_status closed = espl_comm_agree(w->c, espl_h5_close(&f));
@@ -184,12 +199,12 @@ static espl_status writer_write_slabs(checkpoint_writer *w) {
 
 /* Local. Reads the file as a later run will, while the disk is still busy with it. */
 static espl_status writer_verify(const checkpoint_writer *w) {
-    h5_file f = {.path = w->part.data};
+    h5_file f = {.path = w->part.data, .io = w->io};
     checkpoint_records r = {0};
     espl_checkpoint k = {0};
     espl_status st;
     ESPL_CHECK(st, done, espl_h5_open(&f, H5_READ, NULL));
-    for (int i = 0; i < w->n_sets; i++) ESPL_CHECK(st, done, espl_slab_verify(&f, w->shape, &w->sets[i]));
+    for (int i = 0; i < w->n_sets; i++) ESPL_CHECK(st, done, espl_slab_verify(&f, w->fd, w->shape, &w->sets[i]));
     if (espl_comm_rank(w->c) == 0) {
         ESPL_CHECK(st, done, espl_skeleton_read(&f, &r));
         ESPL_CHECK(st, done, espl_records_unpack(&r, w->shape, w->root.iteration, f.path, &k));
@@ -233,8 +248,9 @@ static espl_status writer_publish(checkpoint_writer *w) {
 /* ---------------------------------------------------------------- whole */
 
 espl_status espl_checkpoint_write(espl_comm *c, const char *dir, const espl_checkpoint_shape *shape,
-                                  const espl_checkpoint *k) {
+                                  const espl_checkpoint *k, const espl_checkpoint_io *io) {
     checkpoint_writer w = {.c = c,
+                           .io = io,
                            .shape = shape,
                            .content = k,
                            .fd = -1,
@@ -273,10 +289,12 @@ done:
     return st;
 }
 
-int64_t espl_checkpoint_bytes(const espl_checkpoint_shape *shape) {
+int64_t espl_checkpoint_bytes(const espl_checkpoint_shape *shape, int64_t alignment) {
     const int64_t metadata = 40000; /* HDF5's object headers and attributes, measured */
     int64_t bytes = metadata + shape->layers * ESPL_LINEAR_KINDS * (int64_t)(sizeof(profile_record) + sizeof(uint64_t));
-    for (int k = 0; k < ESPL_LINEAR_KINDS; k++)
-        bytes += shape->layers * shape->out[k] * espl_mask_words(shape->in[k]) * 8;
+    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
+        int64_t masks = shape->layers * shape->out[k] * espl_mask_words(shape->in[k]) * 8;
+        bytes += masks + (masks >= alignment ? alignment : 0);
+    }
     return bytes;
 }

@@ -144,6 +144,8 @@ espl_status espl_config_check(const espl_config *o) {
     if (strcmp(o->run_dir, o->model_path) == 0)
         return ESPL_FAIL(ESPL_CONFIG, "run.dir is model.path, \"%s\": the run needs a directory of its own",
                          o->run_dir);
+    if (espl_comm_hints_check(o->checkpoint_hints) != ESPL_OK)
+        return ESPL_FAIL(ESPL_CONFIG, "checkpoint.hints: %s", espl_base_error_text());
     ESPL_TRY(config_require(o->validation_text, "validation.text", "iterations are judged on this text"));
     ESPL_TRY(config_check_calibration(o));
     ESPL_TRY(config_check_goal(o));

@@ -27,6 +27,11 @@ static const espl_choice choices_of_documents[] = {
     ESPL_DOCUMENTS_LIST(X)
 #undef X
         LIST_END};
+static const espl_choice choices_of_io[] = {
+#define X(name, text) CHOICE(ESPL_IO_, name, text)
+    ESPL_IO_LIST(X)
+#undef X
+        LIST_END};
 static const espl_choice choices_of_mmlu_split[] = {
 #define X(name, text) CHOICE(ESPL_MMLU_SPLIT_, name, text)
     ESPL_MMLU_SPLIT_LIST(X)

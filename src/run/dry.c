@@ -234,8 +234,8 @@ static espl_status forecast_print(const forecast *f, const espl_checkpoint_shape
     printf("\n");
     forecast_print_memory(f);
     ESPL_TRY(forecast_print_agent(f));
-    printf("\na checkpoint: %s MiB, %" PRId64 " of them kept\n", format_megabytes(espl_checkpoint_bytes(shape), b),
-           o->run_keep);
+    printf("\na checkpoint: %s MiB, %" PRId64 " of them kept\n",
+           format_megabytes(espl_checkpoint_bytes(shape, o->checkpoint_alignment), b), o->run_keep);
     printf("\n%s without counting probe questions: %.3g FLOP; at %.1f GFLOP/s a rank (measured here): about %.1f s\n",
            f->oneshot ? "pruning in one shot" : "one iteration", flops, f->rate * 1e-9,
            flops / f->rate / (double)f->ranks);

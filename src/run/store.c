@@ -10,6 +10,9 @@
 espl_status espl_store_write(espl_job *j) {
     ESPL_REGION_SCOPE(ESPL_REGION_CHECKPOINT);
     espl_checkpoint k = {.iteration = j->iteration, .revision = j->revision, .masks = j->masks.bits};
+    const espl_checkpoint_io io = {.collective = j->o->checkpoint_io == ESPL_IO_COLLECTIVE,
+                                   .alignment = j->o->checkpoint_alignment,
+                                   .hints = j->o->checkpoint_hints};
     espl_str dir = {0};
     espl_status st;
     if (j->masks.updated) {
@@ -35,7 +38,7 @@ espl_status espl_store_write(espl_job *j) {
     }
 agree:
     st = espl_comm_agree(j->comm, st);
-    if (st == ESPL_OK) st = espl_checkpoint_write(j->comm, dir.data, &j->shape, &k);
+    if (st == ESPL_OK) st = espl_checkpoint_write(j->comm, dir.data, &j->shape, &k, &io);
     if (st == ESPL_OK) st = espl_checkpoint_retain(j->comm, dir.data, j->o->run_keep);
     espl_str_free(&k.config);
     espl_str_free(&k.agent);

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The time to write a checkpoint, compared with the same bytes by plain pwrite and fsync.
+/* The time to write a checkpoint by independent and by collective calls, compared with the same bytes by plain pwrite
+ * and fsync.
  *
  * usage: mpirun -n N bench_checkpoint DIR [--layers 28] [--hidden 1024] [--heads 2048] [--kv 1024] [--ffn 3072]
- *                                     [--rounds 9]
- * The default shape is Qwen3-0.6B's; heads and kv are features. Files are written to DIR. Each round times a checkpoint
- * (checksums, skeleton, hyperslabs, fsync, verification, rename, fsync), a plain file of as many bytes (every rank
- * writes its masks at its offset, then fsync, rename, fsync of the directory), and reading the checkpoint. The order of
- * the first two alternates. Prints one JSON line: medians, the median of the rounds' ratios plain / checkpoint, bytes
- * of the file, of the masks, and of the linears in bf16. */
+ *                                     [--rounds 9] [--updates 0] [--alignment 0] [--hints TEXT]
+ * The default shape is Qwen3-0.6B's; heads and kv are features. With --updates 1 the checkpoint also holds updated
+ * weights in bf16. Files are written to DIR. Each round times a checkpoint (checksums, skeleton, hyperslabs, fsync,
+ * verification, rename, fsync) written independently, one written collectively, a plain file of as many bytes (every
+ * rank writes its masks and updates at their offsets, then fsync, rename, fsync of the directory), and reading the
+ * checkpoint. The order of the three rotates. Prints one JSON line: medians; the medians of the rounds' ratios plain /
+ * independent, and independent / collective (above 1: collective is faster) with its lowest and highest; bytes of the
+ * file, of masks and updates, and of the linears in bf16. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,15 +25,20 @@ typedef struct bench {
     espl_comm *c;
     const char *dir;
     char plain[4096], part[4096], file[4096];
-    int64_t layers, hidden, heads, kv, ffn, rounds;
+    int64_t layers, hidden, heads, kv, ffn, rounds, updates, alignment;
+    const char *hints;
     espl_checkpoint_shape shape;
     espl_checkpoint content;
     uint64_t **masks, **back;
-    int64_t n, total; /* linears of this rank; bytes of all masks */
-    double checkpoint[MAX_ROUNDS], pwrite[MAX_ROUNDS], ratio[MAX_ROUNDS], read[MAX_ROUNDS];
+    void **weights;   /* NULL: no updates */
+    int64_t n, total; /* linears of this rank; bytes of all masks and updates */
+    double independent[MAX_ROUNDS], collective[MAX_ROUNDS], pwrite[MAX_ROUNDS], read[MAX_ROUNDS];
+    double ratio[MAX_ROUNDS], gain[MAX_ROUNDS];
 } bench;
 
 static int64_t mask_bytes(const bench *b, int k) { return b->shape.out[k] * espl_mask_words(b->shape.in[k]) * 8; }
+
+static int64_t update_bytes(const bench *b, int k) { return b->updates ? b->shape.out[k] * b->shape.in[k] * 2 : 0; }
 
 static espl_status make_shape(bench *b) {
     espl_range slices[1024];
@@ -45,7 +53,7 @@ static espl_status make_shape(bench *b) {
     ESPL_TRY(espl_slices_cut(cost, b->layers, 0, espl_comm_size(b->c), slices));
     b->shape.slice = slices[espl_comm_rank(b->c)];
     b->n = espl_range_count(b->shape.slice) * ESPL_LINEAR_KINDS;
-    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) b->total += b->layers * mask_bytes(b, k);
+    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) b->total += b->layers * (mask_bytes(b, k) + update_bytes(b, k));
     return ESPL_OK;
 }
 
@@ -61,6 +69,13 @@ static espl_status make_masks(bench *b) {
         ESPL_TRY(espl_mem_alloc(&b->back[i], words, 8, "mask"));
         for (int64_t j = 0; b->shape.in[k] % 64 == 0 && j < words; j++) b->masks[i][j] = espl_rng_next(&rng);
     }
+    if (!b->updates) return ESPL_OK;
+    ESPL_TRY(espl_mem_alloc(&b->weights, b->n, sizeof *b->weights, "updates"));
+    for (int64_t i = 0; i < b->n; i++) {
+        int64_t bytes = update_bytes(b, (int)(i % ESPL_LINEAR_KINDS));
+        ESPL_TRY(espl_mem_alloc(&b->weights[i], bytes, 1, "updates"));
+        for (int64_t j = 0; j < bytes / 8; j++) ((uint64_t *)b->weights[i])[j] = espl_rng_next(&rng);
+    }
     return ESPL_OK;
 }
 
@@ -68,7 +83,8 @@ static espl_status make_content(bench *b) {
     ESPL_TRY(make_shape(b));
     ESPL_TRY(make_masks(b));
     ESPL_TRY(espl_file_make_directory(b->dir));
-    b->content = (espl_checkpoint){.masks = b->masks, .iteration = 1};
+    b->content = (espl_checkpoint){.masks = b->masks, .iteration = 1, .update_dtype = ESPL_DTYPE_BF16};
+    b->content.updates = (const void *const *)b->weights;
     snprintf(b->plain, sizeof b->plain, "%s/plain", b->dir);
     snprintf(b->part, sizeof b->part, "%s/plain.part", b->dir);
     snprintf(b->file, sizeof b->file, "%s/iteration-000001.h5", b->dir);
@@ -87,10 +103,12 @@ static espl_status write_plain_slice(bench *b) {
     int fd = open(b->part, O_WRONLY | O_CLOEXEC);
     bool ok = fd >= 0;
     int64_t start = 0; /* of this kind in the file */
-    for (int k = 0; ok && k < ESPL_LINEAR_KINDS; k++) {
-        int64_t bytes = mask_bytes(b, k), at = start + b->shape.slice.first * bytes;
-        for (int64_t i = k; ok && i < b->n; i += ESPL_LINEAR_KINDS, at += bytes)
-            ok = pwrite(fd, b->masks[i], (size_t)bytes, (off_t)at) == (ssize_t)bytes;
+    for (int k = 0; ok && k < 2 * ESPL_LINEAR_KINDS; k++) {
+        int kind = k % ESPL_LINEAR_KINDS;
+        bool masks = k < ESPL_LINEAR_KINDS;
+        int64_t bytes = masks ? mask_bytes(b, kind) : update_bytes(b, kind), at = start + b->shape.slice.first * bytes;
+        for (int64_t i = kind; ok && bytes > 0 && i < b->n; i += ESPL_LINEAR_KINDS, at += bytes)
+            ok = pwrite(fd, masks ? (void *)b->masks[i] : b->weights[i], (size_t)bytes, (off_t)at) == (ssize_t)bytes;
         start += b->layers * bytes;
     }
     ok = ok && fsync(fd) == 0;
@@ -114,9 +132,12 @@ static espl_status time_plain(bench *b, double *seconds) {
     return ESPL_OK;
 }
 
-static espl_status time_checkpoint(bench *b, double *seconds) {
+static espl_status time_checkpoint(bench *b, bool collective, double *seconds) {
+    const espl_checkpoint_io io = {.collective = collective, .alignment = b->alignment, .hints = b->hints};
+    if (espl_comm_rank(b->c) == 0) unlink(b->file);
+    ESPL_TRY(espl_comm_agree(b->c, ESPL_OK));
     double start = espl_clock_now();
-    ESPL_TRY(espl_checkpoint_write(b->c, b->dir, &b->shape, &b->content));
+    ESPL_TRY(espl_checkpoint_write(b->c, b->dir, &b->shape, &b->content, &io));
     *seconds = espl_clock_now() - start;
     return ESPL_OK;
 }
@@ -140,11 +161,14 @@ static espl_status remove_files(bench *b) {
 }
 
 static espl_status one_round(bench *b, int64_t i) {
-    bool first = i % 2 == 0; /* the order alternates: the second writer may find a busier disk */
-    if (first) ESPL_TRY(time_checkpoint(b, &b->checkpoint[i]));
-    ESPL_TRY(time_plain(b, &b->pwrite[i]));
-    if (!first) ESPL_TRY(time_checkpoint(b, &b->checkpoint[i]));
-    b->ratio[i] = b->pwrite[i] / b->checkpoint[i];
+    for (int64_t turn = 0; turn < 3; turn++) { /* the order rotates: a later writer may find a busier disk */
+        int64_t which = (i + turn) % 3;
+        if (which == 0) ESPL_TRY(time_checkpoint(b, false, &b->independent[i]));
+        if (which == 1) ESPL_TRY(time_checkpoint(b, true, &b->collective[i]));
+        if (which == 2) ESPL_TRY(time_plain(b, &b->pwrite[i]));
+    }
+    b->ratio[i] = b->pwrite[i] / b->independent[i];
+    b->gain[i] = b->independent[i] / b->collective[i];
     return time_read(b, &b->read[i]);
 }
 
@@ -166,8 +190,8 @@ static int64_t file_bytes(const bench *b) {
 }
 
 static void report(bench *b, int64_t bytes) {
-    double mib = (double)b->total / 1048576, ratio = median(b->ratio, b->rounds);
-    double ours = median(b->checkpoint, b->rounds), plain = median(b->pwrite, b->rounds);
+    double mib = (double)b->total / 1048576, plain = median(b->pwrite, b->rounds);
+    double independent = median(b->independent, b->rounds), collective = median(b->collective, b->rounds);
     int64_t weights = 0;
     espl_str text = {0};
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) weights += b->layers * b->shape.out[k] * b->shape.in[k];
@@ -175,16 +199,19 @@ static void report(bench *b, int64_t bytes) {
     espl_json_open_object(&w, NULL, ESPL_JSON_COMPACT);
     espl_json_put_i64(&w, "ranks", espl_comm_size(b->c));
     espl_json_put_i64(&w, "file_bytes", bytes);
-    espl_json_put_i64(&w, "planned_bytes", espl_checkpoint_bytes(&b->shape));
-    espl_json_put_i64(&w, "mask_bytes", b->total);
+    espl_json_put_i64(&w, "planned_bytes", espl_checkpoint_bytes(&b->shape, b->alignment));
+    espl_json_put_i64(&w, "data_bytes", b->total);
     espl_json_put_i64(&w, "bf16_bytes", 2 * weights);
-    espl_json_put_fixed(&w, "checkpoint_s", ours, 3);
+    espl_json_put_fixed(&w, "independent_s", independent, 3);
+    espl_json_put_fixed(&w, "collective_s", collective, 3);
     espl_json_put_fixed(&w, "plain_s", plain, 3);
-    espl_json_put_fixed(&w, "checkpoint_mib_s", mib / ours, 0);
+    espl_json_put_fixed(&w, "independent_mib_s", mib / independent, 0);
+    espl_json_put_fixed(&w, "collective_mib_s", mib / collective, 0);
     espl_json_put_fixed(&w, "plain_mib_s", mib / plain, 0);
-    espl_json_put_fixed(&w, "ratio", ratio, 3);
-    espl_json_put_fixed(&w, "ratio_lowest", b->ratio[0], 3); /* median() has sorted them */
-    espl_json_put_fixed(&w, "ratio_highest", b->ratio[b->rounds - 1], 3);
+    espl_json_put_fixed(&w, "ratio", median(b->ratio, b->rounds), 3);
+    espl_json_put_fixed(&w, "gain", median(b->gain, b->rounds), 3);
+    espl_json_put_fixed(&w, "gain_lowest", b->gain[0], 3); /* median() has sorted them */
+    espl_json_put_fixed(&w, "gain_highest", b->gain[b->rounds - 1], 3);
     espl_json_put_fixed(&w, "read_s", median(b->read, b->rounds), 3);
     espl_json_put_i64(&w, "rounds", b->rounds);
     espl_json_close(&w);
@@ -210,12 +237,15 @@ static bool parse(int argc, char **argv, bench *b) {
     const struct {
         const char *name;
         int64_t *value;
-    } options[] = {{"--layers", &b->layers}, {"--hidden", &b->hidden}, {"--heads", &b->heads},
-                   {"--kv", &b->kv},         {"--ffn", &b->ffn},       {"--rounds", &b->rounds}};
-    for (int i = 2; i + 1 < argc; i += 2)
+    } options[] = {
+        {"--layers", &b->layers}, {"--hidden", &b->hidden}, {"--heads", &b->heads},     {"--kv", &b->kv},
+        {"--ffn", &b->ffn},       {"--rounds", &b->rounds}, {"--updates", &b->updates}, {"--alignment", &b->alignment}};
+    for (int i = 2; i + 1 < argc; i += 2) {
+        if (strcmp(argv[i], "--hints") == 0) b->hints = argv[i + 1];
         for (size_t k = 0; k < sizeof options / sizeof *options; k++)
             if (strcmp(argv[i], options[k].name) == 0) *options[k].value = strtoll(argv[i + 1], NULL, 10);
-    for (size_t k = 0; k < sizeof options / sizeof *options; k++)
+    }
+    for (size_t k = 0; k < 6; k++)
         if (*options[k].value < 1) return false;
     return argc >= 2 && argc % 2 == 0 && b->rounds <= MAX_ROUNDS;
 }

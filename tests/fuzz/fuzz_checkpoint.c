@@ -83,7 +83,7 @@ static void make_checkpoint(void) {
     espl_str_puts(&content.agent, "{\"memory\": 1}");
     espl_str_puts(&content.config, "{}");
     espl_str_puts(&content.identity, "{\"layers\": 2}");
-    REQUIRE(espl_checkpoint_write(comm, scratch_dir(), &shape, &content) == ESPL_OK);
+    REQUIRE(espl_checkpoint_write(comm, scratch_dir(), &shape, &content, NULL) == ESPL_OK);
     snprintf(path, sizeof path, "%s", scratch_path("iteration-000003.h5"));
     FILE *f = fopen(path, "rb");
     REQUIRE(f);

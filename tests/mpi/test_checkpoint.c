@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Checkpoints: written on some number of ranks, read on another.
  *
- * usage: mpirun -n N test_checkpoint write|read|retain|first|fail|again|succeed DIR
+ * usage: mpirun -n N test_checkpoint write|read|retain|first|fail|again|succeed DIR [independent|collective|aligned]
  * `write` makes three checkpoints in DIR; `read` finds the newest, reads all three and compares every bit with what was
  * to be written, then tries wrong shapes; `retain` deletes. tests/mpi/test_checkpoint.sh compares the files of
  * different N byte for byte. tests/fault/test_checkpoint.sh: `first` writes one checkpoint; `fail` must fail to write
- * the largest; `again` must fail, then `succeed`. Exit 0: all hold. */
+ * the largest; `again` must fail, then `succeed`. `write` also counts MPI-IO's calls. Exit 0: all hold. */
 #include <inttypes.h>
 #include <math.h>
+#include <mpi.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,6 +31,7 @@ typedef struct run {
     espl_profile_row rows[LINEARS];
     espl_outcome history[3];
     espl_checkpoint content[3];
+    espl_checkpoint_io io;
 } run;
 
 /* ------------------------------------------------------------- content */
@@ -145,6 +147,35 @@ static void cut_slices(run *r) {
 
 /* ------------------------------------------------------------- writing */
 
+/* HDF5's calls, which find these functions before those of the MPI library. */
+static int independent_writes, collective_writes;
+
+int MPI_File_write_at(MPI_File f, MPI_Offset at, const void *buf, int n, MPI_Datatype type, MPI_Status *status) {
+    independent_writes++;
+    return PMPI_File_write_at(f, at, buf, n, type, status);
+}
+
+int MPI_File_write_at_all(MPI_File f, MPI_Offset at, const void *buf, int n, MPI_Datatype type, MPI_Status *status) {
+    collective_writes++;
+    return PMPI_File_write_at_all(f, at, buf, n, type, status);
+}
+
+static void choose_io(run *r, const char *name) {
+    r->io.collective = strcmp(name, "independent") != 0;
+    r->io.hints = strcmp(name, "aligned") == 0 ? "cb_nodes=1,striping_factor=2" : NULL;
+    r->io.alignment = strcmp(name, "aligned") == 0 ? 512 : 0;
+}
+
+/* A rank's writes of one checkpoint: a call for each of its layers, or one for each dataset, whatever its layers. The
+ * file's own metadata is one collective write, when it is closed. */
+static void counts_writes(run *r, const espl_checkpoint *k) {
+    int kinds = k->updates ? 2 * ESPL_LINEAR_KINDS : ESPL_LINEAR_KINDS;
+    int layers = (int)espl_range_count(r->shape.slice);
+    check(r, collective_writes == 1 + (r->io.collective ? kinds : 0), "collective writes");
+    check(r, independent_writes == (r->io.collective ? 0 : kinds * layers), "independent writes");
+    collective_writes = independent_writes = 0;
+}
+
 static bool missing(const char *dir, const char *name) {
     char path[4096];
     snprintf(path, sizeof path, "%s/%s", dir, name);
@@ -156,9 +187,11 @@ static void write_all(run *r) {
     check(r, espl_checkpoint_newest(r->c, r->dir, &(int64_t){INT64_MAX}, &path) == ESPL_OK && path.len == 0,
           "nothing there yet");
     espl_str_free(&path);
-    for (int i = 0; i < 3; i++)
-        check(r, espl_checkpoint_write(r->c, r->dir, &r->shape, &r->content[i]) == ESPL_OK, "write");
-    check(r, espl_checkpoint_write(r->c, r->dir, &r->shape, &r->content[1]) == ESPL_OK, "write over");
+    for (int i = 0; i < 3; i++) {
+        check(r, espl_checkpoint_write(r->c, r->dir, &r->shape, &r->content[i], &r->io) == ESPL_OK, "write");
+        counts_writes(r, &r->content[i]);
+    }
+    check(r, espl_checkpoint_write(r->c, r->dir, &r->shape, &r->content[1], &r->io) == ESPL_OK, "write over");
     check(r, missing(r->dir, "iteration-000007.h5.part"), "part file left");
 }
 
@@ -290,7 +323,7 @@ static void retains_usable(run *r) {
 static void fails_alike(run *r) {
     espl_str path;
     espl_base_error_clear();
-    espl_status st = espl_checkpoint_write(r->c, r->dir, &r->shape, &r->content[2]);
+    espl_status st = espl_checkpoint_write(r->c, r->dir, &r->shape, &r->content[2], &r->io);
     check(r, st == ESPL_IO && strstr(espl_base_error_text(), r->dir), "fails alike");
     check(r, missing(r->dir, "iteration-1234567.h5") && missing(r->dir, "iteration-1234567.h5.part"), "nothing left");
     if (espl_comm_rank(r->c) == 0) printf("%s\n", espl_base_error_text());
@@ -301,7 +334,8 @@ static void fails_alike(run *r) {
 }
 
 static void succeeds_afterwards(run *r) {
-    check(r, espl_checkpoint_write(r->c, r->dir, &r->shape, &r->content[2]) == ESPL_OK, "succeeds after a failure");
+    check(r, espl_checkpoint_write(r->c, r->dir, &r->shape, &r->content[2], &r->io) == ESPL_OK,
+          "succeeds after a failure");
     reads_back(r, 2);
 }
 
@@ -323,6 +357,7 @@ int main(int argc, char **argv) {
     r.dir = h.name = argv[2];
     cut_slices(&r);
     fill_content(&r);
+    choose_io(&r, argc > 3 ? argv[3] : "independent");
     if (strcmp(argv[1], "write") == 0) write_all(&r);
     if (strcmp(argv[1], "read") == 0) {
         finds_newest(&r);
@@ -332,7 +367,7 @@ int main(int argc, char **argv) {
     if (strcmp(argv[1], "retain") == 0) retains_usable(&r);
     if (strcmp(argv[1], "memory") == 0) runs_out_of_memory(&r);
     if (strcmp(argv[1], "first") == 0)
-        check(&r, espl_checkpoint_write(r.c, r.dir, &r.shape, &r.content[0]) == ESPL_OK, "first");
+        check(&r, espl_checkpoint_write(r.c, r.dir, &r.shape, &r.content[0], &r.io) == ESPL_OK, "first");
     if (strcmp(argv[1], "fail") == 0 || strcmp(argv[1], "again") == 0) fails_alike(&r);
     if (strcmp(argv[1], "again") == 0 || strcmp(argv[1], "succeed") == 0) succeeds_afterwards(&r);
     free_content(&r);

@@ -42,7 +42,7 @@ static espl_status make_updates(espl_comm *c, const char *model, const char *oth
     espl_str_puts(&content.agent, "{}");
     espl_str_puts(&content.config, "{}");
     espl_checkpoint_shape shape = espl_run_checkpoint_shape(espl_model_config_of(m), espl_model_slice(m));
-    st = espl_checkpoint_write(c, dir, &shape, &content);
+    st = espl_checkpoint_write(c, dir, &shape, &content, NULL);
 done:
     espl_checkpoint_free(&content);
     espl_mem_free(&updates);

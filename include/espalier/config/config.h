@@ -36,6 +36,16 @@ typedef enum espl_documents_use {
 #undef X
 } espl_documents_use;
 
+/* How the ranks write the masks and updated weights of a checkpoint. */
+#define ESPL_IO_LIST(X)                                                                                                \
+    X(INDEPENDENT, "independent")                                                                                      \
+    X(COLLECTIVE, "collective")
+typedef enum espl_io {
+#define X(name, text) ESPL_IO_##name,
+    ESPL_IO_LIST(X)
+#undef X
+} espl_io;
+
 /* -------------------------------------------------------------- options
  *
  * What a changed option means when a run is resumed, or when a sweep finds a run directory:
@@ -59,6 +69,7 @@ typedef enum espl_resume {
 #define ESPL_CONFIG_SECTIONS(X)                                                                                        \
     X(model, "The model to prune")                                                                                     \
     X(run, "The run as a whole")                                                                                       \
+    X(checkpoint, "How checkpoints are written (docs/checkpoint-format.md); what is in them does not depend on it")    \
     X(calibration, "What the sensitivity profile and the scores of weights are measured on")                           \
     X(validation, "What an iteration is judged by")                                                                    \
     X(probes, "Knowledge that is probed in the loop, so that the agent sees what it destroys")                         \
@@ -88,6 +99,12 @@ typedef enum espl_resume {
     X(REAL, run, max_minutes, 0, 0, 1e7, CIRCUMSTANCE,                                                                 \
       "stop with exit code 75 when the next iteration might end later than this; 0: no limit")                         \
     X(INTEGER, run, batch, 1024, 1, 1048576, FREE, "tokens per micro-batch")                                           \
+    X(CHOICE, checkpoint, io, ESPL_IO_INDEPENDENT, io, espl_io, CIRCUMSTANCE,                                          \
+      "each rank writes its layers on its own, or all take part in collective MPI-IO calls")                           \
+    X(INTEGER, checkpoint, alignment, 0, 0, 1073741824, CIRCUMSTANCE,                                                  \
+      "bytes: datasets at least as large begin at a multiple of it, such as the stripe of a file system; 0: anywhere") \
+    X(TEXT, checkpoint, hints, "", 0, 0, CIRCUMSTANCE,                                                                 \
+      "hints for MPI-IO, such as striping_factor=8,striping_unit=1048576,cb_nodes=4")                                  \
     X(TEXT, calibration, text, "", 0, 0, IDENTITY, "calibration text, or JSON Lines with a \"text\" each")             \
     X(INTEGER, calibration, window, 2048, 2, 16777216, IDENTITY, "tokens of a calibration window")                     \
     X(INTEGER, calibration, forward, 128, 0, 1000000, IDENTITY, "windows for activation statistics (Wanda)")           \

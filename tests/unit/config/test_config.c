@@ -331,6 +331,10 @@ static void checks_between_options(void **state) {
     check_with("model.path=", nothing, "model.path is missing");
     check_with("run.dir=", nothing, "run.dir is missing");
     check_with("run.dir=m", nothing, "run.dir is model.path");
+    check_with("checkpoint.hints=striping_factor=8, cb_nodes = 4", nothing, NULL);
+    check_with("checkpoint.hints=cb_nodes", nothing, "checkpoint.hints: \"cb_nodes\" is no hint for MPI-IO");
+    check_with("checkpoint.hints=cb_nodes=4,,a=b", nothing, "checkpoint.hints: \"\" is no hint");
+    check_with("checkpoint.hints==4", nothing, "checkpoint.hints: \"=4\" is no hint");
     check_with("validation.text=", nothing, "validation.text is missing");
     check_with("calibration.text=", nothing, "calibration.text is missing");
     check_with("calibration.forward=0", nothing, "calibration.forward is 0, but prune.score \"wanda\" needs");
