@@ -179,11 +179,26 @@ done:
     return st;
 }
 
+static espl_conversation agent_conversation(espl_agent *a, const espl_agent_view *v, const espl_agent_host *host) {
+    return (espl_conversation){.o = &a->o,
+                               .system = a->system,
+                               .view = v,
+                               .host = host,
+                               .openai = a->openai,
+                               .dialogue = a->dialogue,
+                               .state = &a->state};
+}
+
+espl_status espl_agent_put_prompt(espl_agent *a, const espl_agent_view *view, const espl_agent_host *host,
+                                  espl_str *out) {
+    espl_conversation c = agent_conversation(a, view, host);
+    return espl_conversation_put_prompt(&c, out);
+}
+
 /* ESPL_AGENT: no usable answer. */
 static espl_status agent_ask_model(espl_agent *a, const espl_agent_view *v, const espl_agent_host *host,
                                    espl_decision *out, espl_str *notes) {
-    espl_conversation c = {
-        .o = &a->o, .view = v, .host = host, .openai = a->openai, .dialogue = a->dialogue, .state = &a->state};
+    espl_conversation c = agent_conversation(a, v, host);
     /* A dead server costs its time-outs in every iteration, hours in all. */
     if (a->state.failures >= a->o.give_up_after)
         return ESPL_FAIL(ESPL_AGENT, "the agent's model gave no usable answer in %" PRId64 " iterations: given up",

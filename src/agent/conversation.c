@@ -356,3 +356,15 @@ done:
     talk_free(&t);
     return st;
 }
+
+espl_status espl_conversation_put_prompt(const espl_conversation *c, espl_str *out) {
+    talk t = {.with = c};
+    espl_status st = talk_open(&t);
+    for (int64_t k = 0; st == ESPL_OK && k < t.chat.n_messages; k++) {
+        espl_str_printf(out, "--- %s ---\n", t.messages[k].role);
+        espl_str_put(out, t.messages[k].text.data, t.messages[k].text.len);
+        espl_str_puts(out, "\n");
+    }
+    talk_free(&t);
+    return st == ESPL_OK ? espl_str_status(out) : st;
+}

@@ -22,5 +22,8 @@ typedef struct espl_conversation {
  * the lessons it gives are kept. *out is filled on ESPL_OK only, and then owned by the caller. ESPL_AGENT: no usable
  * answer; ESPL_DENIED; ESPL_STOPPED; ESPL_IO: the record cannot be written; failures of the host. */
 espl_status espl_conversation_decide(const espl_conversation *c, espl_decision *out, espl_str *notes);
+/* Appends the messages with which it would begin, each under a line "--- role ---". ESPL_CONFIG: a view out of range.
+ */
+espl_status espl_conversation_put_prompt(const espl_conversation *c, espl_str *out);
 
 #endif

@@ -3,6 +3,8 @@
 #include <stdio.h>
 
 #include "commands.h"
+#include "espalier/base/file.h"
+#include "espalier/base/memory.h"
 #include "espalier/base/str.h"
 #include "espalier/config/config.h"
 #include "espalier/run/job.h"
@@ -11,11 +13,11 @@
 
 typedef struct prune_options {
     cli_shared shared;
-    bool resume, dry_run, print_config, print_schema;
+    bool resume, dry_run, print_config, print_schema, print_prompt;
     int64_t ranks; /* to plan for; 0: those that are running */
 } prune_options;
 
-enum { KEY_RESUME = CLI_KEY_FIRST, KEY_DRY_RUN, KEY_RANKS, KEY_PRINT_CONFIG, KEY_PRINT_SCHEMA };
+enum { KEY_RESUME = CLI_KEY_FIRST, KEY_DRY_RUN, KEY_RANKS, KEY_PRINT_CONFIG, KEY_PRINT_SCHEMA, KEY_PRINT_PROMPT };
 
 static const struct argp_option prune_argp_options[] = {
     {NULL, 0, NULL, 0, "Configuration:", CLI_GROUP_COMMAND}, /* with --set */
@@ -29,6 +31,10 @@ static const struct argp_option prune_argp_options[] = {
      CLI_GROUP_COMMAND + 1},
     {"dry-run", KEY_DRY_RUN, NULL, 0,
      "check everything, print layer-to-rank map, memory and time per iteration, and end", CLI_GROUP_COMMAND + 1},
+    {"print-prompt", KEY_PRINT_PROMPT, NULL, 0,
+     "print what a language model would read in the next iteration of the run in run.dir, and end; CONFIG.json may be "
+     "the run directory",
+     CLI_GROUP_COMMAND + 1},
     {"ranks", KEY_RANKS, "N", 0, "with --dry-run: plan for N ranks (default: those running)", CLI_GROUP_COMMAND + 1},
     {0}};
 
@@ -51,6 +57,9 @@ static error_t prune_parse(int key, char *value, struct argp_state *state) {
     case KEY_PRINT_SCHEMA:
         o->print_schema = true;
         return 0;
+    case KEY_PRINT_PROMPT:
+        o->print_prompt = true;
+        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -67,10 +76,30 @@ const struct argp cli_prune_argp = {
            "directory receives checkpoints, events and summary.json (docs/run.md).",
     .children = prune_children};
 
+/* Rank 0 only. Reads a configuration, or that of the run in a directory, which may have been moved. */
+static espl_status prune_read_operand(const char *path, espl_config *config) {
+    espl_str manifest = {0};
+    espl_status st;
+    espl_str_printf(&manifest, "%s/manifest.json", path);
+    ESPL_CHECK(st, done, espl_str_status(&manifest));
+    if (!espl_file_exists(manifest.data)) {
+        st = espl_config_read(path, config);
+        goto done;
+    }
+    ESPL_CHECK(st, done, espl_config_read_recorded(manifest.data, config));
+    espl_mem_free(&config->run_dir);
+    st = espl_str_dup(&config->run_dir, path, "configuration");
+done:
+    espl_str_free(&manifest);
+    return st;
+}
+
 /* Rank 0 only. Reads the file, if any, and --set over the defaults in *config. A configuration that is only printed may
  * be incomplete: --print-config is how users write one. */
 static espl_status prune_read_config(const prune_options *o, espl_config *config) {
-    if (o->shared.operand) ESPL_TRY(espl_config_read(o->shared.operand, config));
+    if (o->shared.operand)
+        ESPL_TRY(o->print_prompt ? prune_read_operand(o->shared.operand, config)
+                                 : espl_config_read(o->shared.operand, config));
     for (int i = 0; i < o->shared.n_set; i++) ESPL_TRY(espl_config_set(o->shared.set[i], config));
     if (o->print_config || o->print_schema) return ESPL_OK;
     ESPL_TRY(espl_config_check(config));
@@ -93,6 +122,8 @@ espl_status cli_prune(espl_comm *c, int argc, char **argv) {
     if (o.ranks && !o.dry_run)
         return ESPL_FAIL(ESPL_USAGE, "--ranks belongs to --dry-run: mpirun -n sets the number of ranks of a run");
     if (o.resume && o.dry_run) return ESPL_FAIL(ESPL_USAGE, "--resume and --dry-run exclude each other");
+    if (o.print_prompt && (o.resume || o.dry_run || o.print_config || o.print_schema))
+        return ESPL_FAIL(ESPL_USAGE, "--print-prompt excludes --resume, --dry-run, --print-config and --print-schema");
 
     ESPL_TRY(espl_comm_agree(c, espl_config_init(&config)));
     ESPL_CHECK(st, done, espl_comm_agree(c, root ? prune_read_config(&o, &config) : ESPL_OK));
@@ -106,7 +137,12 @@ espl_status cli_prune(espl_comm *c, int argc, char **argv) {
     }
     /* Only rank 0 reads files: they may differ between machines. */
     ESPL_CHECK(st, done, espl_config_broadcast(c, &config));
-    if (o.dry_run) espl_stop_unwatch(); /* it has nothing to save */
+    if (o.dry_run || o.print_prompt) espl_stop_unwatch(); /* they have nothing to save */
+    if (o.print_prompt) {
+        st = espl_run_prompt(c, &config, &text);
+        if (root && st == ESPL_OK) fwrite(text.data, 1, (size_t)text.len, stdout);
+        goto done;
+    }
     st = o.dry_run ? espl_run_dry(c, &config, o.ranks) : espl_run_prune(c, &config, o.resume);
 done:
     espl_str_free(&text);

@@ -7,9 +7,10 @@
 #include <math.h>
 #include <string.h>
 
+#include "espalier/base/json.h"
 #include "espalier/config/table.h"
 
-enum { CONFIG_FILE_BYTES_MAX = 1 << 20 };
+enum { CONFIG_FILE_BYTES_MAX = 1 << 20, MANIFEST_BYTES_MAX = 1 << 26 };
 
 /* ---------------------------------------------------------------- errors */
 
@@ -152,6 +153,18 @@ espl_status espl_config_read(const char *path, espl_config *o) {
     ESPL_TRY(espl_file_read(path, CONFIG_FILE_BYTES_MAX, &text, &len));
     espl_status st = espl_config_parse(text, len, strcmp(path, "-") == 0 ? "standard input" : path, o);
     espl_mem_free(&text);
+    return st;
+}
+
+espl_status espl_config_read_recorded(const char *path, espl_config *o) {
+    cJSON *doc;
+    ESPL_TRY(espl_json_read(path, MANIFEST_BYTES_MAX, &doc));
+    const cJSON *config = espl_json_member(doc, "config");
+    char *text = config ? cJSON_PrintUnformatted(config) : NULL;
+    espl_status st = text ? espl_config_parse(text, (int64_t)strlen(text), path, o)
+                          : ESPL_FAIL(ESPL_FORMAT, "%s: \"config\" is missing", path);
+    cJSON_free(text);
+    espl_json_free(&doc);
     return st;
 }
 

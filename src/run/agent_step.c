@@ -84,7 +84,7 @@ static espl_status agent_profile(espl_job *j) {
 
 /* Rank 0 only. The view is all that the agent sees. It holds no clock and no rank, so that the same state gives the
  * same decision everywhere. */
-static espl_status agent_ask(espl_job *j, espl_decision *out) {
+static espl_agent_view agent_view(const espl_job *j) {
     const espl_config *o = j->o;
     espl_agent_view v = {.iteration = j->iteration + 1,
                          .budget = {.target = j->target,
@@ -108,11 +108,24 @@ static espl_status agent_ask(espl_job *j, espl_decision *out) {
                          .mixed = o->prune_mixed,
                          .caps = j->inputs.caps,
                          .patterns = j->patterns};
-    const espl_agent_host host = espl_agent_host_of(j);
     memcpy(v.in, j->shape.in, sizeof v.in);
+    return v;
+}
+
+/* Rank 0 only. */
+static espl_status agent_ask(espl_job *j, espl_decision *out) {
+    const espl_agent_view v = agent_view(j);
+    const espl_agent_host host = espl_agent_host_of(j);
     espl_status st = espl_agent_ask(j->agent, &v, &host, out);
     espl_agent_host_release(j);
     return st;
+}
+
+espl_status espl_agent_step_put_prompt(espl_job *j, espl_str *out) {
+    ESPL_TRY(agent_profile(j));
+    const espl_agent_view v = agent_view(j);
+    const espl_agent_host host = espl_agent_host_of(j);
+    return espl_comm_agree(j->comm, j->root ? espl_agent_put_prompt(j->agent, &v, &host, out) : ESPL_OK);
 }
 
 /* Collective. Profiles the accepted state and asks the agent. A decision without items ends the loop. */

@@ -279,26 +279,53 @@ static espl_status job_run(espl_job *j, bool resume) {
     return espl_report_write(j);
 }
 
+/* Collective. Restores what a run has come to, or begins one, without a lock and without changing its files: it may go
+ * on elsewhere. */
+static espl_status job_put_prompt(espl_job *j, espl_str *out) {
+    bool resumed = false, begun = j->root && job_has_file(j, "checkpoints");
+    if (espl_config_is_oneshot(j->o))
+        return ESPL_FAIL(ESPL_CONFIG, "--print-prompt: the method of this configuration asks no agent");
+    espl_comm_broadcast(j->comm, &begun, sizeof begun, 0);
+    ESPL_TRY(espl_inputs_read(j));
+    ESPL_TRY(job_open_model(j));
+    ESPL_TRY(espl_comm_agree(j->comm, j->root ? job_create_agent(j, NULL) : ESPL_OK));
+    if (begun) ESPL_TRY(espl_identity_compute(j));
+    if (begun) ESPL_TRY(espl_store_restore(j, &resumed));
+    if (!resumed) ESPL_TRY(job_measure_dense(j));
+    ESPL_TRY(espl_exponent_choose(j));
+    espl_masks_apply(&j->masks);
+    return espl_agent_step_put_prompt(j, out);
+}
+
+/* Collective. Releases all that the job holds. Returns st as all ranks agree on it. */
+static espl_status job_close(espl_job *j, espl_status st) {
+    espl_agent_destroy(&j->agent);
+    espl_chat_close(&j->chat);
+    espl_journal_close(&j->events);
+    for (int64_t i = 0; i < j->n_history; i++) espl_decision_free(&j->history[i].decision);
+    espl_mem_free(&j->history);
+    espl_mem_free(&j->rows);
+    espl_mem_free(&j->zeros);
+    espl_mem_free(&j->patterns);
+    espl_judge_free(j);
+    espl_distill_set_free(&j->distill);
+    espl_calibration_free(&j->calibration);
+    espl_masks_free(&j->masks);
+    espl_str_free(&j->identity);
+    espl_model_close(&j->model);
+    espl_inputs_free(j);
+    st = espl_comm_agree(j->comm, st); /* no rank writes any more */
+    espl_run_lock_release(&j->lock);
+    return st;
+}
+
 espl_status espl_run_prune(espl_comm *c, const espl_config *o, bool resume) {
     espl_job j = {.comm = c, .o = o, .root = espl_comm_rank(c) == 0, .start = espl_clock_now(), .curvature_power = -1};
     espl_stop_watch();
-    espl_status st = job_run(&j, resume);
-    espl_agent_destroy(&j.agent);
-    espl_chat_close(&j.chat);
-    espl_journal_close(&j.events);
-    for (int64_t i = 0; i < j.n_history; i++) espl_decision_free(&j.history[i].decision);
-    espl_mem_free(&j.history);
-    espl_mem_free(&j.rows);
-    espl_mem_free(&j.zeros);
-    espl_mem_free(&j.patterns);
-    espl_judge_free(&j);
-    espl_distill_set_free(&j.distill);
-    espl_calibration_free(&j.calibration);
-    espl_masks_free(&j.masks);
-    espl_str_free(&j.identity);
-    espl_model_close(&j.model);
-    espl_inputs_free(&j);
-    st = espl_comm_agree(c, st); /* no rank writes any more */
-    espl_run_lock_release(&j.lock);
-    return st;
+    return job_close(&j, job_run(&j, resume));
+}
+
+espl_status espl_run_prompt(espl_comm *c, const espl_config *o, espl_str *out) {
+    espl_job j = {.comm = c, .o = o, .root = espl_comm_rank(c) == 0, .start = espl_clock_now(), .curvature_power = -1};
+    return job_close(&j, job_put_prompt(&j, out));
 }

@@ -34,6 +34,10 @@ typedef struct espl_proposer {
 extern const espl_proposer espl_agent_proposer;  /* agent_step.c */
 extern const espl_proposer espl_method_proposer; /* method_step.c */
 
+/* Collective. Appends, on rank 0, what a language model would be asked as the next step; profiles the accepted state.
+ */
+espl_status espl_agent_step_put_prompt(espl_job *j, espl_str *out);
+
 /* Collective. Applies and judges outcome->decision as the next step, and takes it back: fills the other members.
  * Nothing is recorded and nothing counted. */
 espl_status espl_loop_try(espl_job *j, espl_outcome *outcome);

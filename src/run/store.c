@@ -104,7 +104,7 @@ static espl_status store_restore(espl_job *j, const char *path, espl_checkpoint 
     return espl_masks_count_pruned(&j->masks, NULL, &j->pruned);
 }
 
-espl_status espl_store_resume(espl_job *j, bool *found) {
+espl_status espl_store_restore(espl_job *j, bool *found) {
     espl_str dir = {0}, path = {0};
     espl_checkpoint k = {0};
     espl_status st;
@@ -114,13 +114,24 @@ espl_status espl_store_resume(espl_job *j, bool *found) {
     *found = path.len > 0;
     if (!*found) goto done;
     ESPL_CHECK(st, done, store_restore(j, path.data, &k));
-    ESPL_CHECK(st, done, espl_checkpoint_set_aside(j->comm, dir.data, j->iteration));
-    /* A kill between a checkpoint and the deletion of older ones: a run that writes no more would keep them. */
-    ESPL_CHECK(st, done, espl_checkpoint_retain(j->comm, dir.data, j->o->run_keep));
     ESPL_INFO("continuing from %s", path.data);
 done:
     espl_checkpoint_free(&k);
     espl_str_free(&dir);
     espl_str_free(&path);
+    return st;
+}
+
+espl_status espl_store_resume(espl_job *j, bool *found) {
+    espl_str dir = {0};
+    espl_status st;
+    ESPL_TRY(espl_store_restore(j, found));
+    if (!*found) return ESPL_OK;
+    ESPL_CHECK(st, done, espl_comm_agree(j->comm, espl_job_path(j, "checkpoints", &dir)));
+    ESPL_CHECK(st, done, espl_checkpoint_set_aside(j->comm, dir.data, j->iteration));
+    /* A kill between a checkpoint and the deletion of older ones: a run that writes no more would keep them. */
+    st = espl_checkpoint_retain(j->comm, dir.data, j->o->run_keep);
+done:
+    espl_str_free(&dir);
     return st;
 }

@@ -10,11 +10,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "espalier/base/json.h"
 #include "espalier/base/json_writer.h"
 #include "espalier/run/job.h"
 #include "plan.h"
 
-static const int64_t MANIFEST_BYTES_MAX = (int64_t)1 << 26;
 enum { MARK_BYTES_MAX = 1 << 20, DIFFERENCES_SHOWN = 4 };
 
 const char *espl_sweep_state_name(espl_sweep_state state) {
@@ -103,19 +103,6 @@ static bool sweep_has_mark(const char *path, sweep_mark mark, espl_str *message)
 
 /* --------------------------------------------------------- configuration */
 
-/* Reads "config" of manifest.json. A manifest of an older version lacks newer options: they had their defaults. */
-static espl_status sweep_read_manifest(const char *path, espl_config *o) {
-    cJSON *doc;
-    ESPL_TRY(espl_json_read(path, MANIFEST_BYTES_MAX, &doc));
-    const cJSON *config = espl_json_member(doc, "config");
-    char *text = config ? cJSON_PrintUnformatted(config) : NULL;
-    espl_status st = text ? espl_config_parse(text, (int64_t)strlen(text), path, o)
-                          : ESPL_FAIL(ESPL_FORMAT, "%s: \"config\" is missing", path);
-    cJSON_free(text);
-    espl_json_free(&doc);
-    return st;
-}
-
 /* Compares the run's configuration with the one that its directory was begun with. *differs: a result may depend on the
  * difference, which is appended to *note; or the manifest cannot be read, which is another configuration for all we
  * know. */
@@ -128,7 +115,7 @@ static espl_status sweep_compare(const espl_sweep *s, int64_t run, const char *m
     ESPL_CHECK(st, done, espl_config_init(&then));
     ESPL_CHECK(st, done, espl_config_init(&now));
     ESPL_CHECK(st, done, espl_sweep_config(s, run, &now));
-    st = sweep_read_manifest(manifest, &then);
+    st = espl_config_read_recorded(manifest, &then);
     if (st == ESPL_NOMEM) goto done; /* says nothing about the file */
     if (st != ESPL_OK) {
         st = ESPL_OK;

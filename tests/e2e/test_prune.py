@@ -724,6 +724,37 @@ class Asked(OneRun):
         self.assertEqual(json.loads((self.whole / "summary.json").read_text())["state"], "OFF_TARGET")
         self.prune(self.whole, 1, "--resume", code=3)
 
+    def printed_prompt(self, np, *words):
+        done = subprocess.run(mpirun(np, PROGRAM, "prune", "--print-prompt", *words), env=ENVIRONMENT, capture_output=True,
+                              text=True, timeout=280 * SLOW, cwd=ROOT)
+        self.assertEqual(done.returncode, 0, done.stderr[-3000:])
+        return done.stdout
+
+    def test_the_printed_prompt_is_the_one_that_is_sent(self):
+        asked = {line["iteration"]: line["body"]["messages"] for line in read_lines(self.whole / "dialogue.jsonl")
+                 if line["type"] == "request" and len(line["body"]["messages"]) == 2}
+        prompts = {n: "".join(f"--- {m['role']} ---\n{m['content']}\n" for m in asked[n]) for n in asked}
+        before = self.work / "before-3"
+        shutil.copytree(self.whole, before)
+        (before / "checkpoints" / "iteration-000003.h5").unlink()
+        files = {path: path.read_bytes() for path in before.rglob("*") if path.is_file()}
+        self.assertEqual(self.printed_prompt(1, before), prompts[3])
+        self.assertEqual(self.printed_prompt(3, before), prompts[3])
+        self.assertEqual({path: path.read_bytes() for path in before.rglob("*") if path.is_file()}, files)
+        new = self.work / "new"
+        self.assertEqual(self.printed_prompt(1, self.config, *self.MORE, "--set", f"run.dir={new}"), prompts[1])
+        self.assertFalse(new.exists())
+
+    def test_a_prompt_of_ones_own_is_printed_and_sent(self):
+        own, run = self.work / "own.txt", self.work / "own"
+        own.write_text("Prune{{model}} to {{target}} %.\n\n{{answer}}")
+        words = ("--set", f"agent.prompt_file={own}", "--set", "prune.max_iterations=1", "--set", f"run.dir={run}")
+        system = self.printed_prompt(1, self.config, *self.MORE, *words).split("--- user ---")[0]
+        self.assertTrue(system.startswith("--- system ---\nPrune (model) to 15 %.\n\nDecide by calling propose"), system)
+        self.prune(run, 1, *words, code=3)
+        sent = next(x["body"]["messages"][0] for x in read_lines(run / "dialogue.jsonl") if x["type"] == "request")
+        self.assertEqual(f"--- {sent['role']} ---\n{sent['content']}\n", system)
+
     def test_a_stop_file_does_not_wait_for_an_endpoint_that_hangs(self):
         run = self.work / "hangs"
         job = subprocess.Popen(mpirun(2, PROGRAM, "prune", self.config, "--set", f"run.dir={run}", *self.asking("hang")),

@@ -69,6 +69,11 @@ typedef struct espl_agent_host {
  * of range. */
 espl_status espl_agent_ask(espl_agent *a, const espl_agent_view *view, const espl_agent_host *host, espl_decision *out);
 
+/* Appends the messages that a language model would read first if it were asked now, each under a line "--- role ---".
+ * Nothing is sent, recorded or counted. ESPL_CONFIG: budget or view out of range. */
+espl_status espl_agent_put_prompt(espl_agent *a, const espl_agent_view *view, const espl_agent_host *host,
+                                  espl_str *out);
+
 /* The origin of the newest decision: the name of the backend, "policy (fallback)", "stop (fallback)"; "" before
  * the first. Static storage. */
 const char *espl_agent_source(const espl_agent *a);

@@ -213,6 +213,9 @@ void espl_config_free(espl_config *o);
 espl_status espl_config_read(const char *path, espl_config *o);
 /* Local. The same for text[0..len), called `name` in messages. */
 espl_status espl_config_parse(const char *text, int64_t len, const char *name, espl_config *o);
+/* Local. Reads the configuration that a run recorded in its manifest.json, over the defaults: an older version lacks
+ * newer options. ESPL_IO; ESPL_FORMAT; ESPL_CONFIG. */
+espl_status espl_config_read_recorded(const char *path, espl_config *o);
 /* Local. Applies "section.key=value" of --set. The value is JSON; a text may stand without quotes. ESPL_CONFIG. */
 espl_status espl_config_set(const char *assignment, espl_config *o);
 /* Collective. Copies rank 0's configuration to every rank; elsewhere *o holds the defaults before. Only rank 0 reads

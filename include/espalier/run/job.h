@@ -18,6 +18,10 @@ espl_status espl_run_prune(espl_comm *c, const espl_config *o, bool resume);
  * of each rank, the goal, and the time of an iteration or of the one-shot method. */
 espl_status espl_run_dry(espl_comm *c, const espl_config *o, int64_t ranks);
 
+/* Collective. Appends, on rank 0, what a language model would read in the next iteration of the run in run.dir, or in
+ * the first one if there is no run. It profiles the model, asks nobody and changes no file of the run. */
+espl_status espl_run_prompt(espl_comm *c, const espl_config *o, espl_str *out);
+
 /* Local. Can summary.json at `path` be read, and does its checksum hold? It is written last and in one piece, so one
  * that cannot be read was damaged later, and the run's end must be repeated. *verdict: ESPL_OK, ESPL_OFF_TARGET or
  * ESPL_FELL_BACK. */
