@@ -17,7 +17,7 @@
 const char *espl_checkpoint_library(void);
 
 /* Version of the file format; other versions are refused. */
-enum { ESPL_CHECKPOINT_SCHEMA = 4 };
+enum { ESPL_CHECKPOINT_SCHEMA = 5 };
 
 /* The shape on which file and model must agree. Equal on every rank, except for `slice`. */
 typedef struct espl_checkpoint_shape {

@@ -156,7 +156,8 @@ static const char *find_last_mention(const char *p, const char *end) {
 /* What find_object found. */
 typedef struct find_result {
     cJSON *doc;         /* NULL: none. Owned */
-    bool other;         /* the first { begins an object of something else */
+    bool other;         /* the first { begins an object of something else, */
+    bool acts;          /* which wants an action, or calls a tool, that there is not */
     espl_str malformed; /* what stands where the last attempt at an action stops being JSON; empty: nowhere */
 } find_result;
 
@@ -188,6 +189,9 @@ static espl_status find_object(const char *text, int64_t len, find_result *found
         if (!p) break;
         cJSON *doc = find_parse_object(p, end, &stop, &fault, &left);
         if (first) found->other = doc && !find_is_action(doc);
+        if (first && found->other)
+            found->acts =
+                cJSON_GetObjectItemCaseSensitive(doc, "action") || cJSON_GetObjectItemCaseSensitive(doc, "arguments");
         bool decides = find_is_action(doc) && !(found->doc && find_is_example(doc));
         if (decides || (!doc && mention && mention > p && (!stop || find_last_mention(p, stop)))) {
             cJSON_Delete(found->doc);
@@ -224,6 +228,8 @@ static espl_status find_unwrap_call(cJSON **doc) {
     return added ? ESPL_OK : ESPL_FAIL(ESPL_NOMEM, "no memory to read a reply");
 }
 
+#define X(name, text, meaning) " \"" text "\""
+#define FIND_ACTIONS ESPL_ACTION_LIST(X)
 espl_status espl_reply_find(const char *text, int64_t len, cJSON **doc, espl_str *problems) {
     find_result found = {0};
     espl_status st = ESPL_OK;
@@ -242,6 +248,7 @@ espl_status espl_reply_find(const char *text, int64_t len, cJSON **doc, espl_str
     } else if (!found.doc) {
         espl_str_puts(problems, found.other ? "the reply's JSON object has neither \"prune\" nor \"stop\"\n"
                                             : "the reply holds no complete JSON object with \"prune\" or \"stop\"\n");
+        if (found.acts) espl_str_puts(problems, "the actions are" FIND_ACTIONS "\n");
     } else {
         *doc = found.doc;
         found.doc = NULL;
@@ -253,3 +260,5 @@ done:
     espl_str_free(&found.malformed);
     return st;
 }
+#undef FIND_ACTIONS
+#undef X

@@ -23,6 +23,7 @@ static const double PRICED_STEP = 0.05;
 enum {
     MODEL_NAME_MAX = 128, /* bytes */
     SAID_MAX = 600,       /* bytes of the agent's own reasoning and reflection, each: the gist of it */
+    LESSONS_PART = 4,     /* of the message, at most */
     FRAME_BYTES = 256     /* kept free for the headings around the history */
 };
 
@@ -245,13 +246,57 @@ void espl_prompt_put_system(espl_str *out, const espl_agent_view *view, const es
 
 /* ------------------------------------------------------------ user message */
 
-/* "FreebaseQA: 31 of 100 right (dense 40 of 100).": counts, because a per cent of 100 questions hides its error. */
+/* The name of a category of MMLU, without the set's. */
+static const char *prompt_category(int c) {
+    return espl_topic_name((espl_topic)(ESPL_TOPIC_STEM + c)) + strlen("mmlu_");
+}
+
+/* The iteration in which the accepted state's questions were asked, if a later one was accepted without asking: 0 for
+ * the dense model. -1: they are of the accepted state. */
+static int64_t prompt_asked_before(const espl_agent_view *v) {
+    bool later = false;
+    for (int64_t k = v->n_history - 1; k >= 0; k--) {
+        const espl_outcome *o = &v->history[k];
+        if (!o->accepted) continue;
+        if (o->after.mmlu_total > 0 || o->after.freebaseqa_total > 0) return later ? o->iteration : -1;
+        later = true;
+    }
+    return later ? 0 : -1;
+}
+
+/* "FreebaseQA: 31 of 100 right (dense 40 of 100)": counts, because a per cent of 100 questions hides its error. */
 static void prompt_put_knowledge(espl_str *s, const char *name, int64_t right, int64_t total, int64_t dense_right,
                                  int64_t dense_total) {
-    if (total <= 0) return; /* the probe is switched off */
     espl_str_printf(s, "%s: %" PRId64 " of %" PRId64 " right", name, right, total);
     if (dense_total > 0) espl_str_printf(s, " (dense %" PRId64 " of %" PRId64 ")", dense_right, dense_total);
-    espl_str_puts(s, ".\n");
+}
+
+/* Answers to the probe questions. Probes that are switched off are not mentioned. */
+static void prompt_put_probes(espl_str *s, const espl_agent_view *v) {
+    const espl_quality *last = &v->last, *dense = &v->dense;
+    int64_t asked = prompt_asked_before(v);
+    if (last->freebaseqa_total > 0) {
+        prompt_put_knowledge(s, "FreebaseQA", last->freebaseqa_right, last->freebaseqa_total, dense->freebaseqa_right,
+                             dense->freebaseqa_total);
+        espl_str_puts(s, ".\n");
+    }
+    if (last->mmlu_total > 0) {
+        prompt_put_knowledge(s, "MMLU", last->mmlu_right, last->mmlu_total, dense->mmlu_right, dense->mmlu_total);
+        const char *between = "; ";
+        for (int c = 0; c < ESPL_MMLU_TOPICS; c++) {
+            if (last->mmlu_category_total[c] == 0) continue;
+            espl_str_puts(s, between);
+            prompt_put_knowledge(s, prompt_category(c), last->mmlu_category_right[c], last->mmlu_category_total[c],
+                                 dense->mmlu_category_right[c], dense->mmlu_category_total[c]);
+            between = ", ";
+        }
+        espl_str_puts(s, ".\n");
+    }
+    if (asked < 0 || last->freebaseqa_total + last->mmlu_total == 0) return;
+    if (asked == 0)
+        espl_str_puts(s, "(These answers are the dense model's: no step has asked since.)\n");
+    else
+        espl_str_printf(s, "(These answers are of iteration %" PRId64 ": no accepted step has asked since.)\n", asked);
 }
 
 /* Two decimals: more would only cost tokens, in a table with a line for every linear. */
@@ -315,12 +360,16 @@ static int64_t prompt_put_outcome(espl_str *s, const espl_agent_view *v, const e
     espl_str_printf(s, "iteration %" PRId64 ": %s, %" PRId64 " linears, sparsity %.3f %% -> %.3f %%", o->iteration,
                     o->accepted ? "accepted" : "ROLLED BACK", o->decision.n, 100 * o->sparsity_before,
                     100 * o->sparsity_after);
-    espl_tools_put_change(s, before, after);
+    espl_tools_put_change(s, before, after, paper ? NAN : o->decision.expected_text,
+                          paper ? NAN : o->decision.expected_answers);
     if (!paper && isfinite(expected) && isfinite(measured))
         espl_str_printf(s, "; together %+.3g %%, expected %+.3g %%", 100 * expm1(measured), 100 * expm1(expected));
     prompt_put_counts(s, "FreebaseQA", before->freebaseqa_right, after->freebaseqa_right, before->freebaseqa_total,
                       after->freebaseqa_total);
     prompt_put_counts(s, "MMLU", before->mmlu_right, after->mmlu_right, before->mmlu_total, after->mmlu_total);
+    for (int c = 0; detail == DETAIL_WHOLE && c < ESPL_MMLU_TOPICS; c++)
+        prompt_put_counts(s, prompt_category(c), before->mmlu_category_right[c], after->mmlu_category_right[c],
+                          before->mmlu_category_total[c], after->mmlu_category_total[c]);
     espl_str_puts(s, "\n");
     if (detail == DETAIL_LINE) return s->len - start;
 
@@ -364,6 +413,21 @@ static void prompt_put_history(espl_str *s, const espl_agent_view *v, bool paper
     espl_str_free(&scratch);
 }
 
+/* Appends as many lessons as fit in `bytes`, the first ones first: how they are ordered is the agent's. */
+static void prompt_put_lessons(espl_str *s, const espl_str *lessons, int64_t bytes) {
+    int64_t shown = 0, left = 0;
+    if (lessons->len == 0) return;
+    espl_str_puts(s, "\nYour lessons so far:\n");
+    for (int64_t next; shown < lessons->len; shown = next) {
+        const char *line = lessons->data + shown, *end = strchr(line, '\n');
+        next = end ? end + 1 - lessons->data : lessons->len;
+        if (next > bytes) break;
+        espl_str_put(s, line, next - shown);
+    }
+    for (int64_t k = shown; k < lessons->len; k++) left += lessons->data[k] == '\n';
+    if (left > 0) espl_str_printf(s, "(%" PRId64 " more do not fit: be brief)\n", left);
+}
+
 espl_status espl_prompt_put_user(espl_str *out, const espl_agent_view *view, const espl_prompt_options *how) {
     int64_t start = out->len;
     ESPL_TRY(espl_view_check(view));
@@ -389,18 +453,12 @@ espl_status espl_prompt_put_user(espl_str *out, const espl_agent_view *view, con
     if (b->share > 0 && isfinite(view->last.answers))
         espl_str_printf(out, "Loss of answers: %.4g nats per token (dense %.4g).\n", view->last.answers,
                         view->dense.answers);
-    prompt_put_knowledge(out, "FreebaseQA", view->last.freebaseqa_right, view->last.freebaseqa_total,
-                         view->dense.freebaseqa_right, view->dense.freebaseqa_total);
-    prompt_put_knowledge(out, "MMLU", view->last.mmlu_right, view->last.mmlu_total, view->dense.mmlu_right,
-                         view->dense.mmlu_total);
+    prompt_put_probes(out, view);
 
     double bias = espl_predict_bias(view);
     if (!how->paper && isfinite(bias))
         espl_str_printf(out, "Rises measured so far were %.2g times the expected ones in sum.\n", bias);
-    if (!how->paper && how->lessons->len > 0) {
-        espl_str_puts(out, "\nYour lessons so far:\n");
-        espl_str_put(out, how->lessons->data, how->lessons->len);
-    }
+    if (!how->paper) prompt_put_lessons(out, how->lessons, how->max_bytes / LESSONS_PART);
 
     int64_t head = out->len - start;
     prompt_put_table(out, view, how->paper); /* always whole, and not counted: the agent may name any linear */

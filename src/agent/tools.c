@@ -21,14 +21,22 @@ static const double INSPECTED_STEPS[] = {0.02, 0.05, 0.1, 0.2};
 
 static double tools_percent(double nats) { return 100 * expm1(nats); }
 
-void espl_tools_put_change(espl_str *s, const espl_quality *before, const espl_quality *after) {
-    if (isfinite(before->perplexity) && isfinite(after->perplexity))
-        espl_str_printf(s, ", perplexity %.6g -> %.6g (%+.2f %%)", before->perplexity, after->perplexity,
+void espl_tools_put_change(espl_str *s, const espl_quality *before, const espl_quality *after, double expected_text,
+                           double expected_answers) {
+    if (isfinite(before->perplexity) && isfinite(after->perplexity)) {
+        espl_str_printf(s, ", perplexity %.6g -> %.6g (%+.2f %%", before->perplexity, after->perplexity,
                         100 * (after->perplexity / before->perplexity - 1));
-    else if (isfinite(before->perplexity) && after->perplexity != 0)
+        if (isfinite(expected_text)) espl_str_printf(s, ", expected %+.3g %%", tools_percent(expected_text));
+        espl_str_puts(s, ")");
+    } else if (isfinite(before->perplexity) && after->perplexity != 0) {
         espl_str_printf(s, ", perplexity %.6g -> not a number", before->perplexity);
-    if (before->answers > 0 && after->answers > 0)
-        espl_str_printf(s, ", loss of answers %.4g -> %.4g", before->answers, after->answers);
+    }
+    if (before->answers > 0 && after->answers > 0) {
+        espl_str_printf(s, ", loss of answers %.4g -> %.4g (%+.3g", before->answers, after->answers,
+                        after->answers - before->answers);
+        if (isfinite(expected_answers)) espl_str_printf(s, ", expected %+.3g", expected_answers);
+        espl_str_puts(s, ")");
+    }
 }
 
 void espl_tools_put_items(espl_str *s, const espl_decision *plan) {
@@ -75,7 +83,7 @@ void espl_tools_put_measurement(espl_str *s, const espl_agent_view *v, const esp
     espl_prediction p = espl_predict(v, policy, plan);
     double rise = espl_quality_rise(&v->last, after, v->budget.share);
     espl_str_printf(s, "Measured and taken back: sparsity %.3f %% -> %.3f %%", 100 * v->sparsity, 100 * p.sparsity);
-    espl_tools_put_change(s, &v->last, after);
+    espl_tools_put_change(s, &v->last, after, p.text, p.answers);
     if (isfinite(rise)) espl_str_printf(s, "; together %+.3g %%", tools_percent(rise));
     if (isfinite(p.together)) espl_str_printf(s, " (expected %+.3g %%)", tools_percent(p.together));
     espl_str_printf(s, ". It would be %s. %" PRId64 " measurement(s) left in this iteration.",

@@ -101,15 +101,21 @@ void espl_records_free(checkpoint_records *r) {
 
 /* NaN, for measures that are switched off, is stored as it is. */
 static probe_record records_pack_probe(const espl_quality *p) {
-    return (probe_record){.perplexity = p->perplexity,
-                          .nll = p->nll,
-                          .nll_stderr = p->nll_stderr,
-                          .answers = p->answers,
-                          .answers_stderr = p->answers_stderr,
-                          .freebaseqa_right = p->freebaseqa_right,
-                          .freebaseqa_total = p->freebaseqa_total,
-                          .mmlu_right = p->mmlu_right,
-                          .mmlu_total = p->mmlu_total};
+    probe_record x = {.perplexity = p->perplexity,
+                      .nll = p->nll,
+                      .nll_stderr = p->nll_stderr,
+                      .answers = p->answers,
+                      .answers_stderr = p->answers_stderr,
+                      .freebaseqa_right = p->freebaseqa_right,
+                      .freebaseqa_total = p->freebaseqa_total,
+                      .mmlu_right = p->mmlu_right,
+                      .mmlu_total = p->mmlu_total};
+#define PACK_CATEGORY(column, topic)                                                                                   \
+    x.column##_right = p->mmlu_category_right[ESPL_TOPIC_##topic - ESPL_TOPIC_STEM],                                   \
+    x.column##_total = p->mmlu_category_total[ESPL_TOPIC_##topic - ESPL_TOPIC_STEM];
+    PROBE_CATEGORIES(PACK_CATEGORY)
+#undef PACK_CATEGORY
+    return x;
 }
 
 /* Texts of any length do not fit into fixed rows: they are appended to `texts`, and the row holds their place. */

@@ -26,7 +26,18 @@ enum { RECORD_NAME_BYTES = ESPL_LINEAR_NAME_MAX };
     X(when##freebaseqa_right, I)                                                                                       \
     X(when##freebaseqa_total, I)                                                                                       \
     X(when##mmlu_right, I)                                                                                             \
-    X(when##mmlu_total, I)
+    X(when##mmlu_total, I)                                                                                             \
+    X(when##mmlu_stem_right, I)                                                                                        \
+    X(when##mmlu_stem_total, I)                                                                                        \
+    X(when##mmlu_humanities_right, I)                                                                                  \
+    X(when##mmlu_humanities_total, I)                                                                                  \
+    X(when##mmlu_social_sciences_right, I)                                                                             \
+    X(when##mmlu_social_sciences_total, I)                                                                             \
+    X(when##mmlu_other_right, I)                                                                                       \
+    X(when##mmlu_other_total, I)
+/* X(column, topic): the categories of MMLU. */
+#define PROBE_CATEGORIES(X)                                                                                            \
+    X(mmlu_stem, STEM) X(mmlu_humanities, HUMANITIES) X(mmlu_social_sciences, SOCIAL) X(mmlu_other, OTHER)
 #define PROBE_FIELDS(X) PROBE_COLUMNS(X, )
 /* n and m: the pattern n:m that the linear became; both 0: pruned by step. */
 #define ITEM_FIELDS(X) X(iteration, I) X(linear, I) X(step, F) X(n, I) X(m, I)

@@ -112,6 +112,13 @@ static espl_status unpack_probe(const record_place *p, const probe_record *x, es
                           .freebaseqa_total = x->freebaseqa_total,
                           .mmlu_right = x->mmlu_right,
                           .mmlu_total = x->mmlu_total};
+#define UNPACK_CATEGORY(column, topic)                                                                                 \
+    ESPL_TRY(record_check_range(p, #column "_total", x->column##_total, 0, x->mmlu_total));                            \
+    ESPL_TRY(record_check_range(p, #column "_right", x->column##_right, 0, x->column##_total));                        \
+    out->mmlu_category_right[ESPL_TOPIC_##topic - ESPL_TOPIC_STEM] = x->column##_right;                                \
+    out->mmlu_category_total[ESPL_TOPIC_##topic - ESPL_TOPIC_STEM] = x->column##_total;
+    PROBE_CATEGORIES(UNPACK_CATEGORY)
+#undef UNPACK_CATEGORY
     return ESPL_OK;
 }
 

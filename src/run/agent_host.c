@@ -57,8 +57,10 @@ espl_status espl_agent_host_share_plan(espl_job *j, espl_decision *d) {
 
 /* Collective. Tries a plan that rank 0 has, and takes it back. */
 static espl_status host_try_plan(espl_job *j, espl_outcome *o) {
+    double start = espl_clock_now();
     ESPL_TRY(espl_agent_host_share_plan(j, &o->decision));
     ESPL_TRY(espl_loop_try(j, o));
+    j->tried_seconds += espl_clock_now() - start; /* in regions of its own */
     espl_progress_experiment(j, o);
     return espl_comm_agree(j->comm, espl_event_experiment(j, o));
 }

@@ -134,11 +134,12 @@ static espl_status agent_propose(espl_job *j, espl_outcome *o) {
     ESPL_TRY(agent_profile(j));
     ESPL_TRY(espl_comm_agree(j->comm, espl_event_profile(j)));
     ESPL_TRY(espl_stop_check(j, ESPL_STOP_BETWEEN_PHASES));
-    double start = espl_clock_now();
+    double start = espl_clock_now(), tried = j->tried_seconds;
     espl_status st = espl_comm_agree(j->comm, j->root ? agent_ask(j, d) : espl_agent_host_obey(j));
     if (st == ESPL_STOPPED) ESPL_TRY(espl_stop_check(j, ESPL_STOP_BEFORE_STEP)); /* says why */
     ESPL_TRY(st);
-    espl_region_add(ESPL_REGION_AGENT, espl_clock_now() - start); /* without the broadcast */
+    /* Without the broadcast, and without what it had measured, which counts where it was done. */
+    espl_region_add(ESPL_REGION_AGENT, espl_clock_now() - start - (j->tried_seconds - tried));
     ESPL_TRY(espl_agent_host_share_plan(j, d));
     if (d->n > 0) return ESPL_OK;
     bool no_answer = j->root && strcmp(espl_agent_source(j->agent), "stop (fallback)") == 0;

@@ -12,6 +12,14 @@
 #include "espalier/agent/reply.h"
 
 /* Questions appear only where some were asked: a missing member is not a score of 0. */
+static void event_put_count(espl_json_writer *w, const char *key, int64_t right, int64_t total) {
+    if (total == 0) return;
+    espl_json_open_array(w, key, ESPL_JSON_COMPACT);
+    espl_json_put_i64(w, NULL, right);
+    espl_json_put_i64(w, NULL, total);
+    espl_json_close(w);
+}
+
 static void event_put_quality(espl_json_writer *w, const char *key, const espl_quality *q) {
     const struct {
         const char *key;
@@ -23,13 +31,10 @@ static void event_put_quality(espl_json_writer *w, const char *key, const espl_q
     espl_json_put_f64(w, "nll_stderr", q->nll_stderr);
     if (isfinite(q->answers)) espl_json_put_f64(w, "answers", q->answers);
     if (isfinite(q->answers)) espl_json_put_f64(w, "answers_stderr", q->answers_stderr);
-    for (int i = 0; i < 2; i++) {
-        if (questions[i].total == 0) continue;
-        espl_json_open_array(w, questions[i].key, ESPL_JSON_COMPACT);
-        espl_json_put_i64(w, NULL, questions[i].right);
-        espl_json_put_i64(w, NULL, questions[i].total);
-        espl_json_close(w);
-    }
+    for (int i = 0; i < 2; i++) event_put_count(w, questions[i].key, questions[i].right, questions[i].total);
+    for (int c = 0; c < ESPL_MMLU_TOPICS; c++)
+        event_put_count(w, espl_topic_name((espl_topic)(ESPL_TOPIC_STEM + c)), q->mmlu_category_right[c],
+                        q->mmlu_category_total[c]);
     espl_json_close(w);
 }
 

@@ -5,6 +5,7 @@
 #include "judge.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "espalier/eval/perplexity.h"
 
@@ -118,6 +119,8 @@ static bool judge_is_ruled_out(const espl_job *j, int64_t windows, espl_quality 
     after->perplexity = exp(after->nll);
     after->answers = after->answers_stderr = NAN;
     after->mmlu_right = after->mmlu_total = after->freebaseqa_right = after->freebaseqa_total = 0;
+    memset(after->mmlu_category_right, 0, sizeof after->mmlu_category_right);
+    memset(after->mmlu_category_total, 0, sizeof after->mmlu_category_total);
     return true;
 }
 

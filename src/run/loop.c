@@ -8,6 +8,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <string.h>
 
 #include "events.h"
 #include "judge.h"
@@ -66,6 +67,8 @@ static void loop_accept(espl_job *j, const espl_outcome *o, int64_t pruned) {
     if (o->after.mmlu_total == 0) {
         j->last.mmlu_right = before.mmlu_right;
         j->last.mmlu_total = before.mmlu_total;
+        memcpy(j->last.mmlu_category_right, before.mmlu_category_right, sizeof before.mmlu_category_right);
+        memcpy(j->last.mmlu_category_total, before.mmlu_category_total, sizeof before.mmlu_category_total);
     }
     if (o->after.freebaseqa_total == 0) {
         j->last.freebaseqa_right = before.freebaseqa_right;

@@ -21,6 +21,8 @@ static espl_status quality_of_questions(espl_job *j, const espl_questions *q, es
     return ESPL_OK;
 }
 
+_Static_assert((int)ESPL_MMLU_TOPICS == ESPL_MMLU_CATEGORY_COUNT, "the topics of MMLU are its categories");
+
 espl_status espl_quality_probe(espl_job *j, espl_quality *out) {
     ESPL_REGION_SCOPE(ESPL_REGION_PROBE);
     espl_mmlu_result mmlu = {0};
@@ -28,6 +30,10 @@ espl_status espl_quality_probe(espl_job *j, espl_quality *out) {
     espl_status st = quality_of_questions(j, &j->inputs.probe, &mmlu, &freebaseqa);
     out->mmlu_right = mmlu.micro.hits;
     out->mmlu_total = mmlu.micro.n;
+    for (int c = 0; c < ESPL_MMLU_TOPICS; c++) {
+        out->mmlu_category_right[c] = mmlu.categories[c].hits;
+        out->mmlu_category_total[c] = mmlu.categories[c].n;
+    }
     out->freebaseqa_right = freebaseqa.exact.hits;
     out->freebaseqa_total = freebaseqa.exact.n;
     espl_mmlu_result_free(&mmlu);

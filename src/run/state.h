@@ -112,7 +112,8 @@ typedef struct espl_job {
     espl_pace pace;                         /* rank 0 */
     double distill_seconds, report_seconds; /* of the distillation steps so far; estimated for the report */
     int64_t distill_steps;
-    double seconds_left; /* rank 0: estimated after the last step, to the end of the run; NaN: unknown */
+    double tried_seconds; /* of plans that the agent had measured while it was asked */
+    double seconds_left;  /* rank 0: estimated after the last step, to the end of the run; NaN: unknown */
 } espl_job;
 
 /* Local. Fills in, from j->model and j->config, what a model says of its checkpoints and linears: shape, linears,

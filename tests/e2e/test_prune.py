@@ -175,6 +175,14 @@ class Whole(OneRun):
             answers = e["after"]["answers"] - e["before"]["answers"] if judged else 0
             self.assertEqual(e["accepted"], 0.8 * text + 0.2 * answers <= math.log1p(THRESHOLD), e)
 
+    def test_mmlu_is_counted_by_category(self):
+        asked = [line["after"] for line in read_lines(self.whole / "events.jsonl")
+                 if line["type"] == "outcome" and "mmlu" in line["after"]]
+        self.assertTrue(asked)
+        for after in asked:
+            parts = [after[key] for key in after if key.startswith("mmlu_")]
+            self.assertEqual([sum(n) for n in zip(*parts)], after["mmlu"])
+
     def test_other_ranks_give_the_same_run(self):
         for np in (2, 3, 4):
             with self.subTest(np=np):
@@ -704,6 +712,11 @@ class Asked(OneRun):
             self.assertEqual((a["decision"]["prune"], a["before"], a["after"]["nll"], a["after"]["answers"]),
                              (b["decision"]["prune"], b["before"], b["after"]["nll"], b["after"]["answers"]))
             self.assertEqual(a["decision"]["power"], 0.5)
+
+    def test_the_time_of_a_measurement_counts_once(self):
+        asked = sum(line["seconds"] for line in read_lines(self.whole / "dialogue.jsonl") if line["type"] == "decision")
+        regions = json.loads((self.whole / "timing.json").read_text())["regions"]
+        self.assertLess(regions["agent"]["max"], asked)  # which holds the measurements, under "prune" and "perplexity" too
 
     def test_measuring_changes_nothing(self):
         run = self.work / "careless"

@@ -38,7 +38,7 @@ static void make_history(espl_outcome *history) {
     for (int64_t i = 0; i < HISTORY; i++) {
         espl_outcome *o = &history[i];
         *o = (espl_outcome){.iteration = i + 1, .accepted = i != 1, .sparsity_before = 0.1, .sparsity_after = 0.2};
-        o->before = (espl_quality){20, 3, 0.1, NAN, NAN, 7, 10, 0, 0};
+        o->before = (espl_quality){20, 3, 0.1, NAN, NAN, 7, 10, 0, 0, {0}, {0}};
         o->after = o->before;
         REQUIRE(espl_decision_init(&o->decision, 2) == ESPL_OK);
         o->decision.items[0] = (espl_decision_item){i, 0.1, {0}};

@@ -79,8 +79,8 @@ static void fill_rows(run *r) {
 static void fill_outcome(espl_outcome *o, int64_t iteration, int64_t n, const char *reason) {
     *o = (espl_outcome){
         .iteration = iteration, .accepted = iteration != 2, .sparsity_before = 0.1, .sparsity_after = 0.3};
-    o->before = (espl_quality){20.25, 3.008, bits(0xFFF8000000000001), 1.25, 0.125, 7, 10, 0, 0};
-    o->after = (espl_quality){INFINITY, INFINITY, NAN, NAN, NAN, 6, 10, 3, 4};
+    o->before = (espl_quality){20.25, 3.008, bits(0xFFF8000000000001), 1.25, 0.125, 7, 10, 0, 0, {0}, {0}};
+    o->after = (espl_quality){INFINITY, INFINITY, NAN, NAN, NAN, 6, 10, 3, 4, {1, 0, 2, 0}, {1, 1, 2, 0}};
     if (espl_decision_init(&o->decision, n) != ESPL_OK) exit(1);
     for (int64_t i = 0; i < n; i++) o->decision.items[i] = (espl_decision_item){2 * i + 1, 0.1 / (double)(i + 1), {0}};
     if (n > 2) o->decision.items[1] = (espl_decision_item){3, 0.5, espl_pattern_choices[ESPL_PATTERN_CHOICE_2_4]};

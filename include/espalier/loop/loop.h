@@ -26,6 +26,7 @@ typedef enum espl_topic {
 #undef X
         ESPL_TOPICS
 } espl_topic;
+enum { ESPL_MMLU_TOPICS = ESPL_TOPICS - ESPL_TOPIC_STEM }; /* the last ones: the categories of MMLU, in its order */
 /* "mmlu_stem". Static storage. */
 const char *espl_topic_name(espl_topic t);
 /* Shares of the topics in one measure of knowledge: half for each of the two question sets, in equal parts for the
@@ -60,6 +61,8 @@ typedef struct espl_quality {
     double answers, answers_stderr;     /* loss of the answers to the judge's questions, nats per answer token, topics
                                          * by espl_topic_weights; NAN without such questions */
     int64_t freebaseqa_right, freebaseqa_total, mmlu_right, mmlu_total;
+    /* The same of MMLU's categories, ESPL_TOPIC_STEM first. */
+    int64_t mmlu_category_right[ESPL_MMLU_TOPICS], mmlu_category_total[ESPL_MMLU_TOPICS];
 } espl_quality;
 
 /* Limits that a decision must respect. Sparsities are fractions of the weights of one linear, or of all linears. */

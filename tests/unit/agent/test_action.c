@@ -209,7 +209,8 @@ static void actions_are_told_apart(void **state) {
     refused(s, "{\"name\":\"guess\",\"arguments\":{}}", "neither \"prune\" nor \"stop\"");
     refused(s, "{\"action\":\"guess\",\"prune\":{\"layers.1.*\":0.05}}", "\"action\" must be");
     refused(s, "{\"action\":\"inspect\"}", "\"linears\" must be");
-    refused(s, "{\"action\":\"search\",\"query\":\"pruning\"}", "neither \"prune\" nor \"stop\"");
+    refused(s, "{\"action\":\"search\",\"query\":\"pruning\"}",
+            "neither \"prune\" nor \"stop\"\nthe actions are \"propose\" \"predict\" \"measure\" \"inspect\"\n");
 }
 
 static void lessons_are_cleaned_and_bounded(void **state) {
@@ -387,6 +388,12 @@ static simulation *history(void) {
         x->before.answers = 0.5, x->after.answers = 0.625;
         x->before.freebaseqa_right = 31, x->after.freebaseqa_right = 29;
         x->before.freebaseqa_total = x->after.freebaseqa_total = 100;
+        x->before.mmlu_right = 62, x->after.mmlu_right = 60;
+        x->before.mmlu_total = x->after.mmlu_total = 100;
+        for (int c = 0; c < ESPL_MMLU_TOPICS; c++) {
+            x->before.mmlu_category_right[c] = 15, x->after.mmlu_category_right[c] = 15 - c;
+            x->before.mmlu_category_total[c] = x->after.mmlu_category_total[c] = 25;
+        }
         r.a.plan = (espl_decision){0};
         acted_free(&r);
     }
@@ -412,9 +419,13 @@ static void the_prompt_tells_what_came_of_decisions(void **state) {
     static const char *const promised[] = {"iteration 1: accepted, 7 linears, sparsity 0.000 % -> ",
                                            "iteration 2: ROLLED BACK",
                                            ", perplexity 10 -> ",
-                                           ", loss of answers 0.5 -> 0.625",
-                                           ", expected +",
+                                           " %, expected +",
+                                           ", loss of answers 0.5 -> 0.625 (+0.125, expected +",
+                                           "; together +",
                                            ", FreebaseQA 31 -> 29 of 100",
+                                           ", MMLU 62 -> 60 of 100, stem 15 -> 15 of 25, ",
+                                           ", humanities 15 -> 14 of 25, social_sciences 15 -> 13 of 25, ",
+                                           ", other 15 -> 12 of 25\n",
                                            "reasoning: they look robust",
                                            "reflection: it was cheap",
                                            "pruned: layers.2.self_attn.q_proj 0.1",
@@ -429,6 +440,51 @@ static void the_prompt_tells_what_came_of_decisions(void **state) {
         if (!strstr(text.data, promised[k])) print_message("%s\n-- lacks: %s\n", text.data, promised[k]);
         assert_non_null(strstr(text.data, promised[k]));
     }
+    espl_str_free(&text);
+    espl_str_free(&lessons);
+}
+
+/* Counts stay from the step that asked last: an agent must not take them for the newest. */
+static void old_answers_are_marked(void **state) {
+    (void)state;
+    simulation *s = history();
+    espl_str text = {0};
+    const espl_str lessons = {0};
+    const espl_prompt_options how = {.max_bytes = 16384, .lessons = &lessons};
+    espl_agent_view v = sim_view(s);
+    v.dense.mmlu_total = v.last.mmlu_total = 100;
+    v.dense.mmlu_right = v.last.mmlu_right = 62;
+    v.last.mmlu_category_total[1] = v.dense.mmlu_category_total[1] = 40;
+    v.last.mmlu_category_right[1] = 30, v.dense.mmlu_category_right[1] = 31;
+    assert_int_equal(espl_prompt_put_user(&text, &v, &how), ESPL_OK);
+    assert_non_null(strstr(text.data,
+                           "MMLU: 62 of 100 right (dense 62 of 100); humanities: 30 of 40 right (dense 31 of "
+                           "40).\n"));
+    assert_null(strstr(text.data, "(These answers are"));
+    s->history[0].after.mmlu_total = s->history[0].after.freebaseqa_total = 0;
+    text.len = 0;
+    assert_int_equal(espl_prompt_put_user(&text, &v, &how), ESPL_OK);
+    assert_non_null(strstr(text.data, "(These answers are the dense model's: no step has asked since.)"));
+    espl_str_free(&text);
+}
+
+/* The longest list is longer than the shortest message may be. */
+static void lessons_leave_room_for_the_history(void **state) {
+    (void)state;
+    simulation *s = history();
+    espl_str whole = {0}, text = {0}, lessons = {0};
+    espl_prompt_options how = {.max_bytes = 65536, .lessons = &lessons};
+    for (int k = 0; k < ESPL_LESSONS_MAX; k++) espl_str_printf(&lessons, "%-*d\n", ESPL_LESSON_BYTES_MAX, k);
+    espl_agent_view v = sim_view(s);
+    assert_int_equal(espl_prompt_put_user(&whole, &v, &how), ESPL_OK);
+    assert_null(strstr(whole.data, "do not fit"));
+    how.max_bytes = 2048;
+    assert_int_equal(espl_prompt_put_user(&text, &v, &how), ESPL_OK);
+    assert_non_null(strstr(text.data, "(10 more do not fit: be brief)"));
+    assert_non_null(strstr(text.data, "iteration 2: ROLLED BACK"));
+    const char *table = strstr(text.data, "\nProfiles ("), *after = strstr(text.data, "\nHistory, oldest first");
+    assert_true(text.len - (after - table) <= how.max_bytes);
+    espl_str_free(&whole);
     espl_str_free(&text);
     espl_str_free(&lessons);
 }
@@ -532,6 +588,8 @@ int main(void) {
         cmocka_unit_test(inspections_tell_what_is_known),
         cmocka_unit_test(random_plans_are_valid),
         cmocka_unit_test(the_prompt_tells_what_came_of_decisions),
+        cmocka_unit_test(old_answers_are_marked),
+        cmocka_unit_test(lessons_leave_room_for_the_history),
         cmocka_unit_test(the_papers_agent_has_nothing_else),
         cmocka_unit_test(the_papers_view_holds_nothing_else),
         cmocka_unit_test(the_system_message_may_be_replaced),
