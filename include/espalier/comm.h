@@ -19,6 +19,11 @@ espl_status espl_comm_create(int *argc, char ***argv, espl_comm **out);
 /* Collective. Ends MPI. */
 void espl_comm_destroy(espl_comm **c);
 
+/* Local. A communicator of this rank alone, for work that it does without the others. Owned by the caller:
+ * espl_comm_destroy_alone. */
+espl_status espl_comm_create_alone(espl_comm **out);
+void espl_comm_destroy_alone(espl_comm **c);
+
 int espl_comm_rank(const espl_comm *c); /* Local */
 int espl_comm_size(const espl_comm *c); /* Local */
 /* Local. "Open MPI v4.1.4, ...", the first line only. Static storage. Works before espl_comm_create. */

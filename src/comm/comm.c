@@ -71,6 +71,16 @@ void espl_comm_destroy(espl_comm **c) {
     MPI_Finalize();
 }
 
+espl_status espl_comm_create_alone(espl_comm **out) {
+    ESPL_TRY(espl_mem_alloc(out, 1, sizeof **out, "communicator"));
+    (*out)->world = MPI_COMM_SELF;
+    (*out)->size = 1;
+    for (int i = 0; i < REQUESTS; i++) (*out)->requests[i] = MPI_REQUEST_NULL;
+    return ESPL_OK;
+}
+
+void espl_comm_destroy_alone(espl_comm **c) { espl_mem_free(c); }
+
 int espl_comm_rank(const espl_comm *c) { return c->rank; }
 
 int espl_comm_size(const espl_comm *c) { return c->size; }

@@ -2,10 +2,8 @@
 /*
  * The calibration pass through the pipeline: statistics forward, gradients backward.
  *
- * Samples with a backward pass follow the schedule "one forward, one backward" (Narayanan et al. 2021): rank r is at
- * most `ranks - r` samples ahead of its own backward pass, which bounds the inputs that it has to save. Every rank runs
- * its passes in an order that the options alone decide; sums over samples are added in sample order, each on the one
- * rank that holds the layer.
+ * Every rank runs its passes in the order of espl_pass_order, which the options alone decide; sums over samples are
+ * added in sample order, each on the one rank that holds the layer.
  */
 #include "espalier/model/calibration.h"
 
@@ -17,6 +15,7 @@
 #include "espalier/base/integer.h"
 #include "espalier/base/region.h"
 #include "espalier/model/shape.h"
+#include "espalier/schedule/pipeline.h"
 #include "layer.h"
 
 /* ----------------------------------------------------------------- result */
@@ -95,28 +94,10 @@ static espl_status calibration_create(const calibrator *c, espl_calibration *out
                           "gradient statistics");
 }
 
-/* --------------------------------------------------------------- schedule */
-
-/* One sample's way through this rank, forward or backward; `turn` counts the passes of its direction. */
-typedef struct calibration_pass {
-    bool backward;
-    int64_t sample, turn;
-} calibration_pass;
-
-/* Windows without a backward pass (`backward` .. `forward` - 1) come first; then 0 .. `backward` - 1, one forward and
- * one backward in turn after `ahead` forward passes that fill the pipeline. Returns the number of passes. */
-static int64_t calibration_schedule(const espl_calibration_options *o, int64_t ahead, calibration_pass *passes) {
-    int64_t n = 0, turn = 0;
-    for (int64_t i = o->backward; i < o->forward; i++) passes[n++] = (calibration_pass){false, i, turn++};
-    for (int64_t i = 0; i < o->backward + ahead; i++) {
-        if (i < o->backward) passes[n++] = (calibration_pass){false, i, turn++};
-        if (i >= ahead) passes[n++] = (calibration_pass){true, i - ahead, i - ahead};
-    }
-    return n;
-}
+/* ----------------------------------------------------------------- passes */
 
 /* A single rank has one buffer per direction: nothing is on its way while it computes. */
-static float *pass_buffer(const calibrator *c, const calibration_pass *p) {
+static float *pass_buffer(const calibrator *c, const espl_pass *p) {
     float *const all[2][STREAMS] = {{c->b.stream0, c->b.stream1, c->b.stream2}, {c->b.grad0, c->b.grad1, c->b.grad2}};
     return all[p->backward][c->d.several ? p->turn % STREAMS : 0];
 }
@@ -127,34 +108,34 @@ static float *saved_input(const calibrator *c, int64_t sample, int64_t local_lay
 }
 
 /* Samples with a backward pass save the input of every layer. */
-static void pass_forward(calibrator *c, const calibration_pass *p) {
+static void pass_forward(calibrator *c, const espl_pass *p) {
     espl_model *m = c->m;
     int64_t T = c->d.T, C = c->d.C;
     float *x = pass_buffer(c, p);
     if (m->first) {
-        espl_layer_embed(m, m->ends.embed, c->ids + p->sample * T, T, x);
+        espl_layer_embed(m, m->ends.embed, c->ids + p->window * T, T, x);
         if (m->tap) m->tap(m->tap_context, -1, x, T);
     }
     for (int64_t l = 0; l < c->d.layers; l++) {
-        if (p->sample < c->o->backward) memcpy(saved_input(c, p->sample, l), x, (size_t)(T * C) * sizeof *x);
-        espl_calibrate_layer_forward(c, l, x, p->sample < c->o->forward);
+        if (p->window < c->o->backward) memcpy(saved_input(c, p->window, l), x, (size_t)(T * C) * sizeof *x);
+        espl_calibrate_layer_forward(c, l, x, p->window < c->o->forward);
         espl_comm_progress(m->comm);
     }
-    if (m->last && c->o->final_states && p->sample < c->o->forward) espl_calibrate_final_states(c, p->sample, x);
+    if (m->last && c->o->final_states && p->window < c->o->forward) espl_calibrate_final_states(c, p->window, x);
 }
 
 /* On the last rank the sample's forward pass came just before: its output is still in the stream. */
-static void pass_backward(calibrator *c, const calibration_pass *p, const calibration_pass *before) {
+static void pass_backward(calibrator *c, const espl_pass *p, const espl_pass *before) {
     float *dy = pass_buffer(c, p);
-    if (c->m->last) espl_calibrate_head(c, p->sample, pass_buffer(c, before), dy);
+    if (c->m->last) espl_calibrate_head(c, p->window, pass_buffer(c, before), dy);
     for (int64_t l = c->d.layers - 1; l >= 0; l--) {
-        espl_calibrate_layer_backward(c, l, saved_input(c, p->sample, l), dy);
+        espl_calibrate_layer_backward(c, l, saved_input(c, p->window, l), dy);
         espl_comm_progress(c->m->comm);
     }
 }
 
 /* Starts receiving the input of pass p; the buffer may still be sending an earlier one. */
-static espl_status pass_receive(calibrator *c, const calibration_pass *p) {
+static espl_status pass_receive(calibrator *c, const espl_pass *p) {
     int at = (int)(p->turn % STREAMS), from = espl_comm_rank(c->m->comm) + (p->backward ? 1 : -1);
     if (p->backward ? c->m->last : c->m->first) return ESPL_OK;
     espl_model_wait(c->m, &c->sends[p->backward][at]);
@@ -162,12 +143,12 @@ static espl_status pass_receive(calibrator *c, const calibration_pass *p) {
                              &c->receives[p->backward][at]);
 }
 
-static espl_status calibration_run(calibrator *c, const calibration_pass *passes, int64_t n,
-                                   espl_model_progress progress, void *context) {
+static espl_status calibration_run(calibrator *c, const espl_pass *passes, int64_t n, espl_model_progress progress,
+                                   void *context) {
     espl_comm *comm = c->m->comm;
     espl_status st = pass_receive(c, passes);
     for (int64_t i = 0; i < n && st == ESPL_OK; i++) {
-        const calibration_pass *p = &passes[i];
+        const espl_pass *p = &passes[i];
         int at = (int)(p->turn % STREAMS), to = espl_comm_rank(comm) + (p->backward ? -1 : 1);
         if (i + 1 < n) ESPL_CHECK(st, done, pass_receive(c, p + 1)); /* arrives while this pass is computed */
         espl_model_wait(c->m, &c->sends[p->backward][at]);
@@ -195,7 +176,7 @@ espl_status espl_model_calibrate(espl_model *m, const espl_calibration_options *
                                  espl_model_progress progress, void *context, espl_calibration *out) {
     int rank = espl_comm_rank(m->comm), ranks = espl_comm_size(m->comm);
     int64_t windows = espl_max_i64(o->forward, o->backward);
-    calibration_pass *passes = NULL;
+    espl_pass *passes = NULL;
     *out = (espl_calibration){0};
     /* The same verdict on every rank: no agreement is needed. */
     if (o->forward < 0 || o->backward < 0 || windows < 1 || o->window < 2 || o->window > m->options.context)
@@ -216,7 +197,7 @@ espl_status espl_model_calibrate(espl_model *m, const espl_calibration_options *
     if (st == ESPL_OK) st = espl_calibration_buffers_create(&c.d, &c.arena, &c.b);
     ESPL_CHECK(st, done, espl_comm_agree(m->comm, st));
     if (!passes) goto done; /* never: the ranks agreed that all memory is there */
-    int64_t n = calibration_schedule(o, espl_max_i64(c.d.in_flight - 1, 0), passes);
+    int64_t n = espl_pass_order(o->forward, o->backward, espl_pass_ahead(o->backward, rank, ranks), passes);
     ESPL_CHECK(st, done, espl_comm_agree(m->comm, calibration_run(&c, passes, n, progress, context)));
     /* Sums over samples and weights become means. */
     for (int64_t i = 0; i < espl_range_count(out->linears); i++) {

@@ -7,6 +7,7 @@
 #include "calibrator.h"
 #include "espalier/base/integer.h"
 #include "espalier/model/shape.h"
+#include "espalier/schedule/pipeline.h"
 #include "layer.h"
 
 calibration_dims espl_calibration_dims_of(const espl_model_config *c, const espl_calibration_options *o,
@@ -22,7 +23,6 @@ calibration_dims espl_calibration_dims_of(const espl_model_config *c, const espl
     for (size_t g = 0; g < sizeof groups / sizeof *groups; g++)
         partial = espl_max_i64(partial, espl_gradient_partials(&l[groups[g].first], groups[g].n));
     bool last = rank == ranks - 1;
-    /* in_flight: the schedule lets rank r be ranks - r samples ahead of its backward pass (calibrate.c). */
     return (calibration_dims){.T = o->window,
                               .C = c->hidden,
                               .Q = c->heads * c->head_dim,
@@ -30,7 +30,7 @@ calibration_dims espl_calibration_dims_of(const espl_model_config *c, const espl
                               .F = c->ffn,
                               .H = c->heads,
                               .layers = espl_range_count(slice),
-                              .in_flight = espl_min_i64(o->backward, ranks - rank),
+                              .in_flight = o->backward > 0 ? espl_pass_ahead(o->backward, rank, ranks) + 1 : 0,
                               .partial = partial,
                               .head = !last        ? 0
                                       : o->teacher ? espl_head_distill_floats(&head, o->window)

@@ -9,16 +9,18 @@
 
 #include <inttypes.h>
 
+#include "espalier/base/integer.h"
 #include "espalier/base/region.h"
 #include "espalier/model/calibration.h"
 #include "espalier/model/shape.h"
 #include "rope.h"
+#include "stand_in.h"
 #include "state.h"
 
+/* m->config is read and m->weights is open. */
 static espl_status model_open_local(espl_model *m, const char *dir) {
     int ranks = espl_comm_size(m->comm), rank = espl_comm_rank(m->comm);
     espl_range *slices;
-    ESPL_TRY(espl_model_config_read(dir, &m->config));
     for (int k = 0; k < ESPL_LAYER_ROPES; k++) {
         const espl_rope_config *r = &m->config.rope[k];
         if (r->limit > 0 && m->options.context > r->limit)
@@ -36,7 +38,6 @@ static espl_status model_open_local(espl_model *m, const char *dir) {
     m->last = rank == ranks - 1;
 
     /* Buffers, all allocated now: a pass cannot run out of memory. */
-    ESPL_TRY(espl_weights_open(dir, &m->weights));
     ESPL_TRY(espl_bind_name_tensors(m->weights, &m->config.notes));
     model_dims d = espl_model_dims(&m->config, &m->options, m->slice);
     espl_model_memory mem = espl_model_memory_used(m);
@@ -70,13 +71,34 @@ espl_status espl_model_open(espl_comm *comm, const char *dir, const espl_model_o
     if (st == ESPL_OK) {
         m->comm = comm;
         m->options = *o;
-        st = model_open_local(m, dir);
+        st = espl_model_config_read(dir, &m->config);
     }
+    if (st == ESPL_OK) st = espl_weights_open(dir, &m->weights);
+    if (st == ESPL_OK) st = model_open_local(m, dir);
     st = espl_comm_agree(comm, st);
     if (st == ESPL_OK)
         espl_model_config_log(&m->config);
     else
         espl_model_close(&m);
+    *out = m;
+    return st;
+}
+
+espl_status espl_model_open_stand_in(espl_comm *alone, const char *dir, int64_t layers, espl_dtype dtype,
+                                     const espl_model_options *o, espl_model **out) {
+    espl_model *m;
+    espl_status st;
+    *out = NULL;
+    ESPL_TRY(espl_mem_alloc(&m, 1, sizeof *m, "model"));
+    m->comm = alone;
+    m->options = *o;
+    ESPL_CHECK(st, done, espl_model_config_read(dir, &m->config));
+    m->config.layers = espl_min_i64(layers, m->config.layers);
+    espl_stand_in_narrow(&m->config);
+    ESPL_CHECK(st, done, espl_stand_in_draw(&m->config, dtype, &m->drawn, &m->weights));
+    st = model_open_local(m, dir);
+done:
+    if (st != ESPL_OK) espl_model_close(&m);
     *out = m;
     return st;
 }
@@ -91,6 +113,7 @@ void espl_model_close(espl_model **mp) {
     espl_arena_destroy(&m->cache);
     espl_mem_free(&m->layers);
     espl_weights_close(&m->weights);
+    espl_mem_free(&m->drawn);
     espl_model_config_free(&m->config);
     espl_mem_free(mp);
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Private to the model room: an open model. The files of the room, lowest layer first: family, config_keys,
- * config_rope, config, shape, rope; bind, memory; model (opening, linears), sampling, tensor_hashes; masks, layer (one
- * decoder layer forward, and its parts); forward (pipeline); calibrator_buffers, calibrate_layer (one layer with its
- * backward pass), block, calibrate (pipeline).
+ * config_rope, config, shape, rope; bind, memory; stand_in (drawn weights), model (opening, linears), sampling,
+ * tensor_hashes; masks, layer (one decoder layer forward, and its parts); forward (pipeline); calibrator_buffers,
+ * calibrate_layer (one layer with its backward pass), block, calibrate (pipeline).
  */
 #ifndef ESPL_MODEL_STATE_H
 #define ESPL_MODEL_STATE_H
@@ -20,6 +20,7 @@ struct espl_model {
     espl_range slice;
     bool first, last; /* this rank embeds; it holds the head */
     espl_weights *weights;
+    void *drawn; /* a stand-in's weights, as a file in memory; else NULL */
     model_ends ends;
     model_layer *layers;                   /* [slice] */
     espl_rope ropes[ESPL_LAYER_ROPES + 1]; /* by espl_layer_rope */

@@ -7,6 +7,9 @@
  *     status                             what the files of a run tell; used by no other file
  *     job                                the job from its first to its last line
  *     report   dry   export              the end; --dry-run; a checkpoint as a model directory
+ *     plan_memory                        bytes of a rank, for dry
+ *     plan                               the schedule of a job, simulated
+ *     plan_speed                         how fast this machine is, on a stand-in of the model
  *     card   recipe                      files of the export about itself
  *     loop                               steps until the goal: propose, apply, judge, settle
  *     agent_step   method_step           who proposes, and how it is applied

@@ -17,6 +17,7 @@
 #include <omp.h>
 #else /* fuzz targets */
 static int omp_get_max_threads(void) { return 1; }
+static void omp_set_num_threads(int n) { (void)n; }
 static int omp_get_thread_num(void) { return 0; }
 #endif
 
@@ -24,6 +25,8 @@ struct espl_workspace {
     espl_arena *arena;
     scratch *threads; /* [threads when it was created] */
 };
+
+void espl_tensor_set_threads(int threads) { omp_set_num_threads(threads); }
 
 int espl_tensor_threads(void) { return omp_get_max_threads(); }
 

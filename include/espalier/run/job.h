@@ -14,9 +14,20 @@
  * reached, or the policy decided in place of the agent. */
 espl_status espl_run_prune(espl_comm *c, const espl_config *o, bool resume);
 
-/* Collective. Prints on rank 0 what the job would take on `ranks` ranks (0: as many as are running): layers and bytes
- * of each rank, the goal, and the time of an iteration or of the one-shot method. */
-espl_status espl_run_dry(espl_comm *c, const espl_config *o, int64_t ranks);
+/* What to plan for. Zero: as it is running. */
+typedef struct espl_dry_options {
+    int64_t ranks;         /* 0: as many as are running */
+    int64_t nodes, cores;  /* > 0: the fastest grid of ranks and threads on so many nodes of so many cores */
+    double memory_gib;     /* of a node, which no grid may exceed; 0: any */
+    const char *machine;   /* file of speeds that `calibrate` wrote; NULL: this machine's */
+    const char *calibrate; /* measure this machine and write that file instead; NULL: plan */
+    double gflops_per_core, bandwidth_gb_s, latency_us; /* > 0: instead of what is measured or in the file */
+} espl_dry_options;
+
+/* Collective. Prints on rank 0 what the job would take: layers and bytes of each rank, the goal, and the time of an
+ * iteration or of the one-shot method and of the whole job, from a simulation of the schedule. Of the model it needs
+ * config.json and tokenizer alone. ESPL_CONFIG: no grid fits. */
+espl_status espl_run_dry(espl_comm *c, const espl_config *o, const espl_dry_options *d);
 
 /* Collective. Appends, on rank 0, what a language model would read in the next iteration of the run in run.dir, or in
  * the first one if there is no run. It profiles the model, asks nobody and changes no file of the run. */

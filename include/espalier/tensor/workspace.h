@@ -28,7 +28,9 @@ enum { ESPL_WORKSPACE_SCRATCH = 1 << 20 }; /* bytes */
 void *espl_workspace_scratch(espl_workspace *ws);
 
 int espl_tensor_threads(void); /* OpenMP threads a kernel will use */
-int espl_tensor_thread(void);  /* the calling thread among them, from 0 */
+/* Sets that number, for measurements; workspaces that exist serve at most the threads they were created for. */
+void espl_tensor_set_threads(int threads);
+int espl_tensor_thread(void); /* the calling thread among them, from 0 */
 /* Call once at start. Makes a pthread flavour of OpenBLAS single-threaded, since our own tiles carry the parallelism.
  * Returns the OpenBLAS core and flavour in use: "Cooperlake, OpenMP". Static storage. */
 const char *espl_tensor_blas_init(void);

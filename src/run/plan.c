@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Simulates the phases of a job on a grid of ranks. */
+#include "plan.h"
+
+#include <math.h>
+
+#include "allocation.h"
+#include "espalier/base/integer.h"
+#include "espalier/methods/cost.h"
+#include "espalier/methods/curvature.h"
+#include "espalier/model/shape.h"
+#include "espalier/run/checkpoint_shape.h"
+
+/* Tokens of a generated answer with the end of its line: FreebaseQA's are names. */
+enum { ANSWER_TOKENS = 6 };
+/* Steps beyond the policy's horizon, or beyond what prune.max_linears and prune.max_step need: rollbacks, and last
+ * steps that find little room. Measured on recorded runs of the policy. */
+static const double MORE_STEPS = 1.25;
+
+/* ------------------------------------------------------------------ work */
+
+static int64_t prompt_tokens(const espl_prompts *p) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < p->n_families; i++) n += p->families[i].n;
+    for (int64_t i = 0; i < p->n; i++) n += p->prompts[i].n;
+    return n;
+}
+
+static void count_questions(const espl_questions *q, int64_t *read, int64_t *made) {
+    *read = *made = 0;
+    if (q->has_mmlu) *read += prompt_tokens(&q->mmlu.prompts);
+    if (!q->has_freebaseqa) return;
+    *read += prompt_tokens(&q->freebaseqa.prompts);
+    for (int64_t i = 0; i < q->freebaseqa.n; i++)
+        *made += espl_min_i64(q->freebaseqa.questions[i].max_tokens, ANSWER_TOKENS);
+}
+
+espl_status espl_plan_count_work(const espl_job *j, espl_plan_work *out) {
+    const espl_config *o = j->o;
+    const espl_inputs *in = &j->inputs;
+    espl_checkpoint_shape shape = espl_run_checkpoint_shape(&j->config, (espl_range){0});
+    *out = (espl_plan_work){.o = o,
+                            .config = &j->config,
+                            .oneshot = espl_config_is_oneshot(o),
+                            .profile_windows = in->profile.first[ESPL_TOPICS],
+                            .judge_windows = in->judge.first[ESPL_TOPICS],
+                            .distilled = in->distilled + (o->distill_share > 0 ? in->profile.first[ESPL_TOPICS] : 0),
+                            .validation_tokens = in->validation.n / o->validation_window * o->validation_window,
+                            .test_tokens = o->report_limit ? espl_min_i64(o->report_limit, in->test.n) : in->test.n,
+                            .checkpoint_bytes = espl_checkpoint_bytes(&shape, o->checkpoint_alignment)};
+    for (int64_t i = 0; i < out->judge_windows; i++) out->answer_tokens += in->judge.lengths[i];
+    count_questions(&in->probe, &out->probe_tokens, &out->probe_decoded);
+    count_questions(&in->report, &out->report_tokens, &out->report_decoded);
+    ESPL_TRY(espl_config_method(o, &out->method));
+    out->method.caps = in->caps;
+    if (in->allocation) out->method.target = espl_allocation_sparsity(&j->config, in->allocation);
+    return ESPL_OK;
+}
+
+bool espl_plan_tries_powers(const espl_plan_work *w, espl_method_options *trial) {
+    *trial = w->method;
+    trial->allocation = ESPL_ALLOCATION_GLOBAL;
+    trial->update = ESPL_UPDATE_NONE;
+    trial->pattern = (espl_pattern){.group = ESPL_GROUP_LAYER};
+    return w->o->prune_score == ESPL_SCORE_CURVATURE && w->o->prune_curvature_power < 0;
+}
+
+/* ------------------------------------------------------------- simulation */
+
+/* A grid being simulated. */
+typedef struct plan {
+    const espl_plan_work *w;
+    const espl_machine *machine;
+    espl_plan_grid g;
+    double slower;                       /* than the machine that was measured */
+    espl_range *slices;                  /* [stages] */
+    double *flops;                       /* [stages] FLOPs of a token's forward pass, by plan_set_context */
+    double *forward, *sample, *backward; /* [stages] seconds of a pass */
+} plan;
+
+static void plan_free(plan *p) {
+    espl_mem_free(&p->slices);
+    espl_mem_free(&p->flops);
+    espl_mem_free(&p->forward);
+    espl_mem_free(&p->sample);
+    espl_mem_free(&p->backward);
+}
+
+static espl_status plan_create(plan *p) {
+    const espl_config *o = p->w->o;
+    int64_t n = p->g.stages, context = espl_max_i64(o->calibration_window, o->validation_window);
+    double flops = espl_machine_flops(p->machine, p->g.threads);
+    p->slower = flops > 0 ? p->w->speed.flops / flops : 1;
+    ESPL_TRY(espl_mem_alloc(&p->slices, n, sizeof *p->slices, "plan"));
+    ESPL_TRY(espl_mem_alloc(&p->flops, n, sizeof *p->flops, "plan"));
+    ESPL_TRY(espl_mem_alloc(&p->forward, n, sizeof *p->forward, "plan"));
+    ESPL_TRY(espl_mem_alloc(&p->sample, n, sizeof *p->sample, "plan"));
+    ESPL_TRY(espl_mem_alloc(&p->backward, n, sizeof *p->backward, "plan"));
+    return espl_model_partition(p->w->config, context, (int)n, p->slices);
+}
+
+static void plan_set_context(plan *p, int64_t context) {
+    for (int64_t s = 0; s < p->g.stages; s++) {
+        p->flops[s] = 0;
+        for (int64_t i = p->slices[s].first; i < p->slices[s].last; i++)
+            p->flops[s] += espl_model_layer_flops(p->w->config, i, context);
+    }
+}
+
+/* What one replica does of n. */
+static int64_t plan_share(const plan *p, int64_t n) { return (n + p->g.replicas - 1) / p->g.replicas; }
+
+static double plan_handoff(const plan *p, int64_t tokens) {
+    double bytes = (double)(tokens * p->w->config->hidden) * sizeof(float);
+    return p->g.stages > 1 ? espl_machine_transfer(p->machine, bytes) : 0;
+}
+
+/* Tokens through the layers in micro-batches, `headed` of them through the head. */
+static espl_status plan_evaluate(plan *p, int64_t tokens, int64_t headed, int64_t context, espl_timeline *out) {
+    const espl_plan_speed *v = &p->w->speed;
+    int64_t batch = espl_min_i64(p->w->o->run_batch, espl_max_i64(tokens, 1)), last = p->g.stages - 1;
+    int64_t batches = plan_share(p, (tokens + batch - 1) / batch);
+    double head = espl_model_head_flops(p->w->config) * (double)headed / fmax(1, (double)tokens);
+    plan_set_context(p, context);
+    for (int64_t s = 0; s <= last; s++) p->forward[s] = p->slower * v->forward * p->flops[s] * (double)batch;
+    p->forward[last] += p->slower * v->head * head * (double)batch;
+    espl_pipeline line = {.stages = p->g.stages, .forward = p->forward, .handoff = plan_handoff(p, batch)};
+    return espl_pipeline_simulate(&line, batches, 0, out);
+}
+
+/* Windows of calibration: forward ones, and samples with a backward pass. */
+static espl_status plan_calibrate(plan *p, int64_t forward, int64_t samples, espl_timeline *out) {
+    const espl_plan_speed *v = &p->w->speed;
+    int64_t window = p->w->o->calibration_window, last = p->g.stages - 1;
+    double head = espl_model_head_flops(p->w->config) * (double)window;
+    plan_set_context(p, window);
+    for (int64_t s = 0; s <= last; s++) {
+        p->forward[s] = p->sample[s] = p->slower * v->look * p->flops[s] * (double)window;
+        p->backward[s] = p->slower * v->backward * p->flops[s] * (double)window;
+    }
+    p->backward[last] += p->slower * v->head_backward * head;
+    espl_pipeline line = {.stages = p->g.stages,
+                          .forward = p->forward,
+                          .sample = p->sample,
+                          .backward = p->backward,
+                          .handoff = plan_handoff(p, window)};
+    return espl_pipeline_simulate(&line, plan_share(p, espl_max_i64(forward, samples)), plan_share(p, samples), out);
+}
+
+/* The largest slice's weights. */
+static double plan_weights(const plan *p) {
+    int64_t most = 0;
+    for (int64_t s = 0; s < p->g.stages; s++) most = espl_max_i64(most, espl_range_count(p->slices[s]));
+    return (double)(most * espl_model_layer_linear_weights(p->w->config));
+}
+
+static espl_status plan_profile(plan *p, espl_plan_time *t) {
+    const espl_config *o = p->w->o;
+    espl_timeline questions;
+    ESPL_TRY(plan_calibrate(p, o->calibration_forward, o->calibration_backward, &t->pass));
+    ESPL_TRY(plan_calibrate(p, 0, p->w->profile_windows, &questions));
+    t->profile = t->pass.seconds + questions.seconds + p->slower * p->w->speed.rows * plan_weights(p);
+    return ESPL_OK;
+}
+
+/* Validation text, and the answers to the judge's questions, few of whose tokens go through the head. */
+static espl_status plan_judge(plan *p, double *seconds, espl_timeline *text) {
+    const espl_plan_work *w = p->w;
+    espl_timeline answers = {0};
+    ESPL_TRY(plan_evaluate(p, w->validation_tokens, w->validation_tokens, w->o->validation_window, text));
+    if (w->answer_tokens > 0)
+        ESPL_TRY(
+            plan_evaluate(p, w->answer_tokens, w->answer_tokens / ANSWER_TOKENS, w->o->calibration_window, &answers));
+    *seconds = text->seconds + answers.seconds;
+    return ESPL_OK;
+}
+
+/* Prompts are read like text; a generated token passes all stages, whose turns overlap with those of other sequences.
+ */
+static espl_status plan_ask(plan *p, int64_t read, int64_t made, double *seconds) {
+    const espl_plan_work *w = p->w;
+    espl_timeline prompts = {0};
+    if (read > 0) ESPL_TRY(plan_evaluate(p, read, 0, w->o->calibration_window, &prompts));
+    double turns = (double)plan_share(p, (made + ESPL_PLAN_DECODED - 1) / ESPL_PLAN_DECODED);
+    double head = p->slower * w->speed.head * espl_model_head_flops(w->config) * ESPL_PLAN_DECODED;
+    *seconds = prompts.seconds + turns * (p->slower * w->speed.decode * plan_weights(p) + head);
+    return ESPL_OK;
+}
+
+/* Steps of distillation: a batch of windows back and forth, and Adam's step on the slice. */
+static espl_status plan_distill(plan *p, double steps, double *seconds) {
+    const espl_plan_speed *v = &p->w->speed;
+    int64_t window = p->w->o->calibration_window, last = p->g.stages - 1;
+    int64_t batch = espl_min_i64(p->w->o->distill_batch, p->w->distilled);
+    double head = espl_model_head_flops(p->w->config) * (double)window;
+    espl_timeline step = {0};
+    *seconds = 0;
+    if (steps <= 0 || batch <= 0) return ESPL_OK;
+    plan_set_context(p, window);
+    for (int64_t s = 0; s <= last; s++) {
+        double both = p->slower * v->learn * p->flops[s] * (double)window;
+        p->sample[s] = fmin(p->slower * v->forward * p->flops[s] * (double)window, both);
+        p->backward[s] = both - p->sample[s];
+    }
+    p->backward[last] += p->slower * v->head_learn * head;
+    espl_pipeline line = {.stages = p->g.stages,
+                          .forward = p->sample,
+                          .sample = p->sample,
+                          .backward = p->backward,
+                          .handoff = plan_handoff(p, window)};
+    ESPL_TRY(espl_pipeline_simulate(&line, 0, batch, &step));
+    *seconds = steps * (step.seconds + p->slower * v->adam * plan_weights(p));
+    return ESPL_OK;
+}
+
+/* A one-shot method deals its samples to all ranks in rounds. */
+static double plan_method(const plan *p, const espl_method_options *method) {
+    double ranks = (double)(p->g.replicas * p->g.stages), samples = (double)espl_max_i64(method->samples, 1);
+    double rounds = ceil(samples / ranks) / samples;
+    return espl_method_flops(p->w->config, method) * p->w->speed.look * p->slower * rounds;
+}
+
+static double plan_exponent(const plan *p, double validation) {
+    espl_method_options trial;
+    if (!espl_plan_tries_powers(p->w, &trial)) return 0;
+    return plan_method(p, &trial) + ESPL_CURVATURE_POWERS * validation;
+}
+
+/* Accepted and rolled back steps to the target. */
+static double plan_iterations(const espl_plan_work *w) {
+    const espl_config *o = w->o;
+    double linears = (double)(w->config->layers * ESPL_LINEAR_KINDS);
+    double visits =
+        linears * o->prune_target / o->prune_max_step / (double)espl_min_i64(o->prune_max_linears, (int64_t)linears);
+    double steps = MORE_STEPS * fmax(o->policy.horizon, visits);
+    return w->oneshot ? 1 : ceil(fmin(steps, (double)o->prune_max_iterations));
+}
+
+/* Before the first iteration the dense model is measured and, for distillation, teaches. */
+static espl_status plan_ends(plan *p, espl_plan_time *t) {
+    const espl_plan_work *w = p->w;
+    const espl_config *o = w->o;
+    espl_timeline test = {0}, teach = {0}, text;
+    double validation, asked, probes, learn = 0;
+    ESPL_TRY(plan_judge(p, &validation, &text));
+    ESPL_TRY(plan_ask(p, w->probe_tokens, w->probe_decoded, &probes));
+    t->prepare = validation + probes + plan_exponent(p, text.seconds);
+    if (w->test_tokens > 0) ESPL_TRY(plan_evaluate(p, w->test_tokens, w->test_tokens, o->report_window, &test));
+    ESPL_TRY(plan_ask(p, w->report_tokens, w->report_decoded, &asked));
+    t->finish = 2 * (text.seconds + test.seconds + asked);
+    if (!espl_config_distills(o)) return ESPL_OK;
+    ESPL_TRY(plan_calibrate(p, w->distilled * p->g.replicas, 0, &teach)); /* every replica learns all windows */
+    double passes = ceil(o->distill_passes * (double)w->distilled / (double)espl_max_i64(o->distill_batch, 1));
+    ESPL_TRY(plan_distill(p, passes, &learn));
+    t->prepare += teach.seconds;
+    t->finish += learn;
+    return ESPL_OK;
+}
+
+static espl_status plan_iteration(plan *p, espl_plan_time *t) {
+    const espl_plan_work *w = p->w;
+    espl_timeline text;
+    if (w->oneshot) {
+        t->pruning = plan_method(p, &w->method);
+    } else {
+        ESPL_TRY(plan_profile(p, t));
+        ESPL_TRY(plan_ask(p, w->probe_tokens, w->probe_decoded, &t->probes));
+        t->probes /= (double)espl_max_i64(w->o->probes_every, 1);
+        ESPL_TRY(plan_distill(p, (double)w->o->distill_steps, &t->recovery));
+    }
+    ESPL_TRY(plan_judge(p, &t->judge, &text));
+    if (w->oneshot) t->pass = text;
+    t->checkpoint = (double)w->checkpoint_bytes / p->machine->disk;
+    t->iteration = t->profile + t->pruning + t->judge + t->probes + t->recovery + t->checkpoint;
+    return ESPL_OK;
+}
+
+espl_status espl_plan_simulate(const espl_plan_work *w, const espl_machine *m, espl_plan_grid g, espl_plan_time *out) {
+    plan p = {.w = w, .machine = m, .g = g};
+    espl_status st;
+    *out = (espl_plan_time){0};
+    ESPL_CHECK(st, done, plan_create(&p));
+    ESPL_CHECK(st, done, plan_iteration(&p, out));
+    ESPL_CHECK(st, done, plan_ends(&p, out));
+    out->iterations = plan_iterations(w);
+    out->total = out->prepare + out->iterations * out->iteration + out->finish;
+done:
+    plan_free(&p);
+    return st;
+}
