@@ -21,16 +21,20 @@ enum { ESPL_CHECKPOINT_SCHEMA = 5 };
 
 /* The shape on which file and model must agree. Equal on every rank, except for `slice`. */
 typedef struct espl_checkpoint_shape {
-    int64_t layers;
+    int64_t layers, experts;                               /* experts of a layer; 0: a layer has one MLP */
     int64_t out[ESPL_LINEAR_KINDS], in[ESPL_LINEAR_KINDS]; /* features */
     espl_range slice;                                      /* this rank's layers: what it writes or reads */
 } espl_checkpoint_shape;
+
+static inline espl_layout espl_checkpoint_layout(const espl_checkpoint_shape *s) {
+    return (espl_layout){s->layers, s->experts};
+}
 
 /* The content of a checkpoint. */
 typedef struct espl_checkpoint {
     int64_t iteration; /* iterations done: the newest outcome's, 0 before the first */
     int64_t revision;  /* accepted changes of the masks so far */
-    /* [slice linears], from espl_linear_index(slice.first, 0) on: each mask is [out, espl_mask_words(in)], bits beyond
+    /* [slice linears], from the first of layer slice.first on: each mask is [out, espl_mask_words(in)], bits beyond
      * `in` clear. Borrowed when writing; when reading, the caller's buffers are filled. */
     uint64_t *const *masks;
     /* [slice linears] or NULL: weights that replace the source's (of a method that updates), [out, in] of update_dtype.
@@ -38,7 +42,7 @@ typedef struct espl_checkpoint {
     const void *const *updates;
     espl_dtype update_dtype; /* BF16, F16 or F32 */
     /* The rest is rank 0's: ignored on other ranks when writing, empty there after reading. */
-    espl_profile_row *rows; /* [layers * ESPL_LINEAR_KINDS]: the profile behind the newest decision; or NULL */
+    espl_profile_row *rows; /* [linears]: the profile behind the newest decision; or NULL */
     espl_outcome *history;  /* [n_history], oldest first */
     int64_t n_history;
     espl_quality dense, last; /* of the unpruned model; of the accepted state that the masks describe */

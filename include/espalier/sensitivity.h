@@ -21,8 +21,8 @@ typedef struct espl_sensitivity_removal {
     double power;     /* exponent of score curvature */
 } espl_sensitivity_removal;
 
-/* Collective. The profile of the model as it is masked now, from a calibration of it: rows [layers * ESPL_LINEAR_KINDS]
- * on every rank, in the order of espl_linear_index. s is NAN without forward windows, g without samples, both where no
+/* Collective. The profile of the model as it is masked now, from a calibration of it: rows [linears] on
+ * every rank, in the order of espl_linear_index. s is NAN without forward windows, g without samples, both where no
  * weight survives; damage needs windows and samples; k, z_k and damage_k need the calibration's knowledge too.
  * ESPL_NOMEM, ESPL_UNSUPPORTED.
  *

@@ -67,14 +67,15 @@ static espl_status agent_open_backend(espl_agent *a, const espl_agent_options *o
     return agent_unknown_backend(a->o.backend);
 }
 
-static int64_t agent_iteration_of(const void *history, int64_t i) {
-    return ((const espl_outcome *)history)[i].iteration;
+static int64_t agent_iteration_of(const void *options, int64_t i) {
+    return ((const espl_agent_options *)options)->history[i].iteration;
 }
 
 /* Of a decision that is missing in the dialogue. What was said before it is lost. */
-static espl_status agent_put_decision_again(const void *history, int64_t i, espl_json_writer *w) {
+static espl_status agent_put_decision_again(const void *options, int64_t i, espl_json_writer *w) {
+    const espl_agent_options *o = options;
     espl_str decision = {0};
-    espl_reply_put(&decision, &((const espl_outcome *)history)[i].decision);
+    espl_reply_put(&decision, o->layout, &o->history[i].decision);
     espl_status st = espl_str_status(&decision);
     if (st == ESPL_OK) espl_json_put_raw(w, "decision", decision.data, decision.len);
     espl_str_free(&decision);
@@ -91,7 +92,7 @@ static espl_status agent_read_prompt(espl_agent *a, const char *path) {
 espl_status espl_agent_create(espl_agent **out, const espl_agent_options *o) {
     espl_journal_source decisions = {.type = "decision",
                                      .n = o->n_history,
-                                     .context = o->history,
+                                     .context = o,
                                      .iteration = agent_iteration_of,
                                      .put = agent_put_decision_again};
     espl_status st;
@@ -267,7 +268,7 @@ espl_status espl_agent_ask(espl_agent *a, const espl_agent_view *view, const esp
     a->state.stats.decisions++;
     espl_predict_note(view, &a->o.policy, out);
     /* What the run carries out, in a form that backend "replay" reads back as the same decision. */
-    espl_reply_put(&decision, out);
+    espl_reply_put(&decision, view->layout, out);
     ESPL_CHECK(st, done, espl_str_status(&decision));
     espl_json_writer w = espl_journal_begin(&line, view->iteration, "decision");
     espl_json_put_text(&w, "backend", espl_agent_backend_name(a->o.backend));

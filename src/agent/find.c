@@ -139,7 +139,9 @@ static bool find_is_example(const cJSON *doc) {
     const char *reason = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(doc, "reasoning"));
     const cJSON *prune = cJSON_GetObjectItemCaseSensitive(doc, "prune");
     return reason && (strcmp(reason, ESPL_EXAMPLE_REASON) == 0 || strcmp(reason, ESPL_EXAMPLE_REASON_SHORT) == 0) &&
-           prune && prune->child && prune->child->string && strcmp(prune->child->string, ESPL_EXAMPLE_LINEAR) == 0;
+           prune && prune->child && prune->child->string &&
+           (strcmp(prune->child->string, ESPL_EXAMPLE_LINEAR) == 0 ||
+            strcmp(prune->child->string, ESPL_EXAMPLE_EXPERTS) == 0);
 }
 
 /* The last place of the text that was meant as part of an action: its first key, in quotes of either kind. NULL: none.

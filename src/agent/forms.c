@@ -85,53 +85,79 @@ struct espl_forms {
     espl_form reasoning, reflection, lesson, lessons, base, scale, knowledge, power, prune, stop, linears;
     espl_form step, pattern, value;
     espl_form_member values[2];
-    espl_form_member *names; /* [n_names] of `prune` */
-    char (*texts)[2 * ESPL_LINEAR_NAME_MAX];
+    espl_form_member *names;                 /* [n_names] of `prune` */
+    char (*texts)[2 * ESPL_LINEAR_NAME_MAX]; /* [n_texts] the patterns, then the names */
+    int64_t n_texts;
     const char **subjects; /* [layers + kinds] what a brief INSPECT may ask about */
     int64_t n_names;       /* 0: no linear has room, and a plan is the policy's alone */
 };
 
-/* Linears that one pattern may be for. */
-static int64_t forms_widest_pattern(const espl_agent_view *v) { return espl_max_i64(v->layers, ESPL_LINEAR_KINDS); }
+/* Linears that one pattern may be for: a layer or a kind. */
+static int64_t forms_widest_pattern(const espl_agent_view *v) {
+    return espl_max_i64(v->layout.layers * espl_layout_mlps(v->layout), espl_layout_layer_linears(v->layout));
+}
 
 /* Whether pattern p - a layer, then a kind - is for any linear that can be pruned. */
 static bool forms_has_room(const espl_agent_view *v, int64_t p) {
+    int64_t layers = v->layout.layers;
     for (int64_t i = 0; i < espl_view_linears(v); i++) {
-        bool matches = p < v->layers ? espl_linear_layer(i) == p : (int64_t)espl_linear_kind_of(i) == p - v->layers;
+        bool matches = p < layers ? espl_linear_layer(v->layout, i) == p
+                                  : (int64_t)espl_linear_kind_of(v->layout, i) == p - layers;
         if (matches && espl_view_room(v, i) > 0) return true;
     }
     return false;
 }
 
+/* Adds a linear by its name, and the experts of a layer and kind together, at the first of them: hundreds of names
+ * would fill the form. With `whole` also what has no room. */
+static void forms_list_linear(espl_forms *f, const espl_agent_view *v, int64_t i, bool whole) {
+    char *text = f->texts[f->n_texts];
+    espl_layout l = v->layout;
+    bool dense = v->rows[i].pruned <= v->rows[i].zeros, experts = espl_linear_expert(l, i) >= 0;
+    int64_t room = espl_view_room(v, i);
+    if (espl_linear_expert(l, i) > 0 || (experts && !whole && l.experts > v->budget.max_linears)) return;
+    for (int64_t e = 1; experts && e < l.experts; e++) {
+        const espl_profile_row *row = &v->rows[i + e * ESPL_MLP_LINEARS];
+        room += espl_view_room(v, i + e * ESPL_MLP_LINEARS);
+        dense = dense && row->pruned <= row->zeros;
+    }
+    if (!whole && room == 0) return;
+    if (experts)
+        snprintf(text, sizeof f->texts[0], "layers.%" PRId64 ".%s", espl_linear_layer(l, i),
+                 espl_linear_pattern(l, espl_linear_kind_of(l, i)));
+    else
+        espl_linear_name(l, i, text);
+    f->n_texts++;
+    f->names[f->n_names++] = (espl_form_member){text, v->mixed && dense && whole ? &f->value : &f->step};
+}
+
 /* The members of "prune": linears by name, and each layer and each kind by pattern. A small model gets no linear
  * without room, and patterns only if one does not exceed max_linears: what it is offered is valid. */
 static espl_status forms_list_names(espl_forms *f, const espl_agent_view *v, espl_forms_extent extent) {
-    int64_t patterns = v->layers + ESPL_LINEAR_KINDS, most = espl_view_linears(v) + patterns;
+    int64_t layers = v->layout.layers, patterns = layers + ESPL_LINEAR_KINDS;
+    int64_t most = layers * ESPL_LINEAR_KINDS + patterns; /* experts count once */
     bool whole = extent == ESPL_FORMS_WHOLE, fit = forms_widest_pattern(v) <= v->budget.max_linears;
     ESPL_TRY(espl_mem_alloc(&f->names, most, sizeof *f->names, "form"));
     ESPL_TRY(espl_mem_alloc(&f->texts, most, sizeof *f->texts, "form"));
     ESPL_TRY(espl_mem_alloc(&f->subjects, patterns, sizeof *f->subjects, "form"));
     for (int64_t p = 0; p < patterns; p++) {
-        char *text = f->texts[most - patterns + p];
-        if (p < v->layers)
+        char *text = f->texts[f->n_texts++];
+        if (p < layers)
             snprintf(text, sizeof f->texts[0], "layers.%" PRId64 ".*", p);
         else
-            snprintf(text, sizeof f->texts[0], "layers.*.%s", espl_linear_path((espl_linear_kind)(p - v->layers)));
+            snprintf(text, sizeof f->texts[0], "layers.*.%s",
+                     espl_linear_pattern(v->layout, (espl_linear_kind)(p - layers)));
         f->subjects[p] = text;
         if (whole || (fit && forms_has_room(v, p))) f->names[f->n_names++] = (espl_form_member){text, &f->step};
     }
-    for (int64_t i = 0; i < espl_view_linears(v); i++) {
-        bool dense = v->rows[i].pruned <= v->rows[i].zeros;
-        if (!whole && espl_view_room(v, i) == 0) continue;
-        f->names[f->n_names++] =
-            (espl_form_member){espl_linear_name(i, f->texts[i]), v->mixed && dense && whole ? &f->value : &f->step};
-    }
+    for (int64_t i = 0; i < espl_view_linears(v); i++) forms_list_linear(f, v, i, whole);
     return ESPL_OK;
 }
 
 /* Names that a plan may hold at once. */
 static int64_t forms_most_names(const espl_forms *f, const espl_agent_view *v, espl_forms_extent extent) {
-    int64_t linears = v->budget.max_linears, widest = forms_widest_pattern(v);
+    int64_t linears = v->budget.max_linears, widest = forms_widest_pattern(v), experts = espl_layout_mlps(v->layout);
+    if (widest > linears && experts <= linears) widest = experts; /* then no wider pattern is offered */
     if (extent == ESPL_FORMS_WHOLE) return espl_min_i64(espl_min_i64(linears, f->n_names), ESPL_FORM_ENTRIES);
     /* Each name may be a pattern for so many linears. */
     int64_t most = widest <= linears ? linears / widest : linears;
@@ -162,8 +188,8 @@ static void forms_fill_members(espl_forms *f, const espl_agent_view *v, espl_for
     f->linears =
         (espl_form){.kind = ESPL_FORM_TEXT, .max = ESPL_LINEAR_NAME_MAX, .about = "a name, or a pattern with stars"};
     if (brief) /* a layer or a kind: small models write no patterns of their own */
-        f->linears =
-            (espl_form){.kind = ESPL_FORM_CHOICE, .names = f->subjects, .n_names = v->layers + ESPL_LINEAR_KINDS};
+        f->linears = (espl_form){
+            .kind = ESPL_FORM_CHOICE, .names = f->subjects, .n_names = v->layout.layers + ESPL_LINEAR_KINDS};
     f->step =
         (espl_form){.kind = ESPL_FORM_NUMBER,
                     .lo = brief ? fmin(STEP_MIN, v->budget.max_step) : 0, /* 0 leaves a linear of the base alone */

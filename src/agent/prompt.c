@@ -15,6 +15,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stddef.h>
 #include <string.h>
 
 /* A linear's price is the cost of adding this much sparsity. The system message names the number as well. */
@@ -35,6 +36,14 @@ static void prompt_put_rules(espl_str *s, const espl_agent_view *v, const espl_p
     const espl_budget *b = &v->budget;
     char name[ESPL_PATTERN_NAME_MAX];
     espl_str_puts(s, "Rules:\n- Use only names from the table of profiles.\n");
+    if (v->layout.experts > 0)
+        espl_str_printf(
+            s,
+            "- Layers have %" PRId64
+            " experts. \"layers.3.mlp.experts.*.up_proj\" names one linear of each expert of layer 3, "
+            "\"layers.3.mlp.experts.17.up_proj\" that of expert 17 alone. Each expert counts as a linear of "
+            "its own.\n",
+            v->layout.experts);
     espl_str_printf(s,
                     "- A step is the sparsity to add to a linear now, as a fraction of its weights: above 0, at most "
                     "%.6g. Name at most %" PRId64 " linears.\n",
@@ -51,7 +60,7 @@ static void prompt_put_rules(espl_str *s, const espl_agent_view *v, const espl_p
                 if (!espl_view_fits(v, k, espl_pattern_choices[p])) /* linear k: of layer 0, like all of its kind */
                     espl_str_printf(s, "- \"%s\" does not fit the inputs of %s.\n",
                                     espl_pattern_name(espl_pattern_choices[p], name),
-                                    espl_linear_path((espl_linear_kind)k));
+                                    espl_linear_pattern(v->layout, (espl_linear_kind)k));
     }
     espl_str_printf(s, "- No linear may end above sparsity %.6g; pruned weights do not come back.\n", b->cap);
     if (v->caps)
@@ -166,8 +175,9 @@ static void prompt_put_answer(espl_str *s, const espl_agent_view *v, const espl_
     espl_str_printf(s,
                     ":\n{\"reasoning\": \"" ESPL_EXAMPLE_REASON
                     "\", \"reflection\": \"what the last outcome taught you\", "
-                    "\"prune\": {\"" ESPL_EXAMPLE_LINEAR "\": %.6g%s}, \"stop\": false}\n",
-                    espl_view_example(v), v->mixed ? ", \"layers.3.mlp.down_proj\": \"2:4\"" : "");
+                    "\"prune\": {\"%s\": %.6g%s%s%s}, \"stop\": false}\n",
+                    espl_view_example_linear(v), espl_view_example(v), v->mixed ? ", \"layers.3." : "",
+                    v->mixed ? espl_linear_pattern(v->layout, ESPL_DOWN_PROJ) : "", v->mixed ? "\": \"2:4\"" : "");
     if (!how->paper)
         espl_str_printf(s,
                         "It may also have \"lessons\": a list of at most %d short texts that replaces the list you are "
@@ -307,28 +317,105 @@ static void prompt_put_z(espl_str *s, double z) {
         espl_str_puts(s, " ?");
 }
 
-/* One line per linear: all that the profile knows of it, in few tokens. The names are those that a reply must use. */
+/* The price of a linear: nats to per cent of perplexity. */
+static double prompt_price(const espl_agent_view *v, int64_t i) {
+    double now = espl_row_sparsity(&v->rows[i]);
+    return 100 * expm1(espl_view_damage(v, &v->rows[i], now + PRICED_STEP) - espl_view_damage(v, &v->rows[i], now));
+}
+
+typedef struct prompt_columns {
+    bool knowledge, prices;
+    double total; /* weights of all linears */
+} prompt_columns;
+
+static void prompt_put_linear(espl_str *s, const espl_agent_view *v, const prompt_columns *c, int64_t i) {
+    char name[ESPL_LINEAR_NAME_MAX], pattern[ESPL_PATTERN_NAME_MAX];
+    const espl_profile_row *r = &v->rows[i];
+    espl_str_printf(s, "%s %.3g", espl_linear_name(v->layout, i, name), 100 * (double)r->weights / c->total);
+    prompt_put_z(s, r->z_s);
+    prompt_put_z(s, r->z_g);
+    if (c->knowledge) prompt_put_z(s, r->z_k);
+    espl_str_printf(s, " %.4g", espl_row_sparsity(r));
+    if (c->prices) espl_str_printf(s, " %.3g", prompt_price(v, i));
+    if (espl_pattern_is_n_m(espl_view_pattern(v, i)))
+        espl_str_printf(s, " %s", espl_pattern_name(espl_view_pattern(v, i), pattern));
+    prompt_put_cap(s, v, i);
+    espl_str_puts(s, "\n");
+}
+
+/* Mean of a z-score over the experts from i on that have it. */
+static double prompt_mean_z(const espl_agent_view *v, int64_t i, size_t offset) {
+    double sum = 0, n = 0, z;
+    for (int64_t e = 0; e < v->layout.experts; e++) {
+        memcpy(&z, (const char *)&v->rows[i + e * ESPL_MLP_LINEARS] + offset, sizeof z);
+        if (!isfinite(z)) continue;
+        sum += z;
+        n++;
+    }
+    return n > 0 ? sum / n : NAN;
+}
+
+/* One line for the experts of a layer and kind, from i, that of expert 0, on: sums of shares and prices, means of the
+ * rest, the range of sparsities, and the experts that are cheapest to prune. */
+static void prompt_put_experts(espl_str *s, const espl_agent_view *v, const prompt_columns *c, int64_t i) {
+    enum { CHEAPEST_SHOWN = 3 };
+    espl_layout l = v->layout;
+    double weights = 0, pruned = 0, lo = 1, hi = 0, price = 0;
+    int64_t cheapest[CHEAPEST_SHOWN], shown = 0, closed = 0, patterned = 0, unseen = 0;
+    for (int64_t e = 0; e < l.experts; e++) {
+        int64_t at = i + e * ESPL_MLP_LINEARS;
+        const espl_profile_row *r = &v->rows[at];
+        weights += (double)r->weights;
+        pruned += (double)r->pruned;
+        lo = fmin(lo, espl_row_sparsity(r));
+        hi = fmax(hi, espl_row_sparsity(r));
+        if (c->prices) price += prompt_price(v, at);
+        unseen += r->tokens == 0;
+        closed += espl_view_cap(v, at) == 0;
+        patterned += espl_pattern_is_n_m(espl_view_pattern(v, at));
+        if (!c->prices || espl_view_room(v, at) == 0) continue;
+        /* Insertion: the lower number first among equals. */
+        int64_t place = shown < CHEAPEST_SHOWN ? shown++ : CHEAPEST_SHOWN;
+        for (; place > 0 && prompt_price(v, at) < prompt_price(v, cheapest[place - 1]); place--)
+            if (place < CHEAPEST_SHOWN) cheapest[place] = cheapest[place - 1];
+        if (place < CHEAPEST_SHOWN) cheapest[place] = at;
+    }
+    espl_str_printf(s, "layers.%" PRId64 ".%s %.3g", espl_linear_layer(l, i),
+                    espl_linear_pattern(l, espl_linear_kind_of(l, i)), 100 * weights / c->total);
+    prompt_put_z(s, prompt_mean_z(v, i, offsetof(espl_profile_row, z_s)));
+    prompt_put_z(s, prompt_mean_z(v, i, offsetof(espl_profile_row, z_g)));
+    if (c->knowledge) prompt_put_z(s, prompt_mean_z(v, i, offsetof(espl_profile_row, z_k)));
+    espl_str_printf(s, " %.4g", pruned / fmax(1, weights));
+    if (c->prices) espl_str_printf(s, " %.3g", price);
+    if (hi > lo) espl_str_printf(s, " (%.4g to %.4g)", lo, hi);
+    if (patterned > 0) espl_str_printf(s, " (%" PRId64 " N:M)", patterned);
+    if (closed > 0) espl_str_printf(s, " (%" PRId64 " not to be pruned)", closed);
+    if (unseen > 0) espl_str_printf(s, " (%" PRId64 " saw no token)", unseen);
+    for (int64_t k = 0; k < shown; k++)
+        espl_str_printf(s, "%s%" PRId64, k ? ", " : "; cheapest ", espl_linear_expert(l, cheapest[k]));
+    espl_str_puts(s, "\n");
+}
+
+/* One line per linear, or per kind of the experts of a layer: all that the profile knows of it, in few tokens. The
+ * names are those that a reply must use. */
 static void prompt_put_table(espl_str *s, const espl_agent_view *v, bool paper) {
-    char name[64], pattern[ESPL_PATTERN_NAME_MAX];
-    bool prices = !paper && espl_view_has_damage(v), knowledge = !paper && espl_view_has_knowledge(v);
-    double total = fmax(1, (double)espl_view_weights(v));
+    prompt_columns c = {.prices = !paper && espl_view_has_damage(v),
+                        .knowledge = !paper && espl_view_has_knowledge(v),
+                        .total = fmax(1, (double)espl_view_weights(v))};
     espl_str_printf(s, "\nProfiles (name, share of all weights in %%, z_s, z_g%s, sparsity%s%s):\n",
-                    knowledge ? ", z_k" : "", prices ? ", price" : "", v->mixed ? ", pattern if it has one" : "");
+                    c.knowledge ? ", z_k" : "", c.prices ? ", price" : "", v->mixed ? ", pattern if it has one" : "");
+    if (v->layout.experts > 0)
+        espl_str_printf(
+            s,
+            "A line with a star is for all experts of a layer: their share%s together, means of the rest, and "
+            "in brackets from what sparsity to what%s.\n",
+            c.prices ? " and price" : "", c.prices ? "; then the experts whose price is lowest" : "");
     for (int64_t i = 0; i < espl_view_linears(v); i++) {
-        const espl_profile_row *r = &v->rows[i];
-        double now = espl_row_sparsity(r);
-        espl_str_printf(s, "%s %.3g", espl_linear_name(i, name), 100 * (double)r->weights / total);
-        prompt_put_z(s, r->z_s);
-        prompt_put_z(s, r->z_g);
-        if (knowledge) prompt_put_z(s, r->z_k);
-        espl_str_printf(s, " %.4g", now);
-        if (prices) /* nats to per cent of perplexity */
-            espl_str_printf(s, " %.3g",
-                            100 * expm1(espl_view_damage(v, r, now + PRICED_STEP) - espl_view_damage(v, r, now)));
-        if (espl_pattern_is_n_m(espl_view_pattern(v, i)))
-            espl_str_printf(s, " %s", espl_pattern_name(espl_view_pattern(v, i), pattern));
-        prompt_put_cap(s, v, i);
-        espl_str_puts(s, "\n");
+        int64_t expert = espl_linear_expert(v->layout, i);
+        if (expert < 0)
+            prompt_put_linear(s, v, &c, i);
+        else if (expert == 0)
+            prompt_put_experts(s, v, &c, i);
     }
 }
 
@@ -374,7 +461,7 @@ static int64_t prompt_put_outcome(espl_str *s, const espl_agent_view *v, const e
     if (detail == DETAIL_LINE) return s->len - start;
 
     espl_str_puts(s, "  pruned:");
-    espl_tools_put_items(s, &o->decision);
+    espl_tools_put_items(s, v->layout, &o->decision);
     espl_str_puts(s, "\n");
     prompt_put_said(s, "reasoning", o->decision.reason);
     prompt_put_said(s, "reflection", o->decision.reflection);
@@ -473,7 +560,6 @@ void espl_prompt_put_correction(espl_str *out, const espl_agent_view *view, cons
     espl_str_put(out, problems->data, problems->len);
     espl_str_printf(out,
                     "Correct it and answer with one JSON object and nothing else, as in\n"
-                    "{\"reasoning\": \"" ESPL_EXAMPLE_REASON_SHORT "\", \"prune\": {\"" ESPL_EXAMPLE_LINEAR
-                    "\": %.6g}, \"stop\": false}\n",
-                    espl_view_example(view));
+                    "{\"reasoning\": \"" ESPL_EXAMPLE_REASON_SHORT "\", \"prune\": {\"%s\": %.6g}, \"stop\": false}\n",
+                    espl_view_example_linear(view), espl_view_example(view));
 }

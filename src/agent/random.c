@@ -59,7 +59,8 @@ espl_status espl_random_propose(const espl_agent_view *v, const espl_policy_opti
     espl_json_open_object(&w, NULL, ESPL_JSON_SPACED);
     espl_json_put_text(&w, "reasoning", n > 0 ? "At random." : "No linear can lose a whole weight any more.");
     espl_json_open_object(&w, "prune", ESPL_JSON_SPACED);
-    for (int64_t k = 0; k < n; k++) espl_json_put_shortest(&w, espl_linear_name(order[k], name), factor * steps[k]);
+    for (int64_t k = 0; k < n; k++)
+        espl_json_put_shortest(&w, espl_linear_name(v->layout, order[k], name), factor * steps[k]);
     espl_json_close(&w);
     espl_json_put_bool(&w, "stop", n == 0);
     espl_json_close(&w);

@@ -46,7 +46,7 @@ typedef struct reply_reader {
     espl_decision *d;
     espl_str *problems, *notes;
     int64_t n_problems;
-    reply_wish *wishes; /* [7 * layers] */
+    reply_wish *wishes; /* [linears] */
     int64_t n_wishes;   /* linears with a step or pattern */
 } reply_reader;
 
@@ -161,7 +161,7 @@ static bool reply_can_take(reply_reader *r, int64_t i, const reply_wish *wish, c
     } else if (!espl_view_fits(v, i, p)) {
         if (item)
             PROBLEM(r, item->string, "cannot become %s: its %" PRId64 " inputs are no multiple of %" PRId64, gets,
-                    v->in[espl_linear_kind_of(i)], p.m);
+                    v->in[espl_linear_kind_of(v->layout, i)], p.m);
     } else if (espl_view_room(v, i) < llround(espl_pattern_sparsity(p) * (double)v->rows[i].weights)) {
         if (item)
             PROBLEM(r, item->string, "cannot become %s: no linear may end above sparsity %.6g", gets,
@@ -178,7 +178,7 @@ static void reply_read_matching(reply_reader *r, const cJSON *item) {
     int64_t matches = 0;
     if (!reply_read_value(r, item, &wish)) return;
     for (int64_t i = 0; i < espl_view_linears(r->v); i++) {
-        if (!espl_linear_matches(i, item->string)) continue;
+        if (!espl_linear_matches(r->v->layout, i, item->string)) continue;
         matches++;
         if (reply_can_take(r, i, &wish, NULL)) r->wishes[i] = wish;
     }
@@ -188,7 +188,7 @@ static void reply_read_matching(reply_reader *r, const cJSON *item) {
 /* Takes a member of "prune" that names a linear. The first condition that fails is the one to tell: an unknown name
  * before its value. */
 static void reply_read_named(reply_reader *r, const cJSON *item) {
-    int64_t i = espl_linear_parse(item->string, r->v->layers);
+    int64_t i = espl_linear_parse(r->v->layout, item->string);
     reply_wish wish;
     if (i < 0) {
         PROBLEM(r, item->string, "is no linear of this model");
@@ -396,8 +396,8 @@ espl_status espl_reply_parse(const char *text, int64_t len, const espl_agent_vie
 
 /* Every item has a member, whatever it came from: a decision of the policy is recorded as one of a language model would
  * be. */
-void espl_reply_put(espl_str *s, const espl_decision *d) {
-    char name[64], pattern[ESPL_PATTERN_NAME_MAX];
+void espl_reply_put(espl_str *s, espl_layout layout, const espl_decision *d) {
+    char name[ESPL_LINEAR_NAME_MAX], pattern[ESPL_PATTERN_NAME_MAX];
     espl_json_writer w = espl_json_writer_on(s);
     espl_json_open_object(&w, NULL, ESPL_JSON_COMPACT);
     espl_json_put_text(&w, "reasoning", d->reason);
@@ -405,7 +405,7 @@ void espl_reply_put(espl_str *s, const espl_decision *d) {
     espl_json_open_object(&w, "prune", ESPL_JSON_COMPACT);
     for (int64_t k = 0; k < d->n; k++) {
         const espl_decision_item *item = &d->items[k];
-        espl_linear_name(item->linear, name);
+        espl_linear_name(layout, item->linear, name);
         if (espl_pattern_is_n_m(item->pattern))
             espl_json_put_text(&w, name, espl_pattern_name(item->pattern, pattern));
         else

@@ -39,17 +39,61 @@ void espl_tools_put_change(espl_str *s, const espl_quality *before, const espl_q
     }
 }
 
-void espl_tools_put_items(espl_str *s, const espl_decision *plan) {
+/* Whether two items are of experts of one layer, of the same kind and alike but for the step. */
+static bool tools_same_group(espl_layout l, const espl_decision_item *a, const espl_decision_item *b) {
+    return espl_linear_expert(l, a->linear) >= 0 && espl_linear_expert(l, b->linear) >= 0 &&
+           espl_linear_layer(l, a->linear) == espl_linear_layer(l, b->linear) &&
+           espl_linear_kind_of(l, a->linear) == espl_linear_kind_of(l, b->linear) &&
+           espl_pattern_equal(a->pattern, b->pattern);
+}
+
+/* The experts' items of a layer and kind as one: there are hundreds of them. Returns how many there are, 0 if items
+ * before k have said it. */
+static int64_t tools_put_group(espl_str *s, espl_layout l, const espl_decision *plan, int64_t k) {
+    const espl_decision_item *first = &plan->items[k];
+    char pattern[ESPL_PATTERN_NAME_MAX];
+    double lo = first->step, hi = first->step;
+    int64_t n = 0, layer = espl_linear_layer(l, first->linear);
+    for (int64_t i = k - 1; i >= 0 && espl_linear_layer(l, plan->items[i].linear) == layer; i--)
+        if (tools_same_group(l, first, &plan->items[i])) return 0;
+    for (int64_t i = k; i < plan->n && espl_linear_layer(l, plan->items[i].linear) == layer; i++) {
+        const espl_decision_item *item = &plan->items[i];
+        if (!tools_same_group(l, first, item)) continue;
+        lo = fmin(lo, item->step);
+        hi = fmax(hi, item->step);
+        n++;
+    }
+    espl_str_printf(s, " layers.%" PRId64 ".%s (%" PRId64 " experts) ", layer,
+                    espl_linear_pattern(l, espl_linear_kind_of(l, first->linear)), n);
+    if (espl_pattern_is_n_m(first->pattern))
+        espl_str_puts(s, espl_pattern_name(first->pattern, pattern));
+    else if (lo < hi)
+        espl_str_printf(s, "%.4g to %.4g", lo, hi);
+    else
+        espl_str_printf(s, "%.4g", lo);
+    return n;
+}
+
+void espl_tools_put_items(espl_str *s, espl_layout layout, const espl_decision *plan) {
     char name[ESPL_LINEAR_NAME_MAX], pattern[ESPL_PATTERN_NAME_MAX];
-    for (int64_t k = 0; k < plan->n && k < ITEMS_SHOWN; k++) {
+    int64_t shown = 0, covered = 0;
+    for (int64_t k = 0; k < plan->n && shown < ITEMS_SHOWN; k++) {
         const espl_decision_item *item = &plan->items[k];
-        espl_str_printf(s, " %s ", espl_linear_name(item->linear, name));
+        if (espl_linear_expert(layout, item->linear) >= 0) {
+            int64_t n = tools_put_group(s, layout, plan, k);
+            covered += n;
+            shown += n > 0;
+            continue;
+        }
+        espl_str_printf(s, " %s ", espl_linear_name(layout, item->linear, name));
         if (espl_pattern_is_n_m(item->pattern))
             espl_str_puts(s, espl_pattern_name(item->pattern, pattern));
         else
             espl_str_printf(s, "%.4g", item->step);
+        covered++;
+        shown++;
     }
-    if (plan->n > ITEMS_SHOWN) espl_str_printf(s, " and %" PRId64 " more", plan->n - ITEMS_SHOWN);
+    if (plan->n > covered) espl_str_printf(s, " and %" PRId64 " more", plan->n - covered);
 }
 
 void espl_tools_put_prediction(espl_str *s, const espl_agent_view *v, const espl_policy_options *policy,
@@ -60,7 +104,7 @@ void espl_tools_put_prediction(espl_str *s, const espl_agent_view *v, const espl
                     "This plan prunes %" PRId64 " weights of %" PRId64
                     " linears: overall sparsity %.3f %% -> %.3f %%, target %.3f %%.\nSteps:",
                     p.weights, plan->n, 100 * v->sparsity, 100 * p.sparsity, 100 * v->budget.target);
-    espl_tools_put_items(s, plan);
+    espl_tools_put_items(s, v->layout, plan);
     espl_str_puts(s, "\n");
     if (isfinite(p.together)) {
         espl_str_printf(s, "Expected: perplexity %+.3g %%", tools_percent(p.text));
@@ -112,10 +156,11 @@ static void tools_put_linear(espl_str *s, const espl_agent_view *v, int64_t i) {
     const espl_profile_row *r = &v->rows[i];
     char name[ESPL_LINEAR_NAME_MAX], pattern[ESPL_PATTERN_NAME_MAX];
     double now = espl_row_sparsity(r), room = (double)espl_view_room(v, i) / fmax(1, (double)r->weights);
-    espl_str_printf(s, "%s: %.3g %% of all weights, sparsity %.4g, room %.4g;", espl_linear_name(i, name),
+    espl_str_printf(s, "%s: %.3g %% of all weights, sparsity %.4g, room %.4g;", espl_linear_name(v->layout, i, name),
                     100 * (double)r->weights / fmax(1, (double)espl_view_weights(v)), now, room);
     if (espl_pattern_is_n_m(espl_view_pattern(v, i)))
         espl_str_printf(s, " %s and finished;", espl_pattern_name(espl_view_pattern(v, i), pattern));
+    if (espl_linear_expert(v->layout, i) >= 0) espl_str_printf(s, " %" PRId64 " tokens were routed to it;", r->tokens);
     tools_put_z(s, "z_s", r->z_s);
     tools_put_z(s, "z_g", r->z_g);
     tools_put_z(s, "z_k", r->z_k);
@@ -135,7 +180,7 @@ static void tools_put_linear(espl_str *s, const espl_agent_view *v, int64_t i) {
 void espl_tools_put_inspection(espl_str *s, const espl_agent_view *v, const char *linears) {
     int64_t matches = 0;
     for (int64_t i = 0; i < espl_view_linears(v); i++) {
-        if (!espl_linear_matches(i, linears) || matches++ >= INSPECTED_MAX) continue;
+        if (!espl_linear_matches(v->layout, i, linears) || matches++ >= INSPECTED_MAX) continue;
         if (matches == 1)
             espl_str_puts(s, "room: what can still be pruned; a further step: expected rise of perplexity, and of the "
                              "loss of answers\n");

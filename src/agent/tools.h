@@ -18,7 +18,7 @@ void espl_tools_put_measurement(espl_str *s, const espl_agent_view *v, const esp
 void espl_tools_put_inspection(espl_str *s, const espl_agent_view *v, const char *linears);
 
 /* Appends the steps of a plan: " layers.0.mlp.up_proj 0.05 layers.3.mlp.down_proj 2:4". */
-void espl_tools_put_items(espl_str *s, const espl_decision *plan);
+void espl_tools_put_items(espl_str *s, espl_layout layout, const espl_decision *plan);
 /* Appends what came of a plan beside what was expected, in nats (NAN: that is not told): ", perplexity 4.41 -> 4.52
  * (+2.49 %, expected +1.8 %), loss of answers 0.21 -> 0.22 (+0.01, expected +0.02)". */
 void espl_tools_put_change(espl_str *s, const espl_quality *before, const espl_quality *after, double expected_text,

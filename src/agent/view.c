@@ -22,7 +22,8 @@ espl_status espl_view_check(const espl_agent_view *v) {
     ESPL_TRY(espl_agent_check_range("max_step", b->max_step, 1e-9, 1));
     ESPL_TRY(espl_agent_check_range("max_linears", (double)b->max_linears, 1, 1e9));
     ESPL_TRY(espl_agent_check_range("threshold", b->threshold, 0, 1e9));
-    ESPL_TRY(espl_agent_check_range("layers", (double)v->layers, 1, 1e6));
+    ESPL_TRY(espl_agent_check_range("layers", (double)v->layout.layers, 1, 1e6));
+    ESPL_TRY(espl_agent_check_range("experts", (double)v->layout.experts, 0, 1e6));
     for (int64_t i = 0; i < espl_view_linears(v); i++) {
         const espl_profile_row *r = &v->rows[i];
         ESPL_TRY(espl_agent_check_range("cap", espl_view_cap(v, i), 0, 1));
@@ -69,7 +70,7 @@ int64_t espl_view_room(const espl_agent_view *v, int64_t i) {
 
 /* A row of whole groups only: hardware does not run N:M with a rest. */
 bool espl_view_fits(const espl_agent_view *v, int64_t i, espl_pattern p) {
-    int64_t in = v->in[espl_linear_kind_of(i)];
+    int64_t in = v->in[espl_linear_kind_of(v->layout, i)];
     return in > 0 && in % p.m == 0;
 }
 

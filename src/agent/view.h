@@ -9,7 +9,7 @@
 /* ESPL_CONFIG: budget, layers or a profile row out of range. The functions below rely on it. */
 espl_status espl_view_check(const espl_agent_view *v);
 
-static inline int64_t espl_view_linears(const espl_agent_view *v) { return v->layers * ESPL_LINEAR_KINDS; }
+static inline int64_t espl_view_linears(const espl_agent_view *v) { return espl_layout_linears(v->layout); }
 /* Weights of all linears. */
 int64_t espl_view_weights(const espl_agent_view *v);
 /* Weights still to prune until the target; <= 0: the target is reached. */
@@ -32,7 +32,11 @@ double espl_view_example(const espl_agent_view *v);
  * the example. */
 #define ESPL_EXAMPLE_REASON "why these linears"
 #define ESPL_EXAMPLE_REASON_SHORT "why"
-#define ESPL_EXAMPLE_LINEAR "layers.0.mlp.up_proj" /* the first one in both */
+#define ESPL_EXAMPLE_LINEAR "layers.0.mlp.up_proj"            /* the first one in both */
+#define ESPL_EXAMPLE_EXPERTS "layers.0.mlp.experts.*.up_proj" /* the same of a model with experts */
+static inline const char *espl_view_example_linear(const espl_agent_view *v) {
+    return v->layout.experts > 0 ? ESPL_EXAMPLE_EXPERTS : ESPL_EXAMPLE_LINEAR;
+}
 
 /* True if every linear has a damage curve. Curves are in nats and the policy's power law is not, so that a profile with
  * some curves missing cannot be used. */

@@ -147,11 +147,11 @@ static outcome_record records_pack_outcome(const espl_outcome *o, espl_str *text
 espl_status espl_records_pack(const espl_checkpoint *k, const espl_checkpoint_shape *shape, checkpoint_records *r) {
     *r = (checkpoint_records){.dense = records_pack_probe(&k->dense), .last = records_pack_probe(&k->last)};
     /* One-shot methods and the dense model have no profile; the table then has no rows. */
-    r->n_profile = k->rows ? shape->layers * ESPL_LINEAR_KINDS : 0;
+    r->n_profile = k->rows ? espl_layout_linears(espl_checkpoint_layout(shape)) : 0;
     ESPL_TRY(espl_mem_alloc(&r->profile, r->n_profile, sizeof *r->profile, "profile of a checkpoint"));
     for (int64_t i = 0; k->rows && i < r->n_profile; i++) {
         const espl_profile_row *p = &k->rows[i];
-        r->profile[i] = (profile_record){.layer = espl_linear_layer(i),
+        r->profile[i] = (profile_record){.layer = espl_linear_layer(espl_checkpoint_layout(shape), i),
                                          .weights = p->weights,
                                          .pruned = p->pruned,
                                          .s = p->s,
@@ -159,7 +159,7 @@ espl_status espl_records_pack(const espl_checkpoint *k, const espl_checkpoint_sh
                                          .z_s = p->z_s,
                                          .z_g = p->z_g,
                                          .z_k = p->z_k};
-        espl_linear_name(i, r->profile[i].name);
+        espl_linear_name(espl_checkpoint_layout(shape), i, r->profile[i].name);
     }
     r->n_history = k->n_history;
     for (int64_t i = 0; i < k->n_history; i++) r->n_items += k->history[i].decision.n;

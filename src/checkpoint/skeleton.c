@@ -77,7 +77,7 @@ static espl_status skeleton_write_text(const h5_file *f, const record_text *t) {
     return st;
 }
 
-/* Reserves the datasets of one kind of slab, and writes their checksums [layers, ESPL_LINEAR_KINDS], one column to a
+/* Reserves the datasets of one kind of slab, and writes their checksums [linears], those of a kind to a
  * dataset. */
 static espl_status skeleton_write_slabs(const h5_file *f, const espl_checkpoint_shape *shape, slab_kind kind,
                                         espl_dtype dtype, const uint64_t *checksums) {
@@ -89,7 +89,7 @@ static espl_status skeleton_write_slabs(const h5_file *f, const espl_checkpoint_
                                  kind == SLAB_MASKS ? "the pruned model: bit masks, by kind of linear"
                                                     : "updated weights, by kind of linear"));
     ESPL_TRY(skeleton_make_group(f, group, "checksums, by kind of linear"));
-    ESPL_TRY(espl_mem_alloc(&column, shape->layers, sizeof *column, "checksums"));
+    ESPL_TRY(espl_mem_alloc(&column, espl_layout_linears(espl_checkpoint_layout(shape)), sizeof *column, "checksums"));
     for (int linear = 0; linear < ESPL_LINEAR_KINDS; linear++) {
         slab s;
         hid_t dataset;
@@ -101,11 +101,16 @@ static espl_status skeleton_write_slabs(const h5_file *f, const espl_checkpoint_
         dataset_spec sums = {.path = s.checksums,
                              .type = H5T_STD_U64LE,
                              .rank = 1,
-                             .dims = {(hsize_t)shape->layers},
+                             .dims = {(hsize_t)s.pieces},
                              .description = "XXH3 (64 bit, seed 0) of the bytes of each layer",
                              .axes = "[layers]"};
-        for (int64_t i = 0; i < shape->layers; i++) column[i] = checksums[i * ESPL_LINEAR_KINDS + linear];
-        ESPL_CHECK(st, done, espl_dataset_write(f, &sums, column, shape->layers * (int64_t)sizeof *column));
+        if (s.pieces > shape->layers) {
+            sums.description = "XXH3 (64 bit, seed 0) of the bytes of each expert of each layer";
+            sums.axes = "[layers * experts]";
+        }
+        for (int64_t i = 0; i < s.pieces; i++)
+            column[i] = checksums[espl_slab_linear(shape, (espl_linear_kind)linear, i)];
+        ESPL_CHECK(st, done, espl_dataset_write(f, &sums, column, s.pieces * (int64_t)sizeof *column));
     }
 done:
     espl_mem_free(&column);

@@ -18,7 +18,7 @@ typedef struct skeleton_root {
 } skeleton_root;
 
 /* Local, on rank 0. Writes the skeleton into the open file `image`; masks and updates are holes in it. part: the name
- * for messages. io: alignment; may be NULL. checksums[kind] [layers * ESPL_LINEAR_KINDS], NULL for updates without
+ * for messages. io: alignment; may be NULL. checksums[kind] [linears], NULL for updates without
  * updates. */
 espl_status espl_skeleton_write(const char *part, int image, const espl_checkpoint_shape *shape,
                                 const skeleton_root *root, const espl_checkpoint_io *io, checkpoint_records *r,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Masks and updates: the data that all ranks hold. One dataset per kind of linear, [layers, ...]; every rank owns the
+ * Masks and updates: the data that all ranks hold. One dataset per kind of linear, [layers, ...] or
+ * [layers * experts, ...]; every rank owns the
  * hyperslab of its layers. Private to the checkpoint room.
  */
 #ifndef ESPL_CHECKPOINT_SLABS_H
@@ -16,13 +17,15 @@ typedef struct slab {
     slab_kind kind;
     char path[64], checksums[64];
     dataset_spec spec; /* its path points to `path`: a slab must not be copied */
-    int64_t layers;
-    int64_t bytes; /* of one layer */
-    int64_t in;    /* input features */
+    int64_t pieces;    /* linears of this kind: one to a layer, or one to an expert, layer after layer */
+    int64_t bytes;     /* of one of them */
+    int64_t in;        /* input features */
 } slab;
 /* Fills *s for the linears of kind `linear`. dtype: of updates; ignored for masks. */
 void espl_slab_describe(const espl_checkpoint_shape *shape, slab_kind kind, espl_dtype dtype, espl_linear_kind linear,
                         slab *s);
+/* The linear (espl_linear_index) of a piece. */
+int64_t espl_slab_linear(const espl_checkpoint_shape *shape, espl_linear_kind linear, int64_t piece);
 /* The group of the datasets: "/masks", "/updates". */
 const char *espl_slab_group(slab_kind kind);
 

@@ -60,16 +60,17 @@ static espl_status unpack_profile(const checkpoint_records *r, const espl_checkp
                                   espl_checkpoint *k) {
     record_place p = {path, "profile", -1};
     if (r->n_profile == 0) return ESPL_OK;
-    if (r->n_profile != shape->layers * ESPL_LINEAR_KINDS)
+    espl_layout layout = espl_checkpoint_layout(shape);
+    if (r->n_profile != espl_layout_linears(layout))
         return ESPL_FAIL(ESPL_FORMAT, "%s: dataset \"profile\" has %" PRId64 " rows, expected %" PRId64 " or none",
-                         path, r->n_profile, shape->layers * ESPL_LINEAR_KINDS);
+                         path, r->n_profile, espl_layout_linears(layout));
     ESPL_TRY(espl_mem_alloc(&k->rows, r->n_profile, sizeof *k->rows, "profile"));
     for (p.row = 0; p.row < r->n_profile; p.row++) {
         const profile_record *x = &r->profile[p.row];
         char name[RECORD_NAME_BYTES] = {0};
-        int64_t kind = p.row % ESPL_LINEAR_KINDS, weights = shape->out[kind] * shape->in[kind];
-        espl_linear_name(p.row, name);
-        if (x->layer != espl_linear_layer(p.row) || memcmp(name, x->name, RECORD_NAME_BYTES) != 0)
+        int64_t kind = espl_linear_kind_of(layout, p.row), weights = shape->out[kind] * shape->in[kind];
+        espl_linear_name(layout, p.row, name);
+        if (x->layer != espl_linear_layer(layout, p.row) || memcmp(name, x->name, RECORD_NAME_BYTES) != 0)
             return ESPL_FAIL(ESPL_FORMAT, "%s: dataset \"%s\": row %" PRId64 " is of another linear, expected %s", path,
                              p.table, p.row, name);
         if (x->weights != weights) /* the checksum held: the file is valid, but of a model of other widths */
@@ -227,7 +228,7 @@ espl_status espl_records_unpack(const checkpoint_records *r, const espl_checkpoi
                                 const char *path, espl_checkpoint *k) {
     record_place dense = {path, "probes/dense", -1}, last = {path, "probes/last", -1};
     ESPL_TRY(unpack_profile(r, shape, path, k));
-    ESPL_TRY(unpack_history(r, shape->layers * ESPL_LINEAR_KINDS, iteration, path, k));
+    ESPL_TRY(unpack_history(r, espl_layout_linears(espl_checkpoint_layout(shape)), iteration, path, k));
     ESPL_TRY(unpack_probe(&dense, &r->dense, &k->dense));
     ESPL_TRY(unpack_probe(&last, &r->last, &k->last));
     espl_str_put(&k->agent, r->agent.data, r->agent.len);

@@ -56,8 +56,9 @@ static espl_status writer_compare_ranks(checkpoint_writer *w) {
 }
 
 static espl_status writer_add_set(checkpoint_writer *w, slab_kind kind, const void *const *items) {
-    int64_t mine = espl_range_count(w->shape->slice) * ESPL_LINEAR_KINDS;
-    int64_t all = espl_comm_rank(w->c) == 0 ? w->shape->layers * ESPL_LINEAR_KINDS : 0;
+    espl_layout layout = espl_checkpoint_layout(w->shape);
+    int64_t mine = espl_range_count(w->shape->slice) * espl_layout_layer_linears(layout);
+    int64_t all = espl_comm_rank(w->c) == 0 ? espl_layout_linears(layout) : 0;
     slab_set *set = &w->sets[w->n_sets++];
     *set = (slab_set){.kind = kind, .dtype = w->root.update_dtype, .items = items};
     ESPL_TRY(espl_mem_alloc(&set->checksums, mine, sizeof *set->checksums, "checksums"));
@@ -123,7 +124,7 @@ static espl_status writer_bytes(checkpoint_writer *w, int64_t *bytes) {
     for (int linear = 0; w->root.has_updates && linear < ESPL_LINEAR_KINDS; linear++) {
         slab s;
         espl_slab_describe(w->shape, SLAB_UPDATES, w->root.update_dtype, (espl_linear_kind)linear, &s);
-        *bytes += s.bytes * s.layers;
+        *bytes += s.bytes * s.pieces;
     }
     return ESPL_OK;
 }
@@ -260,7 +261,9 @@ espl_status espl_checkpoint_write(espl_comm *c, const char *dir, const espl_chec
                                     .has_updates = k->updates && k->updates[0],
                                     .update_dtype = ESPL_DTYPE_F32}};
     bool on_root = espl_comm_rank(c) == 0;
-    int64_t mine = espl_range_count(shape->slice) * ESPL_LINEAR_KINDS, all = shape->layers * ESPL_LINEAR_KINDS;
+    espl_layout layout = espl_checkpoint_layout(shape);
+    int64_t mine = espl_range_count(shape->slice) * espl_layout_layer_linears(layout);
+    int64_t all = espl_layout_linears(layout);
     espl_status st;
     if (w.root.has_updates) w.root.update_dtype = k->update_dtype;
     ESPL_CHECK(st, done, writer_compare_ranks(&w));
@@ -291,9 +294,11 @@ done:
 
 int64_t espl_checkpoint_bytes(const espl_checkpoint_shape *shape, int64_t alignment) {
     const int64_t metadata = 40000; /* HDF5's object headers and attributes, measured */
-    int64_t bytes = metadata + shape->layers * ESPL_LINEAR_KINDS * (int64_t)(sizeof(profile_record) + sizeof(uint64_t));
+    espl_layout layout = espl_checkpoint_layout(shape);
+    int64_t bytes = metadata + espl_layout_linears(layout) * (int64_t)(sizeof(profile_record) + sizeof(uint64_t));
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
-        int64_t masks = shape->layers * shape->out[k] * espl_mask_words(shape->in[k]) * 8;
+        int64_t masks = shape->layers * espl_layout_kind_linears(layout, (espl_linear_kind)k) * shape->out[k] *
+                        espl_mask_words(shape->in[k]) * 8;
         bytes += masks + (masks >= alignment ? alignment : 0);
     }
     return bytes;

@@ -122,15 +122,17 @@ static espl_range diff_slice(const espl_comm *c, int64_t layers) {
     return (espl_range){layers * rank / ranks, layers * (rank + 1) / ranks};
 }
 
+/* Linears of this rank, and of the model. */
 static int64_t diff_linears(const diff *d) {
-    return espl_linear_index(espl_range_count(d->shape.slice), (espl_linear_kind)0);
+    return espl_linear_index(espl_checkpoint_layout(&d->shape), espl_range_count(d->shape.slice), 0);
 }
+static int64_t diff_all_linears(const diff *d) { return espl_layout_linears(espl_checkpoint_layout(&d->shape)); }
 
 /* Local. Room for the masks of both sides, and for the counts. */
 static espl_status diff_make_room(diff *d, bool root) {
-    int64_t n = diff_linears(d), words = 0, all = espl_linear_index(d->shape.layers, (espl_linear_kind)0);
+    int64_t n = diff_linears(d), words = 0, all = diff_all_linears(d);
     for (int64_t i = 0; i < n; i++) {
-        int k = (int)espl_linear_kind_of(i);
+        int k = (int)espl_linear_kind_of(espl_checkpoint_layout(&d->shape), i);
         words += d->shape.out[k] * espl_mask_words(d->shape.in[k]);
     }
     ESPL_TRY(espl_mem_alloc(&d->counts, root ? all : n, sizeof *d->counts, "counts"));
@@ -139,7 +141,7 @@ static espl_status diff_make_room(diff *d, bool root) {
         ESPL_TRY(espl_mem_alloc(&d->bits[s], words, sizeof *d->bits[s], "masks"));
         uint64_t *at = d->bits[s];
         for (int64_t i = 0; i < n; i++) {
-            int k = (int)espl_linear_kind_of(i);
+            int k = (int)espl_linear_kind_of(espl_checkpoint_layout(&d->shape), i);
             d->masks[s][i] = at;
             at += d->shape.out[k] * espl_mask_words(d->shape.in[k]);
         }
@@ -148,7 +150,7 @@ static espl_status diff_make_room(diff *d, bool root) {
 }
 
 static void diff_count_linear(const diff *d, int64_t i, diff_counts *out) {
-    int k = (int)espl_linear_kind_of(i);
+    int k = (int)espl_linear_kind_of(espl_checkpoint_layout(&d->shape), i);
     int64_t rows = d->shape.out[k], in = d->shape.in[k], words = rows * espl_mask_words(in), either = 0;
     const uint64_t *a = d->masks[0][i], *b = d->masks[1][i];
     for (int64_t w = 0; w < words; w++) either += __builtin_popcountll(a[w] | b[w]); /* kept by either */
@@ -164,8 +166,7 @@ static espl_status diff_count(espl_comm *c, diff *d) {
     bool root = espl_comm_rank(c) == 0;
     ESPL_TRY(espl_comm_agree(c, espl_mem_alloc(&mine, n, sizeof *mine, "counts")));
     for (int64_t i = 0; i < n; i++) diff_count_linear(d, i, &mine[i]);
-    espl_status st = espl_comm_gather_records(
-        c, mine, n, sizeof *mine, espl_linear_index(d->shape.layers, (espl_linear_kind)0), root ? d->counts : NULL);
+    espl_status st = espl_comm_gather_records(c, mine, n, sizeof *mine, diff_all_linears(d), root ? d->counts : NULL);
     espl_mem_free(&mine);
     return st;
 }
@@ -173,7 +174,7 @@ static espl_status diff_count(espl_comm *c, diff *d) {
 /* --------------------------------------------------------------- reading */
 
 static bool shape_equals(const espl_checkpoint_shape *a, const espl_checkpoint_shape *b) {
-    return a->layers == b->layers && memcmp(a->out, b->out, sizeof a->out) == 0 &&
+    return a->layers == b->layers && a->experts == b->experts && memcmp(a->out, b->out, sizeof a->out) == 0 &&
            memcmp(a->in, b->in, sizeof a->in) == 0;
 }
 
@@ -236,7 +237,7 @@ static void diff_measure_sides(const diff *d, diff_measure *out) {
                                          {"test", "perplexity, test", false, {0}},
                                          {"mmlu", "MMLU", true, {0}},
                                          {"freebaseqa", "FreebaseQA, exact match", true, {0}}};
-    int64_t linears = espl_linear_index(d->shape.layers, (espl_linear_kind)0);
+    int64_t linears = diff_all_linears(d);
     memcpy(out, rows, sizeof rows);
     for (int s = 0; s < SIDES; s++) {
         const diff_side *side = &d->sides[s];
@@ -316,7 +317,7 @@ static void diff_put_linear(espl_str *s, const char *name, const diff_counts *c,
 static void diff_put_text(espl_str *out, const diff *d) {
     char name[ESPL_LINEAR_NAME_MAX];
     diff_measure measures[MEASURES];
-    int64_t linears = espl_linear_index(d->shape.layers, (espl_linear_kind)0);
+    int64_t linears = diff_all_linears(d);
     for (int s = 0; s < SIDES; s++)
         espl_str_printf(out, "%s: %s, iteration %" PRId64 "\n", SIDE_NAMES[s], d->sides[s].path.data,
                         d->sides[s].content.iteration);
@@ -331,7 +332,8 @@ static void diff_put_text(espl_str *out, const diff *d) {
     espl_str_printf(out, "\n%-30s %12s %12s %12s %12s %12s\n", "sparsity of", "A", "B", "B - A", "overlap",
                     "by chance");
     for (int64_t i = 0; i < linears; i++)
-        diff_put_linear(out, espl_linear_name(i, name), &d->counts[i], counts_chance(&d->counts[i], 1));
+        diff_put_linear(out, espl_linear_name(espl_checkpoint_layout(&d->shape), i, name), &d->counts[i],
+                        counts_chance(&d->counts[i], 1));
     diff_counts all = counts_sum(d->counts, linears);
     diff_put_linear(out, "all linears", &all, counts_chance(d->counts, linears));
 }
@@ -351,7 +353,7 @@ static void diff_put_counts(espl_json_writer *w, const diff_counts *c, double ch
 static void diff_put_json(espl_str *out, const diff *d) {
     static const char *const keys[SIDES] = {"a", "b"};
     char name[ESPL_LINEAR_NAME_MAX];
-    int64_t linears = espl_linear_index(d->shape.layers, (espl_linear_kind)0);
+    int64_t linears = diff_all_linears(d);
     diff_counts all = counts_sum(d->counts, linears);
     diff_measure measures[MEASURES];
     espl_json_writer w = espl_json_writer_on(out);
@@ -370,7 +372,7 @@ static void diff_put_json(espl_str *out, const diff *d) {
     espl_json_close(&w);
     espl_json_open_object(&w, "linears", ESPL_JSON_LINES);
     for (int64_t i = 0; i < linears; i++) {
-        espl_json_open_object(&w, espl_linear_name(i, name), ESPL_JSON_SPACED);
+        espl_json_open_object(&w, espl_linear_name(espl_checkpoint_layout(&d->shape), i, name), ESPL_JSON_SPACED);
         diff_put_counts(&w, &d->counts[i], counts_chance(&d->counts[i], 1));
         espl_json_close(&w);
     }

@@ -17,10 +17,21 @@ static const char *const linear_paths[ESPL_LINEAR_KINDS] = {
 
 const char *espl_linear_path(espl_linear_kind kind) { return linear_paths[kind]; }
 
-const char *espl_linear_name(int64_t index, char *buf) {
-    snprintf(buf, ESPL_LINEAR_NAME_MAX, "layers.%" PRId64 ".%s", espl_linear_layer(index),
-             espl_linear_path(espl_linear_kind_of(index)));
+const char *espl_linear_name(espl_layout l, int64_t index, char *buf) {
+    int64_t layer = espl_linear_layer(l, index), expert = espl_linear_expert(l, index);
+    const char *path = espl_linear_path(espl_linear_kind_of(l, index));
+    if (expert < 0)
+        snprintf(buf, ESPL_LINEAR_NAME_MAX, "layers.%" PRId64 ".%s", layer, path);
+    else
+        snprintf(buf, ESPL_LINEAR_NAME_MAX, "layers.%" PRId64 ".mlp.experts.%" PRId64 "%s", layer, expert,
+                 strchr(path, '.'));
     return buf;
+}
+
+const char *espl_linear_pattern(espl_layout l, espl_linear_kind kind) {
+    static const char *const experts[ESPL_MLP_LINEARS] = {"mlp.experts.*.gate_proj", "mlp.experts.*.up_proj",
+                                                          "mlp.experts.*.down_proj"};
+    return l.experts > 0 && kind >= ESPL_GATE_PROJ ? experts[kind - ESPL_GATE_PROJ] : linear_paths[kind];
 }
 
 static const char *linear_skip_model(const char *name) {
@@ -28,25 +39,42 @@ static const char *linear_skip_model(const char *name) {
     return strncmp(name, model, sizeof model - 1) == 0 ? name + sizeof model - 1 : name;
 }
 
-int64_t espl_linear_parse(const char *name, int64_t layers) {
-    static const char prefix[] = "layers.";
+/* Reads a number below `below` and moves *text behind it; -1: there is none. */
+static int64_t linear_parse_number(const char **text, int64_t below) {
+    if (**text < '0' || **text > '9') return -1; /* strtoll would take a sign or a space */
+    char *end;
+    int64_t n = strtoll(*text, &end, 10); /* saturates on overflow, which is then beyond any limit */
+    *text = end;
+    return n < below ? n : -1;
+}
+
+int64_t espl_linear_parse(espl_layout l, const char *name) {
+    static const char prefix[] = "layers.", experts[] = ".mlp.experts.";
+    int64_t expert = -1;
     name = linear_skip_model(name);
     if (strncmp(name, prefix, sizeof prefix - 1) != 0) return -1;
     name += sizeof prefix - 1;
-    if (*name < '0' || *name > '9') return -1; /* strtoll would take a sign or a space */
-    char *end;
-    int64_t layer = strtoll(name, &end, 10); /* saturates on overflow, which is then no layer */
-    if (*end != '.' || layer >= layers) return -1;
-    for (int k = 0; k < ESPL_LINEAR_KINDS; k++)
-        if (strcmp(end + 1, linear_paths[k]) == 0) return espl_linear_index(layer, (espl_linear_kind)k);
+    int64_t layer = linear_parse_number(&name, l.layers);
+    if (layer < 0 || *name != '.') return -1;
+    if (strncmp(name, experts, sizeof experts - 1) == 0) {
+        name += sizeof experts - 1;
+        expert = linear_parse_number(&name, l.experts);
+        if (expert < 0) return -1;
+    }
+    int first = expert < 0 ? 0 : ESPL_GATE_PROJ, end = expert < 0 && l.experts > 0 ? ESPL_GATE_PROJ : ESPL_LINEAR_KINDS;
+    for (int k = first; k < end; k++) {
+        const char *path = expert < 0 ? linear_paths[k] : strchr(linear_paths[k], '.') + 1;
+        if (*name == '.' && strcmp(name + 1, path) == 0)
+            return espl_linear_index(l, layer, espl_linear_at((espl_linear_kind)k, expert < 0 ? 0 : expert));
+    }
     return -1;
 }
 
 /* Not fnmatch: patterns come from language models, and its time grows exponentially with the stars. Here, only the last
  * star is ever moved. */
-bool espl_linear_matches(int64_t index, const char *pattern) {
+bool espl_linear_matches(espl_layout l, int64_t index, const char *pattern) {
     char buf[ESPL_LINEAR_NAME_MAX];
-    const char *name = espl_linear_name(index, buf), *p = linear_skip_model(pattern), *star = NULL, *from = NULL;
+    const char *name = espl_linear_name(l, index, buf), *p = linear_skip_model(pattern), *star = NULL, *from = NULL;
     while (*name) {
         if (*p == '*') {
             star = p++;

@@ -14,21 +14,21 @@
 
 typedef struct candidates {
     method_driver *driver;
-    float **norms; /* [slice layers, BLOCK_INPUTS], each [in], of the dense model */
+    float **norms; /* [slice layers, inputs of a block], each [in], of the dense model */
     int64_t *max;  /* [linears] weights that each linear may lose */
 } candidates;
 
-/* [layers, BLOCK_INPUTS] norms in one buffer. */
+/* [layers, inputs of a block] norms in one buffer. */
 static void candidates_take(candidates *c, const method_plan *plan, int64_t layers, pool *buffers) {
     int64_t floats = 0;
-    for (int i = 0; i < BLOCK_INPUTS; i++) floats += espl_input_size(plan->config, i);
+    for (int i = 0; i < plan->inputs; i++) floats += espl_input_size(plan->config, i);
     float *all = espl_pool_take(buffers, layers, (size_t)floats * sizeof *all, "norms of the dense model");
-    c->norms = espl_pool_take(buffers, layers * BLOCK_INPUTS, sizeof *c->norms, "norms of the dense model");
+    c->norms = espl_pool_take(buffers, layers * plan->inputs, sizeof *c->norms, "norms of the dense model");
     c->max = espl_pool_take(buffers, plan->linears, sizeof *c->max, "search limits");
     if (buffers->counting || buffers->st != ESPL_OK) return;
-    for (int64_t i = 0; i < layers * BLOCK_INPUTS; i++) {
+    for (int64_t i = 0; i < layers * plan->inputs; i++) {
         c->norms[i] = all;
-        all += espl_input_size(plan->config, (int)(i % BLOCK_INPUTS));
+        all += espl_input_size(plan->config, (int)(i % plan->inputs));
     }
 }
 
@@ -45,7 +45,7 @@ static espl_status candidate_fitness(void *context, const int64_t *counts, int64
         uint64_t *mask = espl_masks_of(driver->masks, index);
         espl_scoring by = {.score = o->score, .gradient = driver->gradients ? driver->gradients[i] : NULL};
         if (driver->rows) by.rows = espl_curvature_rows(driver, index);
-        by.norm = c->norms[espl_linear_layer(i) * BLOCK_INPUTS + espl_input_of(espl_linear_kind_of(i))];
+        by.norm = c->norms[i / driver->plan.places * driver->plan.inputs + espl_input_of(i % driver->plan.places)];
         /* The same count means the same mask: most linears keep that of the candidate before. */
         if (l->out * l->in - espl_mask_count(mask, l->out, l->in) == counts[index]) continue;
         espl_mask_fill(mask, l->out, l->in);
@@ -84,7 +84,7 @@ done:
 static void from_survey(const method_driver *driver, const double *values, double *blocks, double *by_block,
                         double *sparsity) {
     const espl_method_options *o = driver->plan.o;
-    int64_t layers = driver->plan.config->layers, linears = driver->plan.linears;
+    int64_t layers = driver->plan.config->layers, linears = driver->plan.linears, places = driver->plan.places;
     double beta = o->lsa_beta < 0 ? espl_lsa_beta(o->target) : o->lsa_beta;
     if (o->allocation == ESPL_ALLOCATION_LSA_LINEAR) {
         espl_allocate_lsa(values, driver->weights, linears, o->target, beta, sparsity);
@@ -93,12 +93,12 @@ static void from_survey(const method_driver *driver, const double *values, doubl
     /* Per block: OWL has one value at the first linear and zeros after it; LSA sums its errors (the mean over a block's
      * linears is the same up to a factor, which the scaling removes). */
     memset(blocks, 0, (size_t)layers * sizeof *blocks);
-    for (int64_t i = 0; i < linears; i++) blocks[espl_linear_layer(i)] += values[i];
+    for (int64_t i = 0; i < linears; i++) blocks[i / places] += values[i];
     if (o->allocation == ESPL_ALLOCATION_OWL)
         espl_allocate_owl(blocks, layers, o->target, o->owl_lambda, by_block);
     else
         espl_allocate_lsa(blocks, NULL, layers, o->target, beta, by_block);
-    for (int64_t i = 0; i < linears; i++) sparsity[i] = by_block[espl_linear_layer(i)];
+    for (int64_t i = 0; i < linears; i++) sparsity[i] = by_block[i / places];
 }
 
 espl_status espl_driver_allocate(method_driver *driver) {
@@ -110,7 +110,7 @@ espl_status espl_driver_allocate(method_driver *driver) {
     if (espl_pattern_is_n_m(o->pattern)) {
         for (int64_t i = 0; i < linears; i++) {
             int64_t out, in;
-            espl_model_linear_shape(plan->config, espl_linear_kind_of(i), &out, &in);
+            espl_plan_shape(plan->config, i % plan->places, &out, &in);
             driver->counts[i] = espl_method_cap(o, i) > 0 ? espl_prune_pattern_count(&o->pattern, out, in) : 0;
         }
         return ESPL_OK;
@@ -145,9 +145,9 @@ int64_t espl_allocation_bytes(const method_plan *plan, espl_range slice) {
     candidates c;
     pool buffers = {.counting = true};
     candidates_take(&c, plan, espl_range_count(slice), &buffers);
-    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
+    for (int k = 0; k < plan->places; k++) {
         int64_t out, in;
-        espl_model_linear_shape(plan->config, (espl_linear_kind)k, &out, &in);
+        espl_plan_shape(plan->config, k, &out, &in);
         linear = espl_max_i64(linear, espl_prune_linear_bytes(o->score, &o->pattern, out, in));
     }
     return bytes + buffers.bytes +

@@ -16,15 +16,15 @@ int64_t espl_method_bytes(const espl_model_config *c, const espl_method_options 
     /* The phases follow each other; what the driver holds lasts through all of them. */
     int64_t phase = espl_max_i64(espl_allocation_bytes(&plan, slice), espl_pruning_bytes(&plan));
     if (plan.model_gradients || plan.outputs) {
-        /* The buffers of the calibration and its results, in f64: one per input and output feature and per linear of
-         * the slice, and a loss per sample. */
+        /* The buffers of the calibration and its results, in f64: one per input and output feature, three numbers per
+         * linear of the slice, and a loss per sample. */
         espl_calibration_options calibration = {.window = o->window,
                                                 .forward = plan.outputs ? o->samples : 0,
                                                 .backward = plan.outputs ? o->gradient_samples : o->samples};
-        int64_t results = ESPL_LINEAR_KINDS, out, in;
-        for (int i = 0; i < BLOCK_INPUTS; i++) results += espl_input_size(c, i);
-        for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
-            espl_model_linear_shape(c, (espl_linear_kind)k, &out, &in);
+        int64_t results = 3 * plan.places, out, in;
+        for (int i = 0; i < plan.inputs; i++) results += espl_input_size(c, i);
+        for (int k = 0; k < plan.places; k++) {
+            espl_plan_shape(c, k, &out, &in);
             results += out;
         }
         results = espl_range_count(slice) * results + calibration.backward;
@@ -45,9 +45,9 @@ typedef struct layer_flops {
 
 static layer_flops layer_flops_of(const method_plan *p, int64_t layer) {
     const espl_model_config *c = p->config;
-    double linears = 2 * (double)espl_model_layer_linear_weights(c);
+    double linears = 2 * (double)espl_model_layer_active_weights(c);
     layer_flops f = {.forward = espl_model_layer_flops(c, layer, p->o->window)};
-    f.trace = f.forward - 2 * (double)c->hidden * (double)c->ffn;
+    f.trace = f.forward - 2 * (double)(c->hidden * c->ffn * espl_max_i64(c->experts_per_token, 1));
     f.gradient =
         (c->family->norms[ESPL_NORM_MLP_OUT] ? f.forward : f.trace) + 2 * linears + 2.5 * (f.forward - linears);
     return f;
@@ -57,10 +57,11 @@ static layer_flops layer_flops_of(const method_plan *p, int64_t layer) {
  * matrices, the regional gradient (a forward for the block's output, then backward), and, but for the last layer, the
  * forward that makes the next layer's inputs. */
 static double pass_flops(const method_plan *p, const pass_plan *pass) {
-    double grams = 0, per_token = 0;
-    for (int i = 0; i < BLOCK_INPUTS && pass->grams; i++) {
+    const espl_model_config *c = p->config;
+    double grams = 0, per_token = 0, routed = c->experts > 0 ? (double)c->experts_per_token / (double)c->experts : 1;
+    for (int i = 0; i < p->inputs && pass->grams; i++) {
         double in = (double)espl_input_size(p->config, i);
-        grams += in * (in + 1);
+        grams += in * (in + 1) * (i < ATTENTION_INPUTS ? 1 : routed);
     }
     for (int64_t layer = 0; layer < p->config->layers; layer++) {
         layer_flops f = layer_flops_of(p, layer);
@@ -102,10 +103,10 @@ double espl_method_flops(const espl_model_config *c, const espl_method_options *
     }
     /* Work on the linears of a block, at the target sparsity: an allocation moves weights between linears, and with
      * them little of SparseGPT's cost. */
-    for (int i = 0; i < BLOCK_INPUTS && p.updating; i++) block_work += espl_prune_factor_flops(espl_input_size(c, i));
-    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
+    for (int i = 0; i < p.inputs && p.updating; i++) block_work += espl_prune_factor_flops(espl_input_size(c, i));
+    for (int k = 0; k < p.places; k++) {
         int64_t out, in;
-        espl_model_linear_shape(c, (espl_linear_kind)k, &out, &in);
+        espl_plan_shape(c, k, &out, &in);
         int64_t count = espl_pattern_is_n_m(o->pattern) ? espl_prune_pattern_count(&o->pattern, out, in)
                                                         : (int64_t)(o->target * (double)(out * in));
         if (p.updating) block_work += espl_prune_sparsegpt_flops(out, in, o->block, count);

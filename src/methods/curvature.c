@@ -18,46 +18,43 @@
 #include "espalier/prune/linear.h"
 #include "espalier/tensor/statistics.h"
 
-/* Offsets of a linear's norms and row factors in those of its layer; returns the floats of a layer. */
-static int64_t norms_at(const espl_model_config *c, espl_linear_kind kind, int64_t *at) {
-    int64_t floats = 0;
-    for (int i = 0; i < BLOCK_INPUTS; i++) {
-        if (i == espl_input_of(kind)) *at = floats;
+/* Offsets of the linear at a place of a block, in the norms and in the row factors of its layer. */
+static int64_t norms_at(const espl_model_config *c, int64_t at) {
+    int input = espl_input_of(at);
+    int64_t floats = 0, mlp = (input - ATTENTION_INPUTS) / MLP_INPUTS;
+    if (input >= ATTENTION_INPUTS) floats = mlp * (c->hidden + c->ffn);
+    for (int i = 0; i < (input < ATTENTION_INPUTS ? input : input - MLP_INPUTS * (int)mlp); i++)
         floats += espl_input_size(c, i);
-    }
     return floats;
 }
 
-static int64_t rows_at(const espl_model_config *c, espl_linear_kind kind, int64_t *at) {
-    int64_t floats = 0;
-    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
-        int64_t out, in;
-        espl_model_linear_shape(c, (espl_linear_kind)k, &out, &in);
-        if (k == (int)kind) *at = floats;
+static int64_t rows_at(const espl_model_config *c, int64_t at) {
+    int64_t out, in, floats = 0, mlp = at < ESPL_GATE_PROJ ? 0 : (at - ESPL_GATE_PROJ) / ESPL_MLP_LINEARS;
+    for (int64_t k = 0; k < at - ESPL_MLP_LINEARS * mlp; k++) {
+        espl_plan_shape(c, k, &out, &in);
         floats += out;
     }
-    return floats;
+    return floats + mlp * (2 * c->ffn + c->hidden);
 }
 
 void espl_curvature_take(method_driver *driver, const method_plan *plan, espl_range slice, pool *buffers) {
-    int64_t at;
     if (!plan->outputs) return;
     driver->norms = espl_pool_take(buffers, espl_range_count(slice),
-                                   (size_t)norms_at(plan->config, ESPL_Q_PROJ, &at) * sizeof *driver->norms,
+                                   (size_t)norms_at(plan->config, plan->places) * sizeof *driver->norms,
                                    "norms of the dense model");
-    driver->rows =
-        espl_pool_take(buffers, plan->config->layers,
-                       (size_t)rows_at(plan->config, ESPL_Q_PROJ, &at) * sizeof *driver->rows, "row factors");
+    driver->rows = espl_pool_take(buffers, plan->config->layers,
+                                  (size_t)rows_at(plan->config, plan->places) * sizeof *driver->rows, "row factors");
 }
 
 const float *espl_curvature_rows(const method_driver *driver, int64_t index) {
-    int64_t at = 0, stride = rows_at(driver->plan.config, espl_linear_kind_of(index), &at);
-    return driver->rows + espl_linear_layer(index) * stride + at;
+    const method_plan *p = &driver->plan;
+    return driver->rows + index / p->places * rows_at(p->config, p->places) + rows_at(p->config, index % p->places);
 }
 
 static float *curvature_norms(const method_driver *driver, int64_t index) {
-    int64_t at = 0, stride = norms_at(driver->plan.config, espl_linear_kind_of(index), &at);
-    return driver->norms + (espl_linear_layer(index) - espl_model_slice(driver->m).first) * stride + at;
+    const method_plan *p = &driver->plan;
+    int64_t layer = index / p->places - espl_model_slice(driver->m).first;
+    return driver->norms + layer * norms_at(p->config, p->places) + norms_at(p->config, index % p->places);
 }
 
 static espl_scoring curvature_scoring(const method_driver *driver, int64_t index) {
@@ -77,7 +74,7 @@ static espl_status curvature_calibrate(method_driver *driver, espl_calibration *
 /* Collective. Fills norms and row factors from a calibration. */
 static espl_status curvature_fill(method_driver *driver, const espl_calibration *c, double power) {
     espl_range mine = espl_model_slice(driver->m);
-    int64_t at, in, out, weights, stride = rows_at(driver->plan.config, ESPL_Q_PROJ, &at);
+    int64_t in, out, weights, stride = rows_at(driver->plan.config, driver->plan.places);
     double *importance;
     espl_plan_largest(driver->plan.config, &in, &out, &weights);
     ESPL_TRY(espl_comm_agree(driver->comm, espl_mem_alloc(&importance, out, sizeof *importance, "importance")));
@@ -141,14 +138,15 @@ espl_status espl_curvature_prune(method_driver *driver) {
         int64_t lost = l->out * l->in - espl_mask_count(mask, l->out, l->in);
         if (lost != driver->counts[index])
             return ESPL_FAIL(ESPL_INTERNAL, "%s lost %" PRId64 " weights; expected %" PRId64,
-                             espl_linear_name(index, name), lost, driver->counts[index]);
+                             espl_linear_name(espl_model_layout(driver->plan.config), index, name), lost,
+                             driver->counts[index]);
         espl_comm_progress(driver->comm);
     }
     return ESPL_OK;
 }
 
 int64_t espl_curvature_allocation_bytes(const method_plan *plan, espl_range slice) {
-    int64_t n = espl_range_count(slice) * ESPL_LINEAR_KINDS;
+    int64_t n = espl_range_count(slice) * plan->places;
     return plan->linears * (int64_t)sizeof(int64_t) + n * (int64_t)sizeof(espl_scored_linear) +
            espl_allocate_global_bytes(n, plan->linears);
 }
@@ -177,7 +175,7 @@ espl_status espl_curvature_choose_power(espl_comm *comm, const espl_method_optio
     ESPL_CHECK(st, done, espl_comm_agree(comm, buffers.st));
     for (int64_t i = 0; i < driver.plan.linears; i++) {
         int64_t out, in;
-        espl_model_linear_shape(config, espl_linear_kind_of(i), &out, &in);
+        espl_plan_shape(config, i % driver.plan.places, &out, &in);
         driver.weights[i] = out * in;
     }
     espl_masks_apply_dense(masks);

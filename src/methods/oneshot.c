@@ -25,26 +25,29 @@ static const float GRADIENT_WEIGHT = 100; /* GBLM's scale and Wanda++'s alpha */
 typedef struct pruning_pass {
     method_driver *driver;
     block_pass pass;
-    uint64_t *masks[ESPL_LINEAR_KINDS]; /* of the block */
-    void *weights[ESPL_LINEAR_KINDS];   /* SparseGPT: updated weights, in the linear's dtype (at most f32) */
-    float *norm[BLOCK_INPUTS];          /* [in] */
-    float *matrix;                      /* [most weights of a linear] updated weights, or regional gradients */
-    float *factor;                      /* [largest in, largest in] */
-    bool *dead;                         /* [largest in] */
+    uint64_t **masks; /* [places] of the block */
+    void **weights;   /* [places] SparseGPT: updated weights, in the linear's dtype (at most f32) */
+    float *norm;      /* [largest in] of the input that is worked on */
+    float *matrix;    /* [most weights of a linear] updated weights, or regional gradients */
+    float *factor;    /* [largest in, largest in] */
+    bool *dead;       /* [largest in] */
 } pruning_pass;
 
 static void pruning_take(pruning_pass *p, const method_plan *plan, espl_comm *comm, espl_block *block, pool *buffers) {
     const espl_model_config *config = plan->config;
     int64_t in, out, weights;
     espl_pass_take(&p->pass, plan, &plan->prune, comm, block, buffers);
-    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
-        espl_model_linear_shape(config, (espl_linear_kind)k, &out, &in);
-        p->masks[k] = espl_pool_take(buffers, 1, (size_t)espl_mask_bytes(out, in), "block masks");
-        if (plan->updating) p->weights[k] = espl_pool_take(buffers, out * in, sizeof(float), "block weights");
+    p->masks = espl_pool_take(buffers, plan->places, sizeof *p->masks, "block masks");
+    p->weights = espl_pool_take(buffers, plan->places, sizeof *p->weights, "block weights");
+    for (int k = 0; k < plan->places; k++) {
+        espl_plan_shape(config, k, &out, &in);
+        void *mask = espl_pool_take(buffers, 1, (size_t)espl_mask_bytes(out, in), "block masks"), *updated = NULL;
+        if (plan->updating) updated = espl_pool_take(buffers, out * in, sizeof(float), "block weights");
+        if (p->masks) p->masks[k] = mask;
+        if (p->weights) p->weights[k] = updated;
     }
-    for (int i = 0; i < BLOCK_INPUTS && plan->prune.squares; i++)
-        p->norm[i] = espl_pool_take(buffers, espl_input_size(config, i), sizeof(float), "activation norms");
     espl_plan_largest(config, &in, &out, &weights);
+    if (plan->prune.squares) p->norm = espl_pool_take(buffers, in, sizeof *p->norm, "activation norms");
     if (plan->updating || plan->prune.gradients)
         p->matrix = espl_pool_take(buffers, weights, sizeof *p->matrix, "a linear");
     if (!plan->updating) return;
@@ -56,11 +59,12 @@ static void pruning_take(pruning_pass *p, const method_plan *plan, espl_comm *co
 static espl_status prune_linear(pruning_pass *p, int64_t index) {
     method_driver *driver = p->driver;
     const espl_method_options *o = driver->plan.o;
-    espl_linear_kind kind = espl_linear_kind_of(index);
+    espl_layout layout = espl_model_layout(driver->plan.config);
+    int64_t kind = espl_linear_place_of(layout, index);
     const espl_linear *l = espl_block_linear(driver->block, kind);
     int64_t n = l->out * l->in, lost;
     espl_workspace *ws = espl_model_workspace(driver->m);
-    char name[64];
+    char name[ESPL_LINEAR_NAME_MAX];
     espl_mask_fill(p->masks[kind], l->out, l->in);
     if (espl_method_cap(o, index) == 0) { /* an N:M pattern would prune it, whatever its count */
         if (driver->plan.updating) memcpy(p->weights[kind], l->weight, (size_t)n * espl_dtype_size(l->dtype));
@@ -71,9 +75,9 @@ static espl_status prune_linear(pruning_pass *p, int64_t index) {
         if (driver->plan.outputs) by.rows = espl_curvature_rows(driver, index);
         ESPL_TRY(espl_prune_sparsegpt(l, &by, p->masks[kind], p->matrix, &loss, ws));
         espl_tensor_narrow(p->matrix, n, l->dtype, p->weights[kind]);
-        ESPL_DEBUG("%s: SparseGPT loss %g", espl_linear_name(index, name), loss);
+        ESPL_DEBUG("%s: SparseGPT loss %g", espl_linear_name(layout, index, name), loss);
     } else {
-        espl_scoring by = {.score = o->score, .norm = p->norm[espl_input_of(kind)]};
+        espl_scoring by = {.score = o->score, .norm = p->norm};
         if (driver->plan.prune.gradients) {
             const double *sum = p->pass.s.gradients[kind].total;
             by.gradient = p->matrix;
@@ -87,8 +91,8 @@ static espl_status prune_linear(pruning_pass *p, int64_t index) {
     /* Every count is exact by construction: anything else is a bug, found here rather than in a result. */
     lost = n - espl_mask_count(p->masks[kind], l->out, l->in);
     if (lost != driver->counts[index])
-        return ESPL_FAIL(ESPL_INTERNAL, "%s lost %" PRId64 " weights; expected %" PRId64, espl_linear_name(index, name),
-                         lost, driver->counts[index]);
+        return ESPL_FAIL(ESPL_INTERNAL, "%s lost %" PRId64 " weights; expected %" PRId64,
+                         espl_linear_name(layout, index, name), lost, driver->counts[index]);
     return ESPL_OK;
 }
 
@@ -97,15 +101,16 @@ static espl_status pruning_block(void *context, int64_t layer) {
     pruning_pass *p = context;
     const method_plan *plan = &p->driver->plan;
     const espl_method_options *o = plan->o;
-    for (int i = 0; i < BLOCK_INPUTS; i++) {
+    espl_layout layout = espl_model_layout(plan->config);
+    for (int i = 0; i < plan->inputs; i++) {
         if (espl_plan_owner(plan, &plan->prune, layer, i) != plan->rank) continue;
         if (plan->prune.grams)
             ESPL_TRY(espl_prune_factor(p->pass.s.grams[i].total, espl_input_size(plan->config, i),
                                        2.0 / (double)o->samples, o->damping, p->factor, p->dead));
         /* Scores that add a gradient use the norm averaged over samples: there its scale matters. */
-        if (plan->prune.squares) espl_statistics_norm(&p->pass.s, i, espl_score_needs_gradients(o->score), p->norm[i]);
+        if (plan->prune.squares) espl_statistics_norm(&p->pass.s, i, espl_score_needs_gradients(o->score), p->norm);
         for (int k = espl_input_first(i); k < espl_input_first(i + 1); k++)
-            ESPL_TRY(prune_linear(p, espl_linear_index(layer, (espl_linear_kind)k)));
+            ESPL_TRY(prune_linear(p, espl_linear_index(layout, layer, k)));
     }
     return ESPL_OK;
 }
@@ -116,10 +121,11 @@ static void pruning_publish(void *context, int64_t layer) {
     pruning_pass *p = context;
     method_driver *driver = p->driver;
     const method_plan *plan = &driver->plan;
-    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
-        espl_linear *l = espl_block_linear(driver->block, (espl_linear_kind)k);
-        int owner = espl_plan_owner(plan, &plan->prune, layer, espl_input_of((espl_linear_kind)k));
-        int64_t index = espl_linear_index(layer, (espl_linear_kind)k), mask_bytes = espl_mask_bytes(l->out, l->in);
+    for (int k = 0; k < plan->places; k++) {
+        espl_linear *l = espl_block_linear(driver->block, k);
+        int owner = espl_plan_owner(plan, &plan->prune, layer, espl_input_of(k));
+        int64_t index = espl_linear_index(espl_model_layout(plan->config), layer, k),
+                mask_bytes = espl_mask_bytes(l->out, l->in);
         espl_comm_broadcast(driver->comm, p->masks[k], mask_bytes, owner);
         l->mask = p->masks[k];
         if (espl_driver_mine(driver, layer)) memcpy(espl_masks_of(driver->masks, index), l->mask, (size_t)mask_bytes);
@@ -138,10 +144,10 @@ int64_t espl_pruning_bytes(const method_plan *plan) {
     pool buffers = {.counting = true};
     int64_t kernel = 0;
     if (!plan->direct) pruning_take(&p, plan, NULL, NULL, &buffers);
-    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
+    for (int k = 0; k < plan->places; k++) {
         int64_t out, in;
-        if (!plan->direct && !espl_plan_may_own(plan, &plan->prune, espl_input_of((espl_linear_kind)k))) continue;
-        espl_model_linear_shape(plan->config, (espl_linear_kind)k, &out, &in);
+        if (!plan->direct && !espl_plan_may_own(plan, &plan->prune, espl_input_of(k))) continue;
+        espl_plan_shape(plan->config, k, &out, &in);
         int64_t bytes = plan->updating
                             ? espl_max_i64(espl_prune_factor_bytes(in), espl_prune_sparsegpt_bytes(out, in, o->block))
                             : espl_prune_linear_bytes(o->score, &o->pattern, out, in);
@@ -174,7 +180,7 @@ static espl_status check_options(const method_driver *driver) {
 
 /* Buffers of the driver. GBLM: a float for every weight of the slice; curvature: one for every input and output. */
 static void driver_take(method_driver *driver, const method_plan *plan, espl_range slice, pool *buffers) {
-    int64_t out, in, n = espl_range_count(slice) * ESPL_LINEAR_KINDS;
+    int64_t out, in, n = espl_range_count(slice) * plan->places;
     driver->slices = espl_pool_take(buffers, plan->ranks, sizeof *driver->slices, "slices");
     driver->counts = espl_pool_take(buffers, plan->linears, sizeof *driver->counts, "counts");
     driver->weights = espl_pool_take(buffers, plan->linears, sizeof *driver->weights, "counts");
@@ -185,7 +191,7 @@ static void driver_take(method_driver *driver, const method_plan *plan, espl_ran
     driver->gradients = espl_pool_take(buffers, n, sizeof *driver->gradients, "gradients");
     if (!all || !driver->gradients) return;
     for (int64_t i = 0; i < n; i++) {
-        espl_model_linear_shape(plan->config, espl_linear_kind_of(i), &out, &in);
+        espl_plan_shape(plan->config, i % plan->places, &out, &in);
         driver->gradients[i] = all;
         all += out * in;
     }
@@ -224,7 +230,7 @@ static espl_status driver_prepare(method_driver *driver, pool *buffers) {
     ESPL_TRY(espl_block_create(driver->m, driver->plan.o->window, driver->plan.prune.gradients, &driver->block));
     for (int64_t i = 0; i < driver->plan.linears; i++) {
         int64_t out, in;
-        espl_model_linear_shape(config, espl_linear_kind_of(i), &out, &in);
+        espl_plan_shape(config, i % driver->plan.places, &out, &in);
         driver->weights[i] = out * in;
     }
     return ESPL_OK;

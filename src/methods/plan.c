@@ -14,7 +14,10 @@ method_plan espl_plan_make(const espl_model_config *c, const espl_method_options
     method_plan p = {.config = c, .o = o, .rank = rank, .ranks = ranks, .slices = slices};
     espl_allocation a = o->allocation;
     bool lsa = a == ESPL_ALLOCATION_LSA || a == ESPL_ALLOCATION_LSA_LINEAR, search = a == ESPL_ALLOCATION_SEARCH;
-    p.linears = c->layers * ESPL_LINEAR_KINDS;
+    espl_layout layout = espl_model_layout(c);
+    p.linears = espl_layout_linears(layout);
+    p.places = (int)espl_layout_layer_linears(layout);
+    p.inputs = (int)(ATTENTION_INPUTS + MLP_INPUTS * espl_layout_mlps(layout));
     p.group = espl_max_i64((o->samples + GROUPS_MAX - 1) / GROUPS_MAX, 1);
     p.groups = (o->samples + p.group - 1) / p.group;
     for (int64_t g = rank; g < p.groups; g += ranks) p.local += espl_plan_group_size(&p, g);
@@ -55,20 +58,24 @@ bool espl_plan_may_own(const method_plan *p, const pass_plan *pass, int input) {
 }
 
 int espl_input_first(int input) {
-    static const espl_linear_kind first[BLOCK_INPUTS + 1] = {ESPL_Q_PROJ, ESPL_O_PROJ, ESPL_GATE_PROJ, ESPL_DOWN_PROJ,
-                                                             ESPL_LINEAR_KINDS};
-    return (int)first[input];
+    int mlp = (input - ATTENTION_INPUTS) / MLP_INPUTS, down = (input - ATTENTION_INPUTS) % MLP_INPUTS;
+    if (input < ATTENTION_INPUTS) return input == 0 ? ESPL_Q_PROJ : ESPL_O_PROJ;
+    return (int)espl_linear_at(down ? ESPL_DOWN_PROJ : ESPL_GATE_PROJ, mlp);
 }
 
-int espl_input_of(espl_linear_kind kind) {
-    int i = 0;
-    while ((int)kind >= espl_input_first(i + 1)) i++;
-    return i;
+int espl_input_of(int64_t at) {
+    int mlp = (int)(at - ESPL_GATE_PROJ) / ESPL_MLP_LINEARS;
+    if (at < ESPL_GATE_PROJ) return at == ESPL_O_PROJ;
+    return ATTENTION_INPUTS + MLP_INPUTS * mlp + (espl_linear_kind_at(at) == ESPL_DOWN_PROJ);
+}
+
+void espl_plan_shape(const espl_model_config *c, int64_t at, int64_t *out, int64_t *in) {
+    espl_model_linear_shape(c, espl_linear_kind_at(at), out, in);
 }
 
 int64_t espl_input_size(const espl_model_config *c, int input) {
     int64_t out, in;
-    espl_model_linear_shape(c, (espl_linear_kind)espl_input_first(input), &out, &in);
+    espl_plan_shape(c, espl_input_first(input), &out, &in);
     return in;
 }
 

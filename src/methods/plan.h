@@ -9,9 +9,9 @@
 #include "espalier/methods/options.h"
 #include "espalier/model/shape.h"
 
-/* The linears of a block see four different inputs: of q, k, v; of o; of gate, up; of down. Statistics of the inputs
- * are shared by the linears of an input. */
-enum { BLOCK_INPUTS = 4 };
+/* The linears of a block see different inputs: of q, k, v; of o; and of each MLP or expert of gate, up; of down.
+ * Statistics of the inputs are shared by the linears of an input. */
+enum { ATTENTION_INPUTS = 2, MLP_INPUTS = 2 };
 
 /* Which rank adds up the statistics of a block's inputs and works on their linears. */
 typedef enum plan_owner {
@@ -35,6 +35,7 @@ typedef struct method_plan {
     int rank, ranks;
     const espl_range *slices; /* [ranks], borrowed; NULL if no owner is asked for */
     int64_t linears;          /* of the model */
+    int inputs, places;       /* inputs and linears of a block */
     int64_t blocks;           /* of all passes */
     /* The samples go to the ranks in groups of a fixed size, group g to rank g mod ranks: the groups, and with them the
      * order of every sum, do not depend on the number of ranks. */
@@ -58,12 +59,14 @@ int espl_plan_owner(const method_plan *p, const pass_plan *pass, int64_t layer, 
 /* Local. False if this rank never owns this input, so that it needs no memory for its sums. */
 bool espl_plan_may_own(const method_plan *p, const pass_plan *pass, int input);
 
-/* Local. The linears that see an input are espl_input_first(input) .. espl_input_first(input + 1) - 1, as int for loops
- * over them. */
+/* Local. The linears that see an input are at the places (espl_linear_at) espl_input_first(input) ..
+ * espl_input_first(input + 1) - 1 of a block. */
 int espl_input_first(int input);
-int espl_input_of(espl_linear_kind kind);
+int espl_input_of(int64_t at);
 /* Local. Features of an input. */
 int64_t espl_input_size(const espl_model_config *c, int input);
+/* Local. Shape of the linear at a place of a block. */
+void espl_plan_shape(const espl_model_config *c, int64_t at, int64_t *out, int64_t *in);
 /* Local. The largest input, the most outputs and the most weights of a linear. */
 void espl_plan_largest(const espl_model_config *c, int64_t *in, int64_t *out, int64_t *weights);
 

@@ -11,14 +11,12 @@
 
 #include "espalier/base/memory.h"
 
-enum { POOL_MAX = 64 }; /* buffers of a pool; a pass takes fewer than 50 */
-
 typedef struct pool {
     bool counting;  /* set by the caller: allocate nothing */
     int64_t bytes;  /* taken so far */
     espl_status st; /* of the first failure; nothing is taken after it */
     int64_t n;
-    void *pieces[POOL_MAX];
+    void **pieces; /* [n] and some room; owned */
 } pool;
 
 /* Local. n * size zeroed bytes; NULL when counting and after a failure, which the caller reads in p->st once at the

@@ -24,12 +24,14 @@ typedef struct block_statistics {
     const pass_plan *pass;
     espl_comm *comm;
     espl_block *block;
-    block_sum squares[BLOCK_INPUTS];        /* [in] */
-    block_sum grams[BLOCK_INPUTS];          /* [in, in], lower triangle */
-    block_sum gradients[ESPL_LINEAR_KINDS]; /* [out, in] squares of the block-local gradient */
-    block_sum *all[2 * BLOCK_INPUTS + ESPL_LINEAR_KINDS];
-    int n;         /* of `all`: the sums that the pass wants */
-    float *output; /* [window, hidden] of one sample, for its gradient */
+    block_sum *squares;     /* [inputs] of [in] */
+    block_sum *grams;       /* [inputs] of [in, in], lower triangle */
+    block_sum *gradients;   /* [places] of [out, in] squares of the block-local gradient */
+    block_sum **all;        /* [n] */
+    int n;                  /* of `all`: the sums that the pass wants */
+    espl_block_input *seen; /* [places] of one sample */
+    float **parts;          /* [places] the parts of `gradients` */
+    float *output;          /* [window, hidden] of one sample, for its gradient */
 } block_statistics;
 
 /* Local. Buffers for what the pass collects. comm and block may be NULL when the pool only counts. */
@@ -37,7 +39,8 @@ void espl_statistics_take(block_statistics *s, const method_plan *plan, const pa
                           espl_block *block, pool *buffers);
 /* Collective. Totals over all samples of the loaded block; states [local, window, hidden] are its inputs. */
 espl_status espl_statistics_collect(block_statistics *s, int64_t layer, const float *states);
-/* Local. ||X_j||_2 of an input at its owner: over all samples, or of the mean sample. norm [in]. */
+/* Local. ||X_j||_2 of an input at its owner: over all samples, or of the mean sample. norm [in]. Of an expert that no
+ * token reached: as of one token with features of 1; its Hessian is a unit matrix. */
 void espl_statistics_norm(const block_statistics *s, int input, bool mean, float *norm);
 
 #endif

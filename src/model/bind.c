@@ -33,19 +33,48 @@ static espl_status bind_norm(binder *b, const char *name, int64_t n, float **out
     return ESPL_OK;
 }
 
+/* The router of layer i, and a clearer message for experts that are stored as one tensor. */
+static espl_status bind_router(binder *b, int64_t i, model_layer *l) {
+    const espl_model_config *c = b->config;
+    const int64_t dims[2] = {c->experts, c->hidden};
+    const espl_tensor_info *t;
+    char name[ESPL_TENSOR_NAME_MAX];
+    if (c->experts == 0) return ESPL_OK;
+    snprintf(name, sizeof name, "model.layers.%" PRId64 ".mlp.experts.gate_up_proj", i);
+    if (espl_weights_find(b->weights, name))
+        return ESPL_FAIL(ESPL_UNSUPPORTED,
+                         "%s: tensor \"%s\" holds all experts of a layer: load the model with transformers and save it "
+                         "with save_pretrained(NEW_DIRECTORY), which writes a tensor for each",
+                         espl_weights_find(b->weights, name)->file, name);
+    snprintf(name, sizeof name, "model.layers.%" PRId64 ".mlp.gate.weight", i);
+    ESPL_TRY(espl_weights_require(b->weights, name, 2, dims, &t));
+    if (!l) return ESPL_OK;
+    l->router = (espl_linear){.weight = t->data, .dtype = t->dtype, .out = dims[0], .in = dims[1]};
+    b->bytes += t->bytes;
+    return ESPL_OK;
+}
+
 espl_status espl_bind_layer(binder *b, int64_t i, model_layer *l) {
     const espl_model_config *c = b->config;
     espl_layer_norm norms[ESPL_LAYER_NORMS];
+    int64_t linears = espl_layout_layer_linears(espl_model_layout(c));
     char name[ESPL_TENSOR_NAME_MAX];
-    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
-        espl_linear_place place = espl_model_linear_place(c, espl_linear_index(i, (espl_linear_kind)k));
+    ESPL_TRY(bind_router(b, i, l));
+    if (l) {
+        l->linears = espl_arena_take(b->tables, (size_t)linears * sizeof *l->linears);
+        l->source = espl_arena_take(b->tables, (size_t)linears * sizeof *l->source);
+        if (!l->linears || !l->source) return ESPL_FAIL(ESPL_INTERNAL, "model tables sized wrongly");
+    }
+    for (int64_t k = 0; k < linears; k++) {
+        espl_linear_place place = espl_model_linear_place(c, espl_linear_index(espl_model_layout(c), i, k));
+        espl_linear_kind kind = espl_linear_kind_at(k);
         const espl_tensor_info *t;
         float *bias = NULL;
         int64_t out, in;
-        espl_model_linear_shape(c, (espl_linear_kind)k, &out, &in);
+        espl_model_linear_shape(c, kind, &out, &in);
         ESPL_TRY(espl_weights_require(b->weights, place.name, 2, (const int64_t[]){place.rows, in}, &t));
-        if (espl_model_linear_bias(c, (espl_linear_kind)k)) {
-            snprintf(name, sizeof name, "model.layers.%" PRId64 ".%s.bias", i, espl_linear_path((espl_linear_kind)k));
+        if (espl_model_linear_bias(c, kind)) {
+            snprintf(name, sizeof name, "model.layers.%" PRId64 ".%s.bias", i, espl_linear_path(kind));
             ESPL_TRY(bind_vector(b, name, out, l ? &bias : NULL));
         }
         if (!l) continue;
@@ -112,6 +141,7 @@ static bool name_known(const espl_model_config *c, const char *full) {
     long long i = strtoll(full + sizeof prefix - 1, &end, 10);
     if (*end != '.' || i < 0 || i >= c->layers) return false;
     const char *rest = end + 1;
+    if (c->experts > 0 && strcmp(rest, "mlp.gate.weight") == 0) return true;
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
         snprintf(name, sizeof name, "%s.bias", espl_linear_path((espl_linear_kind)k));
         if (strcmp(rest, name) == 0) return espl_model_linear_bias(c, (espl_linear_kind)k);
@@ -138,10 +168,13 @@ espl_status espl_bind_check_names(const binder *b) {
 int64_t espl_bind_layer_bytes(const espl_model_config *c) {
     enum {
         PIECE = 64,
-        VECTORS = ESPL_LAYER_NORMS + ESPL_LINEAR_KINDS
-    }; /* each may be padded to the arena's alignment */
-    int64_t vectors = espl_model_layer_parameters(c) - espl_model_layer_linear_weights(c);
-    return vectors * (int64_t)sizeof(float) + VECTORS * PIECE;
+        PIECES = ESPL_LAYER_NORMS + ESPL_LINEAR_KINDS + 2
+    };                                       /* each may be padded to the arena's alignment */
+    int64_t router = c->experts * c->hidden; /* stays in the file */
+    int64_t vectors = espl_model_layer_parameters(c) - espl_model_layer_linear_weights(c) - router;
+    int64_t linears = espl_layout_layer_linears(espl_model_layout(c));
+    return vectors * (int64_t)sizeof(float) + linears * (int64_t)(sizeof(espl_linear) + sizeof(void *)) +
+           PIECES * PIECE;
 }
 
 /* Weights that were saved from the model below the head are named "layers.0..." instead of "model.layers.0...". */

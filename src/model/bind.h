@@ -10,8 +10,9 @@
 #include "espalier/weights/reader.h"
 
 typedef struct model_layer {
-    espl_linear linears[ESPL_LINEAR_KINDS];
-    const void *source[ESPL_LINEAR_KINDS]; /* their weights in the mapped file */
+    espl_linear *linears; /* [linears of a layer], by their place in it; in the tables */
+    const void **source;  /* their weights in the mapped file */
+    espl_linear router;   /* [experts, hidden]; never pruned. Only with experts */
     /* Norms as espl_model_layer_norms, with the family's offset added; NULL: no such norm. */
     float *norms[ESPL_LAYER_NORMS];
 } model_layer;
@@ -26,7 +27,7 @@ typedef struct model_ends {
 typedef struct binder {
     const espl_model_config *config;
     const espl_weights *weights;
-    espl_arena *tables; /* for norms and biases, widened to f32 */
+    espl_arena *tables; /* for the linears of layers, and for norms and biases, widened to f32 */
     int64_t bytes;      /* of the file that are in use */
 } binder;
 

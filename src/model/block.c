@@ -73,7 +73,7 @@ espl_status espl_block_load(espl_block *b, int64_t index) {
 }
 
 /* Not const: the caller sets masks and weights. */
-espl_linear *espl_block_linear(espl_block *b, espl_linear_kind kind) { return &b->one.linears[kind]; }
+espl_linear *espl_block_linear(espl_block *b, int64_t at) { return &b->one.linears[at]; }
 
 espl_status espl_block_embed(espl_block *b, const int32_t *ids, float *x) {
     const binder bind = {.config = &b->shadow.config, .weights = b->shadow.weights};
@@ -86,17 +86,21 @@ espl_status espl_block_embed(espl_block *b, const int32_t *ids, float *x) {
 
 void espl_block_forward(espl_block *b, float *x) { espl_calibrate_layer_forward(&b->c, 0, x, false); }
 
-void espl_block_inputs(espl_block *b, const float *x, const float *inputs[ESPL_LINEAR_KINDS]) {
+void espl_block_inputs(espl_block *b, const float *x, espl_block_input *inputs) {
     const calibration_buffers *s = &b->c.b;
     memcpy(s->stream0, x, (size_t)(b->c.d.T * b->c.d.C) * sizeof *x); /* tracing changes its input */
     espl_calibrate_trace(&b->c, 0, s->stream0);
-    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) inputs[k] = s->normed;
-    inputs[ESPL_O_PROJ] = s->attended;
-    inputs[ESPL_GATE_PROJ] = inputs[ESPL_UP_PROJ] = s->middle_normed;
-    inputs[ESPL_DOWN_PROJ] = s->product;
+    for (int k = 0; k < ESPL_GATE_PROJ; k++)
+        inputs[k] = (espl_block_input){k == ESPL_O_PROJ ? s->attended : s->normed, b->c.d.T};
+    for (int64_t e = 0; e < espl_layout_mlps(espl_model_layout(&b->shadow.config)); e++) {
+        mlp_rows rows = espl_calibrate_mlp(&b->c, e);
+        for (int k = ESPL_GATE_PROJ; k < ESPL_LINEAR_KINDS; k++)
+            inputs[espl_linear_at((espl_linear_kind)k, e)] =
+                (espl_block_input){k == ESPL_DOWN_PROJ ? rows.product : rows.in, rows.n};
+    }
 }
 
-void espl_block_backward(espl_block *b, const float *x, float *dy, float *const squares[ESPL_LINEAR_KINDS]) {
+void espl_block_backward(espl_block *b, const float *x, float *dy, float *const *squares) {
     b->c.gradient_squares = squares;
     espl_calibrate_layer_backward(&b->c, 0, x, dy);
 }

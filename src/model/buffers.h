@@ -11,7 +11,8 @@
 enum { STREAMS = 3 };
 
 /* The size table of a rank: X(name, element type, elements). It carves the arena and is what `inspect` prints, so the
- * two cannot disagree. d.M tokens, d.C hidden, d.Q query and d.KV key/value features, d.F ffn, d.V vocab. */
+ * two cannot disagree. d.M tokens, d.C hidden, d.Q query and d.KV key/value features, d.F ffn, d.V vocab, d.E experts,
+ * d.K of them for a token. */
 #define ACTIVATION_LIST(X)                                                                                             \
     X(stream0, float, d.M *d.C)                                                                                        \
     X(stream1, float, d.several ? d.M *d.C : 0)                                                                        \
@@ -23,6 +24,14 @@ enum { STREAMS = 3 };
     X(attended, float, d.M *d.Q)                                                                                       \
     X(gate, float, d.M *d.F)                                                                                           \
     X(up, float, d.M *d.F)                                                                                             \
+    X(expert_in, float, d.E ? d.M *d.C : 0)                                                                            \
+    X(expert_out, float, d.E ? d.M *d.C : 0)                                                                           \
+    X(expert_sum, float, d.E ? d.M *d.C : 0)                                                                           \
+    X(route_probs, float, d.M *d.E)                                                                                    \
+    X(route_chosen, int32_t, d.M *d.K)                                                                                 \
+    X(route_weights, float, d.M *d.K)                                                                                  \
+    X(route_slots, int64_t, d.M *d.K)                                                                                  \
+    X(route_first, int64_t, d.E ? d.E + 1 : 0)                                                                         \
     X(ids, int32_t, d.M)                                                                                               \
     X(targets, int32_t, d.M)                                                                                           \
     X(positions, int64_t, d.M)                                                                                         \
@@ -32,7 +41,7 @@ enum { STREAMS = 3 };
     X(logits, float, d.last ? d.rows *d.V : 0)
 
 typedef struct model_dims {
-    int64_t M, C, Q, KV, F, V;
+    int64_t M, C, Q, KV, F, V, E, K;
     int64_t rows, partial; /* rows of logits; scratch of the head */
     bool last, several;    /* this rank holds the head; there are several ranks */
 } model_dims;

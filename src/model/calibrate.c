@@ -20,45 +20,6 @@
 
 /* ----------------------------------------------------------------- result */
 
-void espl_calibration_free(espl_calibration *c) {
-    espl_mem_free(&c->loss);
-    espl_mem_free(&c->gradient);
-    espl_mem_free(&c->squares);
-    espl_mem_free(&c->output_squares);
-    espl_mem_free(&c->knowledge);
-    espl_mem_free(&c->topic_gradients);
-    *c = (espl_calibration){0};
-}
-
-/* The layer of a linear, counted from this rank's first; -1 if another rank has it. */
-static int64_t calibration_layer(const espl_calibration *c, int64_t index) {
-    if (index < c->linears.first || index >= c->linears.last) return -1;
-    return espl_linear_layer(index - c->linears.first);
-}
-
-const double *espl_calibration_squares(const espl_calibration *c, int64_t index) {
-    int64_t layer = calibration_layer(c, index);
-    return layer < 0 ? NULL : c->squares + layer * c->stride + c->at[espl_linear_kind_of(index)];
-}
-
-const double *espl_calibration_output_squares(const espl_calibration *c, int64_t index) {
-    int64_t layer = calibration_layer(c, index);
-    return layer < 0 ? NULL : c->output_squares + layer * c->output_stride + c->output_at[espl_linear_kind_of(index)];
-}
-
-double espl_calibration_output_unit(const espl_calibration *c) {
-    return c->samples > 0 ? c->predictions * c->predictions / ((double)c->samples * c->tokens) : 0;
-}
-
-void espl_calibration_norms(const espl_calibration *c, int64_t index, int64_t in, float *norm) {
-    const double *squares = espl_calibration_squares(c, index);
-    for (int64_t j = 0; j < in; j++) norm[j] = (float)sqrt(squares[j]);
-}
-
-double espl_calibration_gradient(const espl_calibration *c, int64_t index) {
-    return calibration_layer(c, index) < 0 ? NAN : c->gradient[index - c->linears.first];
-}
-
 static void calibration_count_predictions(const espl_calibration_options *o, espl_calibration *out) {
     int64_t targets = 0;
     out->predictions = (double)(o->window - 1);
@@ -71,7 +32,8 @@ static void calibration_count_predictions(const espl_calibration_options *o, esp
 static espl_status calibration_create(const calibrator *c, espl_calibration *out) {
     const espl_model_config *g = &c->m->config;
     int64_t q = g->heads * g->head_dim;
-    *out = (espl_calibration){.linears = espl_model_linears(c->m),
+    *out = (espl_calibration){.layout = espl_model_layout(g),
+                              .linears = espl_model_linears(c->m),
                               .window = c->o->window,
                               .forward_tokens = c->o->forward * c->o->window,
                               .samples = c->o->backward};
@@ -80,15 +42,21 @@ static espl_status calibration_create(const calibrator *c, espl_calibration *out
     out->at[ESPL_O_PROJ] = g->hidden;
     out->at[ESPL_GATE_PROJ] = out->at[ESPL_UP_PROJ] = g->hidden + q;
     out->at[ESPL_DOWN_PROJ] = 2 * g->hidden + q;
-    out->stride = 2 * g->hidden + q + g->ffn;
+    out->expert_stride = g->hidden + g->ffn;
+    out->stride = g->hidden + q + espl_layout_mlps(out->layout) * out->expert_stride;
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
         int64_t features, in;
         espl_model_linear_shape(g, (espl_linear_kind)k, &features, &in);
         out->output_at[k] = out->output_stride;
         out->output_stride += features;
+        if (k >= ESPL_GATE_PROJ) out->output_expert_stride += features;
     }
+    out->output_stride += (espl_layout_mlps(out->layout) - 1) * out->output_expert_stride;
     ESPL_TRY(espl_mem_alloc(&out->loss, c->o->backward, sizeof *out->loss, "losses"));
     ESPL_TRY(espl_mem_alloc(&out->gradient, espl_range_count(out->linears), sizeof *out->gradient, "gradients"));
+    ESPL_TRY(espl_mem_alloc(&out->reached, espl_range_count(out->linears), sizeof *out->reached, "tokens of linears"));
+    ESPL_TRY(espl_mem_alloc(&out->reached_backward, espl_range_count(out->linears), sizeof *out->reached_backward,
+                            "tokens of linears"));
     ESPL_TRY(espl_mem_alloc(&out->squares, c->d.layers * out->stride, sizeof *out->squares, "activation statistics"));
     return espl_mem_alloc(&out->output_squares, c->d.layers * out->output_stride, sizeof *out->output_squares,
                           "gradient statistics");
@@ -204,6 +172,7 @@ espl_status espl_model_calibrate(espl_model *m, const espl_calibration_options *
         int64_t weights = espl_linear_survivors(espl_model_linear(m, out->linears.first + i)) * o->backward;
         out->gradient[i] = weights > 0 ? out->gradient[i] / (double)weights : NAN;
     }
+    espl_calibration_finish_experts(m, out);
     espl_comm_broadcast(m->comm, out->loss, out->samples * (int64_t)sizeof *out->loss, ranks - 1);
 done:
     if (st != ESPL_OK) espl_calibration_free(out);

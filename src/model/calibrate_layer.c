@@ -10,8 +10,80 @@
 
 #include "calibrator.h"
 #include "espalier/base/region.h"
+#include "espalier/model/shape.h"
 #include "espalier/tensor/statistics.h"
+#include "experts.h"
 #include "layer.h"
+
+/* ---------------------------------------------------------------- experts */
+
+static expert_routing calibrate_routing(const calibrator *c) {
+    const calibration_buffers *b = &c->b;
+    return (expert_routing){.probs = b->route_probs,
+                            .chosen = b->route_chosen,
+                            .weights = b->route_weights,
+                            .slots = b->route_slots,
+                            .first = b->route_first};
+}
+
+mlp_rows espl_calibrate_mlp(const calibrator *c, int64_t mlp) {
+    const calibration_buffers *b = &c->b;
+    if (c->d.E == 0)
+        return (mlp_rows){.n = c->d.T, .in = b->middle_normed, .gate = b->gate, .up = b->up, .product = b->product};
+    int64_t first = b->route_first[mlp], wide = first * c->d.F;
+    return (mlp_rows){.n = b->route_first[mlp + 1] - first,
+                      .in = b->expert_in + first * c->d.C,
+                      .gate = b->gate + wide,
+                      .up = b->up + wide,
+                      .product = b->product + wide};
+}
+
+/* The linears of an expert: gate, up and down. */
+static const espl_linear *expert_linears(const calibrator *c, int64_t local_layer, int64_t expert) {
+    return &c->m->layers[local_layer].linears[espl_linear_at(ESPL_GATE_PROJ, expert)];
+}
+
+/* Routes middle_normed, and runs each expert up to the input of its down_proj. */
+static void trace_experts(calibrator *c, int64_t local_layer) {
+    const expert_routing r = calibrate_routing(c);
+    espl_experts_route(c->m, local_layer, c->b.middle_normed, c->d.T, &r);
+    for (int64_t e = 0; e < c->d.E; e++) {
+        mlp_rows rows = espl_calibrate_mlp(c, e);
+        float *gate_up[2] = {rows.gate, rows.up};
+        if (rows.n == 0) continue;
+        double t = espl_clock_now();
+        espl_experts_gather(c->m, &r, e, false, c->b.middle_normed, rows.in);
+        t = espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+        espl_tensor_linear(expert_linears(c, local_layer, e), 2, rows.in, rows.n, gate_up, false, c->m->workspace);
+        t = espl_region_lap(ESPL_REGION_LINEAR, t);
+        espl_tensor_glu_to(c->m->config.activation, rows.gate, rows.up, rows.n * c->d.F, rows.product);
+        espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+    }
+}
+
+/* mlp_raw = what the experts of a layer make together. */
+static void sum_experts(calibrator *c, int64_t local_layer) {
+    const expert_routing r = calibrate_routing(c);
+    memset(c->b.mlp_raw, 0, (size_t)(c->d.T * c->d.C) * sizeof *c->b.mlp_raw);
+    for (int64_t e = 0; e < c->d.E; e++) {
+        mlp_rows rows = espl_calibrate_mlp(c, e);
+        if (rows.n == 0) continue;
+        double t = espl_clock_now();
+        espl_tensor_linear(expert_linears(c, local_layer, e) + 2, 1, rows.product, rows.n, &c->b.expert_out, false,
+                           c->m->workspace);
+        t = espl_region_lap(ESPL_REGION_LINEAR, t);
+        espl_experts_scatter(c->m, &r, e, true, c->b.expert_out, c->b.mlp_raw);
+        espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+    }
+}
+
+static void add_experts(calibrator *c, int64_t local_layer, float *x) {
+    float *scratch = c->d.branches ? c->b.branch : c->b.mlp_raw;
+    sum_experts(c, local_layer);
+    espl_layer_add_raw(c->m, local_layer, ESPL_DOWN_PROJ, c->b.mlp_raw, c->d.T, scratch, x);
+}
+
+/* ---------------------------------------------------------------- forward */
 
 void espl_calibrate_trace(calibrator *c, int64_t local_layer, float *x) {
     const espl_model_config *g = &c->m->config;
@@ -51,35 +123,56 @@ void espl_calibrate_trace(calibrator *c, int64_t local_layer, float *x) {
     else
         memcpy(b->middle_normed, x, stream_bytes);
     t = espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+    if (g->experts > 0) {
+        trace_experts(c, local_layer);
+        return;
+    }
     espl_tensor_linear(&l->linears[ESPL_GATE_PROJ], 2, b->middle_normed, T, gate_up, false, c->m->workspace);
     t = espl_region_lap(ESPL_REGION_LINEAR, t);
     espl_tensor_glu_to(g->activation, b->gate, b->up, T * c->d.F, b->product);
     espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
 }
 
+/* Adds the squares of the inputs of a layer's linears to the result, and how many tokens came to each. */
+static void count_inputs(calibrator *c, int64_t local_layer) {
+    const calibration_buffers *b = &c->b;
+    espl_calibration *out = c->out;
+    int64_t T = c->d.T, linears = espl_layout_layer_linears(out->layout);
+    int64_t *reached = out->reached + local_layer * linears;
+    double *sums = out->squares + local_layer * out->stride, t = espl_clock_now();
+    /* q, k, v share an input, and so do gate and up */
+    espl_tensor_square_sums(b->normed, T, c->d.C, sums + out->at[ESPL_Q_PROJ]);
+    espl_tensor_square_sums(b->attended, T, c->d.Q, sums + out->at[ESPL_O_PROJ]);
+    for (int64_t e = 0; e < espl_layout_mlps(out->layout); e++) {
+        mlp_rows rows = espl_calibrate_mlp(c, e);
+        double *at = sums + e * out->expert_stride;
+        espl_tensor_square_sums(rows.in, rows.n, c->d.C, at + out->at[ESPL_GATE_PROJ]);
+        espl_tensor_square_sums(rows.product, rows.n, c->d.F, at + out->at[ESPL_DOWN_PROJ]);
+        for (int k = ESPL_GATE_PROJ; k < ESPL_LINEAR_KINDS; k++)
+            reached[espl_linear_at((espl_linear_kind)k, e)] += rows.n;
+    }
+    for (int k = 0; k < ESPL_GATE_PROJ; k++) reached[k] += T;
+    espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+}
+
 void espl_calibrate_layer_forward(calibrator *c, int64_t local_layer, float *x, bool count) {
     espl_calibrate_trace(c, local_layer, x);
-    if (count) { /* q, k, v share an input, and so do gate and up */
-        double *sums = c->out->squares + local_layer * c->out->stride, t = espl_clock_now();
-        const int64_t *at = c->out->at;
-        espl_tensor_square_sums(c->b.normed, c->d.T, c->d.C, sums + at[ESPL_Q_PROJ]);
-        espl_tensor_square_sums(c->b.attended, c->d.T, c->d.Q, sums + at[ESPL_O_PROJ]);
-        espl_tensor_square_sums(c->b.middle_normed, c->d.T, c->d.C, sums + at[ESPL_GATE_PROJ]);
-        espl_tensor_square_sums(c->b.product, c->d.T, c->d.F, sums + at[ESPL_DOWN_PROJ]);
-        espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
-    }
-    espl_layer_add_branch(c->m, local_layer, ESPL_DOWN_PROJ, c->b.product, c->d.T, c->b.mlp_raw, c->b.branch, x);
+    if (count) count_inputs(c, local_layer);
+    if (c->m->config.experts > 0)
+        add_experts(c, local_layer, x);
+    else
+        espl_layer_add_branch(c->m, local_layer, ESPL_DOWN_PROJ, c->b.product, c->d.T, c->b.mlp_raw, c->b.branch, x);
     if (c->m->tap) c->m->tap(c->m->tap_context, c->m->slice.first + local_layer, x, c->d.T);
 }
 
 /* --------------------------------------------------------------- backward */
 
-/* n linears from `first` on with the common input x [T, in], given dy of each: adds what is wanted of their dL/dW to
- * the result, and sets dx [T, in], which may be x. */
-static void linears_backward(calibrator *c, int64_t local_layer, espl_linear_kind first, int n, const float *x,
+/* n linears from place `first` of a layer on with the common input x [T, in], given dy of each: adds what is wanted of
+ * their dL/dW to the result, and sets dx [T, in], which may be x. */
+static void linears_backward(calibrator *c, int64_t local_layer, int64_t first, int n, const float *x, int64_t T,
                              const float *const *dy, float *dx) {
     const espl_linear *l = &c->m->layers[local_layer].linears[first];
-    int64_t index = espl_linear_index(local_layer, first), T = c->d.T;
+    int64_t index = espl_linear_index(espl_model_layout(&c->m->config), local_layer, first);
     double sums[ESPL_LINEAR_KINDS], t = espl_clock_now();
     if (c->gradient_squares) { /* scores that need each weight's gradient: f32 for every weight of the slice */
         for (int i = 0; i < n; i++)
@@ -88,11 +181,13 @@ static void linears_backward(calibrator *c, int64_t local_layer, espl_linear_kin
         for (int i = 0; i < n; i++)
             espl_tensor_gradient_add(&l[i], x, dy[i], T, c->o->gradient_sums[index + i], c->m->workspace);
     } else {
-        double *output_squares = c->out->output_squares + local_layer * c->out->output_stride;
         espl_tensor_gradient_sums(l, n, x, dy, T, c->b.partial, sums, c->m->workspace);
         for (int i = 0; i < n; i++) {
             c->out->gradient[index + i] += sums[i];
-            espl_tensor_square_sums(dy[i], T, l[i].out, output_squares + c->out->output_at[first + i]);
+            c->out->reached_backward[index + i] += T;
+            espl_tensor_square_sums(dy[i], T, l[i].out,
+                                    c->out->output_squares +
+                                        espl_calibration_output_at(c->out, c->out->linears.first + index + i));
         }
     }
     espl_tensor_linear_backward(l, n, dy, T, dx, false, c->m->workspace);
@@ -131,6 +226,43 @@ static void branch_input_backward(calibrator *c, const float *norm, const float 
     espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
 }
 
+/* The experts of a layer and their router, given dy of what they make together: sets d_normed. The gradient of an
+ * expert's product takes the place of that product, those of gate and up take theirs. */
+static void experts_backward(calibrator *c, int64_t local_layer, const float *dy) {
+    const espl_model_config *g = &c->m->config;
+    const espl_route_shape shape = espl_experts_shape(g);
+    const expert_routing r = calibrate_routing(c);
+    calibration_buffers *b = &c->b;
+    const float *d_route[1] = {b->d_route}, *out[1] = {b->expert_out};
+    int64_t T = c->d.T;
+    memset(b->d_normed, 0, (size_t)(T * c->d.C) * sizeof *b->d_normed);
+    for (int64_t e = 0; e < c->d.E; e++) {
+        mlp_rows rows = espl_calibrate_mlp(c, e);
+        const float *gate_up[2] = {rows.gate, rows.up};
+        if (rows.n == 0) continue;
+        double t = espl_clock_now();
+        espl_tensor_linear(expert_linears(c, local_layer, e) + 2, 1, rows.product, rows.n, &b->expert_out, false,
+                           c->m->workspace);
+        t = espl_region_lap(ESPL_REGION_LINEAR, t);
+        espl_experts_weigh(c->m, &r, e, dy, b->expert_out, b->d_weights);
+        espl_experts_gather(c->m, &r, e, true, dy, b->expert_out);
+        espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+        linears_backward(c, local_layer, espl_linear_at(ESPL_DOWN_PROJ, e), 1, rows.product, rows.n, out, rows.product);
+        t = espl_clock_now();
+        espl_tensor_glu_backward(g->activation, rows.gate, rows.up, rows.product, rows.n * c->d.F);
+        espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+        linears_backward(c, local_layer, espl_linear_at(ESPL_GATE_PROJ, e), 2, rows.in, rows.n, gate_up, b->expert_out);
+        t = espl_clock_now();
+        espl_experts_scatter(c->m, &r, e, false, b->expert_out, b->d_normed);
+        espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+    }
+    double t = espl_clock_now();
+    espl_tensor_route_backward(&shape, b->route_probs, b->route_chosen, b->d_weights, T, b->d_route);
+    t = espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+    espl_tensor_linear_backward(&c->m->layers[local_layer].router, 1, d_route, T, b->d_normed, true, c->m->workspace);
+    espl_region_lap(ESPL_REGION_LINEAR, t);
+}
+
 void espl_calibrate_layer_backward(calibrator *c, int64_t local_layer, const float *x, float *dy) {
     const espl_model_config *g = &c->m->config;
     const model_layer *l = &c->m->layers[local_layer];
@@ -139,7 +271,10 @@ void espl_calibrate_layer_backward(calibrator *c, int64_t local_layer, const flo
     const float *out[1], *gate_up[2] = {b->gate, b->up}, *qkv[3] = {b->d_q, b->k, b->v};
     memcpy(b->middle, x, (size_t)(T * c->d.C) * sizeof *x);
     espl_calibrate_trace(c, local_layer, b->middle);
-    if (espl_layer_out_norm(c->m, local_layer, ESPL_DOWN_PROJ)) { /* the input of that norm */
+    bool normed = espl_layer_out_norm(c->m, local_layer, ESPL_DOWN_PROJ) != NULL; /* then its input is needed */
+    if (normed && g->experts > 0) {
+        sum_experts(c, local_layer);
+    } else if (normed) {
         double t = espl_clock_now();
         espl_tensor_linear(&l->linears[ESPL_DOWN_PROJ], 1, b->product, T, &b->mlp_raw, false, c->m->workspace);
         espl_region_lap(ESPL_REGION_LINEAR, t);
@@ -147,16 +282,21 @@ void espl_calibrate_layer_backward(calibrator *c, int64_t local_layer, const flo
 
     /* MLP. The gradient of down_proj's input takes the place of that input, those of gate and up take theirs. */
     out[0] = branch_backward(c, local_layer, ESPL_DOWN_PROJ, b->mlp_raw, dy);
-    linears_backward(c, local_layer, ESPL_DOWN_PROJ, 1, b->product, out, b->product);
-    double t = espl_clock_now();
-    espl_tensor_glu_backward(g->activation, b->gate, b->up, b->product, T * c->d.F);
-    espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
-    linears_backward(c, local_layer, ESPL_GATE_PROJ, 2, b->middle_normed, gate_up, b->d_normed);
+    double t;
+    if (g->experts > 0) {
+        experts_backward(c, local_layer, out[0]);
+    } else {
+        linears_backward(c, local_layer, ESPL_DOWN_PROJ, 1, b->product, T, out, b->product);
+        t = espl_clock_now();
+        espl_tensor_glu_backward(g->activation, b->gate, b->up, b->product, T * c->d.F);
+        espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+        linears_backward(c, local_layer, ESPL_GATE_PROJ, 2, b->middle_normed, T, gate_up, b->d_normed);
+    }
     branch_input_backward(c, l->norms[ESPL_NORM_MLP_IN], b->middle, dy);
 
     /* Attention. dk and dv take the places of k and v, whose values are in k_heads and v_heads. */
     out[0] = branch_backward(c, local_layer, ESPL_O_PROJ, b->attention_raw, dy);
-    linears_backward(c, local_layer, ESPL_O_PROJ, 1, b->attended, out, b->d_attended);
+    linears_backward(c, local_layer, ESPL_O_PROJ, 1, b->attended, T, out, b->d_attended);
     espl_attention_shape shape = espl_model_attention_shape(c->m, local_layer);
     espl_attention_gradient a = {.q = b->q, .out = b->attended, .dout = b->d_attended, .T = T, .capacity = T};
     a.k = b->k_heads, a.v = b->v_heads, a.lse = b->lse, a.delta = b->delta;
@@ -168,7 +308,7 @@ void espl_calibrate_layer_backward(calibrator *c, int64_t local_layer, const flo
     espl_layer_norm_rope_backward(c->m, local_layer, false, b->q_raw, b->d_q, T, b->positions);
     espl_layer_norm_rope_backward(c->m, local_layer, true, b->k_raw, b->k, T, b->positions);
     espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
-    linears_backward(c, local_layer, ESPL_Q_PROJ, 3, b->normed, qkv, b->d_normed);
+    linears_backward(c, local_layer, ESPL_Q_PROJ, 3, b->normed, T, qkv, b->d_normed);
     branch_input_backward(c, l->norms[ESPL_NORM_ATTENTION_IN], x, dy);
     if (c->m->gradient_tap) c->m->gradient_tap(c->m->gradient_context, c->m->slice.first + local_layer - 1, dy, T);
 }

@@ -6,8 +6,16 @@
 #include "espalier/model/calibration.h"
 #include "state.h"
 
+/* Offsets of a linear of this rank in espl_calibration.squares and output_squares. */
+int64_t espl_calibration_at(const espl_calibration *c, int64_t index);
+int64_t espl_calibration_output_at(const espl_calibration *c, int64_t index);
+/* Gives experts that no token reached the statistics of one token (espl_calibration_reached). Once all passes are done.
+ */
+void espl_calibration_finish_experts(const espl_model *m, espl_calibration *c);
+
 /* The size table of a calibration on one rank, like ACTIVATION_LIST: X(name, element type, elements). d.T tokens of a
- * window, d.C hidden, d.Q query and d.KV key/value features, d.F ffn, d.H heads. stream and grad: the residual stream
+ * window, d.C hidden, d.Q query and d.KV key/value features, d.F ffn, d.H heads; d.E experts, d.K of them for a token,
+ * d.P tokens of all MLPs of a layer: T, or T K. stream and grad: the residual stream
  * and its gradient, on their way from and to other ranks. saved: inputs of this slice's layers, for each sample between
  * its forward and its backward pass. The others serve one layer at a time; attention_raw and
  * mlp_raw: what a layer adds to the residual stream before its norm and scale, branch: after, and its gradient. */
@@ -30,13 +38,22 @@
     X(attended, float, d.T *d.Q)                                                                                       \
     X(lse, float, d.T *d.H)                                                                                            \
     X(attention_raw, float, d.branches ? d.T *d.C : 0)                                                                 \
-    X(mlp_raw, float, d.branches ? d.T *d.C : 0)                                                                       \
+    X(mlp_raw, float, d.branches || d.E ? d.T * d.C : 0)                                                               \
     X(branch, float, d.branches ? d.T *d.C : 0)                                                                        \
     X(middle, float, d.back ? d.T *d.C : 0)                                                                            \
     X(middle_normed, float, d.T *d.C)                                                                                  \
-    X(gate, float, d.T *d.F)                                                                                           \
-    X(up, float, d.T *d.F)                                                                                             \
-    X(product, float, d.T *d.F)                                                                                        \
+    X(gate, float, d.P *d.F)                                                                                           \
+    X(up, float, d.P *d.F)                                                                                             \
+    X(product, float, d.P *d.F)                                                                                        \
+    X(expert_in, float, d.E ? d.P *d.C : 0)                                                                            \
+    X(expert_out, float, d.E ? d.T *d.C : 0)                                                                           \
+    X(route_probs, float, d.T *d.E)                                                                                    \
+    X(route_chosen, int32_t, d.T *d.K)                                                                                 \
+    X(route_weights, float, d.T *d.K)                                                                                  \
+    X(route_slots, int64_t, d.T *d.K)                                                                                  \
+    X(route_first, int64_t, d.E ? d.E + 1 : 0)                                                                         \
+    X(d_route, float, d.back ? d.T *d.E : 0)                                                                           \
+    X(d_weights, float, d.back ? d.T *d.K : 0)                                                                         \
     X(d_normed, float, d.back ? d.T *d.C : 0)                                                                          \
     X(d_attended, float, d.back ? d.T *d.Q : 0)                                                                        \
     X(d_q, float, d.back ? d.T *d.Q : 0)                                                                               \
@@ -48,7 +65,7 @@
     X(positions, int64_t, d.T)
 
 typedef struct calibration_dims {
-    int64_t T, C, Q, KV, F, H;
+    int64_t T, C, Q, KV, F, H, E, K, P;
     int64_t layers, in_flight; /* of the slice; samples between forward and backward */
     int64_t partial, head;     /* scratch of the gradient sums and of the head */
     bool back, several, last;  /* there is a backward pass; several ranks; this rank holds the head */
@@ -90,8 +107,15 @@ espl_status espl_calibration_check_backward(const espl_model *m);
 /* Runs x [T, hidden] through a layer, in place; `count`: adds the squares of every linear's input to the result. */
 void espl_calibrate_layer_forward(calibrator *c, int64_t local_layer, float *x, bool count);
 /* The same up to the input of down_proj: x becomes the residual stream between attention and MLP, and the inputs of all
- * linears are in the buffers normed, attended, middle_normed and product. */
+ * linears are in the buffers normed and attended and in those of espl_calibrate_mlp. */
 void espl_calibrate_trace(calibrator *c, int64_t local_layer, float *x);
+/* What an MLP of the layer that was traced last has seen and made: all tokens, or those of an expert; in [n, hidden],
+ * the others [n, ffn]. */
+typedef struct mlp_rows {
+    int64_t n;
+    float *in, *gate, *up, *product;
+} mlp_rows;
+mlp_rows espl_calibrate_mlp(const calibrator *c, int64_t mlp);
 /* x: the layer's input. dy [T, hidden], the gradient of its output, becomes that of its input. Adds to the sums of
  * |dL/dW|, or of its squares. */
 void espl_calibrate_layer_backward(calibrator *c, int64_t local_layer, const float *x, float *dy);

@@ -17,6 +17,7 @@
 
 /* Bounds that keep products of sizes within int64_t; far above any published model. */
 enum { COUNT_MAX = 1 << 24, LAYERS_MAX = 4096, HEADS_MAX = 65536, GROUP_MAX = 256 };
+enum { EXPERTS_MAX = 4096 };
 enum { HEAD_DIM_MAX = 512 };          /* the attention kernels' scratch */
 enum { CONFIG_BYTES_MAX = 16 << 20 }; /* real files have a few KiB */
 
@@ -89,6 +90,50 @@ static espl_status config_read_sizes(const cJSON *doc, const char *name, espl_mo
     ESPL_TRY(espl_json_get_i64(doc, "max_position_embeddings", name, false, 1, INT32_MAX, &c->max_positions));
     c->rms_eps = c->family->rms_eps;
     return espl_json_get_f64(doc, "rms_norm_eps", name, false, 0, 1, &c->rms_eps);
+}
+
+/* Layers without experts among layers with experts: transformers computes them, but no published model has any. */
+static espl_status config_check_all_sparse(const cJSON *doc, const char *name, const espl_model_config *c) {
+    const cJSON *list = espl_json_member(doc, "mlp_only_layers"), *v;
+    int64_t step = 1;
+    ESPL_TRY(espl_json_get_i64(doc, "decoder_sparse_step", name, false, 1, INT32_MAX, &step));
+    if (step != 1)
+        return ESPL_FAIL(ESPL_UNSUPPORTED,
+                         "%s: decoder_sparse_step %" PRId64 " is not supported, expected 1: all layers have experts",
+                         name, step);
+    if (list && !cJSON_IsArray(list))
+        return ESPL_FAIL(ESPL_FORMAT, "%s: \"mlp_only_layers\" must be a list of layers", name);
+    cJSON_ArrayForEach(v, list) {
+        if (!cJSON_IsNumber(v)) return ESPL_FAIL(ESPL_FORMAT, "%s: \"mlp_only_layers\" must be a list of layers", name);
+        if (v->valuedouble >= 0 && v->valuedouble < (double)c->layers)
+            return ESPL_FAIL(ESPL_UNSUPPORTED,
+                             "%s: mlp_only_layers names layer %.0f: layers without experts are not supported beside "
+                             "layers with experts",
+                             name, v->valuedouble);
+    }
+    return ESPL_OK;
+}
+
+/* transformers 5 writes num_local_experts for what was num_experts. */
+static espl_status config_read_experts(const cJSON *doc, const char *name, espl_model_config *c) {
+    bool local = espl_json_member(doc, "num_local_experts") != NULL;
+    int64_t other;
+    if (!c->family->experts) return ESPL_OK;
+    ESPL_TRY(
+        espl_json_get_i64(doc, local ? "num_local_experts" : "num_experts", name, true, 1, EXPERTS_MAX, &c->experts));
+    other = c->experts;
+    ESPL_TRY(espl_json_get_i64(doc, "num_experts", name, false, 0, EXPERTS_MAX, &other));
+    if (other != c->experts)
+        return ESPL_FAIL(ESPL_FORMAT, "%s: num_experts %" PRId64 " contradicts num_local_experts %" PRId64, name, other,
+                         c->experts);
+    c->experts_per_token = 8; /* the class default */
+    ESPL_TRY(espl_json_get_i64(doc, "num_experts_per_tok", name, false, 1, EXPERTS_MAX, &c->experts_per_token));
+    if (c->experts_per_token > c->experts)
+        return ESPL_FAIL(ESPL_FORMAT, "%s: num_experts_per_tok %" PRId64 " exceeds num_experts %" PRId64, name,
+                         c->experts_per_token, c->experts);
+    ESPL_TRY(espl_json_get_bool(doc, "norm_topk_prob", name, false, &c->experts_normed));
+    ESPL_TRY(espl_json_get_i64(doc, "moe_intermediate_size", name, true, 1, COUNT_MAX, &c->ffn));
+    return config_check_all_sparse(doc, name, c);
 }
 
 /* The activation of the MLP's gate, by the names that transformers has for the same function. */
@@ -202,6 +247,7 @@ static espl_status config_slide_by_rule(const cJSON *doc, const char *name, espl
         case ESPL_WINDOW_NONE:
             break;
         case ESPL_WINDOW_ALL:
+        case ESPL_WINDOW_USED:
             c->slides[i] = c->window > 0;
             break;
         case ESPL_WINDOW_SWITCH:
@@ -223,7 +269,8 @@ static espl_status config_read_window(const cJSON *doc, const char *name, espl_m
     const cJSON *types = espl_json_member(doc, "layer_types");
     int64_t window = raw ? 0 : c->family->window; /* null means none */
     bool use = rule == ESPL_WINDOW_ALL || rule == ESPL_WINDOW_PATTERN;
-    if (rule == ESPL_WINDOW_SWITCH || rule == ESPL_WINDOW_NOPE)
+    bool one_kind = rule == ESPL_WINDOW_ALL || rule == ESPL_WINDOW_USED;
+    if (rule == ESPL_WINDOW_SWITCH || rule == ESPL_WINDOW_NOPE || rule == ESPL_WINDOW_USED)
         ESPL_TRY(espl_json_get_bool(doc, "use_sliding_window", name, false, &use));
     ESPL_TRY(espl_json_get_i64(doc, "sliding_window", name, false, 1, INT32_MAX, &window));
     if (rule == ESPL_WINDOW_NONE && window > 0)
@@ -235,7 +282,7 @@ static espl_status config_read_window(const cJSON *doc, const char *name, espl_m
     /* A layer that slides needs a window; and where the class knows only one kind of layer, all have it. */
     for (int64_t i = 0; i < c->layers; i++) {
         bool has = c->window > 0;
-        if (rule == ESPL_WINDOW_ALL ? c->slides[i] == has : !c->slides[i] || has) continue;
+        if (one_kind ? c->slides[i] == has : !c->slides[i] || has) continue;
         if (types)
             return ESPL_FAIL(ESPL_UNSUPPORTED, "%s: layer_types[%" PRId64 "] contradicts the sliding window settings",
                              name, i);
@@ -300,6 +347,7 @@ espl_status espl_model_config_parse(const char *json, int64_t len, const char *n
     ESPL_CHECK(st, done, config_read_family(doc, name, out)); /* first: an unknown family has unknown keys too */
     ESPL_CHECK(st, done, espl_config_check_keys(doc, name, out));
     ESPL_CHECK(st, done, config_read_sizes(doc, name, out));
+    ESPL_CHECK(st, done, config_read_experts(doc, name, out));
     ESPL_CHECK(st, done, config_read_switches(doc, name, out));
     ESPL_CHECK(st, done, config_read_scales(doc, name, out));
     ESPL_CHECK(st, done, espl_config_read_rope(doc, name, out));

@@ -7,15 +7,11 @@
 #include <string.h>
 
 #include "calibrator.h"
-
-/* The place of a linear in arrays like output_squares. */
-static int64_t knowledge_at(const espl_calibration *c, int64_t index) {
-    return espl_linear_layer(index - c->linears.first) * c->output_stride + c->output_at[espl_linear_kind_of(index)];
-}
+#include "espalier/model/shape.h"
 
 const double *espl_calibration_knowledge(const espl_calibration *c, int64_t index) {
     bool mine = index >= c->linears.first && index < c->linears.last;
-    return c->knowledge && mine ? c->knowledge + knowledge_at(c, index) : NULL;
+    return c->knowledge && mine ? c->knowledge + espl_calibration_output_at(c, index) : NULL;
 }
 
 double espl_calibration_topic_gradient(const espl_calibration *c, int64_t index, espl_topic topic) {
@@ -26,9 +22,12 @@ double espl_calibration_topic_gradient(const espl_calibration *c, int64_t index,
 void espl_calibration_importance(const espl_calibration *c, int64_t index, int64_t out, double *importance) {
     const double *text = espl_calibration_output_squares(c, index), *answers = espl_calibration_knowledge(c, index);
     double unit = espl_calibration_output_unit(c), share = answers ? c->knowledge_share : 0;
+    double reached = (double)c->reached_backward[index - c->linears.first], all = (double)(c->samples * c->window);
     for (int64_t i = 0; i < out; i++) {
         importance[i] = unit * text[i];
         if (share > 0) importance[i] = (1 - share) * importance[i] + share * c->knowledge_scale * answers[i];
+        /* Means over all tokens so far. */
+        if (reached < all) importance[i] *= all / (reached > 0 ? reached : 1);
     }
 }
 
@@ -40,7 +39,7 @@ typedef struct knowledge_sums {
 /* Collective. Sets knowledge_scale. Sums are gathered by linear and added in their order, so that the scale has the
  * same bits on any number of ranks. */
 static espl_status knowledge_set_scale(const espl_model *m, espl_calibration *c) {
-    int64_t n = espl_range_count(c->linears), linears = m->config.layers * ESPL_LINEAR_KINDS;
+    int64_t n = espl_range_count(c->linears), linears = espl_model_linears_of(&m->config);
     knowledge_sums *own = NULL, *all = NULL, total = {0};
     double unit = espl_calibration_output_unit(c);
     espl_status st = espl_mem_alloc(&own, n, sizeof *own, "sums of importance");

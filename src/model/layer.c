@@ -8,7 +8,10 @@
  */
 #include "layer.h"
 
+#include <string.h>
+
 #include "espalier/base/region.h"
+#include "experts.h"
 
 /* Keys (which = 0) or values (1) of a slot: [kv_heads, context, head_dim]. */
 static float *layer_cache(const espl_model *m, int64_t local_layer, int64_t slot, int which) {
@@ -85,20 +88,56 @@ bool espl_layer_adds_plainly(const espl_model_config *c) {
     return !c->family->norms[ESPL_NORM_ATTENTION_OUT] && !c->family->norms[ESPL_NORM_MLP_OUT] && c->residual_scale == 1;
 }
 
-void espl_layer_add_branch(const espl_model *m, int64_t local_layer, espl_linear_kind kind, const float *input,
-                           int64_t T, float *raw, float *normed, float *x) {
+void espl_layer_add_raw(const espl_model *m, int64_t local_layer, espl_linear_kind kind, const float *raw, int64_t T,
+                        float *normed, float *x) {
     const espl_model_config *c = &m->config;
-    const espl_linear *l = &m->layers[local_layer].linears[kind];
     const float *norm = espl_layer_out_norm(m, local_layer, kind);
-    bool plain = espl_layer_adds_plainly(c);
     double t = espl_clock_now();
-    /* Accumulating into x is the residual connection. */
-    espl_tensor_linear(l, 1, input, T, plain ? &x : &raw, plain, m->workspace);
-    t = espl_region_lap(ESPL_REGION_LINEAR, t);
-    if (plain) return;
     if (norm) espl_tensor_rmsnorm(raw, norm, T, c->hidden, (float)c->rms_eps, normed);
     espl_tensor_add_scaled(x, norm ? normed : raw, (float)c->residual_scale, T * c->hidden);
     espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+}
+
+void espl_layer_add_branch(const espl_model *m, int64_t local_layer, espl_linear_kind kind, const float *input,
+                           int64_t T, float *raw, float *normed, float *x) {
+    const espl_linear *l = &m->layers[local_layer].linears[kind];
+    bool plain = espl_layer_adds_plainly(&m->config);
+    double t = espl_clock_now();
+    /* Accumulating into x is the residual connection. */
+    espl_tensor_linear(l, 1, input, T, plain ? &x : &raw, plain, m->workspace);
+    espl_region_lap(ESPL_REGION_LINEAR, t);
+    if (!plain) espl_layer_add_raw(m, local_layer, kind, raw, T, normed, x);
+}
+
+/* The experts of a layer in place of its MLP, expert after expert: b->normed [T, hidden] is their input. */
+static void layer_add_experts(espl_model *m, int64_t local_layer, float *x, int64_t T) {
+    const espl_model_config *c = &m->config;
+    model_buffers *b = &m->b;
+    const expert_routing r = {.probs = b->route_probs,
+                              .chosen = b->route_chosen,
+                              .weights = b->route_weights,
+                              .slots = b->route_slots,
+                              .first = b->route_first};
+    float *gate_up[2] = {b->gate, b->up};
+    espl_experts_route(m, local_layer, b->normed, T, &r);
+    memset(b->expert_sum, 0, (size_t)(T * c->hidden) * sizeof *b->expert_sum);
+    for (int64_t e = 0; e < c->experts; e++) {
+        const espl_linear *l = &m->layers[local_layer].linears[espl_linear_at(ESPL_GATE_PROJ, e)];
+        int64_t n = espl_experts_count(&r, e);
+        if (n == 0) continue;
+        double t = espl_clock_now();
+        espl_experts_gather(m, &r, e, false, b->normed, b->expert_in);
+        t = espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+        espl_tensor_linear(l, 2, b->expert_in, n, gate_up, false, m->workspace);
+        t = espl_region_lap(ESPL_REGION_LINEAR, t);
+        espl_tensor_glu(c->activation, b->gate, b->up, n * c->ffn);
+        t = espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+        espl_tensor_linear(l + 2, 1, b->gate, n, &b->expert_out, false, m->workspace);
+        t = espl_region_lap(ESPL_REGION_LINEAR, t);
+        espl_experts_scatter(m, &r, e, true, b->expert_out, b->expert_sum);
+        espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+    }
+    espl_layer_add_raw(m, local_layer, ESPL_DOWN_PROJ, b->expert_sum, T, b->expert_sum, x);
 }
 
 /* ------------------------------------------------------------ the layer */
@@ -127,6 +166,12 @@ void espl_model_layer_forward(espl_model *m, int64_t local_layer, const espl_bat
     t = espl_clock_now();
     if (before_mlp) espl_tensor_rmsnorm(x, before_mlp, T, c->hidden, eps, b->normed);
     t = espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+    if (c->experts > 0) {
+        if (!before_mlp) memcpy(b->normed, x, (size_t)(T * c->hidden) * sizeof *x);
+        layer_add_experts(m, local_layer, x, T);
+        if (m->tap) m->tap(m->tap_context, m->slice.first + local_layer, x, T);
+        return;
+    }
     espl_tensor_linear(&l->linears[ESPL_GATE_PROJ], 2, before_mlp ? b->normed : x, T, gate_up, false, m->workspace);
     t = espl_region_lap(ESPL_REGION_LINEAR, t);
     espl_tensor_glu(c->activation, b->gate, b->up, T * c->ffn);

@@ -23,6 +23,10 @@ void espl_layer_norm_rope_backward(const espl_model *m, int64_t local_layer, boo
 const float *espl_layer_out_norm(const espl_model *m, int64_t local_layer, espl_linear_kind kind);
 /* Local. True if o_proj and down_proj add to the residual stream as they are: no norm, no scale. */
 bool espl_layer_adds_plainly(const espl_model_config *c);
+/* Local. x [T, hidden] += residual_scale * norm(raw) [T, hidden], what o_proj or an MLP has made. normed is scratch of
+ * the same size and may be raw. */
+void espl_layer_add_raw(const espl_model *m, int64_t local_layer, espl_linear_kind kind, const float *raw, int64_t T,
+                        float *normed, float *x);
 /* Local. x [T, hidden] += residual_scale * norm(o_proj or down_proj of input [T, in]). Unless layers add plainly, raw
  * [T, hidden] becomes the linear's output and normed [T, hidden], which may be raw, the norm of it. */
 void espl_layer_add_branch(const espl_model *m, int64_t local_layer, espl_linear_kind kind, const float *input,

@@ -29,7 +29,7 @@ int64_t espl_masks_bytes(const espl_model_config *c, espl_range slice) {
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
         int64_t out, in;
         espl_model_linear_shape(c, (espl_linear_kind)k, &out, &in);
-        bytes += espl_mask_bytes(out, in);
+        bytes += espl_layout_kind_linears(espl_model_layout(c), (espl_linear_kind)k) * espl_mask_bytes(out, in);
     }
     return espl_range_count(slice) * bytes;
 }
@@ -183,7 +183,7 @@ espl_status espl_masks_count_pruned(const espl_masks *s, int64_t *counts, int64_
     espl_comm *c = s->m->comm; /* of all ranks that hold a slice */
     bool root = espl_comm_rank(c) == 0;
     int64_t *mine = NULL, *all = NULL, n = espl_range_count(s->linears);
-    int64_t linears = s->m->config.layers * ESPL_LINEAR_KINDS;
+    int64_t linears = espl_model_linears_of(&s->m->config);
     espl_status st = espl_mem_alloc(&mine, n, sizeof *mine, "counts");
     if (st == ESPL_OK && root) st = espl_mem_alloc(&all, linears, sizeof *all, "counts");
     ESPL_CHECK(st, done, espl_comm_agree(c, st));
@@ -205,14 +205,15 @@ done:
 /* The count of a linear can be right while one group lost too many weights and another too few: hardware that runs the
  * pattern would then drop weights that the measured model has. */
 espl_status espl_masks_check_patterns(const espl_masks *s, const espl_pattern *patterns, const char *file) {
-    char name[64], pattern[ESPL_PATTERN_NAME_MAX];
+    char name[ESPL_LINEAR_NAME_MAX], pattern[ESPL_PATTERN_NAME_MAX];
     for (int64_t i = s->linears.first; i < s->linears.last; i++) {
         const espl_linear *l = espl_model_linear(s->m, i);
         espl_pattern p = patterns[i];
         if (espl_pattern_is_n_m(p) && !espl_mask_is_n_m(espl_masks_of(s, i), l->out, l->in, p.n, p.m))
             return ESPL_FAIL(file ? ESPL_FORMAT : ESPL_INTERNAL, "%s%s%s was pruned to %s, but its mask is not %s",
-                             file ? file : "", file ? ": " : "", espl_linear_name(i, name),
-                             espl_pattern_name(p, pattern), pattern);
+                             file ? file : "", file ? ": " : "",
+                             espl_linear_name(espl_model_layout(&s->m->config), i, name), espl_pattern_name(p, pattern),
+                             pattern);
     }
     return ESPL_OK;
 }

@@ -18,6 +18,8 @@ model_dims espl_model_dims(const espl_model_config *c, const espl_model_options 
                         .KV = c->kv_heads * c->head_dim,
                         .F = c->ffn,
                         .V = c->vocab,
+                        .E = c->experts,
+                        .K = c->experts_per_token,
                         .rows = o->logits_rows,
                         .partial = espl_head_partial_floats(&head, o->batch_tokens),
                         .last = slice.last == c->layers,

@@ -161,18 +161,24 @@ espl_status espl_model_check_ids(const espl_model *m, const char *what, const in
 /* ---------------------------------------------------------------- linears */
 
 espl_range espl_model_linears(const espl_model *m) {
-    return (espl_range){espl_linear_index(m->slice.first, ESPL_Q_PROJ), espl_linear_index(m->slice.last, ESPL_Q_PROJ)};
+    espl_layout l = espl_model_layout(&m->config);
+    return (espl_range){espl_linear_index(l, m->slice.first, 0), espl_linear_index(l, m->slice.last, 0)};
+}
+
+/* The place of a linear in its layer. */
+static int64_t place_of_linear(const espl_model *m, int64_t index) {
+    return espl_linear_place_of(espl_model_layout(&m->config), index);
 }
 
 /* NULL if another rank has it. */
 static model_layer *layer_of_linear(const espl_model *m, int64_t index) {
-    int64_t layer = espl_linear_layer(index);
+    int64_t layer = espl_linear_layer(espl_model_layout(&m->config), index);
     return layer >= m->slice.first && layer < m->slice.last ? &m->layers[layer - m->slice.first] : NULL;
 }
 
 const espl_linear *espl_model_linear(const espl_model *m, int64_t index) {
     const model_layer *l = layer_of_linear(m, index);
-    return l ? &l->linears[espl_linear_kind_of(index)] : NULL;
+    return l ? &l->linears[place_of_linear(m, index)] : NULL;
 }
 
 /* An index of another rank is a bug of the caller: every rank knows its range (espl_model_linears). */
@@ -186,14 +192,14 @@ static espl_status require_layer(const espl_model *m, int64_t index, model_layer
 espl_status espl_model_set_mask(espl_model *m, int64_t index, const uint64_t *mask) {
     model_layer *l;
     ESPL_TRY(require_layer(m, index, &l));
-    l->linears[espl_linear_kind_of(index)].mask = mask;
+    l->linears[place_of_linear(m, index)].mask = mask;
     return ESPL_OK;
 }
 
 espl_status espl_model_set_weight(espl_model *m, int64_t index, const void *weight) {
-    espl_linear_kind kind = espl_linear_kind_of(index);
+    int64_t place = place_of_linear(m, index);
     model_layer *l;
     ESPL_TRY(require_layer(m, index, &l));
-    l->linears[kind].weight = weight ? weight : l->source[kind];
+    l->linears[place].weight = weight ? weight : l->source[place];
     return ESPL_OK;
 }

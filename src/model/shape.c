@@ -46,34 +46,41 @@ static const char *linear_tensor_path(const espl_model_config *c, int kind) {
 }
 
 espl_linear_place espl_model_linear_place(const espl_model_config *c, int64_t index) {
-    espl_linear_kind kind = espl_linear_kind_of(index);
+    espl_layout l = espl_model_layout(c);
+    espl_linear_kind kind = espl_linear_kind_of(l, index);
     const char *path = linear_tensor_path(c, kind);
     espl_linear_place place = {0};
+    int64_t out, in;
+    if (espl_linear_expert(l, index) >= 0) {
+        char name[ESPL_LINEAR_NAME_MAX];
+        espl_model_linear_shape(c, kind, &place.rows, &in);
+        snprintf(place.name, sizeof place.name, "model.%s.weight", espl_linear_name(l, index, name));
+        return place;
+    }
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
-        int64_t out, in;
         if (strcmp(linear_tensor_path(c, k), path) != 0) continue;
         espl_model_linear_shape(c, (espl_linear_kind)k, &out, &in);
         if (k < (int)kind) place.first += out;
         place.rows += out;
     }
-    snprintf(place.name, sizeof place.name, "model.layers.%" PRId64 ".%s.weight", espl_linear_layer(index), path);
+    snprintf(place.name, sizeof place.name, "model.layers.%" PRId64 ".%s.weight", espl_linear_layer(l, index), path);
     return place;
 }
 
 int64_t espl_model_tensor_linear(const espl_model_config *c, const char *name) {
     static const char prefix[] = "model.layers.", suffix[] = ".weight";
-    if (strncmp(name, prefix, sizeof prefix - 1) != 0) return -1;
-    name += sizeof prefix - 1;
-    if (*name < '0' || *name > '9') return -1; /* strtoll would take a sign or a space */
+    espl_layout l = espl_model_layout(c);
+    char path[ESPL_LINEAR_NAME_MAX];
+    size_t n = strlen(name), tail = sizeof suffix - 1;
+    if (strncmp(name, prefix, sizeof prefix - 1) != 0 || strcmp(name + n - tail, suffix) != 0) return -1;
+    if (snprintf(path, sizeof path, "%.*s", (int)(n - tail), name) >= (int)sizeof path) return -1;
+    int64_t own = espl_linear_parse(l, path); /* a tensor of its own, unless the family stores several as one */
+    if (own >= 0 && (c->experts > 0 || strcmp(espl_model_linear_place(c, own).name, name) == 0)) return own;
     char *end;
-    int64_t layer = strtoll(name, &end, 10);
-    if (*end != '.' || layer >= c->layers) return -1;
-    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
-        const char *path = linear_tensor_path(c, k);
-        size_t n = strlen(path);
-        if (strncmp(end + 1, path, n) == 0 && strcmp(end + 1 + n, suffix) == 0)
-            return espl_linear_index(layer, (espl_linear_kind)k);
-    }
+    int64_t layer = strtoll(path + sizeof prefix - 1, &end, 10);
+    if (path[sizeof prefix - 1] < '0' || path[sizeof prefix - 1] > '9' || *end != '.' || layer >= c->layers) return -1;
+    for (int k = 0; k < ESPL_LINEAR_KINDS; k++)
+        if (c->family->linears[k] && strcmp(end + 1, c->family->linears[k]) == 0) return espl_linear_index(l, layer, k);
     return -1;
 }
 
@@ -83,9 +90,14 @@ int64_t espl_model_layer_linear_weights(const espl_model_config *c) {
     int64_t sum = 0, out, in;
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
         espl_model_linear_shape(c, (espl_linear_kind)k, &out, &in);
-        sum += out * in;
+        sum += out * in * espl_layout_kind_linears(espl_model_layout(c), (espl_linear_kind)k);
     }
     return sum;
+}
+
+int64_t espl_model_layer_active_weights(const espl_model_config *c) {
+    int64_t idle = c->experts - c->experts_per_token; /* both 0 without experts */
+    return espl_model_layer_linear_weights(c) - idle * ESPL_MLP_LINEARS * c->hidden * c->ffn + c->experts * c->hidden;
 }
 
 int64_t espl_model_layer_parameters(const espl_model_config *c) {
@@ -97,7 +109,7 @@ int64_t espl_model_layer_parameters(const espl_model_config *c) {
         espl_model_linear_shape(c, (espl_linear_kind)k, &out, &in);
         if (espl_model_linear_bias(c, (espl_linear_kind)k)) vectors += out;
     }
-    return espl_model_layer_linear_weights(c) + vectors;
+    return espl_model_layer_linear_weights(c) + vectors + c->experts * c->hidden; /* the last: the router */
 }
 
 int64_t espl_model_embedding_parameters(const espl_model_config *c) { return c->vocab * c->hidden; }
@@ -116,7 +128,7 @@ double espl_model_layer_flops(const espl_model_config *c, int64_t layer, int64_t
     double keys = ((double)context + 1) / 2, window = (double)c->window;
     if (c->slides[layer] && window < (double)context) keys = window - window * (window - 1) / (2 * (double)context);
     /* 2 FLOPs per weight; 2 per key and feature for the scores and again for the values. */
-    return 2 * (double)espl_model_layer_linear_weights(c) + 4 * (double)(c->heads * c->head_dim) * keys;
+    return 2 * (double)espl_model_layer_active_weights(c) + 4 * (double)(c->heads * c->head_dim) * keys;
 }
 
 double espl_model_head_flops(const espl_model_config *c) { return 2 * (double)c->vocab * (double)c->hidden; }

@@ -24,6 +24,7 @@ void espl_stand_in_narrow(espl_model_config *c) {
     c->hidden = espl_min_i64(c->hidden, ESPL_STAND_IN_HIDDEN);
     c->ffn = espl_min_i64(c->ffn, ESPL_STAND_IN_FFN);
     c->vocab = espl_min_i64(c->vocab, ESPL_STAND_IN_VOCAB);
+    c->experts = espl_min_i64(c->experts, 2 * c->experts_per_token);
 }
 
 /* A file being laid out: its header, and the bytes of the tensors so far. */
@@ -54,14 +55,18 @@ static void stand_in_add(stand_in *s, const char *name, int64_t rows, int64_t co
 static void stand_in_add_layer(stand_in *s, const espl_model_config *c, int64_t layer) {
     espl_layer_norm norms[ESPL_LAYER_NORMS];
     char name[ESPL_TENSOR_NAME_MAX];
-    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
-        espl_linear_place place = espl_model_linear_place(c, espl_linear_index(layer, (espl_linear_kind)k));
+    espl_layout layout = espl_model_layout(c);
+    for (int64_t at = 0; at < espl_layout_layer_linears(layout); at++) {
+        espl_linear_place place = espl_model_linear_place(c, espl_linear_index(layout, layer, at));
+        espl_linear_kind k = espl_linear_kind_at(at);
         int64_t out, in;
-        espl_model_linear_shape(c, (espl_linear_kind)k, &out, &in);
+        espl_model_linear_shape(c, k, &out, &in);
         if (place.first == 0) stand_in_add(s, place.name, place.rows, in); /* else a part of an earlier tensor */
-        snprintf(name, sizeof name, "model.layers.%" PRId64 ".%s.bias", layer, espl_linear_path((espl_linear_kind)k));
-        if (espl_model_linear_bias(c, (espl_linear_kind)k)) stand_in_add(s, name, 0, out);
+        snprintf(name, sizeof name, "model.layers.%" PRId64 ".%s.bias", layer, espl_linear_path(k));
+        if (espl_model_linear_bias(c, k)) stand_in_add(s, name, 0, out);
     }
+    snprintf(name, sizeof name, "model.layers.%" PRId64 ".mlp.gate.weight", layer);
+    if (c->experts > 0) stand_in_add(s, name, c->experts, c->hidden);
     espl_model_layer_norms(c, norms);
     for (int k = 0; k < ESPL_LAYER_NORMS; k++) {
         snprintf(name, sizeof name, "model.layers.%" PRId64 ".%s.weight", layer, norms[k].name ? norms[k].name : "");

@@ -2,8 +2,9 @@
 /*
  * Private to the model room: an open model. The files of the room, lowest layer first: family, config_keys,
  * config_rope, config, shape, rope; bind, memory; stand_in (drawn weights), model (opening, linears), sampling,
- * tensor_hashes; masks, layer (one decoder layer forward, and its parts); forward (pipeline); calibrator_buffers,
- * calibrate_layer (one layer with its backward pass), block, calibrate (pipeline).
+ * tensor_hashes; masks, experts (tokens on their way to them), layer (one decoder layer forward, and its parts);
+ * forward (pipeline); calibrator_buffers, calibration (its result), calibrate_layer (one layer with its backward pass),
+ * block, calibrate (pipeline).
  */
 #ifndef ESPL_MODEL_STATE_H
 #define ESPL_MODEL_STATE_H
@@ -12,6 +13,7 @@
 #include "buffers.h"
 #include "espalier/model/forward.h"
 #include "espalier/tensor/elementwise.h"
+#include "espalier/tensor/route.h"
 
 struct espl_model {
     espl_comm *comm; /* borrowed */

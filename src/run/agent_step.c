@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "agent_host.h"
+#include "espalier/model/shape.h"
 #include "espalier/prune/linear.h"
 #include "espalier/sensitivity.h"
 #include "espalier/tensor/statistics.h"
@@ -31,7 +32,7 @@ static void agent_show_calibration(void *context, int64_t done, int64_t n) {
  * and a linear without survivors has neither. */
 static espl_status agent_check_profile(const espl_job *j) {
     bool wants_s = j->o->calibration_forward > 0, wants_g = j->o->calibration_backward > 0;
-    char name[64];
+    char name[ESPL_LINEAR_NAME_MAX];
     for (int64_t i = 0; i < j->linears; i++) {
         const espl_profile_row *row = &j->rows[i];
         bool bad = (wants_s && !isfinite(row->s)) || (wants_g && !isfinite(row->g));
@@ -39,7 +40,8 @@ static espl_status agent_check_profile(const espl_job *j) {
             return ESPL_FAIL(ESPL_FORMAT,
                              "%s: the profile of %s on calibration.text is not a number (s %g, g %g): the weights hold "
                              "NaN or infinity, or overflow",
-                             j->o->model_path, espl_linear_name(i, name), row->s, row->g);
+                             j->o->model_path, espl_linear_name(espl_model_layout(&j->config), i, name), row->s,
+                             row->g);
     }
     return ESPL_OK;
 }
@@ -95,7 +97,7 @@ static espl_agent_view agent_view(const espl_job *j) {
                                     .max_iterations = o->prune_max_iterations,
                                     .share = j->inputs.judge.n > 0 ? o->knowledge_share : 0,
                                     .limit = o->prune_max_rise},
-                         .layers = j->config.layers,
+                         .layout = espl_model_layout(&j->config),
                          .rows = j->rows,
                          .sparsity = espl_job_sparsity(j, j->pruned),
                          .sparsity_model = espl_job_sparsity_of_model(j, j->pruned),

@@ -17,18 +17,20 @@ enum { ALLOCATION_BYTES_MAX = 1 << 26, NAME_SHOWN_MAX = 80 };
 
 typedef struct allocation_reader {
     const char *path;
-    int64_t layers, named;
+    espl_layout layout;
+    int64_t named;
     double *sparsity; /* NAN: not named so far */
 } allocation_reader;
 
 /* `value` NAN: what stands there is no number. */
 static espl_status allocation_take(allocation_reader *r, const char *name, double value) {
-    int64_t index = espl_linear_parse(name, r->layers);
+    int64_t index = espl_linear_parse(r->layout, name);
     if (index < 0)
         return ESPL_FAIL(ESPL_FORMAT,
-                         "%s: \"%.*s\" is no linear of the model, expected names such as layers.0.mlp.up_proj, of "
+                         "%s: \"%.*s\" is no linear of the model, expected names such as layers.0.mlp.%sup_proj, of "
                          "layers 0 to %" PRId64,
-                         r->path, NAME_SHOWN_MAX, name, r->layers - 1);
+                         r->path, NAME_SHOWN_MAX, name, r->layout.experts > 0 ? "experts.0." : "",
+                         r->layout.layers - 1);
     if (!isnan(r->sparsity[index])) return ESPL_FAIL(ESPL_FORMAT, "%s: %s appears twice", r->path, name);
     if (!(value >= 0 && value <= 1))
         return ESPL_FAIL(ESPL_FORMAT, "%s: the sparsity of %s is %s, expected a number from 0 to 1", r->path, name,
@@ -77,9 +79,9 @@ static espl_status allocation_read_lines(allocation_reader *r, char *text) {
     return ESPL_OK;
 }
 
-espl_status espl_allocation_read(const char *path, int64_t layers, double *sparsity) {
-    allocation_reader r = {.path = path, .layers = layers, .sparsity = sparsity};
-    int64_t linears = espl_linear_index(layers, 0), len;
+espl_status espl_allocation_read(const char *path, espl_layout layout, double *sparsity) {
+    allocation_reader r = {.path = path, .layout = layout, .sparsity = sparsity};
+    int64_t linears = espl_layout_linears(layout), len;
     char *text;
     ESPL_TRY(espl_file_read_regular(path, ALLOCATION_BYTES_MAX, &text, &len));
     for (int64_t i = 0; i < linears; i++) sparsity[i] = NAN;
@@ -95,9 +97,9 @@ espl_status espl_allocation_read(const char *path, int64_t layers, double *spars
 
 double espl_allocation_sparsity(const espl_model_config *c, const double *sparsity) {
     double pruned = 0, all = 0;
-    for (int64_t i = 0; i < espl_linear_index(c->layers, 0); i++) {
+    for (int64_t i = 0; i < espl_model_linears_of(c); i++) {
         int64_t out, in;
-        espl_model_linear_shape(c, espl_linear_kind_of(i), &out, &in);
+        espl_model_linear_shape(c, espl_linear_kind_of(espl_model_layout(c), i), &out, &in);
         pruned += sparsity[i] * (double)(out * in);
         all += (double)(out * in);
     }
@@ -108,9 +110,10 @@ void espl_allocation_put(espl_json_writer *w, const char *key, const espl_job *j
     char name[ESPL_LINEAR_NAME_MAX];
     espl_json_open_object(w, key, ESPL_JSON_LINES);
     for (int64_t i = 0; i < j->linears; i++) {
-        int kind = (int)espl_linear_kind_of(i);
+        int kind = (int)espl_linear_kind_of(espl_model_layout(&j->config), i);
         double weights = (double)(j->shape.out[kind] * j->shape.in[kind]);
-        espl_json_put_shortest(w, espl_linear_name(i, name), (double)pruned[i] / weights);
+        espl_json_put_shortest(w, espl_linear_name(espl_model_layout(&j->config), i, name),
+                               (double)pruned[i] / weights);
     }
     espl_json_close(w);
 }

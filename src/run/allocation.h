@@ -10,7 +10,7 @@
  * sparsity", perhaps below a line "linear,sparsity". A linear that is not named gets 0. ESPL_IO; ESPL_FORMAT naming
  * file and linear: an unknown name, one that appears twice, no number or one out of range; a file that names no linear.
  */
-espl_status espl_allocation_read(const char *path, int64_t layers, double *sparsity);
+espl_status espl_allocation_read(const char *path, espl_layout layout, double *sparsity);
 
 /* The sparsity of all linears of a model together. */
 double espl_allocation_sparsity(const espl_model_config *c, const double *sparsity);

@@ -127,8 +127,8 @@ static double dry_pruned_weights(const dry_run *f) {
     double pruned = 0;
     int64_t out, in;
     bool n_m = espl_pattern_is_n_m(f->work.method.pattern);
-    for (int64_t i = 0; i < espl_linear_index(f->work.config->layers, 0); i++) {
-        espl_model_linear_shape(f->work.config, espl_linear_kind_of(i), &out, &in);
+    for (int64_t i = 0; i < espl_model_linears_of(f->work.config); i++) {
+        espl_model_linear_shape(f->work.config, espl_linear_kind_of(espl_model_layout(f->work.config), i), &out, &in);
         if (espl_method_cap(&f->work.method, i) == 0) continue;
         pruned += n_m ? (double)espl_prune_pattern_count(&f->work.method.pattern, out, in) : (double)(out * in);
     }

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "espalier/agent/reply.h"
+#include "espalier/model/shape.h"
 
 /* Questions appear only where some were asked: a missing member is not a score of 0. */
 static void event_put_count(espl_json_writer *w, const char *key, int64_t right, int64_t total) {
@@ -53,6 +54,7 @@ espl_status espl_event_start(espl_job *j, bool resumed) {
     espl_json_put_i64(&w, "ranks", espl_comm_size(j->comm));
     espl_json_put_i64(&w, "threads", espl_tensor_threads());
     espl_json_put_i64(&w, "layers", j->config.layers);
+    if (j->config.experts > 0) espl_json_put_i64(&w, "experts", j->config.experts);
     espl_json_put_i64(&w, "weights", j->weights);
     espl_json_put_i64(&w, "pruned", j->pruned);
     event_put_quality(&w, "dense", &j->dense);
@@ -113,6 +115,11 @@ espl_status espl_event_profile(espl_job *j) {
     espl_json_close(&w);
     for (size_t k = 0; k < sizeof columns / sizeof *columns; k++)
         event_put_column(&w, j, columns[k].key, columns[k].offset, columns[k].always);
+    if (j->config.experts > 0) { /* how many tokens of the calibration text came to each linear */
+        espl_json_open_array(&w, "tokens", ESPL_JSON_COMPACT);
+        for (int64_t i = 0; i < j->linears; i++) espl_json_put_i64(&w, NULL, j->rows[i].tokens);
+        espl_json_close(&w);
+    }
     for (int t = 0; t < ESPL_TOPICS; t++) {
         size_t topic = (size_t)t * sizeof(double);
         snprintf(key, sizeof key, "k_%s", espl_topic_name((espl_topic)t));
@@ -125,7 +132,7 @@ espl_status espl_event_profile(espl_job *j) {
 
 /* What was tried, what was expected, and what came of it: the members of an outcome that a checkpoint remembers, too.
  */
-static espl_status event_put_tried(espl_json_writer *w, const espl_outcome *o) {
+static espl_status event_put_tried(espl_json_writer *w, const espl_job *j, const espl_outcome *o) {
     espl_str decision = {0};
     espl_json_put_f64(w, "sparsity_before", o->sparsity_before);
     espl_json_put_f64(w, "sparsity_after", o->sparsity_after);
@@ -133,20 +140,21 @@ static espl_status event_put_tried(espl_json_writer *w, const espl_outcome *o) {
     event_put_quality(w, "after", &o->after);
     if (isfinite(o->decision.expected_text)) espl_json_put_f64(w, "expected_nll", o->decision.expected_text);
     if (isfinite(o->decision.expected_answers)) espl_json_put_f64(w, "expected_answers", o->decision.expected_answers);
-    espl_reply_put(&decision, &o->decision);
+    espl_reply_put(&decision, espl_model_layout(&j->config), &o->decision);
     espl_status st = espl_str_status(&decision);
     if (st == ESPL_OK) espl_json_put_raw(w, "decision", decision.data, decision.len);
     espl_str_free(&decision);
     return st;
 }
 
-espl_status espl_event_put_outcome(espl_json_writer *w, const espl_outcome *o) {
+espl_status espl_event_put_outcome(espl_json_writer *w, const espl_job *j, const espl_outcome *o) {
     espl_json_put_bool(w, "accepted", o->accepted);
-    return event_put_tried(w, o);
+    return event_put_tried(w, j, o);
 }
 
-static espl_status event_put_past(const void *history, int64_t i, espl_json_writer *w) {
-    return espl_event_put_outcome(w, &((const espl_outcome *)history)[i]);
+static espl_status event_put_past(const void *job, int64_t i, espl_json_writer *w) {
+    const espl_job *j = job;
+    return espl_event_put_outcome(w, j, &j->history[i]);
 }
 
 espl_status espl_event_experiment(espl_job *j, const espl_outcome *o) {
@@ -154,7 +162,7 @@ espl_status espl_event_experiment(espl_job *j, const espl_outcome *o) {
     if (!j->root) return ESPL_OK;
     espl_json_writer w = espl_journal_begin(&line, o->iteration, "experiment");
     espl_json_put_bool(&w, "would_be_accepted", o->accepted);
-    if (event_put_tried(&w, o) != ESPL_OK) line.failed = true;
+    if (event_put_tried(&w, j, o) != ESPL_OK) line.failed = true;
     return espl_journal_end(j->events, &w);
 }
 
@@ -165,22 +173,17 @@ espl_status espl_event_outcome(espl_job *j, const espl_outcome *o, double second
     espl_json_put_text(&w, "source", espl_agent_source(j->agent));
     espl_json_put_f64(&w, "seconds", seconds);
     espl_json_put_f64(&w, "seconds_left", j->seconds_left);
-    if (espl_event_put_outcome(&w, o) != ESPL_OK) line.failed = true;
+    if (espl_event_put_outcome(&w, j, o) != ESPL_OK) line.failed = true;
     return espl_journal_end(j->events, &w);
 }
 
 /* ---------------------------------------------------------------- the file */
 
-static int64_t event_iteration_of(const void *history, int64_t i) {
-    return ((const espl_outcome *)history)[i].iteration;
-}
+static int64_t event_iteration_of(const void *job, int64_t i) { return ((const espl_job *)job)->history[i].iteration; }
 
 espl_status espl_events_open(espl_job *j, const char *path) {
-    espl_journal_source outcomes = {.type = "outcome",
-                                    .n = j->n_history,
-                                    .context = j->history,
-                                    .iteration = event_iteration_of,
-                                    .put = event_put_past};
+    espl_journal_source outcomes = {
+        .type = "outcome", .n = j->n_history, .context = j, .iteration = event_iteration_of, .put = event_put_past};
     return espl_journal_open(&j->events, path, j->iteration, &outcomes);
 }
 

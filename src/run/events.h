@@ -18,7 +18,7 @@ espl_status espl_event_profile(espl_job *j);
 espl_status espl_event_experiment(espl_job *j, const espl_outcome *o);
 espl_status espl_event_outcome(espl_job *j, const espl_outcome *o, double seconds);
 /* Local. Appends the members of an outcome that a checkpoint remembers: "accepted", sparsities, measures, decision. */
-espl_status espl_event_put_outcome(espl_json_writer *w, const espl_outcome *o);
+espl_status espl_event_put_outcome(espl_json_writer *w, const espl_job *j, const espl_outcome *o);
 /* The exponents that were tried for score curvature, the loss with each, and j->curvature_power, the chosen one. */
 espl_status espl_event_curvature_power(espl_job *j, const double *powers, const double *losses, int64_t n);
 /* A line with a text: why the run ended. */

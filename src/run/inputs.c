@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "allocation.h"
+#include "espalier/model/shape.h"
 #include "limits.h"
 
 enum { CALIBRATION_STREAM = 0x43414C49 }; /* stream of random numbers for the places of calibration windows */
@@ -139,18 +140,19 @@ static espl_status inputs_read_knowledge(espl_job *j, espl_question_part part, e
 static espl_status inputs_read_limits(espl_job *j) {
     double **caps = &j->inputs.caps;
     if (!espl_limits_are_set(j->o)) return ESPL_OK;
-    ESPL_TRY(espl_mem_alloc(caps, espl_linear_index(j->config.layers, 0), sizeof **caps, "caps of linears"));
-    return espl_limits_read(j->o, j->config.layers, *caps);
+    ESPL_TRY(espl_mem_alloc(caps, espl_model_linears_of(&j->config), sizeof **caps, "caps of linears"));
+    return espl_limits_read(j->o, espl_model_layout(&j->config), *caps);
 }
 
 /* Collective. */
 static espl_status inputs_read_allocation(espl_job *j) {
-    int64_t linears = espl_linear_index(j->config.layers, 0);
+    int64_t linears = espl_model_linears_of(&j->config);
     double **sparsity = &j->inputs.allocation;
     if (j->o->prune_allocation != ESPL_ALLOCATION_GIVEN) return ESPL_OK;
     ESPL_TRY(espl_comm_agree(j->comm, espl_mem_alloc(sparsity, linears, sizeof **sparsity, "allocation")));
     ESPL_TRY(espl_comm_agree(
-        j->comm, j->root ? espl_allocation_read(j->o->prune_allocation_file, j->config.layers, *sparsity) : ESPL_OK));
+        j->comm, j->root ? espl_allocation_read(j->o->prune_allocation_file, espl_model_layout(&j->config), *sparsity)
+                         : ESPL_OK));
     espl_comm_broadcast(j->comm, *sparsity, linears * (int64_t)sizeof **sparsity, 0);
     return ESPL_OK;
 }

@@ -120,7 +120,7 @@ static espl_status job_set_target(espl_job *j) {
     ESPL_CHECK(st, done, espl_comm_agree(j->comm, st));
     ESPL_CHECK(st, done, espl_masks_count_pruned(&j->masks, zeros, &j->source_pruned));
     for (int64_t i = 0; zeros && i < j->linears; i++) {
-        int kind = (int)espl_linear_kind_of(i);
+        int kind = (int)espl_linear_kind_of(espl_model_layout(&j->config), i);
         double weights = (double)(j->shape.out[kind] * j->shape.in[kind]);
         if (caps[i] > 0) open += weights;
         possible += fmax(floor(caps[i] * weights), (double)zeros[i]);
@@ -209,6 +209,7 @@ static espl_status job_create_agent(espl_job *j, const char *dialogue) {
     a.dialogue_path = dialogue;
     a.keep_iterations = j->iteration;
     a.history = j->history;
+    a.layout = espl_model_layout(&j->config);
     a.n_history = espl_config_is_oneshot(o) ? 0 : j->n_history; /* a method is not asked, and says nothing */
     a.cancelled = job_is_cancelled;
     a.cancelled_arg = j;

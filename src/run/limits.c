@@ -23,7 +23,7 @@ static double limits_number(char *text) {
 
 /* Sets caps of the linears that each pattern of a list matches, to `cap`, or if that is NAN to the number behind "=".
  */
-static espl_status limits_apply(const char *key, const char *list, int64_t linears, double cap, double *caps) {
+static espl_status limits_apply(const char *key, const char *list, espl_layout layout, double cap, double *caps) {
     char *copy;
     espl_status st = ESPL_OK;
     if (!*list) return ESPL_OK;
@@ -34,8 +34,8 @@ static espl_status limits_apply(const char *key, const char *list, int64_t linea
         if (isnan(cap)) strsep(&value, "=");
         double set = isnan(cap) ? limits_number(value) : cap;
         const char *pattern = limits_trim(item);
-        for (int64_t i = 0; i < linears; i++) {
-            if (!espl_linear_matches(i, pattern)) continue;
+        for (int64_t i = 0; i < espl_layout_linears(layout); i++) {
+            if (!espl_linear_matches(layout, i, pattern)) continue;
             caps[i] = set;
             matches++;
         }
@@ -53,8 +53,8 @@ static espl_status limits_apply(const char *key, const char *list, int64_t linea
 
 bool espl_limits_are_set(const espl_config *o) { return *o->prune_targets || *o->prune_ignore || *o->prune_caps; }
 
-espl_status espl_limits_read(const espl_config *o, int64_t layers, double *caps) {
-    int64_t linears = espl_linear_index(layers, 0), open = 0;
+espl_status espl_limits_read(const espl_config *o, espl_layout layout, double *caps) {
+    int64_t linears = espl_layout_linears(layout), open = 0;
     double *chosen;
     espl_status st;
     ESPL_TRY(espl_mem_alloc(&chosen, linears, sizeof *chosen, "linears to prune"));
@@ -62,9 +62,9 @@ espl_status espl_limits_read(const espl_config *o, int64_t layers, double *caps)
         caps[i] = o->prune_cap;
         chosen[i] = *o->prune_targets ? 0 : 1;
     }
-    ESPL_CHECK(st, done, limits_apply("prune.caps", o->prune_caps, linears, NAN, caps));
-    ESPL_CHECK(st, done, limits_apply("prune.targets", o->prune_targets, linears, 1, chosen));
-    ESPL_CHECK(st, done, limits_apply("prune.ignore", o->prune_ignore, linears, 0, chosen));
+    ESPL_CHECK(st, done, limits_apply("prune.caps", o->prune_caps, layout, NAN, caps));
+    ESPL_CHECK(st, done, limits_apply("prune.targets", o->prune_targets, layout, 1, chosen));
+    ESPL_CHECK(st, done, limits_apply("prune.ignore", o->prune_ignore, layout, 0, chosen));
     for (int64_t i = 0; i < linears; i++) {
         if (chosen[i] == 0) caps[i] = 0;
         open += caps[i] > 0;

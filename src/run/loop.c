@@ -5,6 +5,7 @@
  * one step, and repeats it exactly.
  */
 #include "loop.h"
+#include "espalier/model/shape.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -28,14 +29,14 @@ static void loop_set_patterns(espl_job *j, const espl_decision *d, bool withdraw
  * later sparsity wrong, and nobody would notice. *pruned: weights that the masks prune now. */
 static espl_status loop_verify(espl_job *j, const int64_t *expected, int64_t *pruned) {
     int64_t *counts = NULL;
-    char name[64];
+    char name[ESPL_LINEAR_NAME_MAX];
     espl_status st = j->root ? espl_mem_alloc(&counts, j->linears, sizeof *counts, "counts") : ESPL_OK;
     ESPL_CHECK(st, done, espl_comm_agree(j->comm, st));
     ESPL_CHECK(st, done, espl_masks_count_pruned(&j->masks, counts, pruned));
     for (int64_t i = 0; counts && expected && st == ESPL_OK && i < j->linears; i++)
         if (counts[i] != expected[i])
             st = ESPL_FAIL(ESPL_INTERNAL, "%s has %" PRId64 " pruned weights, expected %" PRId64,
-                           espl_linear_name(i, name), counts[i], expected[i]);
+                           espl_linear_name(espl_model_layout(&j->config), i, name), counts[i], expected[i]);
     if (st == ESPL_OK) st = espl_masks_check_patterns(&j->masks, j->patterns, NULL);
     st = espl_comm_agree(j->comm, st);
 done:

@@ -8,6 +8,7 @@
 
 #include "allocation.h"
 #include "espalier/methods/oneshot.h"
+#include "espalier/model/shape.h"
 #include "judge.h"
 #include "loop.h"
 #include "quality.h"
@@ -87,7 +88,7 @@ static espl_status method_apply(espl_job *j, espl_outcome *o, int64_t *expected)
     ESPL_TRY(espl_recovery_run(j, o->iteration, INT64_MAX)); /* the only step is the last one */
     espl_decision *d = &o->decision;                         /* from what each linear lost */
     for (int64_t i = 0; expected && i < j->linears; i++) {
-        int kind = (int)espl_linear_kind_of(i);
+        int kind = (int)espl_linear_kind_of(espl_model_layout(&j->config), i);
         double weights = (double)(j->shape.out[kind] * j->shape.in[kind]);
         if (expected[i] > 0)
             d->items[d->n++] = (espl_decision_item){.linear = i, .step = (double)expected[i] / weights};

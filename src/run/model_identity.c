@@ -41,7 +41,7 @@ static identity_group identity_group_of(const espl_model_config *c, const char *
 static espl_status identity_put_tensors(espl_json_writer *w, const espl_model *m, const uint64_t *hashes) {
     const espl_weights *tensors = espl_model_weights(m);
     const espl_model_config *c = espl_model_config_of(m);
-    int64_t linears = c->layers * ESPL_LINEAR_KINDS;
+    int64_t linears = espl_model_linears_of(c);
     uint64_t groups[IDENTITY_GROUPS] = {0}, headers = 0, *of_linears;
     ESPL_TRY(espl_mem_alloc(&of_linears, linears, sizeof *of_linears, "weight hashes"));
     for (int64_t i = 0; i < espl_weights_count(tensors); i++) {
@@ -69,6 +69,11 @@ static void identity_put_variants(espl_json_writer *w, const espl_model_config *
     const espl_rope_config *r = &c->rope[ESPL_LAYER_ROPE_LOCAL];
     uint64_t divisors = 0;
     espl_json_put_i64(w, "activation", c->activation);
+    if (c->experts > 0) {
+        espl_json_put_i64(w, "num_experts", c->experts);
+        espl_json_put_i64(w, "num_experts_per_tok", c->experts_per_token);
+        espl_json_put_bool(w, "norm_topk_prob", c->experts_normed);
+    }
     espl_json_put_f64(w, "embedding_scale", c->embedding_scale);
     espl_json_put_f64(w, "attention_scale", c->attention_scale);
     espl_json_put_f64(w, "residual_scale", c->residual_scale);

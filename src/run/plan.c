@@ -229,7 +229,7 @@ static double plan_exponent(const plan *p, double validation) {
 /* Accepted and rolled back steps to the target. */
 static double plan_iterations(const espl_plan_work *w) {
     const espl_config *o = w->o;
-    double linears = (double)(w->config->layers * ESPL_LINEAR_KINDS);
+    double linears = (double)espl_model_linears_of(w->config);
     double visits =
         linears * o->prune_target / o->prune_max_step / (double)espl_min_i64(o->prune_max_linears, (int64_t)linears);
     double steps = MORE_STEPS * fmax(o->policy.horizon, visits);

@@ -100,11 +100,14 @@ static espl_status run_calibration(trial *t, void *options) {
 
 static espl_status run_rows(trial *t, void *calibrations) {
     const espl_config *o = t->j->o;
-    espl_profile_row rows[3 * ESPL_LINEAR_KINDS]; /* of the longer one */
+    espl_profile_row *rows;
     espl_sensitivity_removal by = {
         .score = o->prune_score, .group = (espl_group)espl_config_step_pattern(o).group, .power = 0.5};
     const espl_calibration *all = calibrations;
-    return espl_sensitivity_profile(t->alone, t->m, &all[t->m == t->models[LONG]], &by, rows);
+    ESPL_TRY(espl_mem_alloc(&rows, espl_model_linears_of(espl_model_config_of(t->m)), sizeof *rows, "profile"));
+    espl_status st = espl_sensitivity_profile(t->alone, t->m, &all[t->m == t->models[LONG]], &by, rows);
+    espl_mem_free(&rows);
+    return st;
 }
 
 /* ----------------------------------------------------------------- parts */

@@ -28,7 +28,7 @@ static espl_status recipe_put_decisions(espl_json_writer *w, const espl_job *j) 
     for (int64_t i = 0; st == ESPL_OK && i < j->n_history; i++) {
         espl_json_open_object(w, NULL, ESPL_JSON_COMPACT);
         espl_json_put_i64(w, "iteration", j->history[i].iteration);
-        st = espl_event_put_outcome(w, &j->history[i]);
+        st = espl_event_put_outcome(w, j, &j->history[i]);
         espl_json_close(w);
     }
     espl_json_close(w);

@@ -9,7 +9,7 @@
 
 void espl_job_measure_model(espl_job *j) {
     j->shape = espl_run_checkpoint_shape(&j->config, espl_model_slice(j->model));
-    j->linears = j->config.layers * ESPL_LINEAR_KINDS;
+    j->linears = espl_model_linears_of(&j->config);
     j->weights = j->config.layers * espl_model_layer_linear_weights(&j->config);
 }
 

@@ -8,6 +8,7 @@
 #include <math.h>
 
 #include "espalier/base/memory.h"
+#include "espalier/model/shape.h"
 #include "espalier/prune/removal.h"
 #include "espalier/tensor/statistics.h"
 
@@ -29,9 +30,11 @@ static espl_status profile_damage(const espl_calibration *c, const espl_sensitiv
     ESPL_CHECK(st, done,
                espl_prune_removal_curves(l, &scoring, by->group, norm, squares, answers ? 2 : 1, ESPL_DAMAGE_LEVELS,
                                          curves[0], ws));
-    /* Sums over the forward tokens of x^2 become means; half of the product is the estimate. */
+    /* Sums over the forward tokens of x^2 become means; half of the product is the estimate. Of an expert: over the
+     * tokens that reach it, since the gradients of the others are 0. */
+    int64_t tokens = espl_calibration_reached(c, index);
     for (int k = 0; k < ESPL_DAMAGE_LEVELS; k++) {
-        double half = 0.5 / (double)c->forward_tokens;
+        double half = 0.5 / (double)(tokens > 0 ? tokens : 1);
         row->damage[k] = half * espl_calibration_output_unit(c) * curves[0][k];
         if (answers) row->damage_k[k] = half * curves[1][k];
     }
@@ -51,6 +54,7 @@ static espl_status profile_row(const espl_model *m, const espl_calibration *c, c
     int64_t weights = l->out * l->in;
     *row = (espl_profile_row){.weights = weights,
                               .pruned = weights - espl_linear_survivors(l),
+                              .tokens = espl_calibration_reached(c, index),
                               .s = NAN,
                               .g = espl_calibration_gradient(c, index),
                               .z_s = NAN,
@@ -74,7 +78,7 @@ static espl_status profile_row(const espl_model *m, const espl_calibration *c, c
 espl_status espl_sensitivity_profile(espl_comm *comm, const espl_model *m, const espl_calibration *c,
                                      const espl_sensitivity_removal *by, espl_profile_row *rows) {
     espl_range mine = espl_model_linears(m);
-    int64_t n = espl_range_count(mine), total = espl_model_config_of(m)->layers * ESPL_LINEAR_KINDS;
+    int64_t n = espl_range_count(mine), total = espl_model_linears_of(espl_model_config_of(m));
     espl_profile_row *own;
     espl_status st = espl_mem_alloc(&own, n, sizeof *own, "profile rows");
     for (int64_t i = 0; st == ESPL_OK && i < n; i++) st = profile_row(m, c, by, mine.first + i, &own[i]);

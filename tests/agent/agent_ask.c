@@ -92,7 +92,7 @@ static void print_answer(const espl_agent *a, espl_status st, const espl_decisio
     espl_str_put_json(&s, espl_base_error_text(), (int64_t)strlen(espl_base_error_text()));
     if (st == ESPL_OK) {
         espl_str_puts(&s, ",\"decision\":");
-        espl_reply_put(&s, d);
+        espl_reply_put(&s, SIM_LAYOUT, d);
     }
     espl_str_puts(&s, "}");
     puts(s.data);

@@ -73,7 +73,7 @@ static const void *pruned_weights(bench *b, int64_t index) {
 /* Local. A writer for the weights of all linears. */
 static espl_status plan_file(bench *b, const char *path, espl_weights_writer **w) {
     const espl_model_config *config = espl_model_config_of(b->m);
-    int64_t linears = config->layers * ESPL_LINEAR_KINDS;
+    int64_t linears = espl_model_linears_of(config);
     espl_dtype dtype = espl_model_linear(b->m, b->masks.linears.first)->dtype;
     espl_tensor_spec *specs = NULL;
     char(*names)[32] = NULL;
@@ -83,7 +83,8 @@ static espl_status plan_file(bench *b, const char *path, espl_weights_writer **w
     for (int64_t i = 0; i < linears; i++) {
         snprintf(names[i], sizeof names[i], "weight.%" PRId64, i);
         specs[i] = (espl_tensor_spec){.name = names[i], .dtype = dtype, .n_dims = 2};
-        espl_model_linear_shape(config, espl_linear_kind_of(i), &specs[i].dims[0], &specs[i].dims[1]);
+        espl_model_linear_shape(config, espl_linear_kind_of(espl_model_layout(config), i), &specs[i].dims[0],
+                                &specs[i].dims[1]);
     }
     st = espl_weights_writer_create(path, specs, linears, w);
 done:

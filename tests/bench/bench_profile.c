@@ -67,7 +67,7 @@ static double sgemm_rate(bench *b) {
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
         int64_t out, in;
         espl_model_linear_shape(c, (espl_linear_kind)k, &out, &in);
-        seconds += time_gemm(b, out, in);
+        seconds += time_gemm(b, out, in) * (double)espl_layout_kind_linears(espl_model_layout(c), (espl_linear_kind)k);
     }
     espl_comm_gather_f64(b->c, 2 * (double)(b->window * espl_model_layer_linear_weights(c)) / seconds, all);
     for (int r = 0; r < espl_comm_size(b->c); r++) sum += all[r];
@@ -99,7 +99,7 @@ static espl_status make_operands(bench *b) {
     ESPL_TRY(espl_mem_alloc(&b->y, b->window * wide, sizeof *b->y, "operand"));
     ESPL_TRY(espl_mem_alloc(&b->ids, windows * b->window, sizeof *b->ids, "ids"));
     ESPL_TRY(espl_mem_alloc(&b->targets, windows * b->window, sizeof *b->targets, "targets"));
-    ESPL_TRY(espl_mem_alloc(&b->rows, c->layers * ESPL_LINEAR_KINDS, sizeof *b->rows, "rows"));
+    ESPL_TRY(espl_mem_alloc(&b->rows, espl_model_linears_of(c), sizeof *b->rows, "rows"));
     for (int64_t i = 0; i < b->window * wide; i++) b->a[i] = (float)(i % 13) - 6;
     for (int64_t i = 0; i < c->hidden * (c->ffn + q); i++) b->b[i] = (float)(i % 7) - 3;
     for (int64_t i = 0; i < windows * b->window; i++) b->ids[i] = (int32_t)espl_rng_below(&rng, c->vocab);
@@ -168,7 +168,7 @@ static void report(bench *b, const char *dir, double *seconds, double *rates, do
         (long long)b->backward, (long long)b->pruned, (long long)b->rounds, median(seconds, b->rounds),
         median(rates, b->rounds) / 1e9, ratio, ratio * count_flops(b, false) / count_flops(b, true), ratios[0],
         ratios[b->rounds - 1], (double)extra / 1048576, (double)usage.ru_maxrss / 1024,
-        (unsigned long long)espl_hash64(b->rows, c->layers * ESPL_LINEAR_KINDS * (int64_t)sizeof *b->rows, 0));
+        (unsigned long long)espl_hash64(b->rows, espl_model_linears_of(c) * (int64_t)sizeof *b->rows, 0));
     for (int g = 0; g < ESPL_REGION_COUNT; g++)
         ESPL_INFO("  %-14s %8.3f s per profile", espl_region_label((espl_region)g),
                   espl_region_seconds((espl_region)g) / (double)b->rounds);

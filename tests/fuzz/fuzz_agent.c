@@ -48,7 +48,7 @@ static void check_budget(const espl_agent_view *v, const espl_decision *d) {
 static void read_back(const espl_agent_view *v, const espl_decision *d) {
     espl_str text = {0}, problems = {0}, notes = {0};
     espl_decision again;
-    espl_reply_put(&text, d);
+    espl_reply_put(&text, v->layout, d);
     REQUIRE(espl_reply_parse(text.data, text.len, v, &again, &problems, &notes) == ESPL_OK);
     REQUIRE(problems.len == 0 && notes.len == 0 && again.n == d->n && again.stop == d->stop);
     for (int64_t k = 0; k < d->n; k++)
@@ -91,7 +91,7 @@ static void read_reply(const uint8_t *data, size_t size, bool mixed) {
     espl_pattern patterns[LINEARS] = {0};
     espl_agent_view v = {.iteration = 1,
                          .budget = {.target = 0.45, .cap = 0.6, .max_step = 0.1, .max_linears = 8, .threshold = 0.1},
-                         .layers = LAYERS,
+                         .layout = {.layers = LAYERS},
                          .rows = rows,
                          .mixed = mixed,
                          .in = {8, 8, 8, 8, 12, 8, 7},

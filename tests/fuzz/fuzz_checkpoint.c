@@ -65,7 +65,7 @@ static void make_checkpoint(void) {
     REQUIRE(espl_comm_create(NULL, NULL, &comm) == ESPL_OK);
     espl_log_init(ESPL_LOG_QUIET, 0);
     for (int64_t i = 0; i < LINEARS; i++) {
-        int kind = espl_linear_kind_of(i);
+        int kind = espl_linear_kind_of((espl_layout){.layers = LAYERS}, i);
         rows[i] = (espl_profile_row){.weights = shape.out[kind] * shape.in[kind], .pruned = 1, .s = 0.5, .g = 0.25};
         masks[i] = words[i];
         updates[i] = weights[i];

@@ -70,7 +70,7 @@ static void replay(const char *bytes, size_t n) {
     espl_profile_row rows[LINEARS];
     espl_pattern patterns[LINEARS] = {0};
     espl_agent_view v = {.budget = {.target = 0.45, .cap = 0.6, .max_step = 0.1, .max_linears = 8, .threshold = 0.1},
-                         .layers = LAYERS,
+                         .layout = {.layers = LAYERS},
                          .rows = rows,
                          .mixed = true,
                          .in = {8, 8, 8, 8, 12, 8, 7},

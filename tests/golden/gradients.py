@@ -4,9 +4,7 @@
 import numpy as np
 import torch
 
-PATHS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-         "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
-INPUTS = ("self_attn.q_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.down_proj")  # one of each shared input
+ATTENTION, MLP = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"), ("gate", "up", "down")
 FRACTION = 0.10
 LEVELS = 16
 
@@ -14,6 +12,28 @@ LEVELS = 16
 FUSED = {"self_attn.q_proj": "self_attn.qkv_proj", "self_attn.k_proj": "self_attn.qkv_proj",
          "self_attn.v_proj": "self_attn.qkv_proj", "mlp.gate_proj": "mlp.gate_up_proj",
          "mlp.up_proj": "mlp.gate_up_proj"}  # of families that store several linears as one
+
+
+def mlps(config):
+    """Where the MLP of a layer is, or its experts (experts.split_experts)."""
+    experts = getattr(config, "num_experts", 0)
+    return [f"mlp.experts.{e}" for e in range(experts)] if experts else ["mlp"]
+
+
+def paths(config):
+    """The linears of a layer."""
+    return [*ATTENTION, *(f"{mlp}.{kind}_proj" for mlp in mlps(config) for kind in MLP)]
+
+
+def input_paths(config):
+    """One linear of each input that linears of a layer share."""
+    return ["self_attn.q_proj", "self_attn.o_proj", *(f"{m}.{k}_proj" for m in mlps(config) for k in ("gate", "down"))]
+
+
+def input_of(place):
+    """The input of the linear at a place of a layer."""
+    mlp, kind = divmod(place - len(ATTENTION), len(MLP))
+    return int(place == 3) if place < len(ATTENTION) else 2 + 2 * mlp + (kind == 2)
 
 
 class Linear:
@@ -35,7 +55,8 @@ class Linear:
 
     @property
     def gradient(self):
-        return self.module.weight.grad[self.rows]
+        grad = self.module.weight.grad  # None: an expert that no token reached
+        return (torch.zeros_like(self.module.weight) if grad is None else grad)[self.rows]
 
     @property
     def in_features(self):
@@ -53,14 +74,19 @@ class Linear:
 
 
 def linears(model):
-    """All linears, in the order layer * 7 + kind."""
-    return [Linear(layer, path, model.config) for layer in model.model.layers for path in PATHS]
+    """All linears, layer after layer."""
+    return [Linear(layer, path, model.config) for layer in model.model.layers for path in paths(model.config)]
 
 
-def input_modules(layer):
-    """The modules that read the four inputs of a layer."""
+def input_modules(layer, config):
+    """The modules that read the inputs of a layer."""
     names = {name for name, _ in layer.named_modules()}
-    return [layer.get_submodule(path if path in names else FUSED[path]) for path in INPUTS]
+    return [layer.get_submodule(path if path in names else FUSED[path]) for path in input_paths(config)]
+
+
+def total(x):
+    """Sum over all but the last dimension, in f64."""
+    return x.double().flatten(0, -2).sum(0)
 
 
 def kept(index, shape):
@@ -85,27 +111,31 @@ def sample_gradients(model, ids):
 
 
 def squares(model, ids):
-    """[L, C + Q + C + F]: for each feature of the four inputs of a layer, the sum of x^2 over all tokens, in f64."""
-    sums, handles = {}, []
-    for i, layer in enumerate(model.model.layers):
-        for path, module in zip(INPUTS, input_modules(layer)):
-            def add(_module, inputs, key=(i, path)):
-                sums[key] = (inputs[0].double() ** 2).sum(dim=(0, 1))
+    """(sums, tokens): for each layer and input the sum of x^2 over all tokens, in f64, and how many tokens came; to an
+    expert those that were routed to it. One that none reached counts as if one had, with features of 1."""
+    sums, tokens, handles = [], [], []
+    for layer in model.model.layers:
+        modules = input_modules(layer, model.config)
+        sums.append([torch.ones(module.in_features, dtype=torch.float64) for module in modules])
+        tokens.append([1] * len(modules))
+        for i, module in enumerate(modules):
+            def add(_module, inputs, own=(sums[-1], tokens[-1], i)):
+                own[0][own[2]] = total(inputs[0].double() ** 2)
+                own[1][own[2]] = inputs[0].numel() // inputs[0].shape[-1]
             handles.append(module.register_forward_pre_hook(add))
     with torch.no_grad():
         model(ids, use_cache=False)
     for handle in handles:
         handle.remove()
-    return torch.stack([torch.cat([sums[i, path] for path in INPUTS]) for i in range(len(model.model.layers))])
+    return sums, tokens
 
 
 def quantiles(model, sums, masks):
-    """[7 L]: the value of rank floor(0.1 (n - 1)) among |W| sqrt(squares) of the n surviving weights, by sorting."""
+    """[linears]: the value of rank floor(0.1 (n - 1)) among |W| sqrt(squares) of the n surviving weights, by sorting."""
     found = []
     for index, linear in enumerate(linears(model)):
-        layer, kind = divmod(index, len(PATHS))
-        sizes = [module.in_features for module in input_modules(model.model.layers[layer])]
-        part = sums[layer].split(sizes)[(0, 0, 0, 1, 2, 2, 3)[kind]]
+        layer, place = divmod(index, len(paths(model.config)))
+        part = sums[layer][input_of(place)]
         scores = (linear.weight.detach().double().abs() * part.sqrt())[masks[index]].sort().values
         found.append(scores[int(np.floor(FRACTION * (len(scores) - 1)))])
     return torch.stack(found)
@@ -117,27 +147,44 @@ def output_squares(model, ids):
     handles = []
     for sums, linear in zip(found, linears(model)):
         def add(gradient, sums=sums):
-            sums += (gradient.double() ** 2).sum(dim=(0, 1))
+            sums += total(gradient.double() ** 2)
         handles.append(linear.watch(add))
     for sample in ids.split(1):
         sample_gradients(model, sample)
     for handle in handles:
         handle.remove()
+    return with_unreached(model, ids, found)
+
+
+def with_unreached(model, ids, found):
+    """The same, in which an expert without gradients has those of one token, the mean of its layer's experts. Every token
+    reaches as many experts."""
+    count, places = len(mlps(model.config)), len(paths(model.config))
+    if count == 1:
+        return found
+    pairs = ids.numel() * model.config.num_experts_per_tok
+    for layer in range(len(model.model.layers)):
+        for kind in range(len(MLP)):
+            at = [layer * places + len(ATTENTION) + e * len(MLP) + kind for e in range(count)]
+            mean = sum(found[i].sum() for i in at) / (pairs * len(found[at[0]]))
+            for i in at:
+                if not found[i].any():
+                    found[i] = torch.full_like(found[i], mean)
     return found
 
 
-def damage(model, ids, sums, dense):
-    """[7 L, LEVELS]: the predicted rise of the loss when every output row of a linear is pruned to level k.
+def damage(model, ids, sums, reached, dense):
+    """[linears, LEVELS]: the predicted rise of the loss when every output row of a linear is pruned to level k.
 
     Level k removes the (k + 1) in / LEVELS weights of each row with the smallest |W_oj| sqrt(E[x_j^2]). The rise is 1/2
     sum of W_oj^2 E[x_j^2] E[(dl/dy_o)^2] over the removed weights, with l the loss of a token and W of the dense model.
+    Of an expert, E[x^2] is over the tokens that reach it: the gradients of the others are 0.
     """
     tokens, length = ids.numel(), ids.shape[1]
     curves = []
     for index, (gradient, weight) in enumerate(zip(output_squares(model, ids), dense)):
-        layer, kind = divmod(index, len(PATHS))
-        sizes = [module.in_features for module in input_modules(model.model.layers[layer])]
-        x = sums[layer].split(sizes)[(0, 0, 0, 1, 2, 2, 3)[kind]] / tokens
+        layer, place = divmod(index, len(paths(model.config)))
+        x = sums[layer][input_of(place)] / reached[layer][input_of(place)]
         g = gradient * (length - 1) ** 2 / tokens
         n = weight.shape[1]
         cost = (weight.double() ** 2 * x).sort(dim=1).values.cumsum(1) * g[:, None]
@@ -154,9 +201,10 @@ def measure(model, ids, masks, dense):
         losses.append(loss)
         embeddings.append(embedding)
         means.append(torch.stack([l.gradient.double().abs()[m].mean() for l, m in zip(linears(model), masks)]))
-    sums = squares(model, ids)
+    sums, reached = squares(model, ids)
     return {"loss": torch.stack(losses), "gradient": torch.stack(means), "embedding": torch.stack(embeddings),
-            "squares": sums, "quantile": quantiles(model, sums, masks), "damage": damage(model, ids, sums, dense)}
+            "squares": torch.stack([torch.cat(parts) for parts in sums]), "quantile": quantiles(model, sums, masks),
+            "damage": damage(model, ids, sums, reached, dense)}
 
 
 def answer_positions(length):
@@ -185,7 +233,7 @@ def answer_tensors(model, ids, letters):
     squares_of, handles = [torch.zeros(l.out_features, dtype=torch.float64) for l in linears(model)], []
     for sums, linear in zip(squares_of, linears(model)):
         def add(gradient, sums=sums):
-            sums += (gradient.double() ** 2).sum(dim=(0, 1))
+            sums += total(gradient.double() ** 2)
         handles.append(linear.watch(add))
     for sample in ids.split(1):
         model.zero_grad()
@@ -195,7 +243,8 @@ def answer_tensors(model, ids, letters):
         means.append(torch.stack([l.gradient.double().abs().mean() for l in linears(model)]))
     for handle in handles:
         handle.remove()
-    return {"loss": torch.stack(losses), "gradient": torch.stack(means).mean(0), "outputs": torch.cat(squares_of)}
+    return {"loss": torch.stack(losses), "gradient": torch.stack(means).mean(0), 
+            "outputs": torch.cat(with_unreached(model, ids, squares_of))}
 
 
 def distill_tensors(model, ids, teacher):

@@ -26,6 +26,7 @@ from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
+from experts import fused, split_experts, unfused
 from gradients import gradient_tensors
 from specs import SPECS
 
@@ -37,7 +38,7 @@ TOLERANCE = 1e-5  # of --check, relative to a tensor's largest value
 MIN_EFFECT = 1e-2  # smallest change of a logit that every feature must cause
 MIN_MARGIN = 1e-3  # between the best and the second logit of a greedy step
 MAX_BYTES_PER_MODEL, MAX_BYTES = 420_000, 8_500_000
-MAX_GRADIENT_BYTES = 60_000
+MAX_GRADIENT_BYTES = 70_000
 
 
 # ---- weights ----
@@ -63,7 +64,7 @@ def random_weights(spec, model):
     """{name: tensor of the stored dtype} of all parameters in a checkpoint of this model."""
     tied = model.config.tie_word_embeddings
     weights = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in (item for p in model.named_parameters() for item in unfused(*p).items()):
         mean, deviation = scale_of(spec, name, parameter.shape, tied)
         values = mean + deviation * stream(spec, name).standard_normal(tuple(parameter.shape))
         weights[name] = torch.from_numpy(values.astype(np.float32)).to(getattr(torch, spec.dtype))
@@ -191,7 +192,7 @@ def logits_with(spec, directory, changes, edit=lambda weights: None):
     edit(weights)
     if config.tie_word_embeddings:
         weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
-    model.load_state_dict(weights)
+    model.load_state_dict(fused(weights, model))
     with torch.no_grad():
         return model(input_ids(spec), use_cache=False).logits
 
@@ -263,6 +264,9 @@ def in_other_style(config):
     if config["model_type"] in LOCAL_THETA:
         return by_kind_in_other_style(config)
     other = dict(config)
+    for before, after in (("num_experts", "num_local_experts"), ("num_local_experts", "num_experts")):
+        if before in config:
+            other[after] = other.pop(before)
     if "rope_parameters" in config:
         rope = dict(other.pop("rope_parameters"))
         other["rope_theta"] = rope.pop("rope_theta")
@@ -304,7 +308,7 @@ def check_size(directory, limit):
 
 def make_gradients(spec, directory):
     path = directory / "gradients.safetensors"
-    save_arrays(gradient_tensors(load_model(directory), input_ids(spec), getattr(torch, spec.dtype)), path)
+    save_arrays(gradient_tensors(split_experts(load_model(directory)), input_ids(spec), getattr(torch, spec.dtype)), path)
     if path.stat().st_size > MAX_GRADIENT_BYTES:
         raise RuntimeError(f"{path}: more than {MAX_GRADIENT_BYTES} bytes")
 

@@ -77,6 +77,11 @@ def olmo3(sizes, **rest):
     return config("olmo3", "Olmo3ForCausalLM", sizes, pad_token_id=0, **rest)
 
 
+def qwen3_moe(sizes, **rest):
+    return config("qwen3_moe", "Qwen3MoeForCausalLM", sizes, decoder_sparse_step=1, mlp_only_layers=[],
+                  output_router_logits=False, router_aux_loss_coef=0.001, rms_norm_eps=1e-6, attention_bias=False, **rest)
+
+
 PHI_LONGROPE = {"type": "longrope", "short_factor": [1.0, 1.2, 1.5, 2.0], "long_factor": [1.0, 2.0, 4.0, 8.0]}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 YARN_OPTIONS = {**YARN, "beta_fast": 8, "beta_slow": 0.5, "mscale": 1.0, "mscale_all_dim": 0.7, "truncate": False}
@@ -110,6 +115,21 @@ SPECS = [
          dtype="bfloat16", tokens=37,
          without={"window": {"layer_types": [FULL] * 4}, "window_size": {"sliding_window": 6},
                   "layer_types": {"layer_types": [FULL, SLIDING, SLIDING, SLIDING]}}),
+    Spec("qwen3moe-bf16",
+         qwen3_moe((163, 40, 96, 3, 4), num_key_value_heads=2, head_dim=16, moe_intermediate_size=24, num_experts=8,
+                   num_experts_per_tok=2, norm_topk_prob=True, rope_theta=1000000.0, rope_scaling=None,
+                   tie_word_embeddings=False, use_sliding_window=False, sliding_window=None, max_window_layers=3,
+                   torch_dtype="bfloat16"),
+         dtype="bfloat16", tokens=26,
+         without={"rope_theta": {"rope_theta": 10000.0}, "norm_topk_prob": {"norm_topk_prob": False},
+                  "num_experts_per_tok": {"num_experts_per_tok": 3}}),
+    Spec("qwen3moe-sliding-f32",
+         qwen3_moe((131, 24, 40, 2, 3), num_key_value_heads=3, moe_intermediate_size=12, num_local_experts=14,
+                   num_experts_per_tok=1, norm_topk_prob=False, tie_word_embeddings=True, use_sliding_window=True,
+                   sliding_window=6, rope_parameters={"rope_type": "default", "rope_theta": 10000.0}, dtype="float32"),
+         dtype="float32", tokens=24,
+         without={"window": {"use_sliding_window": False}, "window_size": {"sliding_window": 7},
+                  "norm_topk_prob": {"norm_topk_prob": True}}),
     Spec("qwen2-bias-bf16",
          qwen2((223, 48, 104, 3, 4), num_key_value_heads=2, rms_norm_eps=1e-6, rope_theta=1000000.0,
                tie_word_embeddings=True, use_sliding_window=False, sliding_window=32768, max_window_layers=3,

@@ -17,6 +17,7 @@
 #include "harness.h"
 
 enum { LAYERS = 5, LINEARS = LAYERS * ESPL_LINEAR_KINDS };
+#define LAYOUT ((espl_layout){.layers = LAYERS})
 /* Rows of mask words that end inside, at and just behind a word. */
 static const int64_t OUT[ESPL_LINEAR_KINDS] = {24, 8, 8, 40, 33, 33, 40},
                      IN[ESPL_LINEAR_KINDS] = {40, 40, 40, 64, 128, 65, 33};
@@ -44,7 +45,7 @@ static double bits(uint64_t u) {
 
 static void fill_masks(run *r) {
     for (int64_t i = 0; i < LINEARS; i++) {
-        int k = espl_linear_kind_of(i);
+        int k = espl_linear_kind_of(LAYOUT, i);
         int64_t words = espl_mask_words(IN[k]), n = OUT[k] * words;
         espl_rng rng;
         espl_rng_seed(&rng, 4, (uint64_t)i, 0);
@@ -61,7 +62,7 @@ static void fill_masks(run *r) {
 /* NaNs with a payload, minus zero, infinity and the smallest number must survive bit by bit. */
 static void fill_rows(run *r) {
     for (int64_t i = 0; i < LINEARS; i++) {
-        int k = espl_linear_kind_of(i);
+        int k = espl_linear_kind_of(LAYOUT, i);
         r->rows[i] = (espl_profile_row){.weights = OUT[k] * IN[k],
                                         .pruned = i,
                                         .s = 0.1 * (double)i,
@@ -101,7 +102,7 @@ static void fill_content(run *r) {
                  "ber all");
     fill_outcome(&r->history[1], 2, 0, "");
     fill_outcome(&r->history[2], 7, LINEARS / 2, "the last \"one\"\n");
-    int64_t first = espl_linear_index(r->shape.slice.first, 0);
+    int64_t first = espl_linear_index(LAYOUT, r->shape.slice.first, 0);
     espl_checkpoint k = {.masks = r->masks + first, .dense = {19.5, 2.97, 0.01, 1, 0.5, 8, 10, 2, 4}};
     k.last = k.dense;
     espl_str_puts(&k.config, "{}");
@@ -233,7 +234,7 @@ static void compare_root_only(run *r, const espl_checkpoint *a, const espl_check
 static void compare_slabs(run *r, bool updates) {
     for (int64_t layer = r->shape.slice.first; layer < r->shape.slice.last; layer++)
         for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
-            int64_t i = espl_linear_index(layer, (espl_linear_kind)k);
+            int64_t i = espl_linear_index(LAYOUT, layer, (espl_linear_kind)k);
             size_t bytes = (size_t)(OUT[k] * espl_mask_words(IN[k]) * 8);
             check(r, memcmp(r->masks[i], r->read_masks[i], bytes) == 0, "mask");
             memset(r->read_masks[i], 0xFF, bytes);
@@ -244,7 +245,7 @@ static void compare_slabs(run *r, bool updates) {
 
 static void reads_back(run *r, int i) {
     const espl_checkpoint *want = &r->content[i];
-    int64_t first = espl_linear_index(r->shape.slice.first, 0);
+    int64_t first = espl_linear_index(LAYOUT, r->shape.slice.first, 0);
     espl_checkpoint got = {.masks = r->read_masks + first};
     bool has = false;
     espl_dtype dtype = ESPL_DTYPE_I64;
@@ -262,7 +263,7 @@ static void reads_back(run *r, int i) {
 
 /* Another depth or width is an error of configuration, on every rank, with a message that says what differs. */
 static void refuses_other_shapes(run *r) {
-    espl_checkpoint got = {.masks = r->read_masks + espl_linear_index(r->shape.slice.first, 0)};
+    espl_checkpoint got = {.masks = r->read_masks + espl_linear_index(LAYOUT, r->shape.slice.first, 0)};
     char path[4096];
     snprintf(path, sizeof path, "%s/iteration-000007.h5", r->dir);
     espl_checkpoint_shape other = r->shape;

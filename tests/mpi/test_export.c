@@ -51,7 +51,7 @@ static stored stored_of(const export_test *r, int64_t linear) {
     const espl_model_config *c = espl_model_config_of(r->m);
     espl_linear_place place = espl_model_linear_place(c, linear);
     stored s = {.t = espl_weights_find(r->before, place.name), .first = place.first};
-    espl_model_linear_shape(c, espl_linear_kind_of(linear), &s.out, &s.in);
+    espl_model_linear_shape(c, espl_linear_kind_of(espl_model_layout(c), linear), &s.out, &s.in);
     int64_t row_bytes = s.in * (int64_t)espl_dtype_size(s.t->dtype);
     s.bytes = s.out * row_bytes;
     s.data = (const uint8_t *)s.t->data + s.first * row_bytes;
@@ -82,12 +82,13 @@ static void *make_update(stored s) {
 
 static void prune_model(export_test *r) {
     espl_range slice = espl_model_slice(r->m);
-    r->linears = espl_linear_index(espl_model_config_of(r->m)->layers, 0);
+    r->linears = espl_model_linears_of(espl_model_config_of(r->m));
     r->masks = calloc((size_t)r->linears, sizeof *r->masks);
     r->updated = make_update(stored_of(r, UPDATED));
     for (int64_t i = 0; i < r->linears; i++) {
         if (i != DENSE) r->masks[i] = make_mask(stored_of(r, i), i);
-        if (espl_linear_layer(i) < slice.first || espl_linear_layer(i) >= slice.last) continue;
+        int64_t layer = espl_linear_layer(espl_model_layout(espl_model_config_of(r->m)), i);
+        if (layer < slice.first || layer >= slice.last) continue;
         check(r, espl_model_set_mask(r->m, i, r->masks[i]) == ESPL_OK, "set mask");
         if (i == UPDATED) check(r, espl_model_set_weight(r->m, i, r->updated) == ESPL_OK, "set weight");
     }

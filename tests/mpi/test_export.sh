@@ -19,7 +19,8 @@ refused() { # TEXT SOURCE DIR
 }
 
 # Models of each dtype; the last one as the hub's cache stores it: links, and files that do not belong to the model.
-for m in qwen3-untied-f32-sharded qwen2-untied-f16 mistral-sliding qwen3-sliding olmo2-bf16 gemma3-pattern-f32 phi3-bf16; do
+for m in qwen3-untied-f32-sharded qwen2-untied-f16 mistral-sliding qwen3-sliding olmo2-bf16 gemma3-pattern-f32 phi3-bf16 \
+  qwen3moe-bf16; do
   mkdir -p "$dir/src"
   cp -r "$models/$m" "$dir/src/$m"
 done

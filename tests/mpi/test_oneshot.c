@@ -171,10 +171,15 @@ static void compare_counts(run *r, const char *name, bool per_linear) {
     int64_t sum = 0, all = 0;
     for (int64_t i = 0; i < r->linears; i++) {
         int64_t out, in;
-        espl_model_linear_shape(espl_model_config_of(r->m), espl_linear_kind_of(i), &out, &in);
+        espl_model_linear_shape(espl_model_config_of(r->m),
+                                espl_linear_kind_of(espl_model_layout(espl_model_config_of(r->m)), i), &out, &in);
         double got = (double)r->counts[i] / (double)(out * in);
         sum += r->counts[i], all += out * in;
-        if (sparsity && fabs(got - (double)sparsity[per_linear ? i : espl_linear_layer(i)]) > SPARSITY_TOLERANCE)
+        if (sparsity &&
+            fabs(got -
+                 (double)
+                     sparsity[per_linear ? i : espl_linear_layer(espl_model_layout(espl_model_config_of(r->m)), i)]) >
+                SPARSITY_TOLERANCE)
             check(r, false, name);
     }
     check(r, sum == llround(0.5 * (double)all), "the budget is met exactly");
@@ -221,7 +226,7 @@ static espl_status survivors_of_layer_0(void *context, int64_t stage, double *va
     r->calls++;
     *value = (double)stage;
     for (int64_t i = 0; i < r->mine; i++)
-        if (espl_linear_layer(r->first + i) == 0)
+        if (espl_linear_layer(espl_model_layout(espl_model_config_of(r->m)), r->first + i) == 0)
             *value += (double)espl_linear_survivors(espl_model_linear(r->m, r->first + i));
     espl_comm_broadcast(r->c, value, sizeof *value, 0); /* layer 0 is rank 0's */
     return ESPL_OK;
@@ -237,7 +242,8 @@ static void searches(run *r) {
     o.search.seed = 3;
     one_shot(r, "search", &o);
     compare_counts(r, "search", true);
-    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) pruned += r->counts[k];
+    for (int64_t k = 0; k < espl_layout_layer_linears(espl_model_layout(espl_model_config_of(r->m))); k++)
+        pruned += r->counts[k];
     check(r, r->calls >= o.search_evaluations, "the search spends its evaluations");
     check(r, pruned > weights * (r->golden ? 60 : 52) / 100, "the search finds what its fitness wants");
 }
@@ -280,7 +286,7 @@ static void make_room(run *r) {
     check(r, espl_masks_create(&r->masks, r->m, true) == ESPL_OK, "masks");
     r->first = r->masks.linears.first;
     r->mine = espl_range_count(r->masks.linears);
-    r->linears = espl_model_config_of(r->m)->layers * ESPL_LINEAR_KINDS;
+    r->linears = espl_model_linears_of(espl_model_config_of(r->m));
     r->counts = calloc((size_t)r->linears, sizeof *r->counts);
 }
 

@@ -27,7 +27,7 @@
 enum {
     CHUNK = 1 << 18, /* weights written at a time */
     TABLE = 1 << 16, /* normal numbers that weights are drawn from: one per value of 16 random bits */
-    NAME_BYTES = 80,
+    NAME_BYTES = 128,
     COUNT_MAX = 10000000, /* of any dimension */
     END_OF_TEXT = 256     /* the token behind the 256 bytes */
 };
@@ -40,27 +40,32 @@ typedef struct model {
     espl_dtype dtype;
     uint64_t seed;
     bool byte_tokenizer;
+    int64_t experts, per_token; /* of qwen3_moe, whose ffn is that of an expert */
 } model;
 
 static const struct {
     const char *name;
     model m;
 } presets[] = {
-    {"tiny", {"qwen3", 64, 2, 4, 2, 16, 128, 320, 4096, 1e6, 1e-6, 1, ESPL_DTYPE_BF16, 0, false}},
-    {"qwen3-0.6b", {"qwen3", 1024, 28, 16, 8, 128, 3072, 151936, 40960, 1e6, 1e-6, 1, ESPL_DTYPE_BF16, 0, false}},
-    {"smollm2-135m", {"llama", 576, 30, 9, 3, 64, 1536, 49152, 8192, 1e5, 1e-5, 1, ESPL_DTYPE_BF16, 0, false}},
+    {"tiny", {"qwen3", 64, 2, 4, 2, 16, 128, 320, 4096, 1e6, 1e-6, 1, ESPL_DTYPE_BF16, 0, false, 0, 0}},
+    {"qwen3-0.6b", {"qwen3", 1024, 28, 16, 8, 128, 3072, 151936, 40960, 1e6, 1e-6, 1, ESPL_DTYPE_BF16, 0, false, 0, 0}},
+    {"smollm2-135m", {"llama", 576, 30, 9, 3, 64, 1536, 49152, 8192, 1e5, 1e-5, 1, ESPL_DTYPE_BF16, 0, false, 0, 0}},
+    {"qwen3-30b-a3b",
+     {"qwen3_moe", 2048, 48, 32, 4, 128, 768, 151936, 40960, 1e6, 1e-6, 0, ESPL_DTYPE_BF16, 0, false, 128, 8}},
 };
 
 static const char usage[] =
     "usage: make_random_model [options] DIR\n"
-    "  --preset tiny|qwen3-0.6b|smollm2-135m   values of options that are not given (default: tiny)\n"
-    "  --arch qwen3|llama  --hidden N  --layers N  --heads N  --kv-heads N  --head-dim N  --ffn N  --vocab N\n"
+    "  --preset tiny|qwen3-0.6b|smollm2-135m|qwen3-30b-a3b   values of options that are not given (default: tiny)\n"
+    "  --arch qwen3|qwen3_moe|llama  --experts N  --per-token N  --hidden N  --layers N  --heads N  --kv-heads N  "
+    "--head-dim N  --ffn N  --vocab N\n"
     "  --tied  --untied  --dtype bf16|f16|f32  --seed N\n"
     "  --byte-tokenizer    also a tokenizer.json whose ids are the bytes of the text (and, at 256, <|endoftext|>)\n";
 
 /* ---------------------------------------------------------------- options */
 
-static bool is_qwen3(const model *m) { return strcmp(m->arch, "qwen3") == 0; }
+static bool is_moe(const model *m) { return strcmp(m->arch, "qwen3_moe") == 0; }
+static bool is_qwen3(const model *m) { return strcmp(m->arch, "qwen3") == 0 || is_moe(m); }
 
 static bool parse_count(const char *text, int64_t lo, int64_t *out) {
     char *end;
@@ -75,7 +80,8 @@ enum { OPT_PRESET = 256, OPT_ARCH, OPT_DTYPE, OPT_SEED, OPT_TIED, OPT_UNTIED, OP
 
 /* The values of one option, whose key is c. *preset is set for the end of parsing. */
 static bool parse_option(int c, const char *arg, model *m, const char **preset) {
-    int64_t seed, *counts[] = {&m->hidden, &m->layers, &m->heads, &m->kv_heads, &m->head_dim, &m->ffn, &m->vocab};
+    int64_t seed, *counts[] = {&m->hidden, &m->layers, &m->heads,   &m->kv_heads, &m->head_dim,
+                               &m->ffn,    &m->vocab,  &m->experts, &m->per_token};
     switch (c) {
     case OPT_PRESET:
         return *preset = arg, true;
@@ -114,6 +120,8 @@ static bool parse_options(int argc, char **argv, model *m) {
                                             {"head-dim", 1, NULL, OPT_COUNTS + 4},
                                             {"ffn", 1, NULL, OPT_COUNTS + 5},
                                             {"vocab", 1, NULL, OPT_COUNTS + 6},
+                                            {"experts", 1, NULL, OPT_COUNTS + 7},
+                                            {"per-token", 1, NULL, OPT_COUNTS + 8},
                                             {NULL, 0, NULL, 0}};
     const char *name = "tiny";
     *m = (model){.tied = -1, .dtype = ESPL_DTYPE_BF16, .seed = 1};
@@ -132,10 +140,13 @@ static bool parse_options(int argc, char **argv, model *m) {
     for (size_t i = 0; i < sizeof given / sizeof *given; i++)
         if (*given[i] == 0) *given[i] = preset[i];
     if (!m->arch) m->arch = p->arch;
+    if (m->experts == 0) m->experts = p->experts > 0 ? p->experts : 8;
+    if (m->per_token == 0) m->per_token = p->per_token > 0 ? p->per_token : 2;
+    if (!is_moe(m)) m->experts = m->per_token = 0;
     if (m->tied < 0) m->tied = p->tied;
     m->rope_theta = p->rope_theta;
     m->eps = p->eps;
-    return m->heads % m->kv_heads == 0 && (!m->byte_tokenizer || m->vocab >= 256);
+    return m->heads % m->kv_heads == 0 && m->per_token <= m->experts && (!m->byte_tokenizer || m->vocab >= 256);
 }
 
 /* ---------------------------------------------------------------- tensors */
@@ -159,9 +170,20 @@ static void plan_add(plan *p, int64_t layer, const char *name, int64_t rows, int
         (espl_tensor_spec){.name = full, .dtype = p->dtype, .n_dims = cols ? 2 : 1, .dims = {rows, cols}};
 }
 
+/* An MLP at `path`; that of a model with experts is its expert 0. */
+static void plan_add_mlp(plan *p, int64_t layer, const char *path, const model *m) {
+    static const char *const kinds[] = {"gate_proj", "up_proj", "down_proj"};
+    char name[64];
+    for (int k = 0; k < 3; k++) {
+        bool first = m->experts > 0 && strcmp(path, "mlp") == 0;
+        snprintf(name, sizeof name, "%s.%s", first ? "mlp.experts.0" : path, kinds[k]);
+        plan_add(p, layer, name, k == 2 ? m->hidden : m->ffn, k == 2 ? m->ffn : m->hidden);
+    }
+}
+
 static espl_status plan_make(const model *m, plan *p) {
-    enum { TENSORS_PER_LAYER_MAX = 11, TENSORS_OUTSIDE = 3 };
-    int64_t n = TENSORS_OUTSIDE + m->layers * TENSORS_PER_LAYER_MAX;
+    enum { TENSORS_PER_LAYER_MAX = 12, TENSORS_PER_EXPERT = 3, TENSORS_OUTSIDE = 3 };
+    int64_t n = TENSORS_OUTSIDE + m->layers * (TENSORS_PER_LAYER_MAX + TENSORS_PER_EXPERT * m->experts);
     int64_t q = m->heads * m->head_dim, kv = m->kv_heads * m->head_dim;
     *p = (plan){.dtype = m->dtype};
     ESPL_TRY(espl_mem_alloc(&p->specs, n, sizeof *p->specs, "tensor list"));
@@ -174,9 +196,13 @@ static espl_status plan_make(const model *m, plan *p) {
         plan_add(p, i, "self_attn.k_proj", kv, m->hidden);
         plan_add(p, i, "self_attn.v_proj", kv, m->hidden);
         plan_add(p, i, "self_attn.o_proj", m->hidden, q);
-        plan_add(p, i, "mlp.gate_proj", m->ffn, m->hidden);
-        plan_add(p, i, "mlp.up_proj", m->ffn, m->hidden);
-        plan_add(p, i, "mlp.down_proj", m->hidden, m->ffn);
+        if (m->experts > 0) plan_add(p, i, "mlp.gate", m->experts, m->hidden);
+        plan_add_mlp(p, i, "mlp", m);
+        for (int64_t e = 1; e < m->experts; e++) {
+            char expert[32];
+            snprintf(expert, sizeof expert, "mlp.experts.%" PRId64, e);
+            plan_add_mlp(p, i, expert, m);
+        }
         if (!is_qwen3(m)) continue;
         plan_add(p, i, "self_attn.q_norm", m->head_dim, 0);
         plan_add(p, i, "self_attn.k_norm", m->head_dim, 0);
@@ -293,11 +319,12 @@ static espl_status write_config(const model *m, const char *dir) {
     espl_json_writer w = espl_json_writer_on(&s);
     espl_json_open_object(&w, NULL, ESPL_JSON_LINES);
     espl_json_open_array(&w, "architectures", ESPL_JSON_LINES);
-    espl_json_put_text(&w, NULL, qwen3 ? "Qwen3ForCausalLM" : "LlamaForCausalLM");
+    espl_json_put_text(&w, NULL, is_moe(m) ? "Qwen3MoeForCausalLM" : qwen3 ? "Qwen3ForCausalLM" : "LlamaForCausalLM");
     espl_json_close(&w);
     espl_json_put_bool(&w, "attention_bias", false);
     espl_json_put_fixed(&w, "attention_dropout", 0, 1);
     espl_json_put_i64(&w, "bos_token_id", end);
+    if (is_moe(m)) espl_json_put_i64(&w, "decoder_sparse_step", 1);
     espl_json_put_i64(&w, "eos_token_id", end);
     espl_json_put_i64(&w, "head_dim", m->head_dim);
     espl_json_put_text(&w, "hidden_act", "silu");
@@ -308,6 +335,12 @@ static espl_status write_config(const model *m, const char *dir) {
     if (qwen3) espl_json_put_i64(&w, "max_window_layers", m->layers);
     if (!qwen3) espl_json_put_bool(&w, "mlp_bias", false);
     espl_json_put_text(&w, "model_type", m->arch);
+    if (is_moe(m)) {
+        espl_json_put_i64(&w, "moe_intermediate_size", m->ffn);
+        espl_json_put_bool(&w, "norm_topk_prob", true);
+        espl_json_put_i64(&w, "num_experts", m->experts);
+        espl_json_put_i64(&w, "num_experts_per_tok", m->per_token);
+    }
     espl_json_put_i64(&w, "num_attention_heads", m->heads);
     espl_json_put_i64(&w, "num_hidden_layers", m->layers);
     espl_json_put_i64(&w, "num_key_value_heads", m->kv_heads);

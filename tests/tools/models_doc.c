@@ -34,7 +34,7 @@ static const char other_refusals[] =
     "- An unknown field of `config.json` that is not null, false, 0 or empty: it may stand for a variant of the "
     "architecture.\n"
     "  Fields of training frameworks are passed over with a note.\n"
-    "- Mixtures of experts, state-space layers, encoders, and models of text and images: other architectures.\n"
+    "- Other mixtures of experts, state-space layers, encoders, and models of text and images: other architectures.\n"
     "- Quantised weights (GPTQ, AWQ, FP8, GGUF), `.bin` files and adapters: the message names the next step.\n"
     "- A tensor that the family does not have, or one that is missing or of another shape.\n"
     "- `partial_rotary_factor` other than 1, except in `phi3`; `hidden_act` other than SiLU and GELU in its tanh "
@@ -73,6 +73,9 @@ static void put_windows(espl_str *s, const espl_family *f) {
         return;
     case ESPL_WINDOW_ALL:
         espl_str_puts(s, "all layers, if `sliding_window`");
+        return;
+    case ESPL_WINDOW_USED:
+        espl_str_puts(s, "all layers, if `use_sliding_window`");
         return;
     case ESPL_WINDOW_SWITCH:
         espl_str_puts(s, "from `max_window_layers` on or by `layer_types`, if `use_sliding_window`");
@@ -121,6 +124,7 @@ static void put_particulars(espl_str *s, const espl_family *f) {
         bool first = f->linears[k] && (k == 0 || !f->linears[k - 1] || strcmp(f->linears[k], f->linears[k - 1]) != 0);
         if (first) espl_str_printf(s, "%s`%s` holds several linears", between, f->linears[k]), between = "; ";
     }
+    if (f->experts) espl_str_printf(s, "%sexperts, chosen by a router that is left as it is", between), between = "; ";
     if (!*between) espl_str_puts(s, "–");
 }
 

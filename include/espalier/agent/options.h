@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "espalier/loop/linear.h"
+
 /* Who decides. X(name, name in a configuration) */
 #define ESPL_BACKEND_LIST(X)                                                                                           \
     X(POLICY, "policy") /* the embedded policy */                                                                      \
@@ -173,6 +175,7 @@ typedef struct espl_agent_options {
     /* [n_history] What the run carried out so far, borrowed until espl_agent_create returns. Decisions that are missing
      * in dialogue_path, which may have been damaged, are written again from it. */
     const struct espl_outcome *history;
+    espl_layout layout; /* of the model that they are about */
     int64_t n_history;
     bool (*cancelled)(void *); /* polled ten times a second while waiting; true ends the wait with ESPL_STOPPED */
     void *cancelled_arg;

@@ -27,6 +27,6 @@ espl_status espl_reply_parse(const char *text, int64_t len, const espl_agent_vie
 
 /* Appends the decision as reply JSON, with names of linears and patterns ("2:4"). Numbers read back as the same
  * doubles. */
-void espl_reply_put(espl_str *s, const espl_decision *d);
+void espl_reply_put(espl_str *s, espl_layout layout, const espl_decision *d);
 
 #endif

@@ -9,8 +9,8 @@
 typedef struct espl_agent_view {
     int64_t iteration; /* the one to decide on: 1, 2, ... */
     espl_budget budget;
-    int64_t layers;
-    const espl_profile_row *rows;    /* [7 * layers], by espl_linear_index; of the last accepted state */
+    espl_layout layout;
+    const espl_profile_row *rows;    /* [linears], by espl_linear_index; of the last accepted state */
     double sparsity, sparsity_model; /* overall: of the linears' weights, and of all parameters with embeddings */
     espl_quality dense, last;        /* of the unpruned model, and of the last accepted state */
     const espl_outcome *history;     /* [n_history] all iterations so far, oldest first, rolled back ones included */
@@ -19,8 +19,8 @@ typedef struct espl_agent_view {
     bool distills; /* surviving weights learn the dense model's predictions (section distill) */
     bool mixed;    /* the agent may give a dense linear an N:M pattern in one step */
     int64_t in[ESPL_LINEAR_KINDS]; /* input features of the linears of each kind; 0: unknown, then no pattern fits */
-    const double *caps;            /* [7 * layers] maximum sparsity of a linear, 0: never pruned; NULL: budget.cap */
-    const espl_pattern *patterns;  /* [7 * layers] N:M pattern of a linear, which is finished then, else all zero; NULL:
+    const double *caps;            /* [linears] maximum sparsity of a linear, 0: never pruned; NULL: budget.cap */
+    const espl_pattern *patterns;  /* [linears] N:M pattern of a linear, which is finished then, else all zero; NULL:
                                     * no linear has one */
 } espl_agent_view;
 

@@ -41,6 +41,7 @@ enum { ESPL_DAMAGE_LEVELS = 16 };
 typedef struct espl_profile_row {
     int64_t zeros;                     /* weights that are 0 in the source; they count as pruned from the start */
     int64_t weights, pruned;           /* counts; sparsity = pruned / weights */
+    int64_t tokens;                    /* of the calibration's forward windows that came to it; 0: not measured */
     double s;                          /* 10th percentile of |W| * ||X||_2 over the kept weights; NAN if none is kept */
     double g;                          /* mean |dL/dW| over calibration samples and weights; NAN where not computed */
     double k[ESPL_TOPICS];             /* mean |dL/dW| as in g, but L the loss of the answers of a topic's questions */

@@ -21,17 +21,23 @@ void espl_block_destroy(espl_block **b);
 int64_t espl_block_bytes(const espl_model_config *c, int64_t T, bool backward);
 /* Loads layer `layer` of the whole model in place of the previous one. ESPL_USAGE: no such layer. */
 espl_status espl_block_load(espl_block *b, int64_t layer);
-/* A linear of the layer. The caller may set its mask and its weight (borrowed) until the next load. */
-espl_linear *espl_block_linear(espl_block *b, espl_linear_kind kind);
+/* A linear of the layer by its place in it (espl_linear_at). The caller may set its mask and its weight (borrowed)
+ * until the next load. */
+espl_linear *espl_block_linear(espl_block *b, int64_t at);
 /* x [T, hidden] = embeddings of ids [T]. ESPL_USAGE: an id outside the vocabulary. */
 espl_status espl_block_embed(espl_block *b, const int32_t *ids, float *x);
 /* Runs x [T, hidden] through the layer, in place. */
 void espl_block_forward(espl_block *b, float *x);
-/* The input of each linear when x [T, hidden] comes in: inputs[kind] [T, in]. down_proj itself is not computed. Valid
- * until the next call. */
-void espl_block_inputs(espl_block *b, const float *x, const float *inputs[ESPL_LINEAR_KINDS]);
+/* What a linear sees: x [rows, in], all tokens or those that were routed to its expert. */
+typedef struct espl_block_input {
+    const float *x;
+    int64_t rows;
+} espl_block_input;
+/* The input of each linear when x [T, hidden] comes in, by the linear's place: inputs [linears of a layer]. down_proj
+ * itself is not computed. Valid until the next call. */
+void espl_block_inputs(espl_block *b, const float *x, espl_block_input *inputs);
 /* x: the layer's input. dy [T, hidden], the gradient of its output, becomes that of its input;
- * squares[kind] [out, in] += (dL/dW)^2. */
-void espl_block_backward(espl_block *b, const float *x, float *dy, float *const squares[ESPL_LINEAR_KINDS]);
+ * squares[linear's place] [out, in] += (dL/dW)^2. */
+void espl_block_backward(espl_block *b, const float *x, float *dy, float *const *squares);
 
 #endif

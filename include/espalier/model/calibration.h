@@ -36,6 +36,7 @@ typedef struct espl_calibration_options {
 
 /* What calibration measured of the linears of this rank's slice. */
 typedef struct espl_calibration {
+    espl_layout layout; /* of the model */
     espl_range linears; /* of this rank, by espl_linear_index */
     int64_t window, forward_tokens, samples;
     double predictions; /* scored tokens of a sample: window - 1, or the mean number of targets */
@@ -43,9 +44,11 @@ typedef struct espl_calibration {
     double *loss;       /* [samples] L_i, on every rank; owned */
     double *gradient;   /* [slice linears]; owned, see espl_calibration_gradient */
     double *squares;    /* [slice layers, stride]; owned, see espl_calibration_squares */
-    int64_t stride, at[ESPL_LINEAR_KINDS];
+    int64_t stride, at[ESPL_LINEAR_KINDS], expert_stride; /* at: of expert 0; expert_stride: to the next one's */
     double *output_squares; /* [slice layers, output_stride]; owned, see espl_calibration_output_squares */
-    int64_t output_stride, output_at[ESPL_LINEAR_KINDS];
+    int64_t output_stride, output_at[ESPL_LINEAR_KINDS], output_expert_stride;
+    int64_t *reached;          /* [slice linears] tokens of the forward windows; owned, see espl_calibration_reached */
+    int64_t *reached_backward; /* [slice linears] tokens of the backward windows; owned */
 
     /* Of espl_model_calibrate_knowledge; NULL and 0 before. */
     double *knowledge; /* [slice layers, output_stride] mean squares as of output_squares, per answer token; owned */
@@ -83,6 +86,10 @@ int64_t espl_model_calibration_bytes(const espl_model_config *c, const espl_cali
 /* Local. ||X_j||^2 per input feature [in] of a linear: sum of x_tj^2 over the forward tokens. NULL if the linear is not
  * this rank's. Borrowed. */
 const double *espl_calibration_squares(const espl_calibration *c, int64_t index);
+/* Local. How many of the forward tokens came to a linear: all, or those that were routed to its expert. 0 if the linear
+ * is not this rank's. An expert that no token of the passes reached has the statistics of one token, with features of 1
+ * and the mean gradient of its layer's experts: its weights differ by their size, and it is cheap but not free. */
+int64_t espl_calibration_reached(const espl_calibration *c, int64_t index);
 /* Local. ||X_j||_2 of the first `in` input features, as float: the square roots of those sums. */
 void espl_calibration_norms(const espl_calibration *c, int64_t index, int64_t in, float *norm);
 /* Local. (1/M) sum over samples i of the mean over surviving weights of |dL_i/dW| (arXiv 2601.09694, G reduced by its
@@ -99,7 +106,8 @@ double espl_calibration_output_unit(const espl_calibration *c);
 
 /* Local. How much the loss depends on each output feature of a linear of this rank: importance [out] = (1 - lambda) G +
  * lambda G_k mean(G) / mean(G_k), where G is the mean square gradient of espl_calibration_output_squares and G_k the
- * same of the answers. Without knowledge G. */
+ * same of the answers. Without knowledge G. A mean over the tokens that reach the linear: of an expert, those that are
+ * routed to it. */
 void espl_calibration_importance(const espl_calibration *c, int64_t index, int64_t out, double *importance);
 /* Local. G_k per output feature [out] of a linear of this rank; NULL without knowledge. Borrowed. */
 const double *espl_calibration_knowledge(const espl_calibration *c, int64_t index);

@@ -52,7 +52,10 @@ enum { ESPL_MAX_EOS = 8 };
 /* What config.json says, with the defaults that Hugging Face uses (tests/golden/README.md has the table). */
 typedef struct espl_model_config {
     const espl_family *family;
-    int64_t vocab, hidden, ffn, layers, heads, kv_heads, head_dim;
+    int64_t vocab, hidden, ffn, layers, heads, kv_heads, head_dim; /* ffn: of the MLP, or of each expert */
+    int64_t experts;                                               /* of each layer; 0: a layer has one MLP */
+    int64_t experts_per_token;                                     /* that the router chooses */
+    bool experts_normed;   /* the weights of the chosen ones are scaled to add up to 1 (norm_topk_prob) */
     int64_t max_positions; /* max_position_embeddings, at most the limits of the RoPE; 0: not given */
     double rms_eps;
     bool tied;                       /* tie_word_embeddings */

@@ -32,6 +32,7 @@ typedef enum espl_bias_rule { ESPL_BIAS_NEVER, ESPL_BIAS_ALWAYS, ESPL_BIAS_FIELD
 typedef enum espl_window_rule {
     ESPL_WINDOW_NONE,   /* none; "sliding_window" is refused */
     ESPL_WINDOW_ALL,    /* all, if "sliding_window" is a number */
+    ESPL_WINDOW_USED,   /* all, if "use_sliding_window" */
     ESPL_WINDOW_SWITCH, /* those from "max_window_layers" on, if "use_sliding_window" */
     ESPL_WINDOW_NOPE,   /* those without RoPE, if "use_sliding_window" */
     ESPL_WINDOW_PATTERN /* all but every window_pattern-th */
@@ -53,9 +54,11 @@ typedef struct espl_family {
     espl_qk_norm qk_norm; /* "self_attn.q_norm" and "self_attn.k_norm" */
     double norm_offset;   /* all norms multiply by norm_offset + weight */
     espl_bias_rule qkv_bias, o_bias, mlp_bias;
-    bool scales_embedding;    /* embeddings are multiplied by sqrt(hidden) */
-    bool multipliers;         /* heeds "embedding_multiplier", "attention_multiplier", "residual_multiplier" and
-                                 "logits_scaling" */
+    bool experts;          /* a layer's MLP is "mlp.experts.0" to "mlp.experts.N", of which "mlp.gate" chooses some for
+                              each token; heeds "num_experts" and its like */
+    bool scales_embedding; /* embeddings are multiplied by sqrt(hidden) */
+    bool multipliers;      /* heeds "embedding_multiplier", "attention_multiplier", "residual_multiplier" and
+                              "logits_scaling" */
     const char *query_scalar; /* field of the number whose -1/2-th power scales attention scores; NULL: head_dim */
 
     /* Fields of config.json, and what they mean if they are missing. */

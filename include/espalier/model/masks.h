@@ -57,7 +57,7 @@ espl_status espl_masks_keep_updates(espl_masks *s);
 void espl_masks_roll_back(espl_masks *s);
 void espl_masks_accept(espl_masks *s);
 
-/* Collective. Counts pruned weights: per linear of the model into counts [layers * ESPL_LINEAR_KINDS] on rank 0 (may be
+/* Collective. Counts pruned weights: per linear of the model into counts [linears of the model] on rank 0 (may be
  * NULL; ignored elsewhere), and their sum into *total on every rank. ESPL_NOMEM. */
 espl_status espl_masks_count_pruned(const espl_masks *s, int64_t *counts, int64_t *total);
 /* Local. Checks that each linear of the slice with an N:M pattern in patterns [linears of the model] has a mask of that

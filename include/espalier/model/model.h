@@ -52,9 +52,9 @@ espl_status espl_model_check_weights(espl_model_config *c, espl_weights *w);
 espl_status espl_model_open(espl_comm *comm, const char *dir, const espl_model_options *o, espl_model **out);
 /* Local. Opens a stand-in of the model of dir/config.json on this rank alone: its first `layers` decoder layers with
  * drawn weights of `dtype`, narrowed to ESPL_STAND_IN_HIDDEN features, ESPL_STAND_IN_FFN of the MLP and
- * ESPL_STAND_IN_VOCAB tokens where it is wider. A FLOP of it takes about as long as one of the model, and no weights
- * are needed, so that a plan can be made where only the config is. `alone`: of espl_comm_create_alone. Errors as
- * espl_model_open. */
+ * ESPL_STAND_IN_VOCAB tokens where it is wider, and with twice as many experts as a token has. A FLOP of it takes about
+ * as long as one of the model, and no weights are needed, so that a plan can be made where only the config is. `alone`:
+ * of espl_comm_create_alone. Errors as espl_model_open. */
 enum { ESPL_STAND_IN_HIDDEN = 1024, ESPL_STAND_IN_FFN = 3072, ESPL_STAND_IN_VOCAB = 8192 };
 espl_status espl_model_open_stand_in(espl_comm *alone, const char *dir, int64_t layers, espl_dtype dtype,
                                      const espl_model_options *o, espl_model **out);

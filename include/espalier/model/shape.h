@@ -10,6 +10,12 @@
 #include "espalier/loop/slices.h"
 #include "espalier/model/config.h"
 
+/* How the linears of the model are numbered, and how many it has. */
+static inline espl_layout espl_model_layout(const espl_model_config *c) { return (espl_layout){c->layers, c->experts}; }
+static inline int64_t espl_model_linears_of(const espl_model_config *c) {
+    return espl_layout_linears(espl_model_layout(c));
+}
+
 /* Output and input features of a linear. */
 void espl_model_linear_shape(const espl_model_config *c, espl_linear_kind kind, int64_t *out, int64_t *in);
 /* Whether this linear has a bias. */
@@ -43,6 +49,8 @@ int64_t espl_model_embedding_parameters(const espl_model_config *c);
 int64_t espl_model_parameters(const espl_model_config *c);
 /* Weights of the linears of one decoder layer: those that can be pruned. */
 int64_t espl_model_layer_linear_weights(const espl_model_config *c);
+/* Those of them that a token is multiplied with, and the router's: of the experts, only the chosen ones. */
+int64_t espl_model_layer_active_weights(const espl_model_config *c);
 
 /* FLOPs per token (2 per multiply-add) of a decoder layer in a window of `context` tokens: linears, and causal
  * attention averaged over the window; and of the head. */

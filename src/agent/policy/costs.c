@@ -78,8 +78,8 @@ static double costs_log_cost(const espl_costs *c, const double *term, int64_t i)
     const espl_profile_row *r = &c->v->rows[i];
     double guess = c->curves ? 0 : c->o->weight_s * costs_z(c, r->z_s) + c->o->weight_g * costs_z(c, r->z_g);
     return guess + term[TERM_GLOBAL] + term[TERM_S] * costs_z(c, r->z_s) + term[TERM_G] * costs_z(c, r->z_g) +
-           term[TERM_KIND + espl_linear_kind_of(i)] + term[TERM_LAYER + espl_linear_layer(i)] +
-           term[TERM_LAYER + c->v->layers + i];
+           term[TERM_KIND + espl_linear_kind_of(c->v->layout, i)] +
+           term[TERM_LAYER + espl_linear_layer(c->v->layout, i)] + term[TERM_LAYER + c->v->layout.layers + i];
 }
 
 /* Damage at cost 1. */
@@ -147,9 +147,9 @@ static double costs_linearise(const costs_lesson *l, const costs_equation *e, do
         expected += d;
         row[TERM_S] += d * costs_z(c, r->z_s);
         row[TERM_G] += d * costs_z(c, r->z_g);
-        row[TERM_KIND + espl_linear_kind_of(i)] += d;
-        row[TERM_LAYER + espl_linear_layer(i)] += d;
-        row[TERM_LAYER + c->v->layers + i] += d;
+        row[TERM_KIND + espl_linear_kind_of(c->v->layout, i)] += d;
+        row[TERM_LAYER + espl_linear_layer(c->v->layout, i)] += d;
+        row[TERM_LAYER + c->v->layout.layers + i] += d;
     }
     row[TERM_GLOBAL] = expected;
     for (int64_t j = 0; j < l->n_terms; j++) row[j] /= expected + l->floor;
@@ -212,7 +212,7 @@ espl_status espl_costs_learn(espl_costs *c, const espl_agent_view *v, const espl
     /* Without curves much less is known: wider priors, and outcomes are trusted more. */
     double guess = c->curves ? 1 : o->guess;
     costs_lesson l = {.c = c,
-                      .n_terms = TERM_LAYER + v->layers + c->n,
+                      .n_terms = TERM_LAYER + v->layout.layers + c->n,
                       .floor = fmax(FLOOR_MIN, FLOOR_SHARE * log1p(v->budget.threshold)),
                       .noise = o->noise / guess};
     int64_t items = 0, most = espl_min_i64(v->n_history, EQUATIONS_MAX);
@@ -238,11 +238,11 @@ espl_status espl_costs_learn(espl_costs *c, const espl_agent_view *v, const espl
     }
 
     for (int64_t j = 0; j < l.n_terms; j++) {
-        double doubt = j == TERM_GLOBAL             ? o->doubt_global
-                       : j < TERM_KIND              ? o->doubt_slope
-                       : j < TERM_LAYER             ? o->doubt_kind
-                       : j < TERM_LAYER + v->layers ? o->doubt_layer
-                                                    : o->doubt_own;
+        double doubt = j == TERM_GLOBAL                    ? o->doubt_global
+                       : j < TERM_KIND                     ? o->doubt_slope
+                       : j < TERM_LAYER                    ? o->doubt_kind
+                       : j < TERM_LAYER + v->layout.layers ? o->doubt_layer
+                                                           : o->doubt_own;
         l.variance[j] = guess * doubt * guess * doubt;
     }
     costs_write_equations(&l);

@@ -29,8 +29,8 @@ static void text_put_z(espl_str *s, const char *name, double z) {
 
 static void text_put_example(espl_str *s, const espl_policy *p, const espl_pick *c) {
     const espl_profile_row *r = &p->v->rows[c->linear];
-    char name[64];
-    espl_str_printf(s, "%s (", espl_linear_name(c->linear, name));
+    char name[ESPL_LINEAR_NAME_MAX];
+    espl_str_printf(s, "%s (", espl_linear_name(p->v->layout, c->linear, name));
     text_put_z(s, "z_s", r->z_s);
     espl_str_puts(s, ", ");
     text_put_z(s, "z_g", r->z_g);
@@ -97,14 +97,14 @@ static void text_put_reflection(espl_str *s, const espl_policy *p) {
         espl_str_puts(s, " and was accepted.");
     } else {
         int64_t shown = 0;
-        char name[64];
+        char name[ESPL_LINEAR_NAME_MAX];
         espl_str_printf(
             s, " and was rolled back. Amount and steps are now %.3g of the plan; resting for %g iterations:", p->scale,
             p->o->cooldown);
         for (int64_t k = 0; k < o->decision.n && shown < CULPRITS_SHOWN; k++) {
             int64_t i = o->decision.items[k].linear; /* histories come from files: it may be any number */
             if (i < 0 || i >= p->n || p->resting[i] < p->v->iteration) continue;
-            espl_str_printf(s, "%s%s", shown++ ? ", " : " ", espl_linear_name(i, name));
+            espl_str_printf(s, "%s%s", shown++ ? ", " : " ", espl_linear_name(p->v->layout, i, name));
         }
         espl_str_puts(s, ".");
     }
@@ -117,7 +117,8 @@ static void text_put_reflection(espl_str *s, const espl_policy *p) {
     }
     if (p->costs.kind[dear] - p->costs.kind[cheap] >= KINDS_DIFFER)
         espl_str_printf(s, " For their z-scores, %s proves dear and %s cheap.",
-                        espl_linear_path((espl_linear_kind)dear), espl_linear_path((espl_linear_kind)cheap));
+                        espl_linear_pattern(p->v->layout, (espl_linear_kind)dear),
+                        espl_linear_pattern(p->v->layout, (espl_linear_kind)cheap));
 }
 
 espl_status espl_policy_put_reply(espl_str *s, const espl_policy *p) {
@@ -135,8 +136,8 @@ espl_status espl_policy_put_reply(espl_str *s, const espl_policy *p) {
     espl_json_open_object(&w, "prune", ESPL_JSON_SPACED);
     for (int64_t k = 0; k < p->n_picks && !p->stop; k++) {
         const espl_pick *c = &p->picks[k];
-        char name[64], pattern[ESPL_PATTERN_NAME_MAX];
-        espl_linear_name(c->linear, name);
+        char name[ESPL_LINEAR_NAME_MAX], pattern[ESPL_PATTERN_NAME_MAX];
+        espl_linear_name(p->v->layout, c->linear, name);
         if (espl_pattern_is_n_m(c->pattern))
             espl_json_put_text(&w, name, espl_pattern_name(c->pattern, pattern));
         else

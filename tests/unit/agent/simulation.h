@@ -12,6 +12,7 @@
 #include "espalier/agent/reply.h"
 
 enum { SIM_LAYERS = 12, SIM_LINEARS = SIM_LAYERS * ESPL_LINEAR_KINDS, SIM_HISTORY = 400 };
+#define SIM_LAYOUT ((espl_layout){.layers = SIM_LAYERS})
 
 typedef struct simulation {
     double cost[SIM_LINEARS], power[SIM_LINEARS]; /* nats at sparsity 1 per share of the weights */
@@ -75,10 +76,10 @@ static inline void sim_init(simulation *s, uint64_t seed, double spread, double 
     double kind[ESPL_LINEAR_KINDS];
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) kind[k] = 0.6 * spread * test_normal(&r);
     for (int64_t i = 0; i < SIM_LINEARS; i++) {
-        double own = 0.8 * spread * test_normal(&r) + kind[espl_linear_kind_of(i)];
+        double own = 0.8 * spread * test_normal(&r) + kind[espl_linear_kind_of(SIM_LAYOUT, i)];
         s->cost[i] = 4 * exp(own);
         s->power[i] = 2.3 + 1.5 * espl_rng_uniform(&r);
-        s->rows[i].weights = shape[espl_linear_kind_of(i)];
+        s->rows[i].weights = shape[espl_linear_kind_of(SIM_LAYOUT, i)];
         s->rows[i].s = hint * own + (1 - hint) * test_normal(&r);
         s->rows[i].g = hint * own + (1 - hint) * test_normal(&r);
         s->total += s->rows[i].weights;
@@ -116,7 +117,7 @@ static inline espl_agent_view sim_view(const simulation *s) {
     double ppl = 10 * exp(sim_damage_now(s));
     espl_agent_view v = {.iteration = s->n_history + 1,
                          .budget = s->budget,
-                         .layers = SIM_LAYERS,
+                         .layout = SIM_LAYOUT,
                          .rows = s->rows,
                          .sparsity = sim_sparsity(s),
                          .sparsity_model = 0.8 * sim_sparsity(s),

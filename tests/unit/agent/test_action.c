@@ -70,7 +70,7 @@ static void refused(const simulation *s, const char *text, const char *word) {
 static double step_of(const acted *r, const char *name) {
     if (r->problems.len > 0) print_message("%s\n", r->problems.data);
     assert_int_equal(r->problems.len, 0);
-    int64_t i = espl_linear_parse(name, SIM_LAYERS);
+    int64_t i = espl_linear_parse(SIM_LAYOUT, name);
     for (int64_t k = 0; k < r->a.plan.n; k++)
         if (r->a.plan.items[k].linear == i) return r->a.plan.items[k].step;
     return 0;
@@ -136,7 +136,7 @@ static void a_plan_may_start_from_the_policys(void **state) {
     char name[ESPL_LINEAR_NAME_MAX], reply[256];
     for (int64_t k = 0; k < whole.a.plan.n; k++)
         assert_float_equal(half.a.plan.items[k].step, whole.a.plan.items[k].step / 2, 1e-12);
-    espl_linear_name(whole.a.plan.items[0].linear, name);
+    espl_linear_name(SIM_LAYOUT, whole.a.plan.items[0].linear, name);
     snprintf(reply, sizeof reply, "{\"base\":\"policy\",\"prune\":{\"%s\":0}}", name);
     acted without = act(s, reply);
     assert_int_equal(without.a.plan.n, whole.a.plan.n - 1);
@@ -174,7 +174,7 @@ static void the_exponent_is_bounded(void **state) {
     assert_true(some.a.plan.power == 0.25);
     assert_non_null(strstr(over.problems.data, "\"power\" must be a number from 0 to 1"));
     espl_str json = {0};
-    espl_reply_put(&json, &some.a.plan); /* a recorded decision keeps it */
+    espl_reply_put(&json, SIM_LAYOUT, &some.a.plan); /* a recorded decision keeps it */
     acted again = act_on(&v, json.data);
     assert_true(again.a.plan.power == 0.25);
     espl_str_free(&json);

@@ -293,7 +293,7 @@ static void count_patterns(const simulation *s, int64_t *counts) {
     for (int64_t i = 0; i < SIM_LINEARS; i++) {
         counts[1 + espl_pattern_choice(s->patterns[i])]++;
         if (espl_pattern_is_n_m(s->patterns[i])) assert_int_equal(2 * s->rows[i].pruned, s->rows[i].weights);
-        if (espl_linear_kind_of(i) == ESPL_DOWN_PROJ) assert_false(espl_pattern_is_n_m(s->patterns[i]));
+        if (espl_linear_kind_of(SIM_LAYOUT, i) == ESPL_DOWN_PROJ) assert_false(espl_pattern_is_n_m(s->patterns[i]));
     }
 }
 

@@ -14,6 +14,7 @@
 #include "espalier/agent/reply.h"
 
 enum { LAYERS = 8, LINEARS = LAYERS * ESPL_LINEAR_KINDS };
+#define LAYOUT ((espl_layout){.layers = LAYERS})
 /* What the agent adds to the parser's problems. */
 #define STOP "\"stop\" is not allowed before the target is reached\n"
 #define CUT_OFF "the reply was cut off at the most tokens it may have: be brief\n"
@@ -32,7 +33,7 @@ static espl_agent_view view_of(const recorded *r, int64_t iteration) {
         .iteration = iteration,
         .budget =
             {.target = 0.04, .cap = 0.8, .max_step = 0.1, .max_linears = 8, .threshold = 0.02, .max_iterations = 6},
-        .layers = LAYERS,
+        .layout = LAYOUT,
         .rows = r->rows};
 }
 
@@ -74,8 +75,8 @@ static void check_decision(recorded *r, const cJSON *line, int64_t iteration) {
     assert_int_equal(problems.len, 0);
     if (r->pending) {
         assert_string_equal(r->expected.data, "");
-        espl_reply_put(&own, &r->decision);
-        espl_reply_put(&said, &d);
+        espl_reply_put(&own, LAYOUT, &r->decision);
+        espl_reply_put(&said, LAYOUT, &d);
         assert_string_equal(own.data, said.data);
         r->valid++;
     }
@@ -104,7 +105,7 @@ static void same_verdicts(void **state) {
     recorded r = {0};
     char path[4096];
     (void)state;
-    for (int64_t i = 0; i < LINEARS; i++) r.rows[i].weights = shape[espl_linear_kind_of(i)];
+    for (int64_t i = 0; i < LINEARS; i++) r.rows[i].weights = shape[espl_linear_kind_of(LAYOUT, i)];
     snprintf(path, sizeof path, "%s/agent/fixtures/smollm2/dialogue.jsonl", getenv("ESPL_TEST_ROOT"));
     assert_int_equal(espl_decision_init(&r.decision, 0), ESPL_OK);
     assert_int_equal(espl_journal_read(path, read_line, &r), ESPL_OK);

@@ -205,7 +205,7 @@ static void caps_and_target_are_enforced(void **state) {
     simulation *s = plain();
     static const char text[] = "{\"prune\":{\"layers.1.mlp.up_proj\":0.1,\"layers.2.mlp.up_proj\":0.1,"
                                "\"layers.0.self_attn.k_proj\":0.1}}";
-    int64_t a = espl_linear_index(1, ESPL_UP_PROJ), k = espl_linear_index(0, ESPL_K_PROJ);
+    int64_t a = espl_linear_index(SIM_LAYOUT, 1, ESPL_UP_PROJ), k = espl_linear_index(SIM_LAYOUT, 0, ESPL_K_PROJ);
     s->rows[a].pruned = (int64_t)(0.85 * (double)s->rows[a].weights);
     parsed p = parse_bytes(s, text, sizeof text - 1);
     assert_int_equal(p.d.n, 3);
@@ -266,10 +266,10 @@ static void patterns_are_read(void **state) {
     assert_int_equal(espl_pattern_choice(p.d.items[0].pattern), -1);
     assert_int_equal(espl_pattern_choice(p.d.items[1].pattern), ESPL_PATTERN_CHOICE_2_4);
     assert_int_equal(espl_pattern_choice(p.d.items[2].pattern), ESPL_PATTERN_CHOICE_4_8);
-    assert_int_equal(p.d.items[2].linear, espl_linear_index(3, ESPL_UP_PROJ));
+    assert_int_equal(p.d.items[2].linear, espl_linear_index(SIM_LAYOUT, 3, ESPL_UP_PROJ));
     assert_true(p.d.items[1].step == 0.5 && p.d.items[2].step == 0.5);
     espl_str text = {0};
-    espl_reply_put(&text, &p.d);
+    espl_reply_put(&text, SIM_LAYOUT, &p.d);
     assert_non_null(strstr(text.data, "\"layers.1.mlp.up_proj\":\"2:4\",\"layers.3.mlp.up_proj\":\"4:8\""));
     parse_mixed(s, text.data, NULL, &again);
     assert_memory_equal(p.d.items, again.d.items, 3 * sizeof *p.d.items);
@@ -282,7 +282,7 @@ static void patterns_are_barred(void **state) {
     (void)state;
     static const char two[] = "{\"prune\":{\"layers.3.mlp.up_proj\":\"2:4\"}}";
     simulation *s = mixed();
-    int64_t up = espl_linear_index(3, ESPL_UP_PROJ);
+    int64_t up = espl_linear_index(SIM_LAYOUT, 3, ESPL_UP_PROJ);
     bars(s, "{\"prune\":{\"layers.3.mlp.up_proj\":\"1:4\"}}", "patterns \"2:4\" and \"4:8\"");
     bars(s, "{\"prune\":{\"layers.3.mlp.up_proj\":\"0.05\"}}", "must have a number");
     bars(s, "{\"prune\":{\"layers.3.mlp.up_proj\":[2,4]}}", "must have a number");
@@ -315,7 +315,7 @@ static void patterns_are_whole(void **state) {
     static const char text[] = "{\"prune\":{\"layers.1.mlp.up_proj\":\"2:4\",\"layers.2.mlp.up_proj\":\"4:8\","
                                "\"layers.3.mlp.up_proj\":0.1}}";
     simulation *s = mixed();
-    int64_t up = s->rows[espl_linear_index(1, ESPL_UP_PROJ)].weights;
+    int64_t up = s->rows[espl_linear_index(SIM_LAYOUT, 1, ESPL_UP_PROJ)].weights;
     parsed p;
     s->budget.target = (1.05 * (double)up) / (double)s->total; /* two halves and half of the step */
     parse_mixed(s, text, NULL, &p);
@@ -378,9 +378,9 @@ static void prompt_and_reply_keep_limits_of_linears(void **state) {
     espl_str text = {0}, problems = {0}, notes = {0};
     espl_decision d;
     for (int64_t i = 0; i < SIM_LAYERS * ESPL_LINEAR_KINDS; i++)
-        caps[i] = espl_linear_kind_of(i) == ESPL_Q_PROJ ? 0 : v.budget.cap;
-    caps[espl_linear_index(1, ESPL_UP_PROJ)] = 0;
-    caps[espl_linear_index(2, ESPL_UP_PROJ)] = 0.0625;
+        caps[i] = espl_linear_kind_of(SIM_LAYOUT, i) == ESPL_Q_PROJ ? 0 : v.budget.cap;
+    caps[espl_linear_index(SIM_LAYOUT, 1, ESPL_UP_PROJ)] = 0;
+    caps[espl_linear_index(SIM_LAYOUT, 2, ESPL_UP_PROJ)] = 0.0625;
     v.caps = caps;
     espl_prompt_put_system(&text, &v, &how);
     assert_non_null(strstr(text.data, "those that must not be pruned"));
@@ -396,8 +396,8 @@ static void prompt_and_reply_keep_limits_of_linears(void **state) {
     espl_str_free(&notes);
     assert_int_equal(espl_reply_parse(reply, sizeof reply - 1, &v, &d, &problems, &notes), ESPL_OK);
     assert_int_equal(d.n, 2); /* layers 2 and 3 */
-    assert_true(d.items[0].linear == espl_linear_index(2, ESPL_UP_PROJ) && d.items[0].step <= 0.0625);
-    assert_true(d.items[1].linear == espl_linear_index(3, ESPL_UP_PROJ) && d.items[1].step == 0.1);
+    assert_true(d.items[0].linear == espl_linear_index(SIM_LAYOUT, 2, ESPL_UP_PROJ) && d.items[0].step <= 0.0625);
+    assert_true(d.items[1].linear == espl_linear_index(SIM_LAYOUT, 3, ESPL_UP_PROJ) && d.items[1].step == 0.1);
     espl_decision_free(&d);
     espl_str_free(&problems);
     espl_str_free(&notes);

@@ -79,11 +79,12 @@ static void linear_paths_are_hugging_faces(void **state) {
 
 static void linear_names_round_trip(void **state) {
     (void)state;
-    char buf[64];
+    const espl_layout five = {.layers = 5};
+    char buf[ESPL_LINEAR_NAME_MAX];
     for (int64_t i = 0; i < 5 * ESPL_LINEAR_KINDS; i++)
-        assert_int_equal(espl_linear_parse(espl_linear_name(i, buf), 5), i);
-    assert_string_equal(espl_linear_name(espl_linear_index(3, ESPL_UP_PROJ), buf), "layers.3.mlp.up_proj");
-    assert_int_equal(espl_linear_parse("model.layers.1.self_attn.k_proj", 5), ESPL_LINEAR_KINDS + ESPL_K_PROJ);
+        assert_int_equal(espl_linear_parse(five, espl_linear_name(five, i, buf)), i);
+    assert_string_equal(espl_linear_name(five, espl_linear_index(five, 3, ESPL_UP_PROJ), buf), "layers.3.mlp.up_proj");
+    assert_int_equal(espl_linear_parse(five, "model.layers.1.self_attn.k_proj"), ESPL_LINEAR_KINDS + ESPL_K_PROJ);
     static const char *const wrong[] = {"layers.5.mlp.up_proj",
                                         "layers.-1.mlp.up_proj",
                                         "layers.1.mlp.up",
@@ -91,8 +92,39 @@ static void linear_names_round_trip(void **state) {
                                         "mlp.up_proj",
                                         "",
                                         "layers.1.mlp.up_proj.weight",
+                                        "layers.1.mlp.experts.0.up_proj",
                                         "layers.99999999999999999999.mlp.up_proj"};
-    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) assert_int_equal(espl_linear_parse(wrong[i], 5), -1);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) assert_int_equal(espl_linear_parse(five, wrong[i]), -1);
+}
+
+static void experts_are_numbered_and_named(void **state) {
+    (void)state;
+    const espl_layout l = {.layers = 3, .experts = 12};
+    char buf[ESPL_LINEAR_NAME_MAX];
+    assert_int_equal(espl_layout_layer_linears(l), 4 + 3 * 12);
+    assert_int_equal(espl_layout_linears(l), 3 * (4 + 3 * 12));
+    for (int64_t i = 0; i < espl_layout_linears(l); i++) {
+        int64_t expert = espl_linear_expert(l, i);
+        espl_linear_kind kind = espl_linear_kind_of(l, i);
+        assert_int_equal(espl_linear_parse(l, espl_linear_name(l, i, buf)), i);
+        assert_int_equal(espl_linear_index(l, espl_linear_layer(l, i), espl_linear_at(kind, expert < 0 ? 0 : expert)),
+                         i);
+        assert_true((expert >= 0) == (kind >= ESPL_GATE_PROJ));
+    }
+    int64_t up = espl_linear_index(l, 2, espl_linear_at(ESPL_UP_PROJ, 11));
+    assert_string_equal(espl_linear_name(l, up, buf), "layers.2.mlp.experts.11.up_proj");
+    assert_true(espl_linear_matches(l, up, "layers.*.mlp.experts.*.up_proj") &&
+                espl_linear_matches(l, up, "*.up_proj"));
+    assert_true(espl_linear_matches(l, up, "model.layers.2.mlp.experts.11.*"));
+    assert_false(espl_linear_matches(l, up, "layers.2.mlp.experts.1.*"));
+    assert_string_equal(espl_linear_pattern(l, ESPL_UP_PROJ), "mlp.experts.*.up_proj");
+    assert_string_equal(espl_linear_pattern(l, ESPL_Q_PROJ), "self_attn.q_proj");
+    static const char *const wrong[] = {
+        "layers.2.mlp.up_proj",          "layers.2.mlp.experts.12.up_proj",
+        "layers.2.mlp.experts..up_proj", "layers.2.mlp.experts.-1.up_proj",
+        "layers.2.mlp.experts.1.q_proj", "layers.2.mlp.experts.1.mlp.up_proj",
+        "layers.2.mlp.experts.1",        "layers.2.mlp.experts.99999999999999999999.up_proj"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) assert_int_equal(espl_linear_parse(l, wrong[i]), -1);
 }
 
 #define TWO                                                                                                            \
@@ -140,6 +172,7 @@ int main(void) {
         cmocka_unit_test(more_ranks_than_layers_is_a_clear_error),
         cmocka_unit_test(linear_paths_are_hugging_faces),
         cmocka_unit_test(linear_names_round_trip),
+        cmocka_unit_test(experts_are_numbered_and_named),
         cmocka_unit_test(pattern_names_round_trip),
         cmocka_unit_test(patterns_come_from_accepted_outcomes),
     };

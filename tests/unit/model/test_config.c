@@ -224,16 +224,53 @@ static void phi3_stores_several_linears_as_one(void **state) {
     assert_true(c.rms_eps == 1e-5 && c.window == 2047 && c.slides[0] && !c.qkv_bias);
     static const int64_t first[] = {0, 64, 80, 0, 0, 128, 0}, rows[] = {96, 96, 96, 64, 256, 256, 64};
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
-        espl_linear_place p = espl_model_linear_place(&c, espl_linear_index(3, (espl_linear_kind)k));
+        espl_linear_place p = espl_model_linear_place(&c, espl_linear_index(espl_model_layout(&c), 3, k));
         assert_true(p.first == first[k] && p.rows == rows[k]);
     }
     assert_string_equal(espl_model_linear_place(&c, ESPL_V_PROJ).name, "model.layers.0.self_attn.qkv_proj.weight");
     assert_int_equal(espl_model_tensor_linear(&c, "model.layers.2.mlp.gate_up_proj.weight"),
-                     espl_linear_index(2, ESPL_GATE_PROJ));
+                     espl_linear_index(espl_model_layout(&c), 2, ESPL_GATE_PROJ));
     assert_int_equal(espl_model_tensor_linear(&c, "model.layers.2.mlp.up_proj.weight"), -1);
     assert_int_equal(espl_model_tensor_linear(&c, "model.layers.8.mlp.down_proj.weight"), -1);
     assert_int_equal(espl_model_tensor_linear(&c, "model.layers.-1.mlp.down_proj.weight"), -1);
     espl_model_config_free(&c);
+}
+
+#define MOE                                                                                                            \
+    "\"architectures\": [\"Qwen3MoeForCausalLM\"], \"model_type\": \"qwen3_moe\", \"vocab_size\": 100, "               \
+    "\"hidden_size\": 64, \"intermediate_size\": 200, \"num_hidden_layers\": 8, \"num_attention_heads\": 4, "          \
+    "\"num_key_value_heads\": 2, \"moe_intermediate_size\": 24"
+
+static void experts_take_the_place_of_the_mlp(void **state) {
+    (void)state;
+    espl_model_config c;
+    assert_int_equal(parse(MOE ", \"num_experts\": 16", &c), ESPL_OK);
+    assert_true(c.experts == 16 && c.experts_per_token == 8 && !c.experts_normed && c.ffn == 24 && c.head_dim == 16);
+    espl_layout l = espl_model_layout(&c);
+    int64_t index = espl_linear_index(l, 3, espl_linear_at(ESPL_DOWN_PROJ, 15)), attention = 2 * 64 * (64 + 32);
+    espl_linear_place p = espl_model_linear_place(&c, index);
+    assert_string_equal(p.name, "model.layers.3.mlp.experts.15.down_proj.weight");
+    assert_true(p.first == 0 && p.rows == 64);
+    assert_int_equal(espl_model_tensor_linear(&c, p.name), index);
+    assert_int_equal(espl_model_tensor_linear(&c, "model.layers.3.mlp.gate.weight"), -1);
+    assert_int_equal(espl_model_tensor_linear(&c, "model.layers.3.mlp.up_proj.weight"), -1);
+    assert_int_equal(espl_model_layer_linear_weights(&c), attention + 16 * 3 * 64 * 24);
+    assert_int_equal(espl_model_layer_active_weights(&c), attention + 8 * 3 * 64 * 24 + 16 * 64);
+    espl_model_config_free(&c);
+    assert_int_equal(parse(MOE ", \"num_local_experts\": 4, \"num_experts_per_tok\": 4, \"norm_topk_prob\": true, "
+                               "\"mlp_only_layers\": [9], \"use_sliding_window\": true, \"sliding_window\": 5",
+                           &c),
+                     ESPL_OK);
+    assert_true(c.experts == 4 && c.experts_per_token == 4 && c.experts_normed && c.window == 5 && c.slides[0]);
+    espl_model_config_free(&c);
+    refused(MOE, ESPL_FORMAT, "num_experts");
+    refused(MOE ", \"num_experts\": 0", ESPL_FORMAT, "num_experts");
+    refused(MOE ", \"num_experts\": 8, \"num_local_experts\": 4", ESPL_FORMAT, "contradicts num_local_experts 4");
+    refused(MOE ", \"num_experts\": 4, \"num_experts_per_tok\": 5", ESPL_FORMAT, "exceeds num_experts 4");
+    refused(MOE ", \"num_experts\": 8, \"decoder_sparse_step\": 2", ESPL_UNSUPPORTED, "decoder_sparse_step 2");
+    refused(MOE ", \"num_experts\": 8, \"mlp_only_layers\": [0]", ESPL_UNSUPPORTED, "mlp_only_layers names layer 0");
+    refused(MOE ", \"num_experts\": 8, \"mlp_only_layers\": [\"0\"]", ESPL_FORMAT, "mlp_only_layers");
+    refused(LLAMA ", \"num_experts\": 8", ESPL_UNSUPPORTED, "num_experts");
 }
 
 static void longrope_ends_at_the_original_length(void **state) {
@@ -429,6 +466,7 @@ int main(void) {
         cmocka_unit_test(smollm3_has_layers_without_rope),
         cmocka_unit_test(granite_has_multipliers),
         cmocka_unit_test(phi3_stores_several_linears_as_one),
+        cmocka_unit_test(experts_take_the_place_of_the_mlp),
         cmocka_unit_test(longrope_ends_at_the_original_length),
         cmocka_unit_test(olmo3_has_a_window_in_three_of_four_layers),
         cmocka_unit_test(yarn_keeps_short_waves_and_stretches_long_ones),

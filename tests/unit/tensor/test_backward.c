@@ -21,6 +21,7 @@
 #include "espalier/tensor/elementwise.h"
 #include "espalier/tensor/linear.h"
 #include "espalier/tensor/mask.h"
+#include "espalier/tensor/route.h"
 #include "espalier/tensor/statistics.h"
 #include "espalier/tensor/workspace.h"
 
@@ -522,6 +523,70 @@ static void threads_do_not_change_a_bit(void **state) {
 }
 #endif
 
+/* ---------------------------------------------------------------- router */
+
+enum { ROUTED = 3, EXPERTS = 7, CHOSEN = 3 };
+
+/* A loss that is linear in the weights of the chosen experts. */
+typedef struct routed {
+    espl_route_shape shape;
+    double logits[ROUTED * EXPERTS], factors[ROUTED * CHOSEN];
+    const int32_t *chosen;
+} routed;
+
+static double routed_loss(void *context) {
+    const routed *r = context;
+    double loss = 0;
+    for (int t = 0; t < ROUTED; t++) {
+        double p[EXPERTS], sum = 0, kept_sum = 0;
+        for (int e = 0; e < EXPERTS; e++) sum += p[e] = exp(r->logits[t * EXPERTS + e]);
+        for (int k = 0; k < CHOSEN; k++) kept_sum += p[r->chosen[t * CHOSEN + k]];
+        for (int k = 0; k < CHOSEN; k++)
+            loss += r->factors[t * CHOSEN + k] * p[r->chosen[t * CHOSEN + k]] / (r->shape.normed ? kept_sum : sum);
+    }
+    return loss;
+}
+
+static void routing_matches_formulas(void **state) {
+    (void)state;
+    for (int normed = 0; normed <= 1; normed++) {
+        routed r = {.shape = {.experts = EXPERTS, .per_token = CHOSEN, .normed = normed}};
+        float *probs = random_floats(ROUTED * EXPERTS, 1), *factors = random_floats(ROUTED * CHOSEN, 1);
+        float weights[ROUTED * CHOSEN], d_logits[ROUTED * EXPERTS];
+        int32_t chosen[ROUTED * CHOSEN];
+        double loss = 0;
+        probs[EXPERTS + 1] = probs[EXPERTS + 4] = 4; /* of equals the lower comes first */
+        for (int i = 0; i < ROUTED * EXPERTS; i++) r.logits[i] = probs[i];
+        for (int i = 0; i < ROUTED * CHOSEN; i++) r.factors[i] = factors[i];
+        espl_tensor_route(&r.shape, probs, ROUTED, chosen, weights);
+        assert_true(chosen[CHOSEN] == 1 && chosen[CHOSEN + 1] == 4);
+        for (int i = 0; i < ROUTED * CHOSEN; i++) {
+            const double *logits = r.logits + i / CHOSEN * EXPERTS;
+            int place = 0; /* among the logits, by size */
+            for (int e = 0; e < EXPERTS; e++)
+                place += logits[e] > logits[chosen[i]] || (logits[e] == logits[chosen[i]] && e < chosen[i]);
+            assert_int_equal(place, i % CHOSEN);
+            loss += r.factors[i] * (double)weights[i];
+        }
+        r.chosen = chosen;
+        assert_near("weights of experts", loss, routed_loss(&r), 1e-5);
+        espl_tensor_route_backward(&r.shape, probs, chosen, factors, ROUTED, d_logits);
+        check_slopes("d logits", routed_loss, &r, r.logits, d_logits, ROUTED * EXPERTS);
+        free(probs);
+        free(factors);
+    }
+}
+
+/* A router that overflows must still choose: what follows reports the NaN. */
+static void routing_of_nan_chooses(void **state) {
+    (void)state;
+    const espl_route_shape shape = {.experts = 4, .per_token = 2};
+    float probs[4] = {NAN, INFINITY, 1, NAN}, weights[2];
+    int32_t chosen[2];
+    espl_tensor_route(&shape, probs, 1, chosen, weights);
+    assert_true(chosen[0] >= 0 && chosen[0] < 4 && chosen[1] >= 0 && chosen[1] < 4 && chosen[0] != chosen[1]);
+}
+
 int main(void) {
     espl_tensor_blas_init();
     espl_rng_seed(&rng, 20240613, 0, 0);
@@ -534,6 +599,8 @@ int main(void) {
         cmocka_unit_test(square_sums_match_plain_loops),
         cmocka_unit_test(quantile_is_that_of_a_sort),
         cmocka_unit_test(quantile_of_nothing_is_nan),
+        cmocka_unit_test(routing_matches_formulas),
+        cmocka_unit_test(routing_of_nan_chooses),
 #ifdef _OPENMP
         cmocka_unit_test(threads_do_not_change_a_bit),
 #endif
