@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Checks the recipes of jobs/packages: they name this version and every library that CMake looks for, and they pass the
-linters that this machine has (hadolint, eb with the easyconfigs). Building them needs a network: see docs/install.md."""
+linters that this machine has (hadolint, eb with the easyconfigs and pycodestyle). Building them needs a network: see docs/install.md."""
 import ast
 import os
 import pathlib
@@ -48,6 +48,8 @@ class Recipes(unittest.TestCase):
         self.assertIn(("version", version()), calls)
         names = {re.match(r"[a-z0-9-]+", value).group() for call, value in calls if call == "depends_on"}
         self.assertLessEqual({spack for spack, _ in LIBRARIES.values()}, names)
+        minimum = re.search(r"^cmake_minimum_required\(VERSION ([0-9.]+)", (ROOT / "CMakeLists.txt").read_text(), re.M).group(1)
+        self.assertIn(("depends_on", f"cmake@{minimum}:"), calls)
 
     def test_easybuild_names_version_and_libraries(self):
         values = easyconfig(EASYCONFIG)
@@ -58,16 +60,23 @@ class Recipes(unittest.TestCase):
         for path in (RECIPES / "easybuild").glob("*.eb"):
             self.assertTrue(path.name.startswith("{name}-{version}-".format(**easyconfig(path))), path)
 
-    def test_easybuild_resolves_every_dependency(self):
+    def eb(self, *arguments):
         if not shutil.which("eb"):
             self.skipTest("no eb")
         options = ["--allow-use-as-root-and-accept-consequences"] if os.geteuid() == 0 else []
         if not shutil.which("lmod"):
             options += ["--modules-tool=EnvironmentModules", "--module-syntax=Tcl"]
-        done = subprocess.run(["eb", *options, "--dry-run", f"--robot={RECIPES / 'easybuild'}:", str(EASYCONFIG)],
-                              capture_output=True, text=True)
+        shell = '. /usr/share/modules/init/bash 2>/dev/null; exec eb "$@"'  # as a login shell of Debian does
+        done = subprocess.run(["bash", "-c", shell, "eb", *options, *arguments], capture_output=True, text=True)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-        self.assertIn(f"module: espalier/{version()}", done.stdout)
+        return done.stdout
+
+    def test_easybuild_resolves_every_dependency(self):
+        text = self.eb("--dry-run", f"--robot={RECIPES / 'easybuild'}:", str(EASYCONFIG))
+        self.assertIn(f"module: espalier/{version()}", text)
+
+    def test_easyconfigs_are_in_easybuilds_style(self):
+        self.eb("--check-style", *map(str, sorted((RECIPES / "easybuild").glob("*.eb"))))
 
     def test_containers_install_what_the_debian_package_recommends(self):
         recommended = re.search(r'RECOMMENDS\s+"([^"]+)"', (ROOT / "src/cmake/EspalierInstall.cmake").read_text()).group(1)
@@ -79,7 +88,7 @@ class Recipes(unittest.TestCase):
     def test_the_dockerfile_passes_hadolint(self):
         if not shutil.which("hadolint"):
             self.skipTest("no hadolint")
-        done = subprocess.run(["hadolint", "--failure-threshold", "warning", RECIPES / "Dockerfile"],
+        done = subprocess.run(["hadolint", "--failure-threshold", "info", RECIPES / "Dockerfile"],
                               capture_output=True, text=True)
         self.assertEqual(done.returncode, 0, done.stdout)
 

@@ -20,7 +20,7 @@ class Espalier(CMakePackage):
     variant("report", default=True, description="Python packages for espalier-report and espalier-tables")
 
     depends_on("c", type="build")
-    depends_on("cmake@3.22:", type="build")
+    depends_on("cmake@3.23:", type="build")
     depends_on("pkgconfig", type="build")
     depends_on("mpi@3.1:")
     depends_on("hdf5+mpi")
