@@ -56,6 +56,8 @@ static bool log_on_terminal(void) {
     return log_form == ESPL_PROGRESS_LINE;
 }
 
+bool espl_log_shows_status(void) { return log_on_terminal(); }
+
 static int log_columns(void) {
     struct winsize size;
     if (!log_on_terminal() || ioctl(log_terminal, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return FILE_COLUMNS;

@@ -45,8 +45,8 @@ static const struct argp_option output_options[] = {
     {"quiet", KEY_QUIET, NULL, 0, "no progress, no notes", CLI_GROUP_OUTPUT},
     {"verbose", KEY_VERBOSE, NULL, 0, "more detail, and where in the source an error arose", CLI_GROUP_OUTPUT},
     {"progress", KEY_PROGRESS, "FORM", 0,
-     "line: one line that is redrawn; log: lines with date and time (default: line on a terminal, also behind mpirun; "
-     "behind srun it must be asked for)",
+     "line: one line that is redrawn; log: lines with date and time (default: line on a terminal, also behind mpirun "
+     "and srun --pty; behind srun alone it must be asked for)",
      CLI_GROUP_OUTPUT},
     {0}};
 

@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Progress for people: a line per step, with a bar and the estimated time to the end of the run. Times are for people
- * and for the time limit; no decision depends on them.
+ * Progress for people: a line per step, with a bar and the estimated time to the end of the run.
  */
 #include "progress.h"
 
 #include <inttypes.h>
 #include <math.h>
 
-#include "espalier/base/integer.h"
+#include "forecast.h"
 #include "judge.h"
 
-enum { BAR_CELLS = 24 }; /* so that a line fits a terminal */
+enum { BAR_CELLS = 10 }; /* so that a line fits a terminal of 80 columns */
 
 static void progress_log_start(const espl_job *j, bool resumed) {
     const espl_config *o = j->o;
@@ -48,66 +47,11 @@ static void progress_draw_bar(double before, double after, double target, char *
     bar[BAR_CELLS] = '\0';
 }
 
-/* ----------------------------------------------------------------- time left */
-
-/* Adds a step to the pace. seconds below 0: unknown. */
-static void progress_add_step(espl_job *j, const espl_outcome *o, double seconds) {
-    struct espl_pace_step step = {.items = o->decision.n, .seconds = seconds, .accepted = o->accepted};
-    for (int64_t i = 0; i < o->decision.n; i++) step.removed += o->decision.items[i].step;
-    if (o->accepted) step.gain = o->sparsity_after - o->sparsity_before;
-    espl_pace_add(&j->pace, &step);
-}
-
-/* Seconds of the report: the dense model was measured with the same means. A resumed process has measured less, and
- * takes the questions for free. */
-static double progress_forecast_report(const espl_job *j) {
-    const espl_inputs *in = &j->inputs;
-    double validation = (double)(j->validation_windows * j->o->validation_window), answers = 0;
-    double test = (double)(j->o->report_limit ? espl_min_i64(j->o->report_limit, in->test.n) : in->test.n);
-    for (int64_t i = 0; i < in->judge.first[ESPL_TOPICS]; i++) answers += (double)in->judge.lengths[i];
-    double text = espl_region_seconds(ESPL_REGION_JUDGE) * (validation + test) / fmax(1, validation + answers);
-    double probed = (double)(j->dense.mmlu_total + j->dense.freebaseqa_total);
-    double asked = (double)(in->report.mmlu.n + in->report.freebaseqa.n);
-    double questions = probed > 0 ? espl_region_seconds(ESPL_REGION_PROBE) * asked / probed : 0;
-    return 2 * (text + questions); /* the pruned and the dense model */
-}
-
-/* Rank 0 only. *left: seconds to the end of the run; NaN: unknown. The profile's rows are those before the step `o`. */
-static espl_status progress_estimate(const espl_job *j, const espl_outcome *o, double *left) {
-    double *sparsity = NULL, *weights = NULL;
-    espl_status st;
-    ESPL_CHECK(st, done, espl_mem_alloc(&sparsity, j->linears, sizeof *sparsity, "progress"));
-    ESPL_CHECK(st, done, espl_mem_alloc(&weights, j->linears, sizeof *weights, "progress"));
-    for (int64_t i = 0; i < j->linears; i++) {
-        weights[i] = (double)j->rows[i].weights;
-        sparsity[i] = (double)j->rows[i].pruned / weights[i];
-    }
-    for (int64_t i = 0; o->accepted && i < o->decision.n; i++)
-        sparsity[o->decision.items[i].linear] += o->decision.items[i].step;
-    espl_pace_goal goal = {.sparsity = sparsity,
-                           .weights = weights,
-                           .linears = j->linears,
-                           .max_linears = j->o->prune_max_linears,
-                           .target = j->target};
-    bool reached = j->pruned >= llround(j->target * (double)j->weights);
-    double steps = reached ? 0 : espl_pace_steps_left(&j->pace, &goal);
-    double distilled = j->distill_steps > 0 ? j->distill_seconds / (double)j->distill_steps : 0;
-    double allowed = (double)(j->o->prune_max_iterations - j->iteration);
-    if (steps > allowed) steps = allowed;
-    *left = steps * espl_pace_seconds(&j->pace) + j->report_seconds;
-    if (!reached) *left += distilled * (double)(espl_job_final_distillation(j) - j->o->distill_steps);
-done:
-    espl_mem_free(&sparsity);
-    espl_mem_free(&weights);
-    return st;
-}
-
 /* --------------------------------------------------------------------- lines */
 
 void espl_progress_start(espl_job *j, bool resumed) {
     progress_log_start(j, resumed);
-    j->report_seconds = progress_forecast_report(j);
-    for (int64_t i = 0; i < j->n_history; i++) progress_add_step(j, &j->history[i], -1);
+    if (j->root) espl_forecast_start(j);
     if (espl_config_is_oneshot(j->o))
         espl_log_status("one shot");
     else
@@ -148,15 +92,14 @@ espl_status espl_progress_outcome(espl_job *j, const espl_outcome *o, double sec
     if (!j->root) return ESPL_OK;
     progress_draw_bar(o->sparsity_before, o->sparsity_after, j->target, bar);
     espl_clock_format(seconds, took, sizeof took);
-    progress_add_step(j, o, seconds);
-    j->seconds_left = j->report_seconds; /* a one-shot method has no further step */
-    if (!espl_config_is_oneshot(j->o)) ESPL_TRY(progress_estimate(j, o, &j->seconds_left));
+    ESPL_TRY(espl_forecast_step(j, o, seconds));
     if (isfinite(j->seconds_left)) espl_clock_format(j->seconds_left, left, sizeof left);
-    ESPL_INFO("%4" PRId64 "  [%s] %5.2f %%  perplexity %.4f (%+.2f %%)  %s%s%s, took %s%s%s%s", o->iteration, bar,
+    bool told = !*left || espl_log_shows_status(); /* the last line of a terminal tells the time left */
+    ESPL_INFO("%4" PRId64 " [%s] %5.2f %% perplexity %.4f (%+.2f %%) %s%s%s, took %s%s%s%s", o->iteration, bar,
               100 * o->sparsity_after, o->after.perplexity, 100 * (o->after.perplexity / o->before.perplexity - 1),
               espl_log_colour_code(o->accepted ? ESPL_COLOUR_GOOD : ESPL_COLOUR_BAD),
               o->accepted ? "accepted" : "ROLLED BACK", espl_log_colour_code(ESPL_COLOUR_OFF), took,
-              *left ? ", about " : "", left, *left ? " left" : "");
+              told ? "" : ", about ", told ? "" : left, told ? "" : " left");
     progress_log_details(j, o);
     espl_log_status("iteration %" PRId64 ": %.1f %% of %.0f %%%s%s%s", o->iteration + 1,
                     100 * espl_job_sparsity(j, j->pruned), 100 * j->target, *left ? ", about " : "", left,

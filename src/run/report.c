@@ -215,6 +215,11 @@ static void report_put_timing(espl_json_writer *w, const espl_job *j, const repo
     espl_json_put_i64(w, "ranks", espl_comm_size(j->comm));
     espl_json_put_i64(w, "threads", espl_tensor_threads());
     espl_json_put_i64(w, "first_iteration", j->first_iteration + 1);
+    espl_json_open_object(w, "distillation", ESPL_JSON_SPACED); /* a part of region "prune" */
+    espl_json_put_fixed(w, "seconds", j->distill_seconds, 3);
+    espl_json_put_i64(w, "steps", j->distill_steps);
+    espl_json_put_i64(w, "final", espl_config_distills(j->o) ? espl_job_final_distillation(j) : 0);
+    espl_json_close(w);
     espl_json_open_object(w, "regions", ESPL_JSON_LINES);
     for (int k = 0; k < ESPL_REGION_COUNT; k++) {
         espl_json_open_object(w, espl_region_label((espl_region)k), ESPL_JSON_SPACED);

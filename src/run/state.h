@@ -16,6 +16,7 @@
  *     agent_host                         what the agent may ask of the run while it decides
  *     store   exponent   recovery        checkpoints, and restoring them; exponent of score curvature; distillation
  *     identity manifest events progress  what is recorded and shown
+ *     forecast                           the time left
  *     inputs   quality   judge   stop    texts and questions; measuring the model; being stopped
  *     model_identity   hash_cache        which model it is; hashes of its tensors that are kept
  *     lock   summary                     one run directory, one run; the checksum of its result

@@ -30,7 +30,7 @@ CONFIG = {
     "policy": {"horizon": 8},
 }
 STAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  ")
-OUTCOME = re.compile(r"^ *\d+  \[[#+.|]{24}\] ")
+OUTCOME = re.compile(r"^ *\d+ \[[#+.|]{10}\] ")
 
 
 class Status(unittest.TestCase):
@@ -116,6 +116,11 @@ class Status(unittest.TestCase):
                 self.assertNotRegex(text, STAMP)
                 for line in re.findall(r"\r\033\[K([^\r\n]*)", text):
                     self.assertLess(len(line), 200)
+                plain = re.sub(r"\033\[[0-9;]*[mK]", "", text)
+                outcomes = [line for line in re.split(r"[\r\n]+", plain) if OUTCOME.match(line)]
+                self.assertGreater(len(outcomes), 1)
+                for line in outcomes:
+                    self.assertLessEqual(len(line), 80, line)
 
     def test_colours_and_the_line_can_be_refused(self):
         text = self.on_terminal(self.command(self.work / "plain"), NO_COLOR="1")

@@ -180,6 +180,14 @@ class Slurm(unittest.TestCase):
         self.assertLess(manifest["config"]["run"]["max_minutes"], 8.01)
         self.assertEqual(self.summary(self.whole)["end"], "target reached")
 
+    def test_a_terminal_through_srun_has_the_line_that_is_redrawn(self):
+        command = (f"srun --mpi=pmix --pty --nodes=2 --ntasks=2 {self.program} prune {self.config} "
+                   f"--set run.dir={self.work}/terminal")
+        text = self.shell("script", "--quiet", "--return", "--command", command, "/dev/null", TERM="xterm",
+                          OMP_NUM_THREADS="1").stdout
+        self.assertRegex(text, r"\033\[Kiteration \d+: [0-9.]+ % of 6 %.* \| ")
+        self.assertIn("\033[32maccepted\033[0m", text)
+
     # --------------------------------------------------------- interruptions
 
     @classmethod

@@ -36,6 +36,8 @@ void espl_log_progress(bool last, const char *fmt, ...) __attribute__((format(pr
 /* What stands before the progress of every phase from now on: "iteration 4, 12 % of 45 %, 3 min left". Empty: nothing;
  * the progress line is erased then when a phase is over. */
 void espl_log_status(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* Is there a last line that shows the status, as on a terminal? Lines above it need not repeat it. */
+bool espl_log_shows_status(void);
 /* Erases the progress line. Call it before something else is written to the terminal. */
 void espl_log_end(void);
 
