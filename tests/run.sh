@@ -5,7 +5,8 @@
 #   tests/run.sh --quick      the release build's tests only
 #   tests/run.sh --no-skips   a skipped test is a failure; may be combined with --quick
 #
-# The last lines name and count what was skipped. As root on Debian nothing is, where mounting is allowed. A test that
+# The last lines name and count what was skipped. As root on Debian that is agent/real_server alone, which needs
+# llama-cpp-python (docs/agent.md), where mounting is allowed. A test that
 # leaves something out prints a line "skipped: WHY", whatever its exit code is.
 set -euo pipefail
 . "$(dirname "$0")/../jobs/setup.sh"

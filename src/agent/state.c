@@ -64,7 +64,9 @@ espl_status espl_agent_state_read(espl_agent_state *state, const char *bytes, in
     ESPL_CHECK(st, done, espl_json_get_str(doc, "form", where, true, &form));
     while (fresh.form < ESPL_REPLY_FORMS && strcmp(form, espl_reply_form_name(fresh.form)) != 0) fresh.form++;
     if (fresh.form == ESPL_REPLY_FORMS) {
-        st = ESPL_FAIL(ESPL_FORMAT, "%s: \"form\" must be \"json_schema\", \"json_object\" or \"plain\"", where);
+        st = ESPL_FAIL(ESPL_FORMAT,
+                       "%s: \"form\" must be \"json_schema\", \"json_object_schema\", \"json_object\" or \"plain\"",
+                       where);
         goto done;
     }
     ESPL_CHECK(st, done, espl_json_get_i64(doc, "refused", where, true, 0, ESPL_REFUSED_ALL, &fresh.refused));

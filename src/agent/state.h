@@ -21,7 +21,8 @@ enum {
 
 /* How a request asks for JSON: the strictest form that the server has not refused. X(name, name in the state) */
 #define ESPL_REPLY_FORM_LIST(X)                                                                                        \
-    X(SCHEMA, "json_schema") /* what does not fit the schema cannot be written */                                      \
+    X(SCHEMA, "json_schema")        /* what does not fit the schema cannot be written */                               \
+    X(GUIDED, "json_object_schema") /* the same in the words of llama-cpp-python: a schema beside json_object */       \
     X(OBJECT, "json_object")                                                                                           \
     X(PLAIN, "plain") /* nothing is asked for */
 typedef enum espl_reply_form {

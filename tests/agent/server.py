@@ -149,6 +149,14 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.say(json.dumps({"action": "predict", "prune": PLAN}))
 
+    def script_pydantic(self, number, body):
+        """llama-cpp-python's words and status for a form that it does not know."""
+        if body["response_format"]["type"] == "json_schema":
+            self.refuse(500, "1 validation error:\n  {'type': 'literal_error', 'loc': ('body', 'response_format', 'type'), "
+                             "'msg': \"Input should be 'text' or 'json_object'\"}")
+        else:
+            self.say(json.dumps(GOOD))
+
     def script_careful(self, number, body):
         """In every iteration, measures what it then proposes."""
         plan = {"base": "policy", "scale": 0.8, "power": 0.5}

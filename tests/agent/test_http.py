@@ -239,16 +239,23 @@ class Agent(unittest.TestCase):
         state = self.good("noformat", iterations=2)
         sent = [("tools" if "tools" in r["body"] else r["body"].get("response_format", {}).get("type", "plain"))
                 for r in self.requests("noformat")]
-        self.assertEqual(sent, ["tools", "json_schema", "json_object", "plain", "plain"])
+        self.assertEqual(sent, ["tools", "json_schema", "json_object", "json_object", "plain", "plain"])
         self.assertEqual(state["form"], "plain")
         self.good("noformat", restore=json.dumps(state))
         self.assertNotIn("response_format", self.requests("noformat")[-1]["body"])
+
+    def test_a_schema_beside_json_object(self):
+        state = self.good("pydantic", tools="none", iterations=2)
+        sent = [r["body"]["response_format"] for r in self.requests("pydantic")]
+        self.assertEqual([f["type"] for f in sent], ["json_schema", "json_object", "json_object"])
+        self.assertEqual(sent[1]["schema"], sent[0]["json_schema"]["schema"])
+        self.assertEqual((state["form"], state["retries"]), ("json_object_schema", 0))
 
     def test_other_400_keeps_response_format(self):
         answers, state = self.ask("badmodel", code=69)
         self.assertIn("no such model", answers[0]["error"])
         self.assertEqual((state["form"], state["refused"]), ("json_schema", 0))
-        self.assertEqual(state["requests"], 4)
+        self.assertEqual(state["requests"], 5)
 
     # ---- questions
 
@@ -279,7 +286,7 @@ class Agent(unittest.TestCase):
     def test_questions_as_json_end(self):
         answers, state = self.ask("actions", dialogue=self.dialogue, questions=3)
         self.assertEqual(answers[0]["source"], "openai")
-        self.assertEqual((state["questions"], state["refused"], state["form"]), (3, 8, "json_object"))
+        self.assertEqual((state["questions"], state["refused"], state["form"]), (3, 8, "json_object_schema"))
         self.assertIn('{"action": "predict", "prune": {...}}', self.requests("actions")[-1]["body"]["messages"][0]["content"])
 
     def test_no_more_is_measured_than_allowed(self):

@@ -141,9 +141,11 @@ static void openai_put_tools(espl_json_writer *w, const espl_chat *chat) {
 }
 
 static void openai_put_response_format(espl_json_writer *w, const espl_chat *chat) {
+    espl_reply_form form = chat->state->form;
     espl_json_open_object(w, "response_format", ESPL_JSON_COMPACT);
-    espl_json_put_text(w, "type", espl_reply_form_name(chat->state->form));
-    if (chat->state->form == ESPL_REPLY_SCHEMA) {
+    espl_json_put_text(w, "type", espl_reply_form_name(form == ESPL_REPLY_GUIDED ? ESPL_REPLY_OBJECT : form));
+    if (form == ESPL_REPLY_GUIDED) espl_form_put_schema(w, "schema", chat->form);
+    if (form == ESPL_REPLY_SCHEMA) {
         espl_json_open_object(w, "json_schema", ESPL_JSON_COMPACT);
         espl_json_put_text(w, "name", "action");
         espl_form_put_schema(w, "schema", chat->form);
@@ -381,21 +383,6 @@ typedef enum openai_verdict {
     OPENAI_CANCELLED
 } openai_verdict;
 
-/* Decides what follows from one reply. A server that does not know a member of the request answers 400 or 422, and so
- * does one that dislikes something else, which the request without the member will show. */
-static openai_verdict openai_judge(const espl_http_reply *r, const espl_openai_outcome *a) {
-    if (r->result == ESPL_HTTP_CANCELLED) return OPENAI_CANCELLED;
-    if (a->good) return OPENAI_ANSWERED;
-    if (r->result == ESPL_HTTP_TRANSIENT) return OPENAI_AGAIN;
-    if (r->result == ESPL_HTTP_BROKEN) return OPENAI_REFUSED;
-    if (a->status >= 200 && a->status < 300) return OPENAI_AGAIN; /* a proxy's page, a body that ends early */
-    if (a->status == HTTP_REQUEST_TIMEOUT || a->status == HTTP_TOO_EARLY || a->status == HTTP_TOO_MANY_REQUESTS ||
-        a->status >= 500)
-        return OPENAI_AGAIN;
-    if (a->status == HTTP_UNAUTHORIZED || a->status == HTTP_FORBIDDEN) return OPENAI_DENIED;
-    return a->status == HTTP_BAD_REQUEST || a->status == HTTP_UNPROCESSABLE ? OPENAI_DISLIKED : OPENAI_REFUSED;
-}
-
 /* The text has the word, not as a part of another one. */
 static bool openai_names(const char *text, const char *word) {
     size_t n = strlen(word);
@@ -404,6 +391,31 @@ static bool openai_names(const char *text, const char *word) {
         if (starts && !isalnum((unsigned char)p[n]) && p[n] != '_') return true;
     }
     return false;
+}
+
+/* The error of a failure speaks of a member that a later request can do without. */
+static bool openai_names_member(const char *error) {
+    static const char *const members[] = {"response_format", "tools", "max_tokens", "temperature", "seed"};
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++)
+        if (openai_names(error, members[i])) return true;
+    return false;
+}
+
+/* Decides what follows from one reply. A server that does not know a member of the request answers 400 or 422, and so
+ * does one that dislikes something else, which the request without the member will show. llama-cpp-python answers 500
+ * to a value that it does not know, in words that name the member. */
+static openai_verdict openai_judge(const espl_http_reply *r, const espl_openai_outcome *a) {
+    if (r->result == ESPL_HTTP_CANCELLED) return OPENAI_CANCELLED;
+    if (a->good) return OPENAI_ANSWERED;
+    if (r->result == ESPL_HTTP_TRANSIENT) return OPENAI_AGAIN;
+    if (r->result == ESPL_HTTP_BROKEN) return OPENAI_REFUSED;
+    if (a->status >= 200 && a->status < 300) return OPENAI_AGAIN; /* a proxy's page, a body that ends early */
+    if (a->status >= 500 && openai_names_member(a->error)) return OPENAI_DISLIKED;
+    if (a->status == HTTP_REQUEST_TIMEOUT || a->status == HTTP_TOO_EARLY || a->status == HTTP_TOO_MANY_REQUESTS ||
+        a->status >= 500)
+        return OPENAI_AGAIN;
+    if (a->status == HTTP_UNAUTHORIZED || a->status == HTTP_FORBIDDEN) return OPENAI_DENIED;
+    return a->status == HTTP_BAD_REQUEST || a->status == HTTP_UNPROCESSABLE ? OPENAI_DISLIKED : OPENAI_REFUSED;
 }
 
 /* Marks the member of the request that the error names as refused or, if it names none, asks for less of a form: no
