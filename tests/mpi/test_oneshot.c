@@ -175,12 +175,9 @@ static void compare_counts(run *r, const char *name, bool per_linear) {
                                 espl_linear_kind_of(espl_model_layout(espl_model_config_of(r->m)), i), &out, &in);
         double got = (double)r->counts[i] / (double)(out * in);
         sum += r->counts[i], all += out * in;
-        if (sparsity &&
-            fabs(got -
-                 (double)
-                     sparsity[per_linear ? i : espl_linear_layer(espl_model_layout(espl_model_config_of(r->m)), i)]) >
-                SPARSITY_TOLERANCE)
-            check(r, false, name);
+        double tolerance = fmax(SPARSITY_TOLERANCE, 1 / (double)(out * in)); /* a weight of a small linear */
+        int64_t at = per_linear ? i : espl_linear_layer(espl_model_layout(espl_model_config_of(r->m)), i);
+        if (sparsity && fabs(got - (double)sparsity[at]) > tolerance) check(r, false, name);
     }
     check(r, sum == llround(0.5 * (double)all), "the budget is met exactly");
 }
@@ -245,7 +242,9 @@ static void searches(run *r) {
     for (int64_t k = 0; k < espl_layout_layer_linears(espl_model_layout(espl_model_config_of(r->m))); k++)
         pruned += r->counts[k];
     check(r, r->calls >= o.search_evaluations, "the search spends its evaluations");
-    check(r, pruned > weights * (r->golden ? 60 : 52) / 100, "the search finds what its fitness wants");
+    /* A step moves a level of one linear: the more linears, the shorter the way. */
+    bool few = r->golden && espl_model_config_of(r->m)->experts == 0;
+    check(r, pruned > weights * (few ? 60 : 52) / 100, "the search finds what its fitness wants");
 }
 
 static void refusals(run *r) {

@@ -15,10 +15,12 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 HERE = pathlib.Path(__file__).resolve().parent
-MODELS = ("qwen3-tied-bf16", "smollm-tied-bf16", "llama-bias", "gemma3-bf16")
+sys.path.insert(0, str(HERE.parent))
+from experts import split_experts  # noqa: E402
+from gradients import paths, with_unreached  # noqa: E402
+
+MODELS = ("qwen3-tied-bf16", "smollm-tied-bf16", "llama-bias", "gemma3-bf16", "qwen3moe-sliding-f32")
 SAMPLES, WINDOW, TARGET = 6, 40, 0.5
-PATHS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-         "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
 # method: (score, group of weights that compete); SparseGPT has a score of its own
 METHODS = {"magnitude-layer": ("magnitude", "layer"), "wanda-row": ("wanda", "row"), "wanda-2:4": ("wanda", (2, 4)),
            "wanda-4:8": ("wanda", (4, 8)), "ria-layer": ("ria", "layer"), "gblm-row": ("gblm", "row"),
@@ -29,66 +31,75 @@ CURVATURES = {"curvature-layer": ("layer", 1.0), "curvature-2:4": ((2, 4), 0.5),
 CAP = 0.95
 
 
-def linears(layer):
-    return [layer.get_submodule(path) for path in PATHS]
+def linears(model, block):
+    return [model.model.layers[block].get_submodule(path) for path in paths(model.config)]
+
+
+def all_linears(model):
+    return [l for b in range(len(model.model.layers)) for l in linears(model, b)]
 
 
 # ---- statistics, with the weights that the model has now ----
 
 def inputs(model, block, ids):
-    """List of the inputs f32 [samples, window, in] of the block's linears, in the order of PATHS."""
-    seen, handles = {}, []
-    for i, linear in enumerate(linears(model.model.layers[block])):
+    """List of the inputs f32 [tokens, in] of the block's linears: of an expert, of the tokens that were routed to it, and
+    [0, in] if none was."""
+    seen, handles = [torch.zeros(0, l.in_features) for l in linears(model, block)], []
+    for i, linear in enumerate(linears(model, block)):
         def keep(_module, arguments, i=i):
-            seen[i] = arguments[0].detach()
+            seen[i] = arguments[0].detach().flatten(0, -2)
         handles.append(linear.register_forward_pre_hook(keep))
     with torch.no_grad():
         model(ids, use_cache=False)
     for handle in handles:
         handle.remove()
-    return [seen[i] for i in range(len(PATHS))]
+    return seen
 
 
 def norms(x, mean):
-    squares = (x.double() ** 2).sum(dim=(0, 1))
-    return (squares / len(x) if mean else squares).sqrt().float()
+    squares = (x.double() ** 2).sum(0) if len(x) else torch.ones(x.shape[1], dtype=torch.float64)
+    return (squares / SAMPLES if mean else squares).sqrt().float()
 
 
 def hessian(x):
-    flat = x.flatten(0, 1).double()
-    return 2 / len(x) * flat.T @ flat
+    flat = x.double()
+    return 2 / SAMPLES * (flat.T @ flat if len(x) else torch.eye(x.shape[1], dtype=torch.float64))
 
 
 def loss_gradients(model, ids):
     """GBLM: 100 sqrt(sum over samples of g^2), g the gradient of the mean cross entropy of a sample."""
-    sums = [[torch.zeros_like(l.weight) for l in linears(layer)] for layer in model.model.layers]
+    sums = [[torch.zeros_like(l.weight) for l in linears(model, b)] for b in range(len(model.model.layers))]
     for sample in ids.split(1):
         model.zero_grad()
         logits = model(sample, use_cache=False).logits
         torch.nn.functional.cross_entropy(logits[0, :-1], sample[0, 1:]).backward()
-        for row, layer in zip(sums, model.model.layers):
-            for total, linear in zip(row, linears(layer)):
-                total += linear.weight.grad ** 2
+        for b, row in enumerate(sums):
+            for total, linear in zip(row, linears(model, b)):
+                total += 0 if linear.weight.grad is None else linear.weight.grad ** 2
     return [[100 * total.sqrt() for total in row] for row in sums]
 
 
 def output_squares(model, ids):
-    """For each linear E[(dl/dy_i)^2] over all tokens, l the loss of one token: the sample's mean loss, times predictions."""
-    flat, outputs, sums = [l for layer in model.model.layers for l in linears(layer)], {}, {}
+    """For each linear E[(dl/dy_i)^2] over the tokens that reach it, l the loss of one token: the sample's mean loss, times
+    predictions."""
+    flat, outputs = all_linears(model), {}
+    sums, reached = [torch.zeros(l.out_features, dtype=torch.float64) for l in flat], [0] * len(flat)
     handles = [l.register_forward_hook(lambda _m, _i, out, i=i: outputs.update({i: out})) for i, l in enumerate(flat)]
     for sample in ids.split(1):
+        outputs.clear()
         logits = model(sample, use_cache=False).logits
         loss = torch.nn.functional.cross_entropy(logits[0, :-1], sample[0, 1:])
         for i, g in zip(outputs, torch.autograd.grad(loss, list(outputs.values()))):
-            sums[i] = sums.get(i, 0) + (g[0].double() * (sample.shape[1] - 1)).square().sum(0)
+            sums[i] += (g.flatten(0, -2).double() * (sample.shape[1] - 1)).square().sum(0)
+            reached[i] += g.flatten(0, -2).shape[0]
     for handle in handles:
         handle.remove()
-    return [sums[i] / ids.numel() for i in range(len(flat))]
+    return [s / max(1, n) for s, n in zip(with_unreached(model, ids, sums), reached)]
 
 
 def regional_gradients(model, block, ids):
     """Wanda++: 100 sqrt(mean over samples of g^2), g the gradient of the norm of the block's output."""
-    weights = [linear.weight for linear in linears(model.model.layers[block])]
+    weights = [linear.weight for linear in linears(model, block)]
     sums = [torch.zeros_like(w, dtype=torch.float64) for w in weights]
     for sample in ids.split(1):
         outputs = {}
@@ -96,8 +107,8 @@ def regional_gradients(model, block, ids):
             lambda _m, _i, out: outputs.update(y=out[0] if isinstance(out, tuple) else out))
         model(sample, use_cache=False)
         handle.remove()
-        for total, g in zip(sums, torch.autograd.grad(outputs["y"].norm(), weights)):
-            total += g.double() ** 2
+        for total, g in zip(sums, torch.autograd.grad(outputs["y"].norm(), weights, allow_unused=True)):
+            total += 0 if g is None else g.double() ** 2
     return [(100 * (total / len(ids)).sqrt()).float() for total in sums]
 
 
@@ -163,8 +174,9 @@ def sparsegpt(weight, hess, group, block=128, damping=0.01):
 def owl(model, ids, factor=5, lam=0.08):
     """Sparsity of each block."""
     ratios = []
-    for b, layer in enumerate(model.model.layers):
-        a = torch.cat([(l.weight.abs() * norms(x, False)).flatten() for l, x in zip(linears(layer), inputs(model, b, ids))])
+    for b in range(len(model.model.layers)):
+        a = torch.cat([(l.weight.abs() * norms(x, False)).flatten()
+                       for l, x in zip(linears(model, b), inputs(model, b, ids))])
         ratios.append(100 * (a > factor * a.double().mean()).double().mean())
     ratios = torch.stack(ratios)
     kept = (ratios - ratios.min()) / (ratios.max() - ratios.min()) * 2 * lam
@@ -192,10 +204,10 @@ def greedy_error(weight, hess, group=128):
 
 def lsa(model, ids, beta=0.04):
     """(sparsity of each block, sparsity of each linear). beta is the published value for 50 %."""
+    blocks = range(len(model.model.layers))
     errors = torch.stack([torch.stack([greedy_error(l.weight, hessian(x)) for l, x in
-                                       zip(linears(layer), inputs(model, b, ids))])
-                          for b, layer in enumerate(model.model.layers)])
-    sizes = torch.tensor([[l.weight.numel() for l in linears(layer)] for layer in model.model.layers]).double()
+                                       zip(linears(model, b), inputs(model, b, ids))]) for b in blocks])
+    sizes = torch.tensor([[l.weight.numel() for l in linears(model, b)] for b in blocks]).double()
     importance = 1 - errors.mean(1) / errors.mean(1).sum()
     d = (importance - importance.min()) / (importance.max() - importance.min()) * 2 * beta
     blocks = TARGET + d.mean() - d
@@ -216,8 +228,8 @@ def packed(gone):
 
 def load(name):
     path = HERE.parent / "models" / name
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager")
-    stored = load_file(path / "model.safetensors")["model.layers.0.mlp.up_proj.weight"].dtype
+    model = split_experts(AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager"))
+    stored = load_file(path / "model.safetensors")["model.layers.0.self_attn.q_proj.weight"].dtype
     return model.eval(), stored
 
 
@@ -226,32 +238,33 @@ def run(name, method, ids):
     model, stored = load(name)
     tensors = {}
     gradients = loss_gradients(model, ids) if scoring == "gblm" else None
-    for b, layer in enumerate(model.model.layers):
+    places = len(paths(model.config))
+    for b in range(len(model.model.layers)):
         if scoring == "rgs":
             gradients = {b: regional_gradients(model, b, ids)}
         seen = inputs(model, b, ids)
-        for k, linear in enumerate(linears(layer)):
+        for k, linear in enumerate(linears(model, b)):
             with torch.no_grad():
                 if scoring == "sparsegpt":
                     gone, weight = sparsegpt(linear.weight, hessian(seen[k]), group)
                     weight = weight.to(stored).float()
                     if group == "layer":  # only one method, so that the files stay small
-                        tensors[f"weight.{method}.{b * 7 + k}"] = weight.to(stored)
+                        tensors[f"weight.{method}.{b * places + k}"] = weight.to(stored)
                 else:
                     g = gradients[b][k] if gradients else None
                     gone = pruned_by(group, score(scoring, linear.weight, seen[k], g))
                     weight = linear.weight.masked_fill(gone, 0)
                 linear.weight.copy_(weight)
-                tensors[f"mask.{method}.{b * 7 + k}"] = packed(gone)
+                tensors[f"mask.{method}.{b * places + k}"] = packed(gone)
     return tensors
 
 
 def curvatures(model, ids):
     tensors, gradients = {}, output_squares(model, ids)
     seen = [x for b in range(len(model.model.layers)) for x in inputs(model, b, ids)]
-    flat = [l for layer in model.model.layers for l in linears(layer)]
+    flat = all_linears(model)
     for method, (group, power) in CURVATURES.items():
-        scores = [l.weight.detach().double() ** 2 * (x.double() ** 2).mean((0, 1)) * (g ** power)[:, None]
+        scores = [l.weight.detach().double() ** 2 * norms(x, False).double() ** 2 * (g ** power)[:, None]
                   for l, x, g in zip(flat, seen, gradients)]
         if group == "global":
             together = torch.cat([s.flatten() for s in scores])
