@@ -18,12 +18,19 @@
 
 #include "espalier/base/integer.h"
 #include "exp.h"
+#include "pack.h"
 #include "scratch.h"
 
 /* Rows of stacked queries and keys of a block; rows of stacked sequences. */
 enum { BLOCK_Q = 256, BLOCK_K = 512, HEAD_DIM_MAX = 512, STACK_ROWS = 64 };
 _Static_assert(BLOCK_Q *BLOCK_K <= PANEL_FLOATS, "scores fit the panel");
 _Static_assert(2 * BLOCK_Q * HEAD_DIM_MAX <= TILE_FLOATS, "queries and outputs fit the tile");
+/* In bf16 the scores take half of the panel, and the operands the other half: rows of queries or probabilities in its
+ * first part, keys or values in its second. Fewer rows than BF16_ROWS_MIN, as when decoding, stay f32. KEY_STEP: the
+ * number of keys is padded to it, to compile fewer shapes. */
+enum { BF16_ROWS_MIN = 16, BF16_HEAD_DIM_MAX = 256, KEY_STEP = 64, LEFT_BF16 = BLOCK_Q * BLOCK_K };
+_Static_assert(2 * BLOCK_Q * BLOCK_K + LEFT_BF16 + BLOCK_K * BF16_HEAD_DIM_MAX <= 2 * PANEL_FLOATS,
+               "scores and operands fit the panel");
 
 /* A block of queries; row r = h * n + i for head h of the group and query i of n. */
 typedef struct query_block {
@@ -34,6 +41,7 @@ typedef struct query_block {
     float *q, *o;      /* [group * n, head_dim] queries, and outputs that are not divided by `sum` yet */
     float *scores;     /* [group * n, keys of the block] */
     float *max, *sum;  /* [group * n] running maximum of the scores, running sum of exp(score - max) */
+    const scratch *mine;
 } query_block;
 
 static int64_t clamp(int64_t x, int64_t lo, int64_t hi) { return x < lo ? lo : x > hi ? hi : x; }
@@ -70,12 +78,12 @@ static void block_scatter_outputs(const query_block *b) {
 
 /* Scores of row r against keys lo .. hi - 1 of `width` become exp(score - max); those against other keys become 0. When
  * the maximum rises, what earlier blocks added was scaled by a smaller one and is faded. */
-static void block_soften_row(query_block *b, int64_t r, int64_t lo, int64_t hi, int64_t width) {
-    float *p = b->scores + r * width, max = b->max[r], sum = 0;
+static void block_soften_row(query_block *b, int64_t r, int64_t lo, int64_t hi, int64_t ld) {
+    float *p = b->scores + r * ld, max = b->max[r], sum = 0;
 #pragma omp simd reduction(max : max)
     for (int64_t j = lo; j < hi; j++) max = p[j] > max ? p[j] : max;
     memset(p, 0, (size_t)lo * sizeof *p);
-    memset(p + hi, 0, (size_t)(width - hi) * sizeof *p);
+    memset(p + hi, 0, (size_t)(ld - hi) * sizeof *p);
 #pragma omp simd reduction(+ : sum)
     for (int64_t j = lo; j < hi; j++) {
         p[j] = fast_exp(p[j] - max);
@@ -90,8 +98,9 @@ static void block_soften_row(query_block *b, int64_t r, int64_t lo, int64_t hi, 
     b->sum[r] += sum;
 }
 
-/* Softmax over those of keys k0 .. k0 + width - 1 that each query may see. */
-static void block_soften(query_block *b, int64_t k0, int64_t width) {
+/* Softmax over those of keys k0 .. k0 + width - 1 that each query may see. The rows of scores have ld >= width places.
+ */
+static void block_soften(query_block *b, int64_t k0, int64_t width, int64_t ld) {
     for (int64_t i = 0; i < b->n; i++) {
         int64_t pos = b->a->pos + b->first + i;
         int64_t hi = clamp(pos + 1 - k0, 0, width);
@@ -99,15 +108,31 @@ static void block_soften(query_block *b, int64_t k0, int64_t width) {
         for (int64_t h = 0; h < b->group; h++) {
             int64_t r = h * b->n + i;
             if (lo < hi)
-                block_soften_row(b, r, lo, hi, width);
+                block_soften_row(b, r, lo, hi, ld);
             else
-                memset(b->scores + r * width, 0, (size_t)width * sizeof(float));
+                memset(b->scores + r * ld, 0, (size_t)ld * sizeof(float));
         }
     }
 }
 
 float espl_attention_scale(const espl_attention_shape *s) {
     return s->scale > 0 ? s->scale : 1.0f / sqrtf((float)s->head_dim);
+}
+
+/* o += softmax(scale q k^T) v in bf16: queries, keys, probabilities and values are rounded, sums are f32. */
+static void block_attend_bf16(query_block *b, int64_t k0, int64_t width, const float *k, const float *v) {
+    int64_t d = b->s->head_dim, rows = b->group * b->n, padded = bf16_padded(rows), inner = bf16_padded(d);
+    int64_t keys = (width + KEY_STEP - 1) / KEY_STEP * KEY_STEP;
+    uint16_t *left = scratch_right(b->mine), *right = left + LEFT_BF16;
+    bf16_shape s = {.m = padded, .n = keys, .k = inner, .lda = inner, .ldb = inner, .ldc = keys, .b_transposed = true};
+    espl_pack_rows(b->q, d, rows, d, espl_attention_scale(b->s), left, inner, padded);
+    espl_pack_rows(k, d, width, d, 1, right, inner, keys);
+    espl_bf16_product(b->mine->bf16, &s, left, right, b->scores);
+    block_soften(b, k0, width, keys);
+    bf16_shape o = {.m = rows, .n = d, .k = keys, .lda = keys, .ldb = d, .ldc = d, .add = true};
+    espl_pack_rows(b->scores, keys, rows, keys, 1, left, keys, padded);
+    espl_pack_rows(v, d, width, d, 1, right, d, keys);
+    espl_pack_product(b->mine, o, left, right, b->o);
 }
 
 /* o += softmax(scale q k^T) v for keys k0 .. k0 + width - 1, all of them of the prefix or all the
@@ -122,10 +147,15 @@ static void block_attend(query_block *b, int64_t k0, int64_t width) {
     const float *k = (shared ? a->prefix_k : a->k) + (b->kv * a->capacity + row) * d;
     const float *v = (shared ? a->prefix_v : a->v) + (b->kv * a->capacity + row) * d;
     float scale = espl_attention_scale(b->s);
-    if (a->prefix == 0 || rows > FEW_ROWS) {
+    bool few = a->prefix > 0 && rows <= FEW_ROWS;
+    if (!few && b->mine->bf16 && rows >= BF16_ROWS_MIN && d <= BF16_HEAD_DIM_MAX) {
+        block_attend_bf16(b, k0, width, k, v);
+        return;
+    }
+    if (!few) {
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)width, (int)d, scale, b->q, (int)d, k,
                     (int)d, 0.0f, b->scores, (int)width);
-        block_soften(b, k0, width);
+        block_soften(b, k0, width, width);
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, (int)d, (int)width, 1.0f, b->scores,
                     (int)width, v, (int)d, 1.0f, b->o, (int)d);
         return;
@@ -138,7 +168,7 @@ static void block_attend(query_block *b, int64_t k0, int64_t width) {
             for (int64_t c = 0; c < d; c++) sum += q[c] * key[c];
             b->scores[r * width + j] = sum * scale;
         }
-    block_soften(b, k0, width);
+    block_soften(b, k0, width, width);
     for (int64_t j = 0; j < width; j++)
         for (int64_t r = 0; r < rows; r++) {
             float p = b->scores[r * width + j], *o = b->o + r * d;
@@ -200,6 +230,7 @@ static void attend_task(const espl_attention_shape *s, const espl_attention *seq
     const espl_attention *a = seqs + at;
     query_block b = {.s = s, .a = a, .kv = index % s->kv_heads, .group = s->heads / s->kv_heads};
     b.q = mine.tile, b.o = mine.tile + BLOCK_Q * HEAD_DIM_MAX, b.scores = mine.panel, b.max = max, b.sum = sum;
+    b.mine = &mine;
     if (stack > 1) {
         b.n = stack;
         for (int64_t i = 0; i < stack; i++) {

@@ -52,7 +52,7 @@ void espl_tensor_logprob(const espl_linear *head, const float *x, int64_t T, con
     for (int64_t index = 0; index < g.count; index++) {
         tile at = tile_at(&g, index);
         scratch s = espl_workspace_mine(ws);
-        espl_linear_tile(head, x, &at, s.tile, at.cn, false, s.panel);
+        espl_linear_tile(head, x, &at, at.rn, s.tile, at.cn, false, &s);
         for (int64_t t = 0; t < at.rn; t++) {
             const float *logits = s.tile + t * at.cn;
             float *p = partial + 2 * (index / g.r_tiles * T + at.r0 + t);

@@ -17,23 +17,47 @@
 #include <cblas.h>
 
 #include "linear_tile.h"
-#include "scratch.h"
+#include "pack.h"
 #include "widen.h"
 
 /* Up to FEW_TOKENS tokens dot products are faster (measured); a task then computes GEMV_OUTPUTS outputs. */
 enum { FEW_TOKENS = 6, GEMV_OUTPUTS = 16 };
-/* Tiles are halved, down to TILE_MIN, until there are TILES_ENOUGH: small linears keep several threads busy too. */
-enum { TILE_MAX = 512, TILE_MIN = 128, TILES_ENOUGH = 4 };
-_Static_assert(TILE_MAX *TILE_IN <= PANEL_FLOATS, "a tile's weights fit the panel");
+_Static_assert((int)LINEAR_COLUMNS <= (int)TILE_OUT && 2 * (int)LINEAR_ROWS <= (int)TILE_T,
+               "a unit's operands fit the panel");
 
-void espl_linear_tile(const espl_linear *l, const float *x, const tile *at, float *y, int64_t ldy, bool accumulate,
-                      float *panel) {
+/* Inputs k0 .. k0 + kn - 1 of a tile, from a panel of widened weights. */
+static void tile_f32(const espl_linear *l, const float *x, const tile *at, int64_t step, int64_t k0, int64_t kn,
+                     float *y, int64_t ldy, bool add, float *panel) {
+    for (int64_t r = 0; r < at->cn; r++) espl_linear_widen(l, at->c0 + r, k0, kn, panel + r * kn);
+    for (int64_t t = 0; t < at->rn; t += step)
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)espl_min_i64(step, at->rn - t), (int)at->cn, (int)kn,
+                    1.0f, x + (at->r0 + t) * l->in + k0, (int)l->in, panel, (int)kn, add ? 1.0f : 0.0f, y + t * ldy,
+                    (int)ldy);
+}
+
+/* The same from bf16 panels of both. */
+static void tile_bf16(const espl_linear *l, const float *x, const tile *at, int64_t step, int64_t k0, int64_t kn,
+                      float *y, int64_t ldy, bool add, const scratch *mine) {
+    bf16_shape s = {.n = at->cn, .k = bf16_padded(kn), .ldc = ldy, .b_transposed = true, .add = add};
+    uint16_t *left = scratch_left(mine), *right = scratch_right(mine);
+    s.lda = s.ldb = s.k;
+    espl_pack_rows(x + at->r0 * l->in + k0, l->in, at->rn, kn, 1, left, s.k, bf16_padded(at->rn));
+    espl_pack_weights(l, at->c0, at->cn, k0, kn, right, s.k, at->cn, mine->tail);
+    for (int64_t t = 0; t < at->rn; t += step) {
+        s.m = espl_min_i64(step, at->rn - t);
+        espl_pack_product(mine, s, left + t * s.k, right, y + t * ldy);
+    }
+}
+
+void espl_linear_tile(const espl_linear *l, const float *x, const tile *at, int64_t step, float *y, int64_t ldy,
+                      bool accumulate, const scratch *mine) {
     for (int64_t k0 = 0; k0 < l->in; k0 += TILE_IN) {
         int64_t kn = espl_min_i64(TILE_IN, l->in - k0);
-        for (int64_t r = 0; r < at->cn; r++) espl_linear_widen(l, at->c0 + r, k0, kn, panel + r * kn);
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)at->rn, (int)at->cn, (int)kn, 1.0f,
-                    x + at->r0 * l->in + k0, (int)l->in, panel, (int)kn, k0 > 0 || accumulate ? 1.0f : 0.0f, y,
-                    (int)ldy);
+        bool add = k0 > 0 || accumulate;
+        if (mine->bf16)
+            tile_bf16(l, x, at, step, k0, kn, y, ldy, add, mine);
+        else
+            tile_f32(l, x, at, step, k0, kn, y, ldy, add, mine->panel);
     }
     if (!l->bias) return;
     for (int64_t t = 0; t < at->rn; t++)
@@ -65,26 +89,37 @@ static void gemv_tile(const espl_linear *l, const float *x, int64_t T, const til
     }
 }
 
+tile_list espl_linear_units(const espl_linear *linears, int n, int64_t T, int64_t threads) {
+    tile_list list = {.count = 0};
+    for (int i = 0; i < n; i++) list.grids[i] = tile_cut_linear(T, linears[i].out, linears[i].in);
+    tile_list_group(&list, n, threads);
+    return list;
+}
+
+/* Tasks of few tokens: every output of a row of weights for all tokens. */
+static tile_list linear_gemv_units(const espl_linear *linears, int n, int64_t T) {
+    tile_list list = {.count = 0};
+    for (int i = 0; i < n; i++) {
+        list.grids[i] = tile_grid_of(T, linears[i].out, T, GEMV_OUTPUTS);
+        list.count += list.grids[i].count;
+    }
+    return list;
+}
+
 void espl_tensor_linear(const espl_linear *linears, int n, const float *x, int64_t T, float *const *y, bool accumulate,
                         espl_workspace *ws) {
     bool few = T <= FEW_TOKENS;
-    tile_list list = {.count = 0};
-    for (int i = 0; i < n; i++) {
-        int64_t out = linears[i].out;
-        list.grids[i] =
-            few ? tile_grid_of(T, out, T, GEMV_OUTPUTS) : tile_cut(T, out, TILE_MAX, TILE_MIN, TILES_ENOUGH);
-        list.count += list.grids[i].count;
-    }
+    tile_list list = few ? linear_gemv_units(linears, n, T) : espl_linear_units(linears, n, T, espl_tensor_threads());
 #pragma omp parallel for schedule(dynamic, 1)
     for (int64_t task = 0; task < list.count; task++) {
         int64_t index = task;
         int i = tile_list_find(&list, &index);
         const espl_linear *l = &linears[i];
         tile at = tile_at(&list.grids[i], index);
+        scratch mine = espl_workspace_mine(ws);
         if (few)
             gemv_tile(l, x, T, &at, y[i], accumulate);
         else
-            espl_linear_tile(l, x, &at, y[i] + at.r0 * l->out + at.c0, l->out, accumulate,
-                             espl_workspace_mine(ws).panel);
+            espl_linear_tile(l, x, &at, list.steps[i], y[i] + at.r0 * l->out + at.c0, l->out, accumulate, &mine);
     }
 }

@@ -9,30 +9,63 @@
 #include <cblas.h>
 #include <math.h>
 
-#include "scratch.h"
-#include "tiles.h"
+#include "linear_tile.h"
+#include "pack.h"
 #include "widen.h"
 
-enum { TILE_MAX = 512, TILE_MIN = 128, TILES_ENOUGH = 4 };
+enum { TILE_MAX = 512, TILE_MIN = 128, TILES_ENOUGH = 4, TOKENS = TILE_IN };
 _Static_assert(TILE_MAX *TILE_OUT <= PANEL_FLOATS && TILE_MAX * TILE_MAX <= TILE_FLOATS, "a tile fits the scratch");
+
+/* Outputs r0 .. r0 + rn - 1 of the linear: dy W into the tile of dx, with row stride l->in. */
+static void backward_f32(const espl_linear *l, const float *dy, const tile *at, int64_t step, int64_t r0, int64_t rn,
+                         float *dx, bool add, float *panel) {
+    for (int64_t r = 0; r < rn; r++) espl_linear_widen(l, r0 + r, at->c0, at->cn, panel + r * at->cn);
+    for (int64_t t = 0; t < at->rn; t += step)
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)espl_min_i64(step, at->rn - t), (int)at->cn,
+                    (int)rn, 1.0f, dy + (at->r0 + t) * l->out + r0, (int)l->out, panel, (int)at->cn, add ? 1.0f : 0.0f,
+                    dx + t * l->in, (int)l->in);
+}
+
+static void backward_bf16(const espl_linear *l, const float *dy, const tile *at, int64_t step, int64_t r0, int64_t rn,
+                          float *dx, bool add, const scratch *mine) {
+    bf16_shape s = {.n = at->cn, .k = bf16_padded(rn), .ldb = at->cn, .ldc = l->in, .add = add};
+    uint16_t *left = scratch_left(mine), *right = scratch_right(mine);
+    s.lda = s.k;
+    espl_pack_rows(dy + at->r0 * l->out + r0, l->out, at->rn, rn, 1, left, s.k, bf16_padded(at->rn));
+    espl_pack_weights(l, r0, rn, at->c0, at->cn, right, at->cn, s.k, mine->tail);
+    for (int64_t t = 0; t < at->rn; t += step) {
+        s.m = espl_min_i64(step, at->rn - t);
+        espl_pack_product(mine, s, left + t * s.k, right, dx + t * l->in);
+    }
+}
+
+/* One grid: the inputs, common to all, whose contributions are added in order in the same tile. */
+tile_list espl_linear_backward_units(const espl_linear *linears, int n, int64_t T, int64_t threads) {
+    int64_t outputs = 0;
+    for (int i = 0; i < n; i++) outputs += linears[i].out;
+    tile_list list = {.count = 0};
+    list.grids[0] = tile_cut_linear(T, linears[0].in, outputs);
+    tile_list_group(&list, 1, threads);
+    return list;
+}
 
 void espl_tensor_linear_backward(const espl_linear *linears, int n, const float *const *dy, int64_t T, float *dx,
                                  bool accumulate, espl_workspace *ws) {
-    int64_t in = linears[0].in; /* common to all; their contributions are added in order, in the same tile */
-    tile_grid g = tile_cut(T, in, TILE_MAX, TILE_MIN, TILES_ENOUGH);
+    int64_t in = linears[0].in;
+    tile_list list = espl_linear_backward_units(linears, n, T, espl_tensor_threads());
 #pragma omp parallel for schedule(dynamic, 1)
-    for (int64_t index = 0; index < g.count; index++) {
-        tile at = tile_at(&g, index);
-        float *panel = espl_workspace_mine(ws).panel;
+    for (int64_t index = 0; index < list.count; index++) {
+        tile at = tile_at(&list.grids[0], index);
+        scratch mine = espl_workspace_mine(ws);
+        float *to = dx + at.r0 * in + at.c0;
         for (int i = 0; i < n; i++) {
-            const espl_linear *l = &linears[i];
-            for (int64_t r0 = 0; r0 < l->out; r0 += TILE_OUT) {
-                int64_t rn = espl_min_i64(TILE_OUT, l->out - r0);
+            for (int64_t r0 = 0; r0 < linears[i].out; r0 += TILE_OUT) {
+                int64_t rn = espl_min_i64(TILE_OUT, linears[i].out - r0);
                 bool add = accumulate || i > 0 || r0 > 0;
-                for (int64_t r = 0; r < rn; r++) espl_linear_widen(l, r0 + r, at.c0, at.cn, panel + r * at.cn);
-                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)at.rn, (int)at.cn, (int)rn, 1.0f,
-                            dy[i] + at.r0 * l->out + r0, (int)l->out, panel, (int)at.cn, add ? 1.0f : 0.0f,
-                            dx + at.r0 * in + at.c0, (int)in);
+                if (mine.bf16)
+                    backward_bf16(&linears[i], dy[i], &at, list.steps[0], r0, rn, to, add, &mine);
+                else
+                    backward_f32(&linears[i], dy[i], &at, list.steps[0], r0, rn, to, add, mine.panel);
             }
         }
     }
@@ -40,15 +73,31 @@ void espl_tensor_linear_backward(const espl_linear *linears, int n, const float 
 
 /* ------------------------------------------------------- weight gradients */
 
-/* dy^T x of the tile's weights into `gradient` [rn, cn]. */
-static void gradient_form(const espl_linear *l, const tile *at, const float *x, const float *dy, int64_t T,
-                          float *gradient) {
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)at->rn, (int)at->cn, (int)T, 1.0f, dy + at->r0,
-                (int)l->out, x + at->c0, (int)l->in, 0.0f, gradient, (int)at->cn);
+/* dy^T x of the tile's weights into the thread's tile, with row stride at->cn. In bf16 TOKENS at a time, and with
+ * zeros in the padding of its rows. */
+static float *gradient_form(const espl_linear *l, const tile *at, const float *x, const float *dy, int64_t T,
+                            const scratch *mine) {
+    if (!mine->bf16) {
+        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)at->rn, (int)at->cn, (int)T, 1.0f, dy + at->r0,
+                    (int)l->out, x + at->c0, (int)l->in, 0.0f, mine->tile, (int)at->cn);
+        return mine->tile;
+    }
+    bf16_shape s = {.m = bf16_padded(at->rn), .n = at->cn, .ldb = at->cn, .ldc = at->cn, .a_transposed = true};
+    uint16_t *left = scratch_left(mine), *right = scratch_right(mine);
+    s.lda = s.m;
+    for (int64_t t = 0; t < T; t += TOKENS) {
+        int64_t n = espl_min_i64(TOKENS, T - t);
+        s.k = bf16_padded(n);
+        s.add = t > 0;
+        espl_pack_rows(dy + t * l->out + at->r0, l->out, n, at->rn, 1, left, s.lda, s.k);
+        espl_pack_rows(x + t * l->in + at->c0, l->in, n, at->cn, 1, right, s.ldb, s.k);
+        espl_bf16_product(mine->bf16, &s, left, right, mine->tile);
+    }
+    return mine->tile;
 }
 
 /* The tiles of the weights of n linears. */
-static tile_list gradient_list(const espl_linear *linears, int n) {
+tile_list espl_gradient_units(const espl_linear *linears, int n) {
     tile_list list = {.count = 0};
     for (int i = 0; i < n; i++) {
         list.grids[i] = tile_cut(linears[i].out, linears[i].in, TILE_MAX, TILE_MIN, TILES_ENOUGH);
@@ -57,7 +106,7 @@ static tile_list gradient_list(const espl_linear *linears, int n) {
     return list;
 }
 
-int64_t espl_gradient_partials(const espl_linear *linears, int n) { return gradient_list(linears, n).count; }
+int64_t espl_gradient_partials(const espl_linear *linears, int n) { return espl_gradient_units(linears, n).count; }
 
 static double absolute_sum(const float *p, int64_t n) {
     double sum = 0;
@@ -68,15 +117,15 @@ static double absolute_sum(const float *p, int64_t n) {
 
 void espl_tensor_gradient_sums(const espl_linear *linears, int n, const float *x, const float *const *dy, int64_t T,
                                double *partial, double *sums, espl_workspace *ws) {
-    tile_list list = gradient_list(linears, n);
+    tile_list list = espl_gradient_units(linears, n);
 #pragma omp parallel for schedule(dynamic, 1)
     for (int64_t task = 0; task < list.count; task++) {
         int64_t index = task;
         int i = tile_list_find(&list, &index);
         const espl_linear *l = &linears[i];
         tile at = tile_at(&list.grids[i], index);
-        float *gradient = espl_workspace_mine(ws).tile;
-        gradient_form(l, &at, x, dy[i], T, gradient);
+        scratch mine = espl_workspace_mine(ws);
+        float *gradient = gradient_form(l, &at, x, dy[i], T, &mine);
         for (int64_t r = 0; l->mask && r < at.rn; r++)
             espl_mask_apply(gradient + r * at.cn, l->mask + (at.r0 + r) * espl_mask_words(l->in), at.c0, at.cn);
         partial[task] = absolute_sum(gradient, at.rn * at.cn);
@@ -91,12 +140,12 @@ void espl_tensor_gradient_sums(const espl_linear *linears, int n, const float *x
 /* sum [out, in] += dL/dW of one sample, or its square, tile after tile. */
 static void gradient_accumulate(const espl_linear *l, const float *x, const float *dy, int64_t T, bool squared,
                                 float *sum, espl_workspace *ws) {
-    tile_list list = gradient_list(l, 1);
+    tile_list list = espl_gradient_units(l, 1);
 #pragma omp parallel for schedule(dynamic, 1)
     for (int64_t index = 0; index < list.count; index++) {
-        float *gradient = espl_workspace_mine(ws).tile;
+        scratch mine = espl_workspace_mine(ws);
         tile at = tile_at(&list.grids[0], index);
-        gradient_form(l, &at, x, dy, T, gradient);
+        const float *gradient = gradient_form(l, &at, x, dy, T, &mine);
         for (int64_t r = 0; r < at.rn; r++) {
             const float *from = gradient + r * at.cn;
             float *to = sum + (at.r0 + r) * l->in + at.c0;

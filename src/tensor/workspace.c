@@ -23,7 +23,9 @@ static int omp_get_thread_num(void) { return 0; }
 
 struct espl_workspace {
     espl_arena *arena;
-    scratch *threads; /* [threads when it was created] */
+    int n;            /* threads when it was created */
+    scratch *threads; /* [n] */
+    espl_arithmetic arithmetic;
 };
 
 void espl_tensor_set_threads(int threads) { omp_set_num_threads(threads); }
@@ -32,9 +34,12 @@ int espl_tensor_threads(void) { return omp_get_max_threads(); }
 
 int espl_tensor_thread(void) { return omp_get_thread_num(); }
 
-int64_t espl_workspace_bytes(int threads) {
-    return threads * (int64_t)(espl_arena_piece(PANEL_FLOATS * 4) + espl_arena_piece(TILE_FLOATS * 4));
+static int64_t arena_bytes(int threads) {
+    return threads * (int64_t)(espl_arena_piece(PANEL_FLOATS * 4) + espl_arena_piece(TILE_FLOATS * 4) +
+                               espl_arena_piece(TAIL_FLOATS * 4));
 }
+
+int64_t espl_workspace_bytes(int threads) { return arena_bytes(threads) + threads * espl_bf16_engine_bytes(); }
 
 espl_status espl_workspace_create(espl_workspace **out) {
     int threads = espl_tensor_threads();
@@ -42,12 +47,15 @@ espl_status espl_workspace_create(espl_workspace **out) {
     espl_status st;
     *out = NULL;
     ESPL_TRY(espl_mem_alloc(&w, 1, sizeof *w, "kernel workspace"));
-    ESPL_CHECK(st, failed, espl_arena_create(&w->arena, (size_t)espl_workspace_bytes(threads), "kernel workspace"));
+    ESPL_CHECK(st, failed, espl_arena_create(&w->arena, (size_t)arena_bytes(threads), "kernel workspace"));
     ESPL_CHECK(st, failed, espl_mem_alloc(&w->threads, threads, sizeof *w->threads, "kernel workspace"));
+    w->n = threads;
     for (int i = 0; i < threads; i++) {
+        if (espl_bf16_is_available()) ESPL_CHECK(st, failed, espl_bf16_engine_create(&w->threads[i].bf16));
         w->threads[i].panel = espl_arena_take(w->arena, PANEL_FLOATS * 4);
         w->threads[i].tile = espl_arena_take(w->arena, TILE_FLOATS * 4);
-        if (w->threads[i].tile) continue;
+        w->threads[i].tail = espl_arena_take(w->arena, TAIL_FLOATS * 4);
+        if (w->threads[i].tail) continue;
         st = ESPL_FAIL(ESPL_INTERNAL, "kernel workspace sized wrongly");
         goto failed;
     }
@@ -60,12 +68,23 @@ failed:
 
 void espl_workspace_destroy(espl_workspace **w) {
     if (!w || !*w) return;
+    for (int i = 0; i < (*w)->n; i++) espl_bf16_engine_destroy(&(*w)->threads[i].bf16);
     espl_mem_free(&(*w)->threads);
     espl_arena_destroy(&(*w)->arena);
     espl_mem_free(w);
 }
 
-scratch espl_workspace_mine(espl_workspace *ws) { return ws->threads[omp_get_thread_num()]; }
+espl_arithmetic espl_workspace_use(espl_workspace *ws, espl_arithmetic a) {
+    espl_arithmetic before = ws->arithmetic;
+    ws->arithmetic = a;
+    return before;
+}
+
+scratch espl_workspace_mine(espl_workspace *ws) {
+    scratch mine = ws->threads[omp_get_thread_num()];
+    if (ws->arithmetic == ESPL_ARITHMETIC_F32) mine.bf16 = NULL;
+    return mine;
+}
 
 _Static_assert(ESPL_WORKSPACE_SCRATCH <= TILE_FLOATS * 4, "the scratch is a tile");
 void *espl_workspace_scratch(espl_workspace *ws) { return espl_workspace_mine(ws).tile; }

@@ -14,10 +14,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "jobs" / "packages"
 EASYCONFIG, = (RECIPES / "easybuild").glob("espalier-*.eb")
 
-# What CMake looks for -> its name in Spack and EasyBuild; None: part of the toolchain.
+# What CMake looks for -> its name in Spack and EasyBuild; None: part of the toolchain, or left out.
 LIBRARIES = {"MPI": ("mpi", None), "HDF5": ("hdf5", "HDF5"), "OPENBLAS": ("openblas", None), "CURL": ("curl", "cURL"),
              "CJSON": ("cjson", "cJSON"), "PCRE2": ("pcre2", "PCRE2"), "UTF8PROC": ("utf8proc", "utf8proc"),
-             "XXHASH": ("xxhash", "xxHash"), "ZLIB": ("zlib-api", "zlib")}
+             "XXHASH": ("xxhash", "xxHash"), "ZLIB": ("zlib-api", "zlib"),
+             "ONEDNN": ("onednn", None)}  # optional; no easyconfig of EasyBuild's own fits the toolchain
 
 
 def version():
@@ -34,7 +35,7 @@ def easyconfig(path):
 def libraries_of_cmake():
     text = (ROOT / "src" / "cmake" / "EspalierDependencies.cmake").read_text()
     found = set(re.findall(r"pkg_check_modules\((\w+)", text)) | set(re.findall(r"find_package\((\w+)", text))
-    return (found - {"PkgConfig", "OpenMP", "Threads"}) | {"OPENBLAS"}
+    return (found - {"PkgConfig", "OpenMP", "Threads"}) | {"OPENBLAS", "ONEDNN"}
 
 
 class Recipes(unittest.TestCase):

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "espalier/base/status.h"
+#include "espalier/tensor/arithmetic.h"
 
 /* Scratch memory of the kernels, one piece per OpenMP thread. Two kernels must not use one workspace at the same time.
  */
@@ -21,6 +22,11 @@ espl_status espl_workspace_create(espl_workspace **out);
 void espl_workspace_destroy(espl_workspace **w);
 /* Bytes that espl_workspace_create takes for this many threads. */
 int64_t espl_workspace_bytes(int threads);
+
+/* The arithmetic of the linears, the head and attention that use this workspace from now on; f32 at first. Returns the
+ * one before. bf16 only where espl_arithmetic_check allows it. Products of few tokens (at most 6: decoding),
+ * element-wise kernels, softmax, statistics and all sums over tokens stay f32 or f64. */
+espl_arithmetic espl_workspace_use(espl_workspace *ws, espl_arithmetic a);
 
 enum { ESPL_WORKSPACE_SCRATCH = 1 << 20 }; /* bytes */
 /* The calling thread's scratch for work outside the kernels: ESPL_WORKSPACE_SCRATCH bytes, 64-byte aligned, contents

@@ -19,6 +19,8 @@ class Espalier(CMakePackage):
 
     variant("report", default=True, description="Python packages for espalier-report and espalier-tables")
 
+    variant("bf16", default=True, description="bf16 arithmetic by oneDNN")
+
     depends_on("c", type="build")
     depends_on("cmake@3.23:", type="build")
     depends_on("pkgconfig", type="build")
@@ -32,6 +34,7 @@ class Espalier(CMakePackage):
     depends_on("utf8proc")
     depends_on("xxhash")
     depends_on("zlib-api")
+    depends_on("onednn", when="+bf16")
 
     with when("+report"):
         for name in ("h5py", "jinja2", "matplotlib", "pandas", "scipy"):
@@ -42,6 +45,7 @@ class Espalier(CMakePackage):
             self.define("ESPL_TESTS", self.run_tests),
             # spack's compiler wrapper adds the flags of the target
             self.define("ESPL_MARCH", ""),
+            self.define_from_variant("ESPL_ONEDNN", "bf16"),
             self.define("ESPL_OPENBLAS_INCLUDE", self.spec["openblas"].headers.directories[0]),
             self.define("ESPL_OPENBLAS_LIBRARY", self.spec["openblas"].libs[0]),
         ]
