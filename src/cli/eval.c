@@ -39,6 +39,7 @@ enum {
     KEY_QUESTIONS,
     KEY_SEED,
     KEY_LIMIT,
+    KEY_ARITHMETIC,
     KEY_DETAILS
 };
 enum { GROUP_MEASURES = CLI_GROUP_COMMAND, GROUP_QUESTIONS };
@@ -52,6 +53,8 @@ static const struct argp_option eval_argp_options[] = {
      GROUP_MEASURES},
     {"choices", KEY_CHOICES, "FILE", 0, "multiple choice by likelihood: a JSON Lines file", GROUP_MEASURES},
     {"limit", KEY_LIMIT, "N", 0, "evaluate only the first N tokens of --text; without --text the same as --questions",
+     GROUP_MEASURES},
+    {"arithmetic", KEY_ARITHMETIC, "NAME", 0, "matrix products in f32, or in bf16 by oneDNN (default: f32)",
      GROUP_MEASURES},
     {NULL, 0, NULL, 0, "Questions:", GROUP_QUESTIONS},
     {"questions", KEY_QUESTIONS, "N", 0, "ask a random sample of N questions of each benchmark (default: all)",
@@ -112,6 +115,10 @@ static error_t eval_parse(int key, char *value, struct argp_state *state) {
         return cli_take_integer("seed", value, 0, CLI_COUNT_MAX, &o->seed);
     case KEY_LIMIT:
         return cli_take_integer("limit", value, 1, CLI_COUNT_MAX, &o->limit);
+    case KEY_ARITHMETIC:
+        return espl_arithmetic_parse(value, &o->arithmetic)
+                   ? 0
+                   : cli_fail_choice("arithmetic", value, ESPL_ARITHMETIC_LIST(CLI_LABEL));
     case KEY_DETAILS:
         o->details = value;
         return 0;
@@ -287,6 +294,7 @@ espl_status cli_eval(espl_comm *c, int argc, char **argv) {
     if (!benchmark && (o.questions || o.details))
         return ESPL_FAIL(ESPL_USAGE, "--questions and --details belong to --mmlu, --freebaseqa and --choices");
     if (!o.shared.window) o.shared.window = CLI_DEFAULT_WINDOW;
+    ESPL_TRY(espl_comm_agree(c, espl_arithmetic_check(o.arithmetic, "--arithmetic")));
     ESPL_CHECK(st, done, evaluation_read_inputs(&e));
 
     /* One model for all measures: each raises what it needs. */
@@ -296,6 +304,7 @@ espl_status cli_eval(espl_comm *c, int argc, char **argv) {
     if (o.choices) espl_prompts_need(&r->choices.prompts, &mo);
     if (o.freebaseqa) espl_freebaseqa_need(&r->freebaseqa, &e.config, espl_comm_size(c), &mo);
     ESPL_CHECK(st, done, cli_model_open(c, &o.shared, &mo, &e.model));
+    espl_workspace_use(espl_model_workspace(e.model.m), o.arithmetic);
 
     if (o.text) ESPL_CHECK(st, done, evaluation_measure_text(&e));
     if (o.mmlu) ESPL_CHECK(st, done, espl_eval_mmlu(c, e.model.m, &r->mmlu, &r->mmlu_result));

@@ -17,6 +17,7 @@ typedef struct cli_eval_options {
     espl_mmlu_style mmlu_style;
     espl_freebaseqa_mode freebaseqa_mode;
     const char *freebaseqa_examples, *details;
+    espl_arithmetic arithmetic;
     int64_t shots, context, questions, limit, seed;
 } cli_eval_options;
 

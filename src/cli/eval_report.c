@@ -79,6 +79,7 @@ static espl_status eval_print_json(const espl_comm *c, const cli_eval_options *o
     espl_json_open_object(&w, NULL, ESPL_JSON_SPACED);
     espl_json_put_text(&w, "model", o->shared.model);
     if (o->shared.mask) espl_json_put_text(&w, "mask", o->shared.mask);
+    if (o->arithmetic != ESPL_ARITHMETIC_F32) espl_json_put_text(&w, "arithmetic", espl_arithmetic_name(o->arithmetic));
     if (o->text) {
         if (benchmark) espl_json_open_object(&w, "perplexity", ESPL_JSON_SPACED);
         espl_json_put_text(&w, "text", o->text);

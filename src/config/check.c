@@ -147,6 +147,8 @@ espl_status espl_config_check(const espl_config *o) {
     if (espl_comm_hints_check(o->checkpoint_hints) != ESPL_OK)
         return ESPL_FAIL(ESPL_CONFIG, "checkpoint.hints: %s", espl_base_error_text());
     ESPL_TRY(config_require(o->validation_text, "validation.text", "iterations are judged on this text"));
+    ESPL_TRY(espl_arithmetic_check(o->compute_arithmetic, "compute.arithmetic"));
+    ESPL_TRY(espl_arithmetic_check(o->report_arithmetic, "report.arithmetic"));
     ESPL_TRY(config_check_calibration(o));
     ESPL_TRY(config_check_goal(o));
     return config_check_agent(o);

@@ -22,6 +22,11 @@ static const espl_choice choices_of_sample[] = {
     ESPL_SAMPLE_LIST(X)
 #undef X
         LIST_END};
+static const espl_choice choices_of_arithmetic[] = {
+#define X(name, text) CHOICE(ESPL_ARITHMETIC_, name, text)
+    ESPL_ARITHMETIC_LIST(X)
+#undef X
+        LIST_END};
 static const espl_choice choices_of_documents[] = {
 #define X(name, text) CHOICE(ESPL_DOCUMENTS_, name, text)
     ESPL_DOCUMENTS_LIST(X)

@@ -146,8 +146,13 @@ done:
  * be read before: they decide how long the context is and how many sequences the KV cache holds. */
 static espl_status job_open_model(espl_job *j) {
     espl_model_options mo = espl_inputs_model_options(j, espl_comm_size(j->comm));
+    espl_arithmetic arithmetic = j->o->compute_arithmetic;
+    /* On every rank: nodes may have other processors than rank 0's. */
+    ESPL_TRY(espl_comm_agree(j->comm, espl_arithmetic_check(arithmetic, "compute.arithmetic")));
+    ESPL_TRY(espl_comm_agree(j->comm, espl_arithmetic_check(j->o->report_arithmetic, "report.arithmetic")));
     ESPL_TRY(espl_model_open(j->comm, j->o->model_path, &mo, &j->model));
     espl_job_measure_model(j);
+    espl_workspace_use(espl_model_workspace(j->model), arithmetic);
 
     espl_status st;
     ESPL_CHECK(st, agree, espl_mem_alloc(&j->rows, j->linears, sizeof *j->rows, "profile"));

@@ -61,6 +61,7 @@ static espl_status manifest_write_file(const espl_job *j, const espl_rank_place 
     espl_json_put_text(&w, "mpi", espl_comm_library());
     espl_json_put_text(&w, "hdf5", espl_checkpoint_library());
     espl_json_put_text(&w, "openblas", espl_tensor_blas_init());
+    espl_json_put_text(&w, "onednn", espl_arithmetic_library());
     espl_json_open_object(&w, "slurm", ESPL_JSON_SPACED);
     for (size_t i = 0; i < sizeof slurm_names / sizeof *slurm_names; i++) {
         const char *value = getenv(slurm_names[i]);

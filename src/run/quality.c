@@ -48,9 +48,8 @@ espl_status espl_quality_loss(espl_job *j, const espl_corpus *corpus, int64_t wi
     return ESPL_OK;
 }
 
-espl_status espl_quality_report(espl_job *j, espl_report_quality *out) {
+static espl_status quality_measure_report(espl_job *j, espl_report_quality *out) {
     const espl_config *o = j->o;
-    *out = (espl_report_quality){0};
     ESPL_TRY(quality_of_corpus(j, &j->inputs.validation, o->validation_window, 0, &out->validation));
     if (j->inputs.test.n > 0)
         ESPL_TRY(quality_of_corpus(j, &j->inputs.test, o->report_window, o->report_limit, &out->test));
@@ -58,6 +57,15 @@ espl_status espl_quality_report(espl_job *j, espl_report_quality *out) {
         return ESPL_FAIL(ESPL_FORMAT, "%s: perplexity on %s is not a number: the weights hold NaN or infinity",
                          o->model_path, isnan(out->test.nll) ? o->report_text : o->validation_text);
     return quality_of_questions(j, &j->inputs.report, &out->mmlu, &out->freebaseqa);
+}
+
+espl_status espl_quality_report(espl_job *j, espl_report_quality *out) {
+    espl_workspace *ws = espl_model_workspace(j->model);
+    espl_arithmetic loop = espl_workspace_use(ws, j->o->report_arithmetic);
+    *out = (espl_report_quality){0};
+    espl_status st = quality_measure_report(j, out);
+    espl_workspace_use(ws, loop);
+    return st;
 }
 
 void espl_report_quality_free(espl_report_quality *q) {

@@ -48,6 +48,7 @@ espl_status espl_recipe_write(const espl_job *j, const int64_t *pruned, espl_str
     espl_json_put_text(&w, "espalier", ESPL_VERSION);
     espl_json_put_text(&w, "revision", ESPL_REVISION);
     espl_json_put_text(&w, "openblas", espl_tensor_blas_init());
+    espl_json_put_text(&w, "onednn", espl_arithmetic_library());
     espl_json_put_raw(&w, "identity", j->identity.data, j->identity.len);
     espl_json_open_object(&w, "seeds", ESPL_JSON_SPACED);
     espl_json_put_i64(&w, "run", j->o->run_seed);

@@ -36,9 +36,14 @@ espl_status espl_recovery_prepare(espl_job *j) {
                   k->n > 0
                       ? "calibration.window is longer than the model's context, so that windows of questions are not"
                       : "there are no windows of probe questions (probes, knowledge.windows)");
-    return espl_distill_set_create(j->comm, &j->masks, o->calibration_window, j->inputs.calibration,
-                                   j->inputs.distilled, questions ? topics : NULL, k->lengths, o->distill_share, &watch,
-                                   &j->distill);
+    espl_workspace *ws = espl_model_workspace(j->model);
+    espl_arithmetic loop =
+        espl_workspace_use(ws, ESPL_ARITHMETIC_F32); /* what is learned is kept: no rounding to bf16 */
+    espl_status st =
+        espl_distill_set_create(j->comm, &j->masks, o->calibration_window, j->inputs.calibration, j->inputs.distilled,
+                                questions ? topics : NULL, k->lengths, o->distill_share, &watch, &j->distill);
+    espl_workspace_use(ws, loop);
+    return st;
 }
 
 espl_status espl_recovery_run(espl_job *j, int64_t iteration, int64_t pruned) {
@@ -55,7 +60,10 @@ espl_status espl_recovery_run(espl_job *j, int64_t iteration, int64_t pruned) {
     if (j->distill.n == 0 || d.steps == 0) return ESPL_OK;
     ESPL_TRY(espl_comm_agree(j->comm, espl_masks_keep_updates(&j->masks)));
     double start = espl_clock_now();
-    ESPL_TRY(espl_distill_run(j->comm, &d, &j->distill, &j->masks, &loss));
+    espl_arithmetic before = espl_workspace_use(espl_model_workspace(j->model), ESPL_ARITHMETIC_F32);
+    espl_status st = espl_distill_run(j->comm, &d, &j->distill, &j->masks, &loss);
+    espl_workspace_use(espl_model_workspace(j->model), before);
+    ESPL_TRY(st);
     j->distill_seconds += espl_clock_now() - start;
     j->distill_steps += d.steps;
     ESPL_DEBUG("distillation: %" PRId64 " steps, divergence %.4f nats per token", d.steps, loss);

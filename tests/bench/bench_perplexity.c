@@ -2,11 +2,14 @@
 /* How close the forward pass comes to its bound: OpenBLAS sgemm's own time for the same matrix products.
  *
  * usage: [mpirun -n N] bench_perplexity MODEL_DIR [--window 2048] [--windows 4] [--batch 1024] [--rounds 3] [--cpu 0]
- * Alternates, per round, (a) the perplexity of random token ids with (b) sgemm, f32 weights ready in memory, on the
- * shapes of one window: every linear and the head with all `window` rows at once; attention's two products, causal, are
- * counted at the rate reached there. On N ranks each rank times sgemm with its own threads at the same time, and the
- * bound assumes a perfect split. Prints one JSON line, medians over rounds. "ratio": bound time / our time, all matrix
- * products counted; "ratio_linear": with linears and head alone in the bound, so that attention counts as overhead.
+ * [--bf16 0] Alternates, per round, (a) the perplexity of random token ids with (b) sgemm, f32 weights ready in memory,
+ * on the shapes of one window: every linear and the head with all `window` rows at once; attention's two products,
+ * causal, are counted at the rate reached there. On N ranks each rank times sgemm with its own threads at the same
+ * time, and the bound assumes a perfect split. Prints one JSON line, medians over rounds. "ratio": bound time / our
+ * time, all matrix products counted; "ratio_linear": with linears and head alone in the bound, so that attention counts
+ * as overhead.
+ * --bf16 1: each round also measures bf16 arithmetic, right after f32; "bf16": tokens/s, the ratio to f32's in the same
+ * round, and the relative difference of the perplexities.
  * Where other processes share the cores, take one rank and --cpu 1: CPU seconds of this process instead of the clock's,
  * and OMP_WAIT_POLICY=PASSIVE with several threads. */
 #include <cblas.h>
@@ -25,7 +28,7 @@ enum { MAX_ROUNDS = 32 };
 typedef struct bench {
     espl_comm *c;
     espl_model *m;
-    int64_t window, windows, batch, rounds, cpu;
+    int64_t window, windows, batch, rounds, cpu, bf16;
     float *a, *b, *y; /* sgemm operands, as large as the largest shape */
     size_t a_n, b_n, y_n;
 } bench;
@@ -118,8 +121,10 @@ static espl_status run(bench *b, const char *dir) {
     espl_rng_seed(&rng, 1, 0, 0);
     for (int64_t i = 0; i < corpus.n; i++) corpus.ids[i] = (int32_t)espl_rng_below(&rng, c->vocab);
     double ours[MAX_ROUNDS], ratio[MAX_ROUNDS], ratio_linear[MAX_ROUNDS], linear[MAX_ROUNDS];
+    double in_bf16[MAX_ROUNDS], faster[MAX_ROUNDS];
     double *nll;
-    espl_perplexity p;
+    espl_perplexity p, p_bf16 = {0};
+    if (b->bf16) ESPL_TRY(espl_arithmetic_check(ESPL_ARITHMETIC_BF16, "--bf16"));
     ESPL_TRY(espl_mem_alloc(&nll, b->windows, sizeof *nll, "nll"));
     ESPL_TRY(espl_eval_perplexity(b->c, b->m, &corpus, b->window, 0, nll, &p)); /* warm: pages mapped */
     struct rusage usage;
@@ -132,6 +137,14 @@ static espl_status run(bench *b, const char *dir) {
         double start = seconds(b);
         ESPL_TRY(espl_eval_perplexity(b->c, b->m, &corpus, b->window, 0, nll, &p));
         ours[r] = (seconds(b) - start) / (double)b->windows;
+        if (b->bf16) {
+            espl_workspace_use(espl_model_workspace(b->m), ESPL_ARITHMETIC_BF16);
+            start = seconds(b);
+            ESPL_TRY(espl_eval_perplexity(b->c, b->m, &corpus, b->window, 0, nll, &p_bf16));
+            in_bf16[r] = (seconds(b) - start) / (double)b->windows;
+            faster[r] = ours[r] / in_bf16[r];
+            espl_workspace_use(espl_model_workspace(b->m), ESPL_ARITHMETIC_F32);
+        }
         ratio_linear[r] = bound_linear / ours[r];
         ratio[r] = ratio_linear[r] * (1 + attention_flops(b) / linear_flops(b));
         linear[r] = bound_linear;
@@ -159,6 +172,13 @@ static espl_status run(bench *b, const char *dir) {
         espl_json_put_fixed(&w, "ratio_linear", linears, 3);
         espl_json_put_fixed(&w, "ratio_min", ratio[0], 3);
         espl_json_put_fixed(&w, "ratio_max", ratio[b->rounds - 1], 3);
+        if (b->bf16) {
+            espl_json_put_fixed(&w, "bf16_tokens_per_second", (double)b->window / median(in_bf16, b->rounds), 1);
+            espl_json_put_fixed(&w, "bf16_to_f32", median(faster, b->rounds), 3);
+            espl_json_put_fixed(&w, "bf16_to_f32_min", faster[0], 3);
+            espl_json_put_fixed(&w, "bf16_to_f32_max", faster[b->rounds - 1], 3);
+            espl_json_put_f64(&w, "bf16_perplexity_difference", p_bf16.perplexity / p.perplexity - 1);
+        }
         espl_json_put_fixed(&w, "peak_mib", (double)usage.ru_maxrss / 1024, 0);
         espl_json_put_fixed(&w, "planned_mib", planned / 1048576, 0);
         espl_json_close(&w);
@@ -178,11 +198,8 @@ static void take_option(bench *b, const char *name, const char *value) {
     const struct {
         const char *name;
         int64_t *at;
-    } table[] = {{"--window", &b->window},
-                 {"--windows", &b->windows},
-                 {"--batch", &b->batch},
-                 {"--rounds", &b->rounds},
-                 {"--cpu", &b->cpu}};
+    } table[] = {{"--window", &b->window}, {"--windows", &b->windows}, {"--batch", &b->batch},
+                 {"--rounds", &b->rounds}, {"--cpu", &b->cpu},         {"--bf16", &b->bf16}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (strcmp(table[i].name, name) == 0) *table[i].at = strtoll(value, NULL, 10);
 }

@@ -3,7 +3,7 @@
  * OpenBLAS sgemm's own rate.
  *
  * usage: [mpirun -n N] bench_profile MODEL_DIR [--window 1024] [--forward 2] [--backward 1] [--rounds 3] [--pruned 0]
- *        [--questions 0]
+ *        [--questions 0] [--bf16 0]
  * Each round times sgemm (f32, ready in memory, `window` rows, the shapes of the linears), the profile of random token
  * ids, and sgemm again. The count: every matrix product that the calibration makes,
  *     forward window   linears once, attention's two products (causal)
@@ -12,10 +12,13 @@
  * --questions: windows of probe questions whose answers' gradients are taken besides, one token in eight an answer; the
  * count leaves them out, so that the ratio shows what they cost.
  * Prints one JSON line: medians over rounds, ratio = our time / count at sgemm's rate, ratio_minimal = the same with
- * neither recomputed activations nor the second logits in the count, and a hash of the profile's bits. Where others use
- * the cores, take one thread and --cpu 1: CPU seconds of this process instead of the clock's. */
+ * neither recomputed activations nor the second logits in the count, and a hash of the profile's bits. --bf16 1: each
+ * round also profiles in bf16, right after f32; "bf16_to_f32" is the ratio of their times, and the correlations are
+ * those of the z-scores and of the damage at a quarter between the two. Where others use the cores, take one thread and
+ * --cpu 1: CPU seconds of this process instead of the clock's. */
 #include <cblas.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -35,12 +38,13 @@ enum { MOST_ROUNDS = 32 };
 typedef struct bench {
     espl_comm *c;
     espl_model *m;
-    int64_t window, forward, backward, rounds, cpu, questions;
+    int64_t window, forward, backward, rounds, cpu, questions, bf16;
     int64_t pruned; /* percent */
     espl_masks masks;
     int32_t *ids, *targets;
     espl_profile_row *rows;
     float *a, *b, *y;
+    double correlations[3], faster[MOST_ROUNDS]; /* of --bf16 */
 } bench;
 
 static double now(const bench *b) {
@@ -151,6 +155,37 @@ static double median(double *v, int64_t n) {
     return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
 }
 
+/* Correlation over the linears of the number at `offset` in two profiles. */
+static double correlation(const espl_profile_row *a, const espl_profile_row *b, int64_t n, size_t offset) {
+    double sa = 0, sb = 0, saa = 0, sbb = 0, sab = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double x = *(const double *)(const void *)((const char *)&a[i] + offset);
+        double y = *(const double *)(const void *)((const char *)&b[i] + offset);
+        sa += x, sb += y, saa += x * x, sbb += y * y, sab += x * y;
+    }
+    double count = (double)n;
+    return (sab - sa * sb / count) / sqrt((saa - sa * sa / count) * (sbb - sb * sb / count));
+}
+
+/* After the f32 profile of the round, whose rows are kept in `rows`. */
+static espl_status profile_bf16(bench *b, double *seconds) {
+    int64_t n = espl_model_config_of(b->m)->layers * ESPL_LINEAR_KINDS;
+    espl_profile_row *f32 = b->rows;
+    ESPL_TRY(espl_mem_alloc(&b->rows, n, sizeof *b->rows, "rows"));
+    espl_workspace_use(espl_model_workspace(b->m), ESPL_ARITHMETIC_BF16);
+    espl_status st = profile(b, seconds);
+    espl_workspace_use(espl_model_workspace(b->m), ESPL_ARITHMETIC_F32);
+    if (st == ESPL_OK && espl_comm_rank(b->c) == 0) {
+        size_t damage = offsetof(espl_profile_row, damage) + (ESPL_DAMAGE_LEVELS / 4 - 1) * sizeof(double);
+        b->correlations[0] = correlation(f32, b->rows, n, offsetof(espl_profile_row, z_s));
+        b->correlations[1] = correlation(f32, b->rows, n, offsetof(espl_profile_row, z_g));
+        b->correlations[2] = correlation(f32, b->rows, n, damage);
+    }
+    espl_mem_free(&b->rows);
+    b->rows = f32;
+    return st;
+}
+
 static void report(bench *b, const char *dir, double *seconds, double *rates, double *ratios) {
     const espl_model_config *c = espl_model_config_of(b->m);
     espl_calibration_options o = {.window = b->window, .forward = b->forward, .backward = b->backward};
@@ -163,12 +198,20 @@ static void report(bench *b, const char *dir, double *seconds, double *rates, do
         "{\"model\": \"%s\", \"ranks\": %d, \"threads\": %d, \"window\": %lld, \"forward\": %lld, \"backward\": %lld, "
         "\"pruned\": %lld, \"rounds\": %lld, \"seconds\": %.2f, \"sgemm_gflops\": %.1f, \"ratio\": %.3f, "
         "\"ratio_minimal\": %.3f, \"ratio_min\": %.3f, \"ratio_max\": %.3f, \"calibration_mib\": %.0f, "
-        "\"peak_mib\": %.0f, \"profile\": \"%016llx\"}\n",
+        "\"peak_mib\": %.0f, \"profile\": \"%016llx\"",
         dir, espl_comm_size(b->c), espl_tensor_threads(), (long long)b->window, (long long)b->forward,
         (long long)b->backward, (long long)b->pruned, (long long)b->rounds, median(seconds, b->rounds),
         median(rates, b->rounds) / 1e9, ratio, ratio * count_flops(b, false) / count_flops(b, true), ratios[0],
         ratios[b->rounds - 1], (double)extra / 1048576, (double)usage.ru_maxrss / 1024,
         (unsigned long long)espl_hash64(b->rows, espl_model_linears_of(c) * (int64_t)sizeof *b->rows, 0));
+    if (b->bf16) {
+        double faster = median(b->faster, b->rounds);
+        printf(", \"bf16_to_f32\": %.3f, \"bf16_to_f32_min\": %.3f, \"bf16_to_f32_max\": %.3f, \"z_s\": %.6f, "
+               "\"z_g\": %.6f, \"damage\": %.6f",
+               faster, b->faster[0], b->faster[b->rounds - 1], b->correlations[0], b->correlations[1],
+               b->correlations[2]);
+    }
+    puts("}");
     for (int g = 0; g < ESPL_REGION_COUNT; g++)
         ESPL_INFO("  %-14s %8.3f s per profile", espl_region_label((espl_region)g),
                   espl_region_seconds((espl_region)g) / (double)b->rounds);
@@ -180,6 +223,7 @@ static espl_status run(bench *b, const char *dir) {
     ESPL_TRY(espl_model_open(b->c, dir, &o, &b->m));
     ESPL_TRY(make_operands(b));
     if (b->pruned > 0) ESPL_TRY(prune(b));
+    if (b->bf16) ESPL_TRY(espl_arithmetic_check(ESPL_ARITHMETIC_BF16, "--bf16"));
     int64_t forward = b->forward, backward = b->backward;
     b->forward = 1, b->backward = 0; /* pages mapped */
     ESPL_TRY(profile(b, &warm));
@@ -189,6 +233,11 @@ static espl_status run(bench *b, const char *dir) {
         double before = sgemm_rate(b);
         ESPL_TRY(profile(b, &seconds[r]));
         rates[r] = (before + sgemm_rate(b)) / 2;
+        if (b->bf16) {
+            double in_bf16;
+            ESPL_TRY(profile_bf16(b, &in_bf16));
+            b->faster[r] = seconds[r] / in_bf16;
+        }
         ratios[r] = seconds[r] * rates[r] / count_flops(b, false);
     }
     if (espl_comm_rank(b->c) == 0) report(b, dir, seconds, rates, ratios);
@@ -199,9 +248,9 @@ static void take_option(bench *b, const char *name, const char *value) {
     const struct {
         const char *name;
         int64_t *at;
-    } table[] = {{"--window", &b->window},      {"--forward", &b->forward}, {"--backward", &b->backward},
-                 {"--rounds", &b->rounds},      {"--cpu", &b->cpu},         {"--pruned", &b->pruned},
-                 {"--questions", &b->questions}};
+    } table[] = {{"--window", &b->window},       {"--forward", &b->forward}, {"--backward", &b->backward},
+                 {"--rounds", &b->rounds},       {"--cpu", &b->cpu},         {"--pruned", &b->pruned},
+                 {"--questions", &b->questions}, {"--bf16", &b->bf16}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (strcmp(table[i].name, name) == 0) *table[i].at = strtoll(value, NULL, 10);
 }

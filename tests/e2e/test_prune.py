@@ -589,6 +589,52 @@ class Knowledge(OneRun):
         self.assert_same_run(self.whole, self.work / "ranks3")
 
 
+class Bf16(OneRun):
+    """bf16 arithmetic in the loop; the report stays f32."""
+    MORE = ["--set", "compute.arithmetic=bf16"]
+
+    def setUp(self):
+        if "oneDNN" in self.done.stderr and self.done.returncode == 2:
+            skip(self, "no bf16 here: " + self.done.stderr.strip().splitlines()[-1])
+        super().setUp()
+
+    def test_equal_on_other_ranks_and_threads(self):
+        for np, threads in ((1, 3), (2, 2), (3, 1), (4, 1)):
+            with self.subTest(np=np, threads=threads):
+                run = self.work / f"ranks{np}x{threads}"
+                command = mpirun(np, PROGRAM, "prune", self.config, "--set", f"run.dir={run}", *self.MORE,
+                                 threads=threads)
+                done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=280 * SLOW)
+                self.assertEqual(done.returncode, 0, done.stderr[-3000:])
+                self.assert_same_run(self.whole, run)
+
+    def test_killed(self):
+        self.interrupted("killed", 2, 1, lambda job, run: job.send_signal(signal.SIGKILL), None)
+
+    def test_the_report_is_in_f32(self):
+        summary = json.loads((self.whole / "summary.json").read_text())["dense"]["validation"]
+        start = [e for e in read_lines(self.whole / "events.jsonl") if e["type"] == "start"][0]
+        self.assertNotEqual(start["dense"]["perplexity"], summary["perplexity"])
+        self.assertLess(abs(start["dense"]["perplexity"] / summary["perplexity"] - 1), 2e-3)
+        f32 = self.work / "f32"
+        self.prune(f32, 1, "--set", "compute.arithmetic=f32", "--set", "prune.max_iterations=1", code=3)
+        self.assertEqual(json.loads((f32 / "summary.json").read_text())["dense"]["validation"], summary)
+
+    def test_f32_is_not_resumed_in_bf16(self):
+        run = self.work / "other"
+        self.prune(run, 1, "--set", "prune.max_iterations=1", code=3)
+        (run / "summary.json").unlink()
+        done = self.prune(run, 1, "--resume", "--set", "compute.arithmetic=f32", code=2)
+        self.assertIn("compute.arithmetic", done.stderr)
+
+    def test_a_processor_without_bf16_is_refused(self):
+        for np in (1, 2):
+            done = subprocess.run(self.command(self.work / f"refused{np}", np), capture_output=True, text=True,
+                                  env={**ENVIRONMENT, "ONEDNN_MAX_CPU_ISA": "AVX2"}, timeout=100 * SLOW)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn('compute.arithmetic is "bf16", but this processor has no bf16 instructions', done.stderr)
+
+
 class AlreadySparse(Case):
     """Zeros of the source count as pruned."""
 

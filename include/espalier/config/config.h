@@ -14,6 +14,7 @@
 #include "espalier/comm.h"
 #include "espalier/eval/mmlu.h"
 #include "espalier/methods/options.h"
+#include "espalier/tensor/arithmetic.h"
 
 /* -------------------------------------------------------------- choices */
 
@@ -70,6 +71,7 @@ typedef enum espl_resume {
     X(model, "The model to prune")                                                                                     \
     X(run, "The run as a whole")                                                                                       \
     X(checkpoint, "How checkpoints are written (docs/checkpoint-format.md); what is in them does not depend on it")    \
+    X(compute, "How it computes")                                                                                      \
     X(calibration, "What the sensitivity profile and the scores of weights are measured on")                           \
     X(validation, "What an iteration is judged by")                                                                    \
     X(probes, "Knowledge that is probed in the loop, so that the agent sees what it destroys")                         \
@@ -105,6 +107,9 @@ typedef enum espl_resume {
       "bytes: datasets at least as large begin at a multiple of it, such as the stripe of a file system; 0: anywhere") \
     X(TEXT, checkpoint, hints, "", 0, 0, CIRCUMSTANCE,                                                                 \
       "hints for MPI-IO, such as striping_factor=8,striping_unit=1048576,cb_nodes=4")                                  \
+    X(CHOICE, compute, arithmetic, ESPL_ARITHMETIC_F32, arithmetic, espl_arithmetic, METHOD,                           \
+      "arithmetic of matrix products while the run profiles, searches, tries plans, prunes and judges: f32, or bf16 "  \
+      "(oneDNN); distillation is always f32")                                                                          \
     X(TEXT, calibration, text, "", 0, 0, IDENTITY, "calibration text, or JSON Lines with a \"text\" each")             \
     X(INTEGER, calibration, window, 2048, 2, 16777216, IDENTITY, "tokens of a calibration window")                     \
     X(INTEGER, calibration, forward, 128, 0, 1000000, IDENTITY, "windows for activation statistics (Wanda)")           \
@@ -137,6 +142,8 @@ typedef enum espl_resume {
       "of the probes' questions is kept for the profile; 0: questions are only counted")                               \
     X(REAL, knowledge, share, 0.2, 0, 1, METHOD,                                                                       \
       "weight of the answers' loss against the text's, in scores, damage and judgement")                               \
+    X(CHOICE, report, arithmetic, ESPL_ARITHMETIC_F32, arithmetic, espl_arithmetic, FREE,                              \
+      "arithmetic of the report's measurements, whatever compute.arithmetic is")                                       \
     X(TEXT, report, text, "", 0, 0, FREE, "test text: perplexity of the dense and the pruned model at the end")        \
     X(INTEGER, report, window, 2048, 2, 16777216, FREE, "tokens of a test window")                                     \
     X(INTEGER, report, limit, 0, 0, 9007199254740991, FREE, "test tokens; 0: all")                                     \

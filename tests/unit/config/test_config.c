@@ -336,6 +336,9 @@ static void checks_between_options(void **state) {
     check_with("checkpoint.hints=cb_nodes=4,,a=b", nothing, "checkpoint.hints: \"\" is no hint");
     check_with("checkpoint.hints==4", nothing, "checkpoint.hints: \"=4\" is no hint");
     check_with("validation.text=", nothing, "validation.text is missing");
+    bool bf16 = espl_arithmetic_check(ESPL_ARITHMETIC_BF16, "x") == ESPL_OK;
+    check_with("compute.arithmetic=bf16", nothing, bf16 ? NULL : "compute.arithmetic is \"bf16\", but this");
+    check_with("report.arithmetic=bf16", nothing, bf16 ? NULL : "report.arithmetic is \"bf16\", but this");
     check_with("calibration.text=", nothing, "calibration.text is missing");
     check_with("calibration.forward=0", nothing, "calibration.forward is 0, but prune.score \"wanda\" needs");
     check_with("calibration.forward=0", "prune.score=ria", "calibration.forward is 0, but prune.score \"ria\" needs");
