@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,6 +15,7 @@
 #include "../../normal.h"
 #include "espalier/tensor/attention.h"
 #include "espalier/tensor/linear.h"
+#include "espalier/weights/reader.h"
 #include "linear_tile.h"
 
 static espl_rng rng;
@@ -165,6 +167,53 @@ static void backward_sums_rounded_operands(void **state) {
         for (int d = 0; d < 3; d++) check_backward(sizes[i][0], sizes[i][1], sizes[i][2], (espl_dtype)d);
 }
 
+static const float *golden_floats(const espl_weights *w, const char *name) {
+    const espl_tensor_info *t = espl_weights_find(w, name);
+    assert_true(t && t->dtype == ESPL_DTYPE_F32);
+    return (const float *)(const void *)t->data;
+}
+
+static void assert_golden(const espl_weights *w, const char *what, const float *got, int64_t n, int64_t k) {
+    char exact[32], size[32];
+    snprintf(exact, sizeof exact, "%s_exact", what);
+    snprintf(size, sizeof size, "%s_size", what);
+    for (int64_t i = 0; i < n; i++)
+        assert_within((double)got[i], (double)golden_floats(w, exact)[i],
+                      (double)golden_floats(w, size)[i] + fabs((double)golden_floats(w, exact)[i]), k);
+}
+
+/* tests/golden/bf16: PyTorch rounds the operands, and multiplies in f64 and by its own bf16 kernel. The latter rounds
+ * its result to bf16, so that ours may be its neighbour. */
+static void products_match_pytorch(void **state) {
+    (void)state;
+    char path[4096];
+    espl_weights *w;
+    snprintf(path, sizeof path, "%s/golden/bf16/products.safetensors", getenv("ESPL_TEST_ROOT"));
+    assert_int_equal(espl_weights_open_file(path, &w), ESPL_OK);
+    const espl_tensor_info *weight = espl_weights_find(w, "w"), *theirs = espl_weights_find(w, "y_bf16");
+    int64_t out = weight->dims[0], in = weight->dims[1], T = theirs->dims[0];
+    espl_linear l = {.weight = weight->data, .dtype = weight->dtype, .out = out, .in = in};
+    const float *x = golden_floats(w, "x"), *dy = golden_floats(w, "dy");
+    float *y = malloc((size_t)(T * out) * 4), *dx = malloc((size_t)(T * in) * 4), *dw = calloc((size_t)(out * in), 4);
+    float *rounded_theirs = malloc((size_t)(T * out) * 4);
+    espl_workspace *ws = make_workspace();
+    espl_tensor_linear(&l, 1, x, T, &y, false, ws);
+    espl_tensor_linear_backward(&l, 1, &dy, T, dx, false, ws);
+    espl_tensor_gradient_add(&l, x, dy, T, dw, ws);
+    assert_golden(w, "y", y, T * out, in);
+    assert_golden(w, "dx", dx, T * in, out);
+    assert_golden(w, "dw", dw, out * in, T);
+    espl_tensor_widen(theirs->data, theirs->dtype, T * out, rounded_theirs);
+    for (int64_t i = 0; i < T * out; i++)
+        assert_true(fabs(rounded(y[i]) - (double)rounded_theirs[i]) <= 0x1p-7 * fabs((double)rounded_theirs[i]));
+    espl_workspace_destroy(&ws);
+    espl_weights_close(&w);
+    free(y);
+    free(dx);
+    free(dw);
+    free(rounded_theirs);
+}
+
 /* A matrix of bf16 numbers that sum to a rounding error shows in which order sums run: any other kernel, or cut of the
  * work, gives other bits. */
 static void bits_do_not_depend_on_threads(void **state) {
@@ -285,9 +334,9 @@ static void special_values_stay(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(linear_sums_rounded_operands),  cmocka_unit_test(backward_sums_rounded_operands),
-        cmocka_unit_test(bits_do_not_depend_on_threads), cmocka_unit_test(attention_is_near_f32),
-        cmocka_unit_test(special_values_stay),
+        cmocka_unit_test(linear_sums_rounded_operands), cmocka_unit_test(backward_sums_rounded_operands),
+        cmocka_unit_test(products_match_pytorch),       cmocka_unit_test(bits_do_not_depend_on_threads),
+        cmocka_unit_test(attention_is_near_f32),        cmocka_unit_test(special_values_stay),
     };
     if (espl_arithmetic_check(ESPL_ARITHMETIC_BF16, "bf16") != ESPL_OK) {
         print_message("skipped: %s\n", espl_base_error_text());
