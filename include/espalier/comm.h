@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * comm: the only home of MPI. Ranks, agreement on errors, broadcast, gathering, and the hand-off between pipeline
- * stages. Every wait polls, yields, then sleeps, so that a waiting rank leaves its core to the ranks that compute.
+ * comm: the only home of MPI. Ranks and their grid, agreement on errors, broadcast, gathering, sums in a fixed order,
+ * and the hand-off between pipeline stages. Every wait polls, yields, then sleeps, so that a waiting rank leaves its
+ * core to the ranks that compute.
  *
  * MPI itself reports no errors: the communicator keeps MPI_ERRORS_ARE_FATAL, because Open MPI cannot recover from a
  * lost rank. The functions that return a status fail for reasons of their own, such as memory.
@@ -19,10 +20,27 @@ espl_status espl_comm_create(int *argc, char ***argv, espl_comm **out);
 /* Collective. Ends MPI. */
 void espl_comm_destroy(espl_comm **c);
 
-/* Local. A communicator of this rank alone, for work that it does without the others. Owned by the caller:
- * espl_comm_destroy_alone. */
+/* Ranks as replicas x stages: rank r is stage r % stages of replica r / stages. The stages of a replica form a pipeline
+ * and hold the whole model between them; replicas hold the same model and share what is done with it, such as windows
+ * of text. Every rank belongs to one pipeline, and to the peers of its stage, one of each replica. */
+typedef struct espl_grid {
+    int replicas, stages;
+    int replica, stage;  /* of this rank */
+    espl_comm *pipeline; /* rank = stage; a grid of one replica */
+    espl_comm *peers;    /* rank = replica; a grid of one stage */
+} espl_grid;
+
+/* Local. The grid of c: 1 x size, unless espl_comm_arrange made c. Valid as long as c. */
+const espl_grid *espl_comm_grid(espl_comm *c);
+/* Collective. Makes a communicator of the first replicas * stages ranks of c, with that grid; *out is NULL on the ranks
+ * that are left over, which must not take part until espl_comm_agree on c at the end. Both >= 1, their product at most
+ * the size of c. ESPL_NOMEM. End it with espl_comm_release, collective over its ranks, before c. */
+espl_status espl_comm_arrange(espl_comm *c, int replicas, int stages, espl_comm **out);
+void espl_comm_release(espl_comm **c);
+/* Local. Where part `part` of `parts` nearly equal parts of n things begins; part = parts: n. */
+static inline int64_t espl_part_begin(int64_t n, int parts, int part) { return n * part / parts; }
+/* Local. A communicator of this rank alone, for work that it does without the others. End it with espl_comm_release. */
 espl_status espl_comm_create_alone(espl_comm **out);
-void espl_comm_destroy_alone(espl_comm **c);
 
 int espl_comm_rank(const espl_comm *c); /* Local */
 int espl_comm_size(const espl_comm *c); /* Local */
@@ -63,6 +81,20 @@ espl_status espl_comm_gather_records(espl_comm *c, const void *mine, int64_t cou
  * ESPL_NOMEM. */
 espl_status espl_comm_add_f32(espl_comm *c, const float *mine, int64_t n, int contributors, int root, double *sum);
 espl_status espl_comm_add_f64(espl_comm *c, const double *mine, int64_t n, int contributors, int root, double *sum);
+
+/* Collective. One round of a sum over work that is dealt out in rounds, with an array of n totals that is spread over
+ * the ranks: total[i] += mine[i] of rank 0, then of rank 1, ... up to rank contributors - 1, strictly in that order,
+ * for the part of the array (espl_part_begin) that is this rank's. After the last round espl_comm_share_parts completes
+ * total everywhere. mine, total [n], scratch [n + size]; n < 2^31. */
+void espl_comm_add_round_f64(espl_comm *c, const double *mine, int64_t n, int contributors, double *scratch,
+                             double *total);
+void espl_comm_add_round_f32(espl_comm *c, const float *mine, int64_t n, int contributors, float *scratch,
+                             float *total);
+/* Collective. Rank r has elements begin[r] .. begin[r + 1] - 1 of `size` bytes of an array; afterwards every rank has
+ * all. begin [size of c + 1] is the same on every rank; NULL: parts of n elements (espl_part_begin). */
+void espl_comm_share_parts(espl_comm *c, void *array, const int64_t *begin, int64_t n, size_t size);
+/* Collective. Merges arrays of which each byte is 0 on all ranks but one: afterwards every rank has all. */
+void espl_comm_merge(espl_comm *c, void *array, int64_t bytes);
 
 /* A pending transfer. Plain data; all zero: no transfer. */
 typedef struct espl_transfer {

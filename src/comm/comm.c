@@ -23,8 +23,10 @@ enum {
 };
 
 struct espl_comm {
-    MPI_Comm world;
+    MPI_Comm world; /* its ranks; not always those of MPI_COMM_WORLD */
     int rank, size;
+    espl_grid grid;
+    int *counts;                    /* [4 * size] scratch of comm_receive_parts */
     MPI_Request requests[REQUESTS]; /* MPI_REQUEST_NULL: free */
 };
 
@@ -46,6 +48,25 @@ static void comm_watch_launcher(bool on) {
     if (!on) signal(SIGUSR2, SIG_DFL);
 }
 
+/* Local. Takes over `world`, also after a failure. Without `stages`, a pipeline of all ranks, whose peers are this rank
+ * alone; a rank alone is its own peers. */
+static espl_status comm_wrap(MPI_Comm world, bool pipeline, espl_comm **out) {
+    espl_comm *c;
+    espl_status st = espl_mem_alloc(out, 1, sizeof **out, "communicator");
+    if (st != ESPL_OK) {
+        if (world != MPI_COMM_WORLD && world != MPI_COMM_SELF) MPI_Comm_free(&world);
+        return st;
+    }
+    c = *out;
+    c->world = world;
+    MPI_Comm_rank(c->world, &c->rank);
+    MPI_Comm_size(c->world, &c->size);
+    for (int i = 0; i < REQUESTS; i++) c->requests[i] = MPI_REQUEST_NULL;
+    c->grid = (espl_grid){.replicas = 1, .stages = c->size, .stage = c->rank, .pipeline = c, .peers = c};
+    ESPL_TRY(espl_mem_alloc(&c->counts, (int64_t)4 * c->size, sizeof *c->counts, "communicator"));
+    return pipeline ? comm_wrap(MPI_COMM_SELF, false, &c->grid.peers) : ESPL_OK;
+}
+
 espl_status espl_comm_create(int *argc, char ***argv, espl_comm **out) {
     int provided;
     *out = NULL;
@@ -53,33 +74,62 @@ espl_status espl_comm_create(int *argc, char ***argv, espl_comm **out) {
     (void)espl_fault("comm.begin");
     MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided);
     comm_watch_launcher(false);
-    espl_comm *c;
-    ESPL_TRY(espl_mem_alloc(&c, 1, sizeof *c, "communicator"));
-    c->world = MPI_COMM_WORLD;
-    MPI_Comm_rank(c->world, &c->rank);
-    MPI_Comm_size(c->world, &c->size);
-    espl_fault_rank(c->rank); /* fault injection names ranks */
-    for (int i = 0; i < REQUESTS; i++) c->requests[i] = MPI_REQUEST_NULL;
-    *out = c;
+    ESPL_TRY(comm_wrap(MPI_COMM_WORLD, true, out));
+    espl_fault_rank((*out)->rank); /* fault injection names ranks */
     if (provided >= MPI_THREAD_FUNNELED) return ESPL_OK;
     return ESPL_FAIL(ESPL_COMM, "this MPI library does not offer MPI_THREAD_FUNNELED, which espalier needs");
 }
 
 void espl_comm_destroy(espl_comm **c) {
     if (!c || !*c) return;
-    espl_mem_free(c);
+    espl_comm_release(c);
     MPI_Finalize();
 }
 
-espl_status espl_comm_create_alone(espl_comm **out) {
-    ESPL_TRY(espl_mem_alloc(out, 1, sizeof **out, "communicator"));
-    (*out)->world = MPI_COMM_SELF;
-    (*out)->size = 1;
-    for (int i = 0; i < REQUESTS; i++) (*out)->requests[i] = MPI_REQUEST_NULL;
-    return ESPL_OK;
+/* ----------------------------------------------------------------- grid */
+
+const espl_grid *espl_comm_grid(espl_comm *c) { return &c->grid; }
+
+void espl_comm_release(espl_comm **cp) {
+    if (!cp || !*cp) return;
+    espl_comm *c = *cp;
+    if (c->grid.pipeline != c) espl_comm_release(&c->grid.pipeline);
+    if (c->grid.peers != c) espl_comm_release(&c->grid.peers);
+    if (c->world != MPI_COMM_WORLD && c->world != MPI_COMM_SELF) MPI_Comm_free(&c->world);
+    espl_mem_free(&c->counts);
+    espl_mem_free(cp);
 }
 
-void espl_comm_destroy_alone(espl_comm **c) { espl_mem_free(c); }
+/* The ranks of `c` of one colour, in their order; nothing on ranks without one. Splitting is a blocking call, which all
+ * ranks enter at the same time (espl_comm_agree). */
+static espl_status comm_split(espl_comm *c, int colour, bool pipeline, espl_comm **out) {
+    MPI_Comm part;
+    espl_status st = ESPL_OK;
+    *out = NULL;
+    MPI_Comm_split(c->world, colour < 0 ? MPI_UNDEFINED : colour, c->rank, &part);
+    if (colour >= 0) st = comm_wrap(part, pipeline, out);
+    return espl_comm_agree(c, st);
+}
+
+espl_status espl_comm_arrange(espl_comm *c, int replicas, int stages, espl_comm **out) {
+    espl_comm *all = NULL;
+    espl_status st;
+    *out = NULL;
+    ESPL_TRY(espl_comm_agree(c, ESPL_OK));
+    ESPL_CHECK(st, failed, comm_split(c, c->rank < replicas * stages ? 0 : -1, false, &all));
+    if (!all) return ESPL_OK;
+    all->grid =
+        (espl_grid){.replicas = replicas, .stages = stages, .replica = all->rank / stages, .stage = all->rank % stages};
+    ESPL_CHECK(st, failed, comm_split(all, all->grid.replica, true, &all->grid.pipeline));
+    ESPL_CHECK(st, failed, comm_split(all, all->grid.stage, false, &all->grid.peers));
+    *out = all;
+    return ESPL_OK;
+failed:
+    espl_comm_release(&all);
+    return st;
+}
+
+espl_status espl_comm_create_alone(espl_comm **out) { return comm_wrap(MPI_COMM_SELF, true, out); }
 
 int espl_comm_rank(const espl_comm *c) { return c->rank; }
 
@@ -215,6 +265,63 @@ void espl_comm_wait(espl_comm *c, espl_transfer *t) {
 void espl_comm_progress(espl_comm *c) {
     int flag;
     if (c->size > 1) MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, c->world, &flag, MPI_STATUS_IGNORE);
+}
+
+/* --------------------------------------------------------------- parts */
+
+void espl_comm_share_parts(espl_comm *c, void *array, const int64_t *begin, int64_t n, size_t size) {
+    for (int r = 0; r < c->size && c->size > 1; r++) {
+        int64_t first = begin ? begin[r] : espl_part_begin(n, c->size, r);
+        int64_t last = begin ? begin[r + 1] : espl_part_begin(n, c->size, r + 1);
+        espl_comm_broadcast(c, (char *)array + first * (int64_t)size, (last - first) * (int64_t)size, r);
+    }
+}
+
+/* Each rank receives its part of all arrays at once. Returns those of the contributors, one behind the other; *begin,
+ * *part: the place of the part and its length. */
+static const void *comm_receive_parts(espl_comm *c, const void *mine, int64_t n, bool is_double, int contributors,
+                                      void *scratch, int64_t *begin, int64_t *part) {
+    int *send = c->counts, *send_at = send + c->size, *receive = send_at + c->size, *receive_at = receive + c->size;
+    MPI_Datatype type = is_double ? MPI_DOUBLE : MPI_FLOAT;
+    MPI_Request r;
+    *begin = espl_part_begin(n, c->size, c->rank);
+    *part = espl_part_begin(n, c->size, c->rank + 1) - *begin;
+    if (c->size == 1) return mine;
+    for (int i = 0; i < c->size; i++) {
+        int64_t first = espl_part_begin(n, c->size, i), last = espl_part_begin(n, c->size, i + 1);
+        send_at[i] = (int)first;
+        send[i] = c->rank < contributors ? (int)(last - first) : 0;
+        receive_at[i] = (int)(i * *part);
+        receive[i] = i < contributors ? (int)*part : 0;
+    }
+    MPI_Ialltoallv(mine, send, send_at, type, scratch, receive, receive_at, type, c->world, &r);
+    comm_wait_request(&r);
+    return scratch;
+}
+
+void espl_comm_add_round_f64(espl_comm *c, const double *mine, int64_t n, int contributors, double *scratch,
+                             double *total) {
+    int64_t begin, part;
+    const double *from = comm_receive_parts(c, mine, n, true, contributors, scratch, &begin, &part);
+    for (int k = 0; k < contributors; k++, from += part)
+        for (int64_t i = 0; i < part; i++) total[begin + i] += from[i];
+}
+
+void espl_comm_add_round_f32(espl_comm *c, const float *mine, int64_t n, int contributors, float *scratch,
+                             float *total) {
+    int64_t begin, part;
+    const float *from = comm_receive_parts(c, mine, n, false, contributors, scratch, &begin, &part);
+    for (int k = 0; k < contributors; k++, from += part)
+        for (int64_t i = 0; i < part; i++) total[begin + i] += from[i];
+}
+
+void espl_comm_merge(espl_comm *c, void *array, int64_t bytes) {
+    for (int64_t at = 0; at < bytes && c->size > 1; at += PIECE_BYTES) {
+        MPI_Request r;
+        MPI_Iallreduce(MPI_IN_PLACE, (char *)array + at, (int)espl_min_i64(bytes - at, PIECE_BYTES), MPI_BYTE, MPI_BOR,
+                       c->world, &r);
+        comm_wait_request(&r);
+    }
 }
 
 /* Rank 0 receives from one rank after the other, straight into place. MPI_Gatherv would need int offsets. */

@@ -32,7 +32,7 @@ typedef struct trial {
 
 static void trial_free(trial *t) {
     for (int k = 0; k < LENGTHS; k++) espl_model_close(&t->models[k]);
-    espl_comm_destroy_alone(&t->alone);
+    espl_comm_release(&t->alone);
     espl_mem_free(&t->ids);
 }
 
