@@ -17,6 +17,7 @@
 #include "espalier/chat/chat.h"
 #include "espalier/form/schema.h"
 #include "espalier/tensor/workspace.h"
+#include "model.h"
 #include "options.h"
 
 enum { DEFAULT_TOKENS = 256, DEFAULT_CONTEXT = 4096, MESSAGE_BYTES_MAX = 64 << 20, SCHEMA_BYTES_MAX = 16 << 20 };
@@ -171,10 +172,14 @@ espl_status cli_chat(espl_comm *c, int argc, char **argv) {
     espl_chat_session *chat = NULL;
     chat_input in = {0};
     bool root = espl_comm_rank(c) == 0;
+    espl_comm *working;
     espl_status st;
     ESPL_TRY(cli_parse(c, &cli_chat_argp, argc, argv, &o, &o.shared));
     if (o.shared.done) return ESPL_OK;
     if (!o.shared.model) return ESPL_FAIL(ESPL_USAGE, "chat: --model is required");
+    ESPL_TRY(cli_arrange(c, &o.shared, true, &working));
+    if (!working) return ESPL_OK;
+    c = working;
     o.chat.batch_tokens = espl_min_i64(o.shared.batch, o.chat.context);
     ESPL_CHECK(st, done, espl_comm_agree(c, root ? chat_read_input(&o, &in) : ESPL_OK));
     ESPL_CHECK(st, done, espl_chat_open(c, o.shared.model, &o.chat, &chat));
@@ -191,5 +196,6 @@ done:
     espl_form_schema_free(&in.schema);
     espl_mem_free(&in.message);
     espl_mem_free(&in.schema_text);
+    espl_comm_release(&working);
     return st;
 }

@@ -127,10 +127,10 @@ static error_t eval_parse(int key, char *value, struct argp_state *state) {
     }
 }
 
-static const struct argp_child eval_children[] = {{&cli_argp_model, 0, NULL, 0},  {&cli_argp_mask, 0, NULL, 0},
-                                                  {&cli_argp_window, 0, NULL, 0}, {&cli_argp_batch, 0, NULL, 0},
-                                                  {&cli_argp_json, 0, NULL, 0},   {&cli_argp_output, 0, NULL, 0},
-                                                  {&cli_argp_help, 0, NULL, 0},   {0}};
+static const struct argp_child eval_children[] = {
+    {&cli_argp_model, 0, NULL, 0},  {&cli_argp_mask, 0, NULL, 0},     {&cli_argp_window, 0, NULL, 0},
+    {&cli_argp_batch, 0, NULL, 0},  {&cli_argp_replicas, 0, NULL, 0}, {&cli_argp_json, 0, NULL, 0},
+    {&cli_argp_output, 0, NULL, 0}, {&cli_argp_help, 0, NULL, 0},     {0}};
 const struct argp cli_eval_argp = {
     .options = eval_argp_options,
     .parser = eval_parse,
@@ -295,6 +295,10 @@ espl_status cli_eval(espl_comm *c, int argc, char **argv) {
         return ESPL_FAIL(ESPL_USAGE, "--questions and --details belong to --mmlu, --freebaseqa and --choices");
     if (!o.shared.window) o.shared.window = CLI_DEFAULT_WINDOW;
     ESPL_TRY(espl_comm_agree(c, espl_arithmetic_check(o.arithmetic, "--arithmetic")));
+    espl_comm *working;
+    ESPL_TRY(cli_arrange(c, &o.shared, false, &working));
+    if (!working) return ESPL_OK;
+    e.c = c = working;
     ESPL_CHECK(st, done, evaluation_read_inputs(&e));
 
     /* One model for all measures: each raises what it needs. */
@@ -302,7 +306,7 @@ espl_status cli_eval(espl_comm *c, int argc, char **argv) {
     if (!benchmark) mo.batch_tokens = espl_min_i64(mo.batch_tokens, mo.context);
     if (o.mmlu) espl_prompts_need(&r->mmlu.prompts, &mo);
     if (o.choices) espl_prompts_need(&r->choices.prompts, &mo);
-    if (o.freebaseqa) espl_freebaseqa_need(&r->freebaseqa, &e.config, espl_comm_size(c), &mo);
+    if (o.freebaseqa) espl_freebaseqa_need(&r->freebaseqa, &e.config, &mo);
     ESPL_CHECK(st, done, cli_model_open(c, &o.shared, &mo, &e.model));
     espl_workspace_use(espl_model_workspace(e.model.m), o.arithmetic);
 
@@ -324,5 +328,6 @@ done:
     espl_choices_result_free(&r->choices_result);
     espl_model_config_free(&e.config);
     espl_tokenizer_close(&e.t);
+    espl_comm_release(&working);
     return st;
 }

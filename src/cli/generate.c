@@ -136,11 +136,15 @@ espl_status cli_generate(espl_comm *c, int argc, char **argv) {
     cli_model model = {0};
     int32_t *ids = NULL;
     espl_generated result;
+    espl_comm *working;
     espl_status st;
     ESPL_TRY(cli_parse(c, &cli_generate_argp, argc, argv, &o, &o.shared));
     if (o.shared.done) return ESPL_OK;
     if (!o.shared.model) return ESPL_FAIL(ESPL_USAGE, "generate: --model is required");
     if (!o.prompt) return ESPL_FAIL(ESPL_USAGE, "generate: --prompt is required");
+    ESPL_TRY(cli_arrange(c, &o.shared, true, &working));
+    if (!working) return ESPL_OK;
+    c = working;
 
     generated_text g = {.silent = o.shared.json};
     ESPL_CHECK(st, done, cli_tokenizer_open(c, o.shared.model, &t));
@@ -183,5 +187,6 @@ done:
     cli_model_close(&model);
     espl_corpus_free(&prompt);
     espl_tokenizer_close(&t);
+    espl_comm_release(&working);
     return st;
 }

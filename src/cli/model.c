@@ -24,6 +24,21 @@ espl_status cli_tokenizer_open(espl_comm *c, const char *dir, espl_tokenizer **t
     return espl_comm_agree(c, espl_comm_rank(c) == 0 ? espl_tokenizer_open(dir, t) : ESPL_OK);
 }
 
+espl_status cli_arrange(espl_comm *c, const cli_shared *o, bool alone, espl_comm **out) {
+    espl_grid_request r = {.ranks = espl_comm_size(c), .replicas = alone ? 1 : o->replicas, .min_stages = 1};
+    espl_model_config config;
+    int replicas = 1, stages = 1;
+    *out = NULL;
+    ESPL_TRY(espl_comm_agree(c, espl_model_config_read(o->model, &config)));
+    r.layers = config.layers;
+    espl_model_config_free(&config);
+    if (espl_grid_choose(&r, &replicas, &stages) != ESPL_OK)
+        return ESPL_FAIL(ESPL_USAGE, "--replicas: %s", espl_base_error_text());
+    if (replicas * stages < r.ranks)
+        ESPL_INFO("note: %d of %d ranks have nothing to do", r.ranks - replicas * stages, r.ranks);
+    return espl_comm_arrange(c, replicas, stages, out);
+}
+
 /* Rank 0 only. Refuses a checkpoint of another model. */
 static espl_status mask_check_identity(const cli_shared *o, const espl_str *now, const espl_str *then) {
     espl_str different = {0}, missing = {0};

@@ -11,6 +11,11 @@
 /* Collective. Opens the tokenizer of a model directory on rank 0; elsewhere *t is NULL. Same status everywhere. */
 espl_status cli_tokenizer_open(espl_comm *c, const char *dir, espl_tokenizer **t);
 
+/* Collective. *out: the ranks that compute, as a grid of o->replicas replicas of o->model or, if that is 0, as many as
+ * there are ranks; with `alone`, of one. NULL on ranks that are left over, which return at once. End it with
+ * espl_comm_release. A status of espl_model_config_read; ESPL_USAGE: more replicas than ranks. */
+espl_status cli_arrange(espl_comm *c, const cli_shared *o, bool alone, espl_comm **out);
+
 /* Zero-initialise; free with cli_model_close. */
 typedef struct cli_model {
     espl_model *m;

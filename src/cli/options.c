@@ -30,6 +30,7 @@ enum {
     KEY_MASK,
     KEY_WINDOW,
     KEY_BATCH,
+    KEY_REPLICAS,
     KEY_SET
 };
 
@@ -80,6 +81,13 @@ static const struct argp_option batch_options[] = {
      "tokens per micro-batch (default: 1024); changes speed and memory, and results only by rounding", CLI_GROUP_MODEL},
     {0}};
 
+static const struct argp_option replicas_options[] = {
+    {"replicas", KEY_REPLICAS, "N", 0,
+     "replicas of the model, which share windows and questions; the ranks of each hold slices of its layers (default: "
+     "as many as there are ranks)",
+     CLI_GROUP_MODEL},
+    {0}};
+
 static const struct argp_option set_options[] = {{"set", KEY_SET, "SECTION.KEY=VALUE", 0,
                                                   "replace a value of the configuration; may be given several times",
                                                   CLI_GROUP_COMMAND},
@@ -123,6 +131,8 @@ static error_t shared_parse(int key, char *value, struct argp_state *state) {
         return cli_take_integer("window", value, 2, CLI_TOKENS_MAX, &o->window);
     case KEY_BATCH:
         return cli_take_integer("batch", value, 1, 1 << 20, &o->batch);
+    case KEY_REPLICAS:
+        return cli_take_integer("replicas", value, 1, CLI_RANKS_MAX, &o->replicas);
     case KEY_SET:
         if (o->n_set == CLI_SET_MAX) {
             (void)ESPL_FAIL(ESPL_USAGE, "--set may be given %d times", CLI_SET_MAX);
@@ -152,6 +162,7 @@ const struct argp cli_argp_model = {.options = model_options, .parser = shared_p
 const struct argp cli_argp_mask = {.options = mask_options, .parser = shared_parse};
 const struct argp cli_argp_window = {.options = window_options, .parser = shared_parse};
 const struct argp cli_argp_batch = {.options = batch_options, .parser = shared_parse};
+const struct argp cli_argp_replicas = {.options = replicas_options, .parser = shared_parse};
 const struct argp cli_argp_set = {.options = set_options, .parser = shared_parse};
 
 /* argp asks each child's parser for its own input: without this, state->input would be NULL there. */

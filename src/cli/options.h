@@ -45,20 +45,21 @@ typedef struct cli_shared {
     const char *second;       /* another one; refused unless args_doc has two words */
     const char *model, *mask; /* model: after cli_parse, its directory */
     char directory[CLI_PATH_MAX]; /* of a model that was given by its hub id */
-    int64_t window, batch;
+    int64_t window, batch, replicas;
     const char *set[CLI_SET_MAX]; /* [n_set], in the order given */
     int n_set;
 } cli_shared;
 
 /* The children. Each reads and writes a cli_shared. Every command needs cli_argp_help and cli_argp_output. */
-extern const struct argp cli_argp_help;   /* --help, --usage, --version; the operand */
-extern const struct argp cli_argp_output; /* --quiet, --verbose, --progress */
-extern const struct argp cli_argp_json;   /* --json */
-extern const struct argp cli_argp_model;  /* --model */
-extern const struct argp cli_argp_mask;   /* --mask */
-extern const struct argp cli_argp_window; /* --window */
-extern const struct argp cli_argp_batch;  /* --batch */
-extern const struct argp cli_argp_set;    /* --set */
+extern const struct argp cli_argp_help;     /* --help, --usage, --version; the operand */
+extern const struct argp cli_argp_output;   /* --quiet, --verbose, --progress */
+extern const struct argp cli_argp_json;     /* --json */
+extern const struct argp cli_argp_model;    /* --model */
+extern const struct argp cli_argp_mask;     /* --mask */
+extern const struct argp cli_argp_window;   /* --window */
+extern const struct argp cli_argp_batch;    /* --batch */
+extern const struct argp cli_argp_set;      /* --set */
+extern const struct argp cli_argp_replicas; /* --replicas */
 
 /* Gives all children of the command's argp their values. Returns 0, for the parser to return. */
 error_t cli_share(struct argp_state *state, cli_shared *shared);

@@ -20,13 +20,10 @@ static error_t score_parse(int key, char *value, struct argp_state *state) {
     return key == ARGP_KEY_INIT ? cli_share(state, state->input) : ARGP_ERR_UNKNOWN;
 }
 
-static const struct argp_child score_children[] = {{&cli_argp_model, 0, NULL, 0},
-                                                   {&cli_argp_mask, 0, NULL, 0},
-                                                   {&cli_argp_window, 0, NULL, 0},
-                                                   {&cli_argp_batch, 0, NULL, 0},
-                                                   {&cli_argp_output, 0, NULL, 0},
-                                                   {&cli_argp_help, 0, NULL, 0},
-                                                   {0}};
+static const struct argp_child score_children[] = {{&cli_argp_model, 0, NULL, 0},    {&cli_argp_mask, 0, NULL, 0},
+                                                   {&cli_argp_window, 0, NULL, 0},   {&cli_argp_batch, 0, NULL, 0},
+                                                   {&cli_argp_replicas, 0, NULL, 0}, {&cli_argp_output, 0, NULL, 0},
+                                                   {&cli_argp_help, 0, NULL, 0},     {0}};
 const struct argp cli_score_argp = {
     .options = score_argp_options,
     .parser = score_parse,
@@ -65,10 +62,14 @@ espl_status cli_score(espl_comm *c, int argc, char **argv) {
     espl_model_config config = {0};
     cli_model model = {0};
     double *logprob = NULL;
+    espl_comm *working;
     espl_status st;
     ESPL_TRY(cli_parse(c, &cli_score_argp, argc, argv, &o, &o));
     if (o.done) return ESPL_OK;
     if (!o.model) return ESPL_FAIL(ESPL_USAGE, "score: --model is required");
+    ESPL_TRY(cli_arrange(c, &o, false, &working));
+    if (!working) return ESPL_OK;
+    c = working;
 
     ESPL_CHECK(st, done, cli_tokenizer_open(c, o.model, &t));
     ESPL_CHECK(st, done, espl_corpus_read_stdin(c, t, &corpus));
@@ -88,5 +89,6 @@ done:
     espl_model_config_free(&config);
     espl_corpus_free(&corpus);
     espl_tokenizer_close(&t);
+    espl_comm_release(&working);
     return st;
 }

@@ -132,6 +132,62 @@ failed:
     return st;
 }
 
+/* ------------------------------------------------------------- replicas */
+
+void espl_packing_part_free(espl_packing_part *part) {
+    espl_mem_free(&part->batches);
+    espl_mem_free(&part->prompts);
+    *part = (espl_packing_part){0};
+}
+
+/* The first micro-batch from b on that does not begin with the rest of a prompt or prefix. */
+static int64_t packing_next_cut(const espl_packing *k, int64_t b) {
+    while (b < k->n_batches && b > 0 && k->batches[b].segments->pos > k->batches[b].segments->prefix_n) b++;
+    return b;
+}
+
+/* Prompts that end in the micro-batches before b. */
+static int64_t packing_prompts_before(const espl_packing *k, const espl_prompts *p, int64_t b) {
+    if (b == k->n_batches) return p->n;
+    for (int64_t i = k->batches[b].segments - k->segments; i < k->n; i++)
+        if (k->owner[i] >= 0) return k->owner[i];
+    return p->n;
+}
+
+/* Whether micro-batch b holds a piece of the prefix of family f. */
+static bool packing_has_prefix(const espl_packing *k, const espl_prompts *p, int64_t b, const espl_prompt_family *f) {
+    const espl_batch *batch = &k->batches[b];
+    for (int64_t i = 0; i < batch->n; i++) {
+        int64_t at = batch->segments[i].ids - p->ids;
+        if (at >= f->at && at < f->at + f->n) return true;
+    }
+    return false;
+}
+
+espl_status espl_packing_share(const espl_packing *k, const espl_prompts *p, int replicas, int replica,
+                               espl_packing_part *out) {
+    int64_t first = packing_next_cut(k, espl_part_begin(k->n_batches, replicas, replica));
+    int64_t last = packing_next_cut(k, espl_part_begin(k->n_batches, replicas, replica + 1)), family = 0;
+    espl_status st;
+    *out = (espl_packing_part){0};
+    ESPL_CHECK(st, failed, espl_mem_alloc(&out->batches, k->n_batches, sizeof *out->batches, "micro-batches"));
+    ESPL_CHECK(st, failed, espl_mem_alloc(&out->prompts, replicas + 1, sizeof *out->prompts, "shares of the replicas"));
+    for (int r = 0; r <= replicas; r++)
+        out->prompts[r] = packing_prompts_before(k, p, packing_next_cut(k, espl_part_begin(k->n_batches, replicas, r)));
+    for (int64_t i = 0; i < k->n; i++) out->tokens += k->segments[i].n;
+    if (first == last) return ESPL_OK;
+    /* Only a large family reaches over micro-batches, and only if the first segment is one of its prompts. */
+    int64_t prompt = k->owner[k->batches[first].segments - k->segments];
+    while (prompt >= 0 && p->families[family].first + p->families[family].count <= prompt) family++;
+    for (int64_t b = 0; b < first && prompt >= 0; b++)
+        if (packing_has_prefix(k, p, b, &p->families[family])) out->batches[out->n++] = k->batches[b];
+    for (int64_t b = first; b < last; b++) out->batches[out->n++] = k->batches[b];
+    return ESPL_OK;
+failed:
+    espl_packing_part_free(out);
+    return st;
+}
+
 /* Compares addresses of ids: segments of a prompt cover its ids without gaps, whatever pieces they were cut into. */
 bool espl_packing_ends_prompt(const espl_packing *k, const espl_prompts *p, int64_t segment) {
     if (k->owner[segment] < 0) return false;

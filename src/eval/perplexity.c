@@ -14,9 +14,11 @@
 
 espl_status espl_eval_logprobs(espl_comm *c, espl_model *m, const espl_corpus *corpus, int64_t window, const char *what,
                                double *out) {
+    const espl_grid *grid = espl_comm_grid(c);
     int64_t piece = espl_model_options_of(m)->batch_tokens, n = 0;
     int64_t windows = (corpus->n + window - 1) / window;
     int64_t pieces = windows * ((window + piece - 1) / piece); /* an upper bound: the last window may be shorter */
+    int64_t *begin = NULL; /* [replicas + 1] tokens: each replica has some of the windows */
     espl_segment *segments = NULL;
     espl_batch *batches = NULL;
     int32_t *targets = NULL; /* [corpus->n] the next token of the window, -1 at its end */
@@ -24,7 +26,10 @@ espl_status espl_eval_logprobs(espl_comm *c, espl_model *m, const espl_corpus *c
     ESPL_CHECK(st, planned, espl_mem_alloc(&segments, pieces, sizeof *segments, "segments"));
     ESPL_CHECK(st, planned, espl_mem_alloc(&batches, pieces, sizeof *batches, "micro-batches"));
     ESPL_CHECK(st, planned, espl_mem_alloc(&targets, corpus->n, sizeof *targets, "targets"));
-    for (int64_t w = 0; w < corpus->n; w += window) {
+    ESPL_CHECK(st, planned, espl_mem_alloc(&begin, grid->replicas + 1, sizeof *begin, "shares of the replicas"));
+    for (int r = 0; r <= grid->replicas; r++)
+        begin[r] = espl_min_i64(espl_part_begin(windows, grid->replicas, r) * window, corpus->n);
+    for (int64_t w = begin[grid->replica]; w < begin[grid->replica + 1]; w += window) {
         int64_t end = espl_min_i64(w + window, corpus->n);
         for (int64_t at = w; at < end; at += piece, n++) {
             segments[n] = (espl_segment){.pos = at - w,
@@ -38,8 +43,8 @@ espl_status espl_eval_logprobs(espl_comm *c, espl_model *m, const espl_corpus *c
     }
 planned:
     ESPL_CHECK(st, done, espl_comm_agree(c, st));
-    ESPL_CHECK(st, done, espl_eval_run_batches(c, m, batches, n, what));
-    espl_comm_broadcast(c, out, corpus->n * (int64_t)sizeof *out, espl_comm_size(c) - 1);
+    ESPL_CHECK(st, done, espl_eval_run_batches(c, m, batches, n, corpus->n, what));
+    espl_eval_share_results(c, out, begin, 0, sizeof *out);
     /* The model writes at the position that predicts a token. Move each value to the token itself; backwards, so that
      * none is overwritten before it has moved. */
     for (int64_t i = corpus->n - 1; i >= 0; i--) out[i] = i % window == 0 ? NAN : out[i - 1];
@@ -47,6 +52,7 @@ done:
     espl_mem_free(&segments);
     espl_mem_free(&batches);
     espl_mem_free(&targets);
+    espl_mem_free(&begin);
     return st;
 }
 

@@ -27,6 +27,7 @@ enum { CHUNK_BYTES = 1 << 22 }; /* rows masked and written at a time: bounds mem
 typedef struct exporter {
     const espl_model *m;
     const espl_weights *w; /* the source's tensors */
+    const espl_grid *grid;
     bool root;
     const espl_export_about *about; /* rank 0 */
     export_place place;             /* rank 0 */
@@ -149,7 +150,8 @@ static espl_status exporter_fill(const exporter *x) {
     for (int64_t s = 0; s < espl_weights_shards(x->w); s++) {
         for (int64_t i = 0; i < espl_weights_count(x->w); i++) {
             const espl_tensor_info *t = espl_weights_at(x->w, i);
-            if (t->shard == s && espl_model_owns_tensor(x->m, t->name)) ESPL_TRY(exporter_put_tensor(x, i));
+            bool mine = t->shard == s && i % x->grid->replicas == x->grid->replica; /* replicas share the tensors */
+            if (mine && espl_model_owns_tensor(x->m, t->name)) ESPL_TRY(exporter_put_tensor(x, i));
         }
         if (espl_fault("export.flush"))
             return ESPL_FAIL(ESPL_IO, "%s: cannot be flushed: fault on demand", x->part.data);
@@ -177,7 +179,7 @@ espl_status espl_export_check_model(espl_comm *c, const espl_model *m, const cha
 espl_status espl_export_model(espl_comm *c, const espl_model *m, const char *source, const char *dir,
                               const espl_export_about *about) {
     bool root = espl_comm_rank(c) == 0;
-    exporter x = {.m = m, .w = espl_model_weights(m), .root = root, .about = about};
+    exporter x = {.m = m, .w = espl_model_weights(m), .grid = espl_comm_grid(c), .root = root, .about = about};
     espl_status st;
     ESPL_CHECK(st, done, espl_comm_agree(c, root ? exporter_begin(&x, source, dir) : ESPL_OK));
     ESPL_CHECK(st, done, espl_comm_broadcast_str(c, &x.part, 0));

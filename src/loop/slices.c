@@ -45,3 +45,25 @@ espl_status espl_slices_cut(const double *cost, int64_t n, double tail_cost, int
     espl_mem_free(&best);
     return ESPL_OK;
 }
+
+/* ------------------------------------------------------------------- grid */
+
+espl_status espl_grid_choose(const espl_grid_request *r, int *replicas, int *stages) {
+    int max = (int)espl_min_i64(r->ranks, r->layers), best = -1;
+    if (r->replicas > r->ranks)
+        return ESPL_FAIL(ESPL_CONFIG, "%" PRId64 " replicas of the model, but %d rank%s", r->replicas, r->ranks,
+                         r->ranks == 1 ? "" : "s");
+    if (r->replicas > 0) {
+        *replicas = (int)r->replicas;
+        *stages = (int)espl_min_i64(r->ranks / r->replicas, r->layers);
+        return ESPL_OK;
+    }
+    for (int s = (int)espl_min_i64(r->min_stages, max); s <= max; s++) {
+        int used = r->ranks / s * s;
+        if (used <= best) continue;
+        best = used;
+        *stages = s;
+    }
+    *replicas = r->ranks / *stages;
+    return ESPL_OK;
+}

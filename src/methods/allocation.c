@@ -60,11 +60,15 @@ static espl_status allocate_by_search(method_driver *driver) {
     const method_plan *plan = &driver->plan;
     candidates c = {.driver = driver};
     pool buffers = {0};
+    int64_t layers = espl_range_count(espl_model_slice(driver->m));
     double best;
     espl_status st;
-    candidates_take(&c, plan, espl_range_count(espl_model_slice(driver->m)), &buffers);
+    candidates_take(&c, plan, layers, &buffers);
     ESPL_CHECK(st, done, espl_comm_agree(driver->comm, buffers.st));
     ESPL_CHECK(st, done, espl_survey_run(driver, NULL, c.norms));
+    for (int64_t i = 0; i < layers * plan->inputs; i++) /* the first replica has measured them */
+        espl_comm_broadcast(espl_comm_grid(driver->comm)->peers, c.norms[i],
+                            espl_input_size(plan->config, (int)(i % plan->inputs)) * (int64_t)sizeof *c.norms[i], 0);
     (void)espl_plan_limits(plan, driver->weights, c.max);
     /* The candidates' masks are in effect in the model while its fitness is computed, also those of the other ranks. */
     espl_masks_clear(driver->masks);

@@ -11,8 +11,10 @@
 #include "espalier/prune/sparsegpt.h"
 
 int64_t espl_method_bytes(const espl_model_config *c, const espl_method_options *o, espl_range slice, int rank,
-                          int ranks) {
-    method_plan plan = espl_plan_make(c, o, rank, ranks, NULL);
+                          int ranks, int replicas) {
+    static float *const squares[1] = {NULL}; /* says that there are sums of gradients by weight */
+    int stages = ranks / replicas;
+    method_plan plan = espl_plan_make(c, o, rank, ranks);
     /* The phases follow each other; what the driver holds lasts through all of them. */
     int64_t phase = espl_max_i64(espl_allocation_bytes(&plan, slice), espl_pruning_bytes(&plan));
     if (plan.model_gradients || plan.outputs) {
@@ -20,7 +22,8 @@ int64_t espl_method_bytes(const espl_model_config *c, const espl_method_options 
          * linear of the slice, and a loss per sample. */
         espl_calibration_options calibration = {.window = o->window,
                                                 .forward = plan.outputs ? o->samples : 0,
-                                                .backward = plan.outputs ? o->gradient_samples : o->samples};
+                                                .backward = plan.outputs ? o->gradient_samples : o->samples,
+                                                .gradient_squares = plan.outputs ? NULL : squares};
         int64_t results = 3 * plan.places, out, in;
         for (int i = 0; i < plan.inputs; i++) results += espl_input_size(c, i);
         for (int k = 0; k < plan.places; k++) {
@@ -28,8 +31,9 @@ int64_t espl_method_bytes(const espl_model_config *c, const espl_method_options 
             results += out;
         }
         results = espl_range_count(slice) * results + calibration.backward;
-        phase = espl_max_i64(phase, espl_model_calibration_bytes(c, &calibration, slice, rank, ranks) +
-                                        results * (int64_t)sizeof(double));
+        phase =
+            espl_max_i64(phase, espl_model_calibration_bytes(c, &calibration, slice, replicas, rank % stages, stages) +
+                                    results * (int64_t)sizeof(double));
     }
     return espl_driver_bytes(&plan, slice) + phase;
 }
@@ -73,7 +77,7 @@ static double pass_flops(const method_plan *p, const pass_plan *pass) {
 }
 
 double espl_method_flops(const espl_model_config *c, const espl_method_options *o) {
-    method_plan p = espl_plan_make(c, o, 0, 1, NULL);
+    method_plan p = espl_plan_make(c, o, 0, 1);
     double model = espl_model_head_flops(c), backward = 3 * espl_model_head_flops(c), block_work = 0;
     double flops = (p.direct ? 0 : pass_flops(&p, &p.prune)) + (p.surveys ? pass_flops(&p, &p.survey) : 0), forward = 0;
     for (int64_t layer = 0; layer < c->layers; layer++) {

@@ -86,11 +86,13 @@ static espl_status curvature_fill(method_driver *driver, const espl_calibration 
         espl_tensor_row_factors(importance, l->out, 1, power, rows);
     }
     espl_mem_free(&importance);
-    ESPL_TRY(espl_comm_gather_records(driver->comm, driver->rows + mine.first * stride, espl_range_count(mine),
-                                      (size_t)stride * sizeof *driver->rows, driver->plan.config->layers,
-                                      driver->rows));
-    espl_comm_broadcast(driver->comm, driver->rows,
-                        driver->plan.config->layers * stride * (int64_t)sizeof *driver->rows, 0);
+    espl_comm *pipeline = espl_comm_grid(driver->comm)->pipeline;
+    espl_status st =
+        espl_comm_gather_records(pipeline, driver->rows + mine.first * stride, espl_range_count(mine),
+                                 (size_t)stride * sizeof *driver->rows, driver->plan.config->layers, driver->rows);
+    ESPL_TRY(espl_comm_agree(driver->comm, st));
+    espl_comm_broadcast(pipeline, driver->rows, driver->plan.config->layers * stride * (int64_t)sizeof *driver->rows,
+                        0);
     return ESPL_OK;
 }
 
@@ -168,7 +170,7 @@ espl_status espl_curvature_choose_power(espl_comm *comm, const espl_method_optio
     global.update = ESPL_UPDATE_NONE;
     global.allocation = ESPL_ALLOCATION_GLOBAL;
     global.pattern = (espl_pattern){.group = ESPL_GROUP_LAYER};
-    driver.plan = espl_plan_make(config, &global, espl_comm_rank(comm), espl_comm_size(comm), NULL);
+    driver.plan = espl_plan_make(config, &global, espl_comm_rank(comm), espl_comm_size(comm));
     driver.counts = espl_pool_take(&buffers, driver.plan.linears, sizeof *driver.counts, "counts");
     driver.weights = espl_pool_take(&buffers, driver.plan.linears, sizeof *driver.weights, "counts");
     espl_curvature_take(&driver, &driver.plan, espl_model_slice(driver.m), &buffers);

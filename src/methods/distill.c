@@ -3,8 +3,9 @@
  * Distillation of the dense model into the surviving weights.
  *
  * Each rank trains the linears of its slice: gradients of a step are sums over its windows, formed in their order on
- * the rank that holds the layer, so that no sum depends on the number of ranks. Weights are kept in f32 while they are
- * trained, and stored in the source's dtype, which is what the next step's passes see.
+ * the rank that holds the layer, so that no sum depends on the grid of ranks. Replicas share the windows of a step,
+ * then each makes the same step. Weights are kept in f32 while they are trained, and stored in the source's dtype,
+ * which is what the next step's passes see.
  */
 #include "espalier/methods/distill.h"
 
@@ -40,25 +41,34 @@ void espl_distill_set_free(espl_distill_set *s) {
     *s = (espl_distill_set){0};
 }
 
-/* Collective. The source's final states of each window. */
-static espl_status distill_teach(espl_model *m, int64_t window, const espl_distill_watch *watch, espl_distill_set *s) {
-    int64_t floats = window * espl_model_config_of(m)->hidden;
-    for (int64_t i = 0; i < s->n; i++) {
-        espl_calibration_options o = {.window = window, .forward = 1};
+/* Collective. The source's final states of each window, a round of one window for each replica at a time. */
+static espl_status distill_teach(espl_comm *comm, espl_model *m, int64_t window, const espl_distill_watch *watch,
+                                 espl_distill_set *s) {
+    int64_t floats = window * espl_model_config_of(m)->hidden, round = espl_comm_grid(comm)->replicas;
+    int32_t *ids = NULL; /* [round, window] */
+    espl_status st = espl_mem_alloc(&ids, round * window, sizeof *ids, "distillation");
+    ESPL_CHECK(st, done, espl_comm_agree(comm, st));
+    for (int64_t i = 0; i < s->n; i += round) {
+        espl_calibration_options o = {.window = window, .forward = espl_min_i64(round, s->n - i)};
         espl_calibration none;
+        for (int64_t k = 0; ids && k < o.forward; k++)
+            memcpy(ids + k * window, s->ids[i + k], (size_t)window * sizeof *ids);
         o.final_states = s->states ? s->states + i * floats : NULL;
-        ESPL_TRY(espl_model_calibrate(m, &o, s->ids[i], NULL, NULL, &none));
+        ESPL_CHECK(st, done, espl_model_calibrate(m, &o, ids, NULL, NULL, &none));
         espl_calibration_free(&none);
-        if (watch->progress) watch->progress(watch->context, i + 1, s->n);
-        if (watch->check) ESPL_TRY(watch->check(watch->context));
+        if (watch->progress) watch->progress(watch->context, i + o.forward, s->n);
+        if (watch->check) ESPL_CHECK(st, done, watch->check(watch->context));
     }
-    return ESPL_OK;
+done:
+    espl_mem_free(&ids);
+    return st;
 }
 
 espl_status espl_distill_set_create(espl_comm *comm, const espl_masks *masks, int64_t window, const int32_t *ids,
                                     int64_t windows, const espl_topic_samples *topics, const int64_t *topic_lengths,
                                     double share, const espl_distill_watch *watch, espl_distill_set *out) {
     espl_model *m = masks->m;
+    const espl_grid *grid = espl_comm_grid(comm);
     int64_t questions = 0, at = 0;
     espl_status st;
     *out = (espl_distill_set){0};
@@ -68,7 +78,7 @@ espl_status espl_distill_set_create(espl_comm *comm, const espl_masks *masks, in
     ESPL_CHECK(st, agree, espl_mem_alloc(&out->ids, n, sizeof *out->ids, "distillation"));
     ESPL_CHECK(st, agree, espl_mem_alloc(&out->lengths, n, sizeof *out->lengths, "distillation"));
     ESPL_CHECK(st, agree, espl_mem_alloc(&out->scales, n, sizeof *out->scales, "distillation"));
-    if (espl_comm_rank(comm) == espl_comm_size(comm) - 1)
+    if (grid->stage == grid->stages - 1)
         st = espl_mem_alloc(&out->states, n * window, (size_t)espl_model_config_of(m)->hidden * sizeof *out->states,
                             "the dense model's final states");
 agree:
@@ -81,7 +91,7 @@ agree:
         at += topics[t].windows;
     }
     espl_masks_apply_dense(masks);
-    st = distill_teach(m, window, watch, out);
+    st = distill_teach(comm, m, window, watch, out);
 done:
     if (st != ESPL_OK) espl_distill_set_free(out);
     return st;

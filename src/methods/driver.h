@@ -18,7 +18,7 @@ typedef struct method_driver {
     const int32_t *ids; /* [samples, window] */
     method_plan plan;
     espl_block *block;
-    espl_range *slices; /* [ranks] */
+    espl_range *slices; /* [stages] */
     int64_t *weights;   /* [linears] */
     int64_t *counts;    /* [linears] weights to prune */
     float **gradients;  /* [slice linears] GBLM: 100 sqrt(sum of squares) per weight; else NULL */
@@ -34,7 +34,7 @@ static inline bool espl_driver_mine(const method_driver *driver, int64_t layer) 
 
 /* Collective. Measures each block of the dense model in a pass: OWL's outliers into values[first linear of the block];
  * LSA's errors into values [linears]; for the search the norms of the blocks of this rank's slice into norms [slice
- * layers, BLOCK_INPUTS]. */
+ * layers, inputs of a layer]. */
 espl_status espl_survey_run(method_driver *driver, double *values, float *const *norms);
 /* Local. Bytes that it allocates. */
 int64_t espl_survey_bytes(const method_plan *plan);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Selection of the lowest scores of a whole model, whose linears are spread over the ranks.
+ * Selection of the lowest scores of a whole model, whose linears are spread over the stages; every replica makes its
+ * own.
  *
  * With n_i(key) the number of keys of linear i that are not above `key`, a threshold takes min(n_i(key), max_i) weights
  * of each linear. This total grows with the key, so the threshold that reaches the wanted number is found digit by
@@ -44,9 +45,11 @@ static espl_status global_find_bin(global_selection *g, int32_t upper, int64_t w
             g->mine[b] += (double)espl_min_i64(sum, g->max[i]);
         }
     }
+    espl_comm *pipeline = espl_comm_grid(g->comm)->pipeline;
     ESPL_TRY(espl_comm_agree(g->comm, st));
-    ESPL_TRY(espl_comm_add_f64(g->comm, g->mine, BINS, espl_comm_size(g->comm), 0, g->total));
-    espl_comm_broadcast(g->comm, g->total, BINS * (int64_t)sizeof *g->total, 0);
+    st = espl_comm_add_f64(pipeline, g->mine, BINS, espl_comm_size(pipeline), 0, g->total);
+    ESPL_TRY(espl_comm_agree(g->comm, st));
+    espl_comm_broadcast(pipeline, g->total, BINS * (int64_t)sizeof *g->total, 0);
     for (*bin = 0; *bin < BINS - 1 && g->total[*bin] < (double)wanted;) ++*bin;
     return ESPL_OK;
 }
@@ -100,8 +103,10 @@ espl_status espl_allocate_global(espl_comm *comm, const espl_scored_linear *own,
         shares[i].below = espl_min_i64(g.below[i], g.max[i]);
         shares[i].up_to = espl_min_i64(g.below[i] + equal[i], g.max[i]);
     }
-    ESPL_CHECK(st, done, espl_comm_gather_records(comm, shares, n, sizeof *shares, linears, all));
-    espl_comm_broadcast(comm, all, linears * (int64_t)sizeof *all, 0);
+    espl_comm *pipeline = espl_comm_grid(comm)->pipeline;
+    st = espl_comm_gather_records(pipeline, shares, n, sizeof *shares, linears, all);
+    ESPL_CHECK(st, done, espl_comm_agree(comm, st));
+    espl_comm_broadcast(pipeline, all, linears * (int64_t)sizeof *all, 0);
     /* All keys below the threshold go, and as many of its equals as are missing, the lower linear first. */
     for (int64_t i = 0; i < linears; i++) left -= all[i].below;
     for (int64_t i = 0; i < linears; i++) {

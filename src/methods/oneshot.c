@@ -4,8 +4,8 @@
  * pass that prunes block after block.
  *
  * All ranks work on the same block: each runs its share of the samples through it, the owner of an input prunes the
- * linears of that input, and masks and weights travel to all ranks before the next block. Only the rank whose slice
- * holds the block keeps them.
+ * linears of that input, and masks and weights travel to all ranks before the next block. Only the ranks whose slice
+ * holds the block keep them, one of each replica.
  */
 #include "espalier/methods/oneshot.h"
 
@@ -116,7 +116,7 @@ static espl_status pruning_block(void *context, int64_t layer) {
 }
 
 /* Collective. Broadcasts the block's masks and updated weights from their owners. All ranks compute the block's outputs
- * with them; the rank of its slice keeps them. */
+ * with them; the ranks of its slice keep them. */
 static void pruning_publish(void *context, int64_t layer) {
     pruning_pass *p = context;
     method_driver *driver = p->driver;
@@ -226,7 +226,7 @@ static espl_status driver_prepare(method_driver *driver, pool *buffers) {
     driver_take(driver, &driver->plan, espl_model_slice(driver->m), buffers);
     ESPL_TRY(buffers->st);
     ESPL_TRY(
-        espl_model_partition(config, espl_model_options_of(driver->m)->context, driver->plan.ranks, driver->slices));
+        espl_model_partition(config, espl_model_options_of(driver->m)->context, driver->plan.stages, driver->slices));
     ESPL_TRY(espl_block_create(driver->m, driver->plan.o->window, driver->plan.prune.gradients, &driver->block));
     for (int64_t i = 0; i < driver->plan.linears; i++) {
         int64_t out, in;
@@ -243,7 +243,8 @@ espl_status espl_method_run(espl_comm *comm, const espl_method_options *o, const
                             .pass = {.context = &pruning, .work = pruning_block, .publish = pruning_publish}};
     pool buffers = {0}, pass_buffers = {0};
     espl_status st;
-    driver.plan = espl_plan_make(espl_model_config_of(driver.m), o, espl_comm_rank(comm), espl_comm_size(comm), NULL);
+    driver.plan = espl_plan_make(espl_model_config_of(driver.m), o, espl_comm_rank(comm), espl_comm_size(comm));
+    driver.plan.stages = espl_comm_grid(comm)->stages;
     st = check_options(&driver);
     if (st == ESPL_OK) st = driver_prepare(&driver, &buffers);
     driver.plan.slices = driver.slices;

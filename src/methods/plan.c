@@ -9,9 +9,8 @@
 /* Maximum number of groups: every group's Hessians travel to their owners. */
 enum { GROUPS_MAX = 32 };
 
-method_plan espl_plan_make(const espl_model_config *c, const espl_method_options *o, int rank, int ranks,
-                           const espl_range *slices) {
-    method_plan p = {.config = c, .o = o, .rank = rank, .ranks = ranks, .slices = slices};
+method_plan espl_plan_make(const espl_model_config *c, const espl_method_options *o, int rank, int ranks) {
+    method_plan p = {.config = c, .o = o, .rank = rank, .ranks = ranks};
     espl_allocation a = o->allocation;
     bool lsa = a == ESPL_ALLOCATION_LSA || a == ESPL_ALLOCATION_LSA_LINEAR, search = a == ESPL_ALLOCATION_SEARCH;
     espl_layout layout = espl_model_layout(c);
@@ -49,7 +48,7 @@ int espl_plan_owner(const method_plan *p, const pass_plan *pass, int64_t layer, 
     if (pass->owner == OWNER_INPUT) return input % p->ranks;
     if (pass->owner == OWNER_BLOCK) return (int)(layer % p->ranks);
     int owner = 0;
-    while (owner + 1 < p->ranks && p->slices[owner + 1].first <= layer) owner++;
+    while (owner + 1 < p->stages && p->slices[owner + 1].first <= layer) owner++;
     return owner;
 }
 

@@ -17,7 +17,7 @@ enum { ATTENTION_INPUTS = 2, MLP_INPUTS = 2 };
 typedef enum plan_owner {
     OWNER_INPUT, /* ranks in turn, input after input: spreads the Hessians and their factorization */
     OWNER_BLOCK, /* one rank for a block, ranks in turn: for measures that need all inputs of a block */
-    OWNER_SLICE  /* the rank whose slice holds the block: for measures that stay with the slice */
+    OWNER_SLICE  /* the rank whose slice holds the block, in the first replica: for measures that stay with the slice */
 } plan_owner;
 
 /* A pass over all blocks: the statistics it collects, and their owner. */
@@ -32,8 +32,9 @@ typedef struct pass_plan {
 typedef struct method_plan {
     const espl_model_config *config;
     const espl_method_options *o;
-    int rank, ranks;
-    const espl_range *slices; /* [ranks], borrowed; NULL if no owner is asked for */
+    int rank, ranks; /* of all replicas: they share samples and linears */
+    int stages;
+    const espl_range *slices; /* [stages], borrowed; NULL if no owner is asked for */
     int64_t linears;          /* of the model */
     int inputs, places;       /* inputs and linears of a block */
     int64_t blocks;           /* of all passes */
@@ -50,8 +51,7 @@ typedef struct method_plan {
 } method_plan;
 
 /* Local. */
-method_plan espl_plan_make(const espl_model_config *c, const espl_method_options *o, int rank, int ranks,
-                           const espl_range *slices);
+method_plan espl_plan_make(const espl_model_config *c, const espl_method_options *o, int rank, int ranks);
 /* Local. Samples of group g. */
 int64_t espl_plan_group_size(const method_plan *p, int64_t g);
 /* Local. Owner of an input of a block. */

@@ -72,7 +72,8 @@ static espl_status survey_block(void *context, int64_t layer) {
     const espl_method_options *o = plan->o;
     if (o->allocation == ESPL_ALLOCATION_SEARCH) {
         int64_t mine = (layer - espl_model_slice(driver->m).first) * plan->inputs;
-        for (int i = 0; i < plan->inputs && espl_driver_mine(driver, layer); i++)
+        if (espl_plan_owner(plan, &plan->survey, layer, 0) != plan->rank) return ESPL_OK;
+        for (int i = 0; i < plan->inputs; i++)
             espl_statistics_norm(&s->pass.s, i, espl_score_needs_gradients(o->score), s->norms[mine + i]);
     } else if (o->allocation == ESPL_ALLOCATION_OWL) {
         /* Per cent of the block's scores above M times their mean. */

@@ -18,12 +18,13 @@ struct espl_block {
     espl_arena *buffers, *tables;
 };
 
-/* Nothing flows in or out, and there is no head: rank 0 of 2 without transfers. */
+/* Nothing flows in or out, and there is no head: stage 0 of 2 without transfers. */
 static calibration_dims block_dims(const espl_model_config *c, int64_t T, bool backward) {
     espl_calibration_options o = {.window = T, .forward = 1, .backward = backward};
-    calibration_dims d = espl_calibration_dims_of(c, &o, (espl_range){0, 1}, 0, 2);
+    calibration_dims d = espl_calibration_dims_of(c, &o, (espl_range){0, 1}, 1, 0, 2);
     d.several = d.last = false;
     d.in_flight = d.partial = 0;
+    d.stride = d.output_stride = d.linears = d.weights = 0; /* the caller sums */
     return d;
 }
 

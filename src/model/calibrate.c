@@ -2,8 +2,13 @@
 /*
  * The calibration pass through the pipeline: statistics forward, gradients backward.
  *
- * Every rank runs its passes in the order of espl_pass_order, which the options alone decide; sums over samples are
- * added in sample order, each on the one rank that holds the layer.
+ * Every rank runs its passes in the order of espl_pass_order, which the options alone decide.
+ *
+ * Replicas share the windows in rounds of one window each. The statistics of a window are summed by themselves, then
+ * added to those of the windows before it, in the order of windows: after each pass, the peers of a stage exchange the
+ * statistics of their windows, and each adds up its part of the layer's features (espl_comm_add_round). So the bits of
+ * a sum depend on the windows alone. The exchanges follow the order of the passes, which is that of every replica:
+ * stage s waits for its peers only where one pipeline would wait for an earlier pass.
  */
 #include "espalier/model/calibration.h"
 
@@ -64,19 +69,53 @@ static espl_status calibration_create(const calibrator *c, espl_calibration *out
 
 /* ----------------------------------------------------------------- passes */
 
+/* One window's way through this rank, forward or backward. */
+typedef struct calibration_pass {
+    bool backward;
+    int64_t window;   /* -1: the last round has none for this replica */
+    int64_t round;    /* of samples */
+    int64_t turn;     /* counts the passes of a direction */
+    int contributors; /* replicas, from the first on, whose windows in this round are measured */
+} calibration_pass;
+
+/* Windows that the replicas take in rounds: those with a backward pass, and the others, by which a pipeline begins. */
+static int64_t calibration_sample_rounds(const calibrator *c) {
+    return (c->o->backward + c->grid->replicas - 1) / c->grid->replicas;
+}
+
+static int64_t calibration_rounds(const calibrator *c) {
+    int64_t others = espl_max_i64(c->o->forward - c->o->backward, 0);
+    return calibration_sample_rounds(c) + (others + c->grid->replicas - 1) / c->grid->replicas;
+}
+
+/* The pass in which this replica takes part in a round: espl_pass_order counts rounds as one pipeline does windows. */
+static calibration_pass pass_of_round(const calibrator *c, const espl_pass *order) {
+    const espl_calibration_options *o = c->o;
+    int64_t R = c->grid->replicas, samples = calibration_sample_rounds(c);
+    bool sample = order->window < samples;
+    int64_t first = sample ? order->window * R : o->backward + (order->window - samples) * R;
+    int64_t end = sample ? o->backward : o->forward, window = first + c->grid->replica;
+    int64_t measured = espl_min_i64(order->backward ? o->backward : o->forward, end);
+    return (calibration_pass){.backward = order->backward,
+                              .window = window < end ? window : -1,
+                              .round = order->window,
+                              .turn = order->turn,
+                              .contributors = (int)espl_max_i64(espl_min_i64(measured - first, R), 0)};
+}
+
 /* A single rank has one buffer per direction: nothing is on its way while it computes. */
-static float *pass_buffer(const calibrator *c, const espl_pass *p) {
+static float *pass_buffer(const calibrator *c, const calibration_pass *p) {
     float *const all[2][STREAMS] = {{c->b.stream0, c->b.stream1, c->b.stream2}, {c->b.grad0, c->b.grad1, c->b.grad2}};
     return all[p->backward][c->d.several ? p->turn % STREAMS : 0];
 }
 
-/* A sample's slot is free again once its backward pass is done, before the sample in_flight later comes. */
-static float *saved_input(const calibrator *c, int64_t sample, int64_t local_layer) {
-    return c->b.saved + (sample % c->d.in_flight * c->d.layers + local_layer) * c->d.T * c->d.C;
+/* A sample's slot is free again once its backward pass is done, before the sample in_flight rounds later comes. */
+static float *saved_input(const calibrator *c, const calibration_pass *p, int64_t local_layer) {
+    return c->b.saved + (p->round % c->d.in_flight * c->d.layers + local_layer) * c->d.T * c->d.C;
 }
 
 /* Samples with a backward pass save the input of every layer. */
-static void pass_forward(calibrator *c, const espl_pass *p) {
+static void pass_forward(calibrator *c, const calibration_pass *p) {
     espl_model *m = c->m;
     int64_t T = c->d.T, C = c->d.C;
     float *x = pass_buffer(c, p);
@@ -85,49 +124,82 @@ static void pass_forward(calibrator *c, const espl_pass *p) {
         if (m->tap) m->tap(m->tap_context, -1, x, T);
     }
     for (int64_t l = 0; l < c->d.layers; l++) {
-        if (p->window < c->o->backward) memcpy(saved_input(c, p->window, l), x, (size_t)(T * C) * sizeof *x);
+        if (p->window < c->o->backward) memcpy(saved_input(c, p, l), x, (size_t)(T * C) * sizeof *x);
         espl_calibrate_layer_forward(c, l, x, p->window < c->o->forward);
-        espl_comm_progress(m->comm);
+        espl_comm_progress(m->grid->pipeline);
     }
     if (m->last && c->o->final_states && p->window < c->o->forward) espl_calibrate_final_states(c, p->window, x);
 }
 
 /* On the last rank the sample's forward pass came just before: its output is still in the stream. */
-static void pass_backward(calibrator *c, const espl_pass *p, const espl_pass *before) {
+static void pass_backward(calibrator *c, const calibration_pass *p, const calibration_pass *before) {
     float *dy = pass_buffer(c, p);
     if (c->m->last) espl_calibrate_head(c, p->window, pass_buffer(c, before), dy);
     for (int64_t l = c->d.layers - 1; l >= 0; l--) {
-        espl_calibrate_layer_backward(c, l, saved_input(c, p->window, l), dy);
-        espl_comm_progress(c->m->comm);
+        espl_calibrate_layer_backward(c, l, saved_input(c, p, l), dy);
+        espl_comm_progress(c->grid->pipeline);
     }
 }
 
 /* Starts receiving the input of pass p; the buffer may still be sending an earlier one. */
-static espl_status pass_receive(calibrator *c, const espl_pass *p) {
-    int at = (int)(p->turn % STREAMS), from = espl_comm_rank(c->m->comm) + (p->backward ? 1 : -1);
-    if (p->backward ? c->m->last : c->m->first) return ESPL_OK;
+static espl_status pass_receive(calibrator *c, const calibration_pass *p) {
+    int at = (int)(p->turn % STREAMS), from = c->grid->stage + (p->backward ? 1 : -1);
+    if (p->window < 0 || (p->backward ? c->m->last : c->m->first)) return ESPL_OK;
     espl_model_wait(c->m, &c->sends[p->backward][at]);
-    return espl_comm_receive(c->m->comm, pass_buffer(c, p), c->d.T * c->d.C * (int64_t)sizeof(float), from,
+    return espl_comm_receive(c->grid->pipeline, pass_buffer(c, p), c->d.T * c->d.C * (int64_t)sizeof(float), from,
                              &c->receives[p->backward][at]);
 }
 
-static espl_status calibration_run(calibrator *c, const espl_pass *passes, int64_t n, espl_model_progress progress,
+/* Adds the statistics that the replicas have measured in a round. */
+static void pass_add_statistics(calibrator *c, const calibration_pass *p) {
+    calibration_buffers *b = &c->b;
+    int64_t outputs = c->d.layers * c->d.output_stride, linears = c->d.layers * c->d.linears;
+    if (p->contributors == 0) return;
+    if (!p->backward) {
+        espl_comm_add_round_f64(c->grid->peers, b->part_squares, c->d.layers * c->d.stride, p->contributors, b->round,
+                                c->out->squares);
+    } else if (linears > 0) {
+        espl_comm_add_round_f64(c->grid->peers, b->part_outputs, outputs, p->contributors, b->round,
+                                c->out->output_squares);
+        espl_comm_add_round_f64(c->grid->peers, b->part_gradients, linears, p->contributors, b->round,
+                                c->out->gradient);
+    }
+}
+
+/* This rank's part of a pass, and its result on its way to the next rank. */
+static espl_status pass_run(calibrator *c, const calibration_pass *p, const calibration_pass *before) {
+    calibration_buffers *b = &c->b;
+    int64_t layers = c->d.layers;
+    int at = (int)(p->turn % STREAMS), to = c->grid->stage + (p->backward ? -1 : 1);
+    c->contributors = p->contributors;
+    if (p->window < 0) {
+        for (int64_t l = layers - 1; p->backward && l >= 0; l--) espl_calibrate_layer_absent(c, l);
+        return ESPL_OK;
+    }
+    espl_model_wait(c->m, &c->sends[p->backward][at]);
+    espl_model_wait(c->m, &c->receives[p->backward][at]);
+    if (p->backward) {
+        memset(b->part_outputs, 0, (size_t)(layers * c->d.output_stride) * sizeof *b->part_outputs);
+        memset(b->part_gradients, 0, (size_t)(layers * c->d.linears) * sizeof *b->part_gradients);
+        pass_backward(c, p, before);
+    } else {
+        memset(b->part_squares, 0, (size_t)(layers * c->d.stride) * sizeof *b->part_squares);
+        pass_forward(c, p);
+    }
+    if (p->backward ? c->m->first : c->m->last) return ESPL_OK;
+    return espl_comm_send(c->grid->pipeline, pass_buffer(c, p), c->d.T * c->d.C * (int64_t)sizeof(float), to,
+                          &c->sends[p->backward][at]);
+}
+
+static espl_status calibration_run(calibrator *c, const espl_pass *order, int64_t n, espl_model_progress progress,
                                    void *context) {
-    espl_comm *comm = c->m->comm;
-    espl_status st = pass_receive(c, passes);
-    for (int64_t i = 0; i < n && st == ESPL_OK; i++) {
-        const espl_pass *p = &passes[i];
-        int at = (int)(p->turn % STREAMS), to = espl_comm_rank(comm) + (p->backward ? -1 : 1);
-        if (i + 1 < n) ESPL_CHECK(st, done, pass_receive(c, p + 1)); /* arrives while this pass is computed */
-        espl_model_wait(c->m, &c->sends[p->backward][at]);
-        espl_model_wait(c->m, &c->receives[p->backward][at]);
-        if (p->backward)
-            pass_backward(c, p, p - 1);
-        else
-            pass_forward(c, p);
-        if (p->backward ? !c->m->first : !c->m->last)
-            st = espl_comm_send(comm, pass_buffer(c, p), c->d.T * c->d.C * (int64_t)sizeof(float), to,
-                                &c->sends[p->backward][at]);
+    calibration_pass before = {0}, now = pass_of_round(c, &order[0]), next = now;
+    espl_status st = pass_receive(c, &now);
+    for (int64_t i = 0; i < n && st == ESPL_OK; i++, before = now, now = next) {
+        if (i + 1 < n) next = pass_of_round(c, &order[i + 1]);
+        if (i + 1 < n) ESPL_CHECK(st, done, pass_receive(c, &next)); /* arrives while this pass is computed */
+        ESPL_CHECK(st, done, pass_run(c, &now, &before));
+        pass_add_statistics(c, &now);
         if (progress) progress(context, i + 1, n);
     }
 done:
@@ -138,11 +210,47 @@ done:
     return st;
 }
 
+/* Adds up the counts [n] of all replicas, on each of them. Numbers of tokens are exact as doubles. */
+static void share_counts(const calibrator *c, int64_t *counts, int64_t n) {
+    espl_comm *peers = c->grid->peers;
+    double *mine = c->b.part_squares, *scratch = c->b.round, *total = scratch + n + c->grid->replicas;
+    for (int64_t i = 0; i < n; i++) {
+        mine[i] = (double)counts[i];
+        total[i] = 0;
+    }
+    espl_comm_add_round_f64(peers, mine, n, c->grid->replicas, scratch, total);
+    espl_comm_share_parts(peers, total, NULL, n, sizeof *total);
+    for (int64_t i = 0; i < n; i++) counts[i] = (int64_t)total[i];
+}
+
+/* Every replica gets the sums, of which it has formed its part, and the final states of the others' windows. */
+static void calibration_share(const calibrator *c) {
+    espl_comm *peers = c->grid->peers;
+    const espl_calibration *out = c->out;
+    float *const *weights = c->gradient_squares ? c->gradient_squares : c->o->gradient_sums;
+    int64_t floats = c->d.T * c->d.C, backward = c->o->backward;
+    if (c->grid->replicas == 1) return;
+    share_counts(c, out->reached, espl_range_count(out->linears));
+    share_counts(c, out->reached_backward, espl_range_count(out->linears));
+    espl_comm_share_parts(peers, out->squares, NULL, c->d.layers * out->stride, sizeof *out->squares);
+    espl_comm_share_parts(peers, out->output_squares, NULL, c->d.layers * c->d.output_stride,
+                          sizeof *out->output_squares);
+    espl_comm_share_parts(peers, out->gradient, NULL, c->d.layers * c->d.linears, sizeof *out->gradient);
+    for (int64_t i = 0; weights && i < espl_range_count(out->linears); i++) {
+        const espl_linear *l = espl_model_linear(c->m, out->linears.first + i);
+        espl_comm_share_parts(peers, weights[i], NULL, l->out * l->in, sizeof *weights[i]);
+    }
+    for (int64_t i = 0; c->m->last && c->o->final_states && i < c->o->forward; i++) {
+        int64_t owner = (i < backward ? i : i - backward) % c->grid->replicas;
+        espl_comm_broadcast(peers, c->o->final_states + i * floats, floats * (int64_t)sizeof(float), (int)owner);
+    }
+}
+
 /* ------------------------------------------------------------------ entry */
 
 espl_status espl_model_calibrate(espl_model *m, const espl_calibration_options *o, const int32_t *ids,
                                  espl_model_progress progress, void *context, espl_calibration *out) {
-    int rank = espl_comm_rank(m->comm), ranks = espl_comm_size(m->comm);
+    const espl_grid *grid = m->grid;
     int64_t windows = espl_max_i64(o->forward, o->backward);
     espl_pass *passes = NULL;
     *out = (espl_calibration){0};
@@ -157,23 +265,26 @@ espl_status espl_model_calibrate(espl_model *m, const espl_calibration_options *
     if (o->targets) ESPL_TRY(espl_model_check_ids(m, "target", o->targets, o->backward * o->window, INT32_MIN));
     if (o->choices) ESPL_TRY(espl_model_check_ids(m, "choice", o->choices, o->n_choices, 0));
 
-    calibrator c = {.m = m, .o = o, .ids = ids, .out = out, .gradient_squares = o->gradient_squares};
-    c.d = espl_calibration_dims_of(&m->config, o, m->slice, rank, ranks);
+    calibrator c = {.m = m, .o = o, .ids = ids, .out = out, .grid = grid, .gradient_squares = o->gradient_squares};
+    c.d = espl_calibration_dims_of(&m->config, o, m->slice, grid->replicas, grid->stage, grid->stages);
     /* All memory is taken before the first transfer: no rank can fail while others wait for it. */
     espl_status st = calibration_create(&c, out);
     if (st == ESPL_OK) st = espl_mem_alloc(&passes, o->forward + 2 * o->backward, sizeof *passes, "schedule");
     if (st == ESPL_OK) st = espl_calibration_buffers_create(&c.d, &c.arena, &c.b);
     ESPL_CHECK(st, done, espl_comm_agree(m->comm, st));
     if (!passes) goto done; /* never: the ranks agreed that all memory is there */
-    int64_t n = espl_pass_order(o->forward, o->backward, espl_pass_ahead(o->backward, rank, ranks), passes);
+    int64_t n = espl_pass_order(calibration_rounds(&c), calibration_sample_rounds(&c),
+                                espl_max_i64(c.d.in_flight - 1, 0), passes);
     ESPL_CHECK(st, done, espl_comm_agree(m->comm, calibration_run(&c, passes, n, progress, context)));
+    calibration_share(&c);
     /* Sums over samples and weights become means. */
     for (int64_t i = 0; i < espl_range_count(out->linears); i++) {
         int64_t weights = espl_linear_survivors(espl_model_linear(m, out->linears.first + i)) * o->backward;
         out->gradient[i] = weights > 0 ? out->gradient[i] / (double)weights : NAN;
     }
     espl_calibration_finish_experts(m, out);
-    espl_comm_broadcast(m->comm, out->loss, out->samples * (int64_t)sizeof *out->loss, ranks - 1);
+    espl_comm_broadcast(grid->pipeline, out->loss, out->samples * (int64_t)sizeof *out->loss, grid->stages - 1);
+    espl_comm_merge(grid->peers, out->loss, out->samples * (int64_t)sizeof *out->loss);
 done:
     if (st != ESPL_OK) espl_calibration_free(out);
     espl_mem_free(&passes);

@@ -4,7 +4,7 @@
  *
  * Only a layer's input outlives its forward pass; the backward pass computes the activations again (Chen et al. 2016).
  * A window is one sequence without a cache, so keys and values are those of the window. All sums are over the tokens of
- * one sample on the one rank that holds the layer: they depend neither on ranks nor on threads.
+ * one sample on one rank that holds the layer: they depend neither on ranks nor on threads.
  */
 #include <string.h>
 
@@ -133,13 +133,14 @@ void espl_calibrate_trace(calibrator *c, int64_t local_layer, float *x) {
     espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
 }
 
-/* Adds the squares of the inputs of a layer's linears to the result, and how many tokens came to each. */
+/* Adds the squares of the inputs of a layer's linears to those of the window, and counts the tokens that came to each.
+ */
 static void count_inputs(calibrator *c, int64_t local_layer) {
     const calibration_buffers *b = &c->b;
     espl_calibration *out = c->out;
     int64_t T = c->d.T, linears = espl_layout_layer_linears(out->layout);
     int64_t *reached = out->reached + local_layer * linears;
-    double *sums = out->squares + local_layer * out->stride, t = espl_clock_now();
+    double *sums = c->b.part_squares + local_layer * out->stride, t = espl_clock_now();
     /* q, k, v share an input, and so do gate and up */
     espl_tensor_square_sums(b->normed, T, c->d.C, sums + out->at[ESPL_Q_PROJ]);
     espl_tensor_square_sums(b->attended, T, c->d.Q, sums + out->at[ESPL_O_PROJ]);
@@ -167,6 +168,41 @@ void espl_calibrate_layer_forward(calibrator *c, int64_t local_layer, float *x, 
 
 /* --------------------------------------------------------------- backward */
 
+/* Scores and distillation that need each weight's gradient: f32 for every weight of the slice. Replicas exchange the
+ * gradients of one linear at a time, which then are added in the order of their windows. x NULL: no token of
+ * this one's window reaches the linear, or it has none. */
+static void weight_gradient_add(calibrator *c, const espl_linear *l, int64_t index, const float *x, const float *dy,
+                                int64_t T) {
+    float *total = c->gradient_squares ? c->gradient_squares[index] : c->o->gradient_sums[index];
+    bool alone = !c->grid || c->grid->replicas == 1;
+    float *own = alone ? total : c->b.part_weights;
+    if (!alone) memset(own, 0, (size_t)(l->out * l->in) * sizeof *own);
+    if (x && c->gradient_squares)
+        espl_tensor_gradient_squares(l, x, dy, T, own, c->m->workspace);
+    else if (x)
+        espl_tensor_gradient_add(l, x, dy, T, own, c->m->workspace);
+    if (!alone)
+        espl_comm_add_round_f32(c->grid->peers, own, l->out * l->in, c->contributors, c->b.round_weights, total);
+}
+
+/* The same of the linears from place `first` of a layer on, without tokens. */
+static void weight_gradient_skip(calibrator *c, int64_t local_layer, int64_t first, int n) {
+    int64_t index = espl_linear_index(espl_model_layout(&c->m->config), local_layer, first);
+    if (!c->gradient_squares && !c->o->gradient_sums) return;
+    for (int i = 0; i < n; i++)
+        weight_gradient_add(c, &c->m->layers[local_layer].linears[first + i], index + i, NULL, NULL, 0);
+}
+
+/* The order of linears is that of espl_calibrate_layer_backward. */
+void espl_calibrate_layer_absent(calibrator *c, int64_t local_layer) {
+    for (int64_t e = 0; e < espl_layout_mlps(espl_model_layout(&c->m->config)); e++) {
+        weight_gradient_skip(c, local_layer, espl_linear_at(ESPL_DOWN_PROJ, e), 1);
+        weight_gradient_skip(c, local_layer, espl_linear_at(ESPL_GATE_PROJ, e), 2);
+    }
+    weight_gradient_skip(c, local_layer, ESPL_O_PROJ, 1);
+    weight_gradient_skip(c, local_layer, ESPL_Q_PROJ, 3);
+}
+
 /* n linears from place `first` of a layer on with the common input x [T, in], given dy of each: adds what is wanted of
  * their dL/dW to the result, and sets dx [T, in], which may be x. */
 static void linears_backward(calibrator *c, int64_t local_layer, int64_t first, int n, const float *x, int64_t T,
@@ -174,19 +210,15 @@ static void linears_backward(calibrator *c, int64_t local_layer, int64_t first, 
     const espl_linear *l = &c->m->layers[local_layer].linears[first];
     int64_t index = espl_linear_index(espl_model_layout(&c->m->config), local_layer, first);
     double sums[ESPL_LINEAR_KINDS], t = espl_clock_now();
-    if (c->gradient_squares) { /* scores that need each weight's gradient: f32 for every weight of the slice */
-        for (int i = 0; i < n; i++)
-            espl_tensor_gradient_squares(&l[i], x, dy[i], T, c->gradient_squares[index + i], c->m->workspace);
-    } else if (c->o->gradient_sums) {
-        for (int i = 0; i < n; i++)
-            espl_tensor_gradient_add(&l[i], x, dy[i], T, c->o->gradient_sums[index + i], c->m->workspace);
+    if (c->gradient_squares || c->o->gradient_sums) {
+        for (int i = 0; i < n; i++) weight_gradient_add(c, &l[i], index + i, x, dy[i], T);
     } else {
         espl_tensor_gradient_sums(l, n, x, dy, T, c->b.partial, sums, c->m->workspace);
         for (int i = 0; i < n; i++) {
-            c->out->gradient[index + i] += sums[i];
+            c->b.part_gradients[index + i] += sums[i];
             c->out->reached_backward[index + i] += T;
             espl_tensor_square_sums(dy[i], T, l[i].out,
-                                    c->out->output_squares +
+                                    c->b.part_outputs +
                                         espl_calibration_output_at(c->out, c->out->linears.first + index + i));
         }
     }
@@ -239,7 +271,11 @@ static void experts_backward(calibrator *c, int64_t local_layer, const float *dy
     for (int64_t e = 0; e < c->d.E; e++) {
         mlp_rows rows = espl_calibrate_mlp(c, e);
         const float *gate_up[2] = {rows.gate, rows.up};
-        if (rows.n == 0) continue;
+        if (rows.n == 0) { /* the peers may have tokens for it */
+            weight_gradient_skip(c, local_layer, espl_linear_at(ESPL_DOWN_PROJ, e), 1);
+            weight_gradient_skip(c, local_layer, espl_linear_at(ESPL_GATE_PROJ, e), 2);
+            continue;
+        }
         double t = espl_clock_now();
         espl_tensor_linear(expert_linears(c, local_layer, e) + 2, 1, rows.product, rows.n, &b->expert_out, false,
                            c->m->workspace);

@@ -17,8 +17,10 @@ void espl_calibration_finish_experts(const espl_model *m, espl_calibration *c);
  * window, d.C hidden, d.Q query and d.KV key/value features, d.F ffn, d.H heads; d.E experts, d.K of them for a token,
  * d.P tokens of all MLPs of a layer: T, or T K. stream and grad: the residual stream
  * and its gradient, on their way from and to other ranks. saved: inputs of this slice's layers, for each sample between
- * its forward and its backward pass. The others serve one layer at a time; attention_raw and
- * mlp_raw: what a layer adds to the residual stream before its norm and scale, branch: after, and its gradient. */
+ * its forward and its backward pass. part_*: statistics of one window, before they are added to the result, in the
+ * order of windows; round: where those of other replicas arrive. part_weights and round_weights: the same for the
+ * gradients of one linear's weights. The others serve one layer at a time; attention_raw and mlp_raw: what a layer adds
+ * to the residual stream before its norm and scale, branch: after, and its gradient. */
 #define CALIBRATION_LIST(X)                                                                                            \
     X(stream0, float, d.T *d.C)                                                                                        \
     X(stream1, float, d.several ? d.T *d.C : 0)                                                                        \
@@ -61,15 +63,24 @@ void espl_calibration_finish_experts(const espl_model *m, espl_calibration *c);
     X(partial, double, d.back ? d.partial : 0)                                                                         \
     X(head, float, d.back ? d.head : 0)                                                                                \
     X(logprob, double, d.back &&d.last ? d.T : 0)                                                                      \
+    X(part_squares, double, d.layers *d.stride)                                                                        \
+    X(part_outputs, double, d.layers *d.output_stride)                                                                 \
+    X(part_gradients, double, d.layers *d.linears)                                                                     \
+    X(round, double, d.replicas > 1 ? d.layers * (d.stride + d.output_stride + d.linears) + d.replicas : 0)            \
+    X(part_weights, float, d.weights)                                                                                  \
+    X(round_weights, float, d.weights > 0 ? d.weights + d.replicas : 0)                                                \
     X(targets, int32_t, d.T)                                                                                           \
     X(positions, int64_t, d.T)
 
 typedef struct calibration_dims {
     int64_t T, C, Q, KV, F, H, E, K, P;
-    int64_t layers, in_flight; /* of the slice; samples between forward and backward */
-    int64_t partial, head;     /* scratch of the gradient sums and of the head */
-    bool back, several, last;  /* there is a backward pass; several ranks; this rank holds the head */
-    bool qk_norm, branches;    /* queries and keys are normed; layers do not add plainly (layer.h) */
+    int64_t layers, in_flight;              /* of the slice; samples between forward and backward */
+    int64_t partial, head;                  /* scratch of the gradient sums and of the head */
+    bool back, several, last;               /* there is a backward pass; several ranks; this rank holds the head */
+    int64_t stride, output_stride, linears; /* of a layer's statistics */
+    int64_t replicas;                       /* that share the windows */
+    int64_t weights;                        /* of the largest linear, if replicas share their gradients */
+    bool qk_norm, branches;                 /* queries and keys are normed; layers do not add plainly (layer.h) */
 } calibration_dims;
 
 typedef struct calibration_buffers {
@@ -81,7 +92,9 @@ typedef struct calibration_buffers {
 typedef struct calibrator {
     espl_model *m;
     const espl_calibration_options *o;
-    const int32_t *ids; /* [windows, T] */
+    const int32_t *ids;    /* [windows, T] */
+    const espl_grid *grid; /* replicas share the windows; NULL: of a block, whose caller sums */
+    int contributors;      /* of the pass under way */
     calibration_dims d;
     calibration_buffers b;
     espl_arena *arena;
@@ -92,9 +105,9 @@ typedef struct calibrator {
 
 /* ---------------------------------------------------------------- buffers */
 
-/* Local. */
+/* Local. Of stage `stage` of `stages`. */
 calibration_dims espl_calibration_dims_of(const espl_model_config *c, const espl_calibration_options *o,
-                                          espl_range slice, int rank, int ranks);
+                                          espl_range slice, int replicas, int stage, int stages);
 int64_t espl_calibration_arena_bytes(const calibration_dims *d);
 /* Local. Creates the arena of these dims and carves `b` out of it; positions are 0, 1, ... ESPL_NOMEM. Free the arena.
  */
@@ -119,6 +132,8 @@ mlp_rows espl_calibrate_mlp(const calibrator *c, int64_t mlp);
 /* x: the layer's input. dy [T, hidden], the gradient of its output, becomes that of its input. Adds to the sums of
  * |dL/dW|, or of its squares. */
 void espl_calibrate_layer_backward(calibrator *c, int64_t local_layer, const float *x, float *dy);
+/* What espl_calibrate_layer_backward exchanges with other replicas, of a replica that has no window in the round. */
+void espl_calibrate_layer_absent(calibrator *c, int64_t local_layer);
 /* Last rank: the final norm's output of forward window i, whose last layer's output is x, into o->final_states. */
 void espl_calibrate_final_states(calibrator *c, int64_t i, const float *x);
 /* Final norm, head and loss of sample i: dx [T, hidden] = gradient of the last layer's output x. */

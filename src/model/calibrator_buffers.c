@@ -11,18 +11,25 @@
 #include "layer.h"
 
 calibration_dims espl_calibration_dims_of(const espl_model_config *c, const espl_calibration_options *o,
-                                          espl_range slice, int rank, int ranks) {
+                                          espl_range slice, int replicas, int stage, int stages) {
     /* Scratch of the gradient sums: for the largest group of linears that share an input. */
     static const struct {
         espl_linear_kind first;
         int n;
     } groups[] = {{ESPL_Q_PROJ, 3}, {ESPL_O_PROJ, 1}, {ESPL_GATE_PROJ, 2}, {ESPL_DOWN_PROJ, 1}};
     espl_linear l[ESPL_LINEAR_KINDS] = {0}, head = {.out = c->vocab, .in = c->hidden};
-    int64_t partial = 0;
-    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) espl_model_linear_shape(c, (espl_linear_kind)k, &l[k].out, &l[k].in);
+    espl_layout layout = espl_model_layout(c);
+    bool sums = o->backward > 0 && !o->gradient_squares && !o->gradient_sums;
+    int64_t partial = 0, outputs = 0, weights = 0;
+    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
+        espl_model_linear_shape(c, (espl_linear_kind)k, &l[k].out, &l[k].in);
+        outputs += espl_layout_kind_linears(layout, (espl_linear_kind)k) * l[k].out;
+        if (!sums && replicas > 1) weights = espl_max_i64(weights, l[k].out * l[k].in);
+    }
     for (size_t g = 0; g < sizeof groups / sizeof *groups; g++)
         partial = espl_max_i64(partial, espl_gradient_partials(&l[groups[g].first], groups[g].n));
-    bool last = rank == ranks - 1;
+    bool last = stage == stages - 1;
+    int64_t rounds = (o->backward + replicas - 1) / replicas; /* samples of a replica */
     return (calibration_dims){.T = o->window,
                               .C = c->hidden,
                               .Q = c->heads * c->head_dim,
@@ -33,14 +40,20 @@ calibration_dims espl_calibration_dims_of(const espl_model_config *c, const espl
                               .K = c->experts_per_token,
                               .P = o->window * espl_max_i64(c->experts_per_token, 1),
                               .layers = espl_range_count(slice),
-                              .in_flight = o->backward > 0 ? espl_pass_ahead(o->backward, rank, ranks) + 1 : 0,
+                              .in_flight = rounds > 0 ? espl_pass_ahead(rounds, stage, stages) + 1 : 0,
                               .partial = partial,
                               .head = !last        ? 0
                                       : o->teacher ? espl_head_distill_floats(&head, o->window)
                                                    : espl_head_backward_floats(&head, o->window),
                               .back = o->backward > 0,
-                              .several = ranks > 1,
+                              .several = stages > 1,
                               .last = last,
+                              .stride =
+                                  c->hidden + c->heads * c->head_dim + espl_layout_mlps(layout) * (c->hidden + c->ffn),
+                              .output_stride = sums ? outputs : 0,
+                              .linears = sums ? espl_layout_layer_linears(layout) : 0,
+                              .replicas = replicas,
+                              .weights = o->backward > 0 ? weights : 0,
                               .qk_norm = c->family->qk_norm != ESPL_QK_NORM_NONE,
                               .branches = !espl_layer_adds_plainly(c)};
 }
@@ -55,8 +68,8 @@ int64_t espl_calibration_arena_bytes(const calibration_dims *dims) {
 }
 
 int64_t espl_model_calibration_bytes(const espl_model_config *c, const espl_calibration_options *o, espl_range slice,
-                                     int rank, int ranks) {
-    calibration_dims d = espl_calibration_dims_of(c, o, slice, rank, ranks);
+                                     int replicas, int stage, int stages) {
+    calibration_dims d = espl_calibration_dims_of(c, o, slice, replicas, stage, stages);
     return espl_calibration_arena_bytes(&d);
 }
 

@@ -181,7 +181,7 @@ static void batch_compute(espl_model *m, const espl_batch *b, float *x, int64_t 
     }
     for (int64_t l = 0; l < espl_range_count(m->slice); l++) {
         espl_model_layer_forward(m, l, b, x, T);
-        espl_comm_progress(m->comm); /* MPI moves data only when it is called */
+        espl_comm_progress(m->grid->pipeline); /* MPI moves data only when it is called */
     }
     if (!m->last) return;
     ESPL_REGION_SCOPE(ESPL_REGION_HEAD);
@@ -218,7 +218,7 @@ static espl_status stream_fetch(espl_model *m, const espl_stream *s, int64_t i, 
     ESPL_TRY(batch_check(m, &t->batch));
     if (m->first) return ESPL_OK;
     espl_model_wait(m, &m->sends[i % STREAMS]); /* its buffer may still be sending micro-batch i - STREAMS */
-    return espl_comm_receive(m->comm, stream_buffer(m, i), stream_bytes(m, &t->batch), espl_comm_rank(m->comm) - 1,
+    return espl_comm_receive(m->grid->pipeline, stream_buffer(m, i), stream_bytes(m, &t->batch), m->grid->stage - 1,
                              &m->receives[i % STREAMS]);
 }
 
@@ -231,13 +231,13 @@ espl_status espl_model_stream(espl_model *m, const espl_stream *s) {
         if (!m->first) ESPL_CHECK(st, done, stream_fetch(m, s, i + 1, &ahead));
         if (now.batch.n > 0) {
             float *x = stream_buffer(m, i);
-            int to = espl_comm_rank(m->comm) + 1;
             /* The first rank overwrites what it sent STREAMS turns ago, the others need their input. */
             espl_model_wait(m, m->first ? &m->sends[i % STREAMS] : &m->receives[i % STREAMS]);
             batch_compute(m, &now.batch, x, batch_tokens(&now.batch));
             if (!m->last)
                 ESPL_CHECK(st, done,
-                           espl_comm_send(m->comm, x, stream_bytes(m, &now.batch), to, &m->sends[i % STREAMS]));
+                           espl_comm_send(m->grid->pipeline, x, stream_bytes(m, &now.batch), m->grid->stage + 1,
+                                          &m->sends[i % STREAMS]));
         }
         ESPL_CHECK(st, done, s->done(s->context, i));
         if (m->first) ESPL_CHECK(st, done, stream_fetch(m, s, i + 1, &ahead));

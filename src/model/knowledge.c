@@ -54,13 +54,14 @@ static espl_status knowledge_set_scale(const espl_model *m, espl_calibration *c)
             own[i].answers += answers[o];
         }
     }
-    ESPL_CHECK(st, done, espl_comm_gather_records(m->comm, own, n, sizeof *own, linears, all));
+    st = espl_comm_gather_records(m->grid->pipeline, own, n, sizeof *own, linears, all);
+    ESPL_CHECK(st, done, espl_comm_agree(m->comm, st));
     for (int64_t i = 0; i < linears; i++) {
         total.text += all[i].text;
         total.answers += all[i].answers;
     }
     c->knowledge_scale = total.answers > 0 ? total.text / total.answers : 0;
-    espl_comm_broadcast(m->comm, &c->knowledge_scale, sizeof c->knowledge_scale, 0);
+    espl_comm_broadcast(m->grid->pipeline, &c->knowledge_scale, sizeof c->knowledge_scale, 0);
 done:
     espl_mem_free(&own);
     espl_mem_free(&all);

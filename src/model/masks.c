@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "espalier/base/hash.h"
 #include "espalier/base/integer.h"
 #include "espalier/model/shape.h"
 #include "state.h"
@@ -180,8 +181,8 @@ void espl_masks_accept(espl_masks *s) {
 
 /* Counted from the bits, not from what a step was asked for: callers compare the two. */
 espl_status espl_masks_count_pruned(const espl_masks *s, int64_t *counts, int64_t *total) {
-    espl_comm *c = s->m->comm; /* of all ranks that hold a slice */
-    bool root = espl_comm_rank(c) == 0;
+    espl_comm *c = s->m->comm, *pipeline = s->m->grid->pipeline; /* each replica counts its own */
+    bool root = s->m->grid->stage == 0;
     int64_t *mine = NULL, *all = NULL, n = espl_range_count(s->linears);
     int64_t linears = espl_model_linears_of(&s->m->config);
     espl_status st = espl_mem_alloc(&mine, n, sizeof *mine, "counts");
@@ -191,15 +192,30 @@ espl_status espl_masks_count_pruned(const espl_masks *s, int64_t *counts, int64_
         const espl_linear *l = espl_model_linear(s->m, s->linears.first + i);
         mine[i] = l->out * l->in - espl_mask_count(s->bits[i], l->out, l->in);
     }
-    ESPL_CHECK(st, done, espl_comm_gather_records(c, mine, n, sizeof *mine, linears, all));
+    st = espl_comm_gather_records(pipeline, mine, n, sizeof *mine, linears, all);
+    ESPL_CHECK(st, done, espl_comm_agree(c, st));
     *total = 0;
     for (int64_t i = 0; all && i < linears; i++) *total += all[i];
-    espl_comm_broadcast(c, total, sizeof *total, 0);
+    espl_comm_broadcast(pipeline, total, sizeof *total, 0);
     if (all && counts) memcpy(counts, all, (size_t)linears * sizeof *counts);
 done:
     espl_mem_free(&mine);
     espl_mem_free(&all);
     return st;
+}
+
+espl_status espl_masks_compare_replicas(const espl_masks *s) {
+    const espl_model *m = s->m;
+    espl_status st = ESPL_OK;
+    if (m->grid->replicas == 1) return ESPL_OK;
+    uint64_t mine = espl_hash64(s->all_bits, espl_masks_bytes(&m->config, m->slice), 0), first;
+    if (s->updated) mine = espl_hash64(s->all_updates, updates_bytes(s), mine);
+    first = mine;
+    espl_comm_broadcast(m->grid->peers, &first, sizeof first, 0);
+    if (first != mine)
+        st = ESPL_FAIL(ESPL_INTERNAL, "rank %d has other masks or weights than rank %d", espl_comm_rank(m->comm),
+                       m->grid->stage);
+    return espl_comm_agree(m->comm, st);
 }
 
 /* The count of a linear can be right while one group lost too many weights and another too few: hardware that runs the

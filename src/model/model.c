@@ -19,7 +19,7 @@
 
 /* m->config is read and m->weights is open. */
 static espl_status model_open_local(espl_model *m, const char *dir) {
-    int ranks = espl_comm_size(m->comm), rank = espl_comm_rank(m->comm);
+    int stages = m->grid->stages, stage = m->grid->stage;
     espl_range *slices;
     for (int k = 0; k < ESPL_LAYER_ROPES; k++) {
         const espl_rope_config *r = &m->config.rope[k];
@@ -29,13 +29,13 @@ static espl_status model_open_local(espl_model *m, const char *dir) {
                              " is wanted",
                              dir, espl_rope_type_name(r->type), r->limit, m->options.context);
     }
-    ESPL_TRY(espl_mem_alloc(&slices, ranks, sizeof *slices, "slices"));
-    espl_status st = espl_model_partition(&m->config, m->options.context, ranks, slices);
-    m->slice = slices[rank];
+    ESPL_TRY(espl_mem_alloc(&slices, stages, sizeof *slices, "slices"));
+    espl_status st = espl_model_partition(&m->config, m->options.context, stages, slices);
+    m->slice = slices[stage];
     espl_mem_free(&slices);
     if (st != ESPL_OK) return st;
-    m->first = rank == 0;
-    m->last = rank == ranks - 1;
+    m->first = stage == 0;
+    m->last = stage == stages - 1;
 
     /* Buffers, all allocated now: a pass cannot run out of memory. */
     ESPL_TRY(espl_bind_name_tensors(m->weights, &m->config.notes));
@@ -70,6 +70,7 @@ espl_status espl_model_open(espl_comm *comm, const char *dir, const espl_model_o
     espl_status st = espl_mem_alloc(&m, 1, sizeof *m, "model");
     if (st == ESPL_OK) {
         m->comm = comm;
+        m->grid = espl_comm_grid(comm);
         m->options = *o;
         st = espl_model_config_read(dir, &m->config);
     }
@@ -147,7 +148,7 @@ void espl_model_set_gradient_tap(espl_model *m, espl_model_tap tap, void *contex
 
 void espl_model_wait(const espl_model *m, espl_transfer *t) {
     ESPL_REGION_SCOPE(ESPL_REGION_TRANSFER);
-    espl_comm_wait(m->comm, t);
+    espl_comm_wait(m->grid->pipeline, t);
 }
 
 espl_status espl_model_check_ids(const espl_model *m, const char *what, const int32_t *ids, int64_t n, int32_t low) {

@@ -16,7 +16,8 @@
 #include "espalier/tensor/route.h"
 
 struct espl_model {
-    espl_comm *comm; /* borrowed */
+    espl_comm *comm; /* borrowed; replicas of the model on a grid of ranks */
+    const espl_grid *grid;
     espl_model_config config;
     espl_model_options options;
     espl_range slice;

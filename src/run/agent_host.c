@@ -31,9 +31,15 @@ espl_chat_options espl_agent_host_chat_options(const espl_config *o) {
 
 espl_status espl_agent_host_open(espl_job *j) {
     espl_chat_options chat = espl_agent_host_chat_options(j->o);
+    const espl_grid *grid = espl_comm_grid(j->comm);
+    espl_status st = ESPL_OK;
     if (j->o->agent_backend != ESPL_BACKEND_LOCAL || espl_config_is_oneshot(j->o)) return ESPL_OK;
-    espl_status st = espl_chat_open(j->comm, espl_agent_host_model_path(j->o), &chat, &j->chat);
-    if (st != ESPL_OK) return espl_comm_agree(j->comm, ESPL_FAIL(st, "agent.model_path: %s", espl_base_error_text()));
+    if (grid->replica == 0) { /* a reply is one sequence: the other replicas wait */
+        st = espl_chat_open(grid->pipeline, espl_agent_host_model_path(j->o), &chat, &j->chat);
+        if (st != ESPL_OK) st = ESPL_FAIL(st, "agent.model_path: %s", espl_base_error_text());
+    }
+    ESPL_TRY(espl_comm_agree(j->comm, st));
+    if (!j->chat) return ESPL_OK;
     int64_t trained = espl_model_config_of(espl_chat_model_of(j->chat))->max_positions;
     if (trained > 0 && chat.context > trained)
         ESPL_INFO("note: agent.context is %" PRId64 ", beyond the %" PRId64
@@ -129,7 +135,7 @@ espl_status espl_agent_host_obey(espl_job *j) {
         espl_comm_broadcast(j->comm, &order, sizeof order, 0);
         if (order == ORDER_GO_ON) return st;
         if (order == ORDER_REPLY) { /* a failure is rank 0's to judge: it may ask again */
-            espl_chat_complete(j->chat, NULL, NULL);
+            if (j->chat) espl_chat_complete(j->chat, NULL, NULL);
             continue;
         }
         espl_outcome o = {0};

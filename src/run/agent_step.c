@@ -50,9 +50,11 @@ static espl_status agent_check_profile(const espl_job *j) {
 static espl_status agent_share_zeros(espl_job *j) {
     int64_t *all;
     ESPL_TRY(espl_comm_agree(j->comm, espl_mem_alloc(&all, j->linears, sizeof *all, "zeros of the source")));
-    espl_status st = espl_comm_gather_records(j->comm, j->zeros, espl_range_count(espl_model_linears(j->model)),
+    espl_comm *pipeline = espl_comm_grid(j->comm)->pipeline;
+    espl_status st = espl_comm_gather_records(pipeline, j->zeros, espl_range_count(espl_model_linears(j->model)),
                                               sizeof *all, j->linears, all);
-    if (st == ESPL_OK) espl_comm_broadcast(j->comm, all, j->linears * (int64_t)sizeof *all, 0);
+    st = espl_comm_agree(j->comm, st);
+    if (st == ESPL_OK) espl_comm_broadcast(pipeline, all, j->linears * (int64_t)sizeof *all, 0);
     for (int64_t i = 0; st == ESPL_OK && i < j->linears; i++) j->rows[i].zeros = all[i];
     espl_mem_free(&all);
     return st;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "agent_host.h"
+#include "arrange.h"
 #include "espalier/model/shape.h"
 #include "espalier/prune/linear.h"
 #include "espalier/run/checkpoint_shape.h"
@@ -36,7 +37,7 @@ typedef struct dry_run {
 /* The slices and the model's options of the grid. */
 static espl_status dry_lay_out(dry_run *f) {
     int stages = (int)f->grid.stages;
-    f->options = espl_inputs_model_options(f->j, stages);
+    f->options = espl_inputs_model_options(f->j);
     espl_mem_free(&f->slices);
     ESPL_TRY(espl_mem_alloc(&f->slices, stages, sizeof *f->slices, "slices"));
     return espl_model_partition(f->work.config, f->options.context, stages, f->slices);
@@ -44,6 +45,7 @@ static espl_status dry_lay_out(dry_run *f) {
 
 static espl_plan_memory dry_memory(const dry_run *f, int64_t stage) {
     espl_plan_place at = {.slice = f->slices[stage],
+                          .replicas = f->grid.replicas,
                           .stage = stage,
                           .stages = f->grid.stages,
                           .threads = (int)f->grid.threads,
@@ -288,13 +290,15 @@ static espl_status dry_take_machine(dry_run *f) {
 static espl_status dry_run_local(const espl_job *j, const espl_dry_options *d, int64_t ranks) {
     dry_run f = {.j = j, .o = j->o, .d = d};
     espl_checkpoint_shape shape = espl_run_checkpoint_shape(&j->config, (espl_range){0});
+    int replicas, stages;
     char b[32];
     espl_status st;
     ESPL_CHECK(st, done, espl_plan_count_work(j, &f.work));
     ESPL_CHECK(st, done, dry_take_machine(&f));
     dry_read_dtype(&f);
     ESPL_CHECK(st, done, espl_plan_measure_speed(j, &f.work.speed));
-    f.grid = (espl_plan_grid){.replicas = 1, .stages = ranks, .threads = espl_tensor_threads()};
+    ESPL_CHECK(st, done, espl_arrange_choose(j, (int)ranks, &replicas, &stages));
+    f.grid = (espl_plan_grid){.replicas = replicas, .stages = stages, .threads = espl_tensor_threads()};
     if (d->nodes > 0) ESPL_CHECK(st, done, dry_search(&f));
     ESPL_CHECK(st, done, dry_lay_out(&f));
     ESPL_CHECK(st, done, espl_plan_simulate(&f.work, &f.machine, f.grid, &f.time));

@@ -202,7 +202,7 @@ void espl_inputs_free(espl_job *j) {
     espl_model_config_free(&j->config);
 }
 
-espl_model_options espl_inputs_model_options(const espl_job *j, int ranks) {
+espl_model_options espl_inputs_model_options(const espl_job *j) {
     const espl_config *o = j->o;
     const espl_questions *sets[] = {&j->inputs.probe, &j->inputs.report};
     int64_t context = espl_max_i64(o->calibration_window, o->validation_window);
@@ -210,7 +210,7 @@ espl_model_options espl_inputs_model_options(const espl_job *j, int ranks) {
     espl_model_options mo = {.context = context, .batch_tokens = o->run_batch, .slots = 1};
     for (int i = 0; i < 2; i++) {
         if (sets[i]->has_mmlu) espl_prompts_need(&sets[i]->mmlu.prompts, &mo);
-        if (sets[i]->has_freebaseqa) espl_freebaseqa_need(&sets[i]->freebaseqa, &j->config, ranks, &mo);
+        if (sets[i]->has_freebaseqa) espl_freebaseqa_need(&sets[i]->freebaseqa, &j->config, &mo);
     }
     return mo;
 }

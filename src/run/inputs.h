@@ -12,6 +12,6 @@ void espl_inputs_free(espl_job *j);
 
 /* Local. Options of a model, on that many ranks, that can do all that the job asks of it: the longest window, and the
  * prompts of every question. */
-espl_model_options espl_inputs_model_options(const espl_job *j, int ranks);
+espl_model_options espl_inputs_model_options(const espl_job *j);
 
 #endif

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "agent_host.h"
+#include "arrange.h"
 #include "espalier/base/fault.h"
 #include "espalier/export.h"
 #include "espalier/model/locate.h"
@@ -145,7 +146,7 @@ done:
 /* Collective. Opens the model, dense, with masks for its slice. Options of the model come from the inputs, which must
  * be read before: they decide how long the context is and how many sequences the KV cache holds. */
 static espl_status job_open_model(espl_job *j) {
-    espl_model_options mo = espl_inputs_model_options(j, espl_comm_size(j->comm));
+    espl_model_options mo = espl_inputs_model_options(j);
     espl_arithmetic arithmetic = j->o->compute_arithmetic;
     /* On every rank: nodes may have other processors than rank 0's. */
     ESPL_TRY(espl_comm_agree(j->comm, espl_arithmetic_check(arithmetic, "compute.arithmetic")));
@@ -277,6 +278,8 @@ static espl_status job_run(espl_job *j, bool resume) {
         return espl_comm_agree(j->comm, espl_report_fail(verdict, j->o->run_dir));
     }
     ESPL_TRY(espl_inputs_read(j));
+    ESPL_TRY(espl_arrange_ranks(j));
+    if (!j->comm) return ESPL_OK; /* left over: waits for the others at the end */
     ESPL_TRY(job_open_model(j));
     ESPL_TRY(job_check_export(j));
     ESPL_TRY(espl_identity_compute(j));
@@ -303,8 +306,9 @@ static espl_status job_put_prompt(espl_job *j, espl_str *out) {
     return espl_agent_step_put_prompt(j, out);
 }
 
-/* Collective. Releases all that the job holds. Returns st as all ranks agree on it. */
-static espl_status job_close(espl_job *j, espl_status st) {
+/* Collective over `all` ranks, those that are left over included. Releases all that the job holds. Returns st as all
+ * agree on it. */
+static espl_status job_close(espl_job *j, espl_comm *all, espl_status st) {
     espl_agent_destroy(&j->agent);
     espl_chat_close(&j->chat);
     espl_journal_close(&j->events);
@@ -320,7 +324,8 @@ static espl_status job_close(espl_job *j, espl_status st) {
     espl_str_free(&j->identity);
     espl_model_close(&j->model);
     espl_inputs_free(j);
-    st = espl_comm_agree(j->comm, st); /* no rank writes any more */
+    if (j->comm != all) espl_comm_release(&j->comm);
+    st = espl_comm_agree(all, st); /* no rank writes any more */
     espl_run_lock_release(&j->lock);
     return st;
 }
@@ -328,10 +333,10 @@ static espl_status job_close(espl_job *j, espl_status st) {
 espl_status espl_run_prune(espl_comm *c, const espl_config *o, bool resume) {
     espl_job j = {.comm = c, .o = o, .root = espl_comm_rank(c) == 0, .start = espl_clock_now(), .curvature_power = -1};
     espl_stop_watch();
-    return job_close(&j, job_run(&j, resume));
+    return job_close(&j, c, job_run(&j, resume));
 }
 
 espl_status espl_run_prompt(espl_comm *c, const espl_config *o, espl_str *out) {
     espl_job j = {.comm = c, .o = o, .root = espl_comm_rank(c) == 0, .start = espl_clock_now(), .curvature_power = -1};
-    return job_close(&j, job_put_prompt(&j, out));
+    return job_close(&j, c, job_put_prompt(&j, out));
 }

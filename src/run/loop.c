@@ -26,7 +26,8 @@ static void loop_set_patterns(espl_job *j, const espl_decision *d, bool withdraw
 }
 
 /* Collective. Checks that the masks hold exactly what was decided: a mask that is off by one weight would make every
- * later sparsity wrong, and nobody would notice. *pruned: weights that the masks prune now. */
+ * later sparsity wrong, and nobody would notice. Replicas must have the same masks, since each measures its share of
+ * the windows with its own. *pruned: weights that the masks prune now. */
 static espl_status loop_verify(espl_job *j, const int64_t *expected, int64_t *pruned) {
     int64_t *counts = NULL;
     char name[ESPL_LINEAR_NAME_MAX];
@@ -38,7 +39,8 @@ static espl_status loop_verify(espl_job *j, const int64_t *expected, int64_t *pr
             st = ESPL_FAIL(ESPL_INTERNAL, "%s has %" PRId64 " pruned weights, expected %" PRId64,
                            espl_linear_name(espl_model_layout(&j->config), i, name), counts[i], expected[i]);
     if (st == ESPL_OK) st = espl_masks_check_patterns(&j->masks, j->patterns, NULL);
-    st = espl_comm_agree(j->comm, st);
+    ESPL_CHECK(st, done, espl_comm_agree(j->comm, st));
+    st = espl_masks_compare_replicas(&j->masks);
 done:
     espl_mem_free(&counts);
     return st;

@@ -15,7 +15,7 @@ enum { HOST_BYTES = 64 };
 /* Where one rank runs. */
 typedef struct espl_rank_place {
     char host[HOST_BYTES];
-    int64_t pid, threads, first_layer, last_layer;
+    int64_t pid, threads, replica, first_layer, last_layer;
     espl_model_memory memory;
 } espl_rank_place;
 
@@ -27,6 +27,7 @@ static void manifest_put_places(espl_json_writer *w, const espl_rank_place *plac
         espl_json_put_text(w, "host", p->host);
         espl_json_put_i64(w, "pid", p->pid);
         espl_json_put_i64(w, "threads", p->threads);
+        espl_json_put_i64(w, "replica", p->replica);
         espl_json_put_i64(w, "first_layer", p->first_layer);
         espl_json_put_i64(w, "last_layer", p->last_layer);
         espl_json_put_i64(w, "weight_bytes", p->memory.weights);
@@ -88,6 +89,7 @@ espl_status espl_manifest_write(espl_job *j) {
     espl_range slice = espl_model_slice(j->model);
     espl_rank_place mine = {.pid = (int64_t)getpid(),
                             .threads = espl_tensor_threads(),
+                            .replica = espl_comm_grid(j->comm)->replica,
                             .first_layer = slice.first,
                             .last_layer = slice.last - 1,
                             .memory = espl_model_memory_used(j->model)};

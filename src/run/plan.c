@@ -128,6 +128,35 @@ static espl_status plan_evaluate(plan *p, int64_t tokens, int64_t headed, int64_
     return espl_pipeline_simulate(&line, batches, 0, out);
 }
 
+/* The largest slice's layers, and the weights of their linears. */
+static double plan_layers(const plan *p) {
+    int64_t most = 0;
+    for (int64_t s = 0; s < p->g.stages; s++) most = espl_max_i64(most, espl_range_count(p->slices[s]));
+    return (double)most;
+}
+
+static double plan_weights(const plan *p) {
+    return plan_layers(p) * (double)espl_model_layer_linear_weights(p->w->config);
+}
+
+/* Bytes of the statistics of a window in the largest slice: in f64, one for each input and output feature. */
+static double plan_statistics(const plan *p) {
+    const espl_model_config *c = p->w->config;
+    double features = 0;
+    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) {
+        int64_t out, in, n = espl_layout_kind_linears(espl_model_layout(c), (espl_linear_kind)k);
+        espl_model_linear_shape(c, (espl_linear_kind)k, &out, &in);
+        features += (double)(n * (out + in));
+    }
+    return plan_layers(p) * features * sizeof(double);
+}
+
+/* Seconds in which the peers of a stage exchange so many bytes each: every one sends its part of the sums to all. */
+static double plan_exchange(const plan *p, double bytes) {
+    double R = (double)p->g.replicas;
+    return R > 1 ? espl_machine_transfer(p->machine, bytes * (R - 1) / R) : 0;
+}
+
 /* Windows of calibration: forward ones, and samples with a backward pass. */
 static espl_status plan_calibrate(plan *p, int64_t forward, int64_t samples, espl_timeline *out) {
     const espl_plan_speed *v = &p->w->speed;
@@ -144,14 +173,10 @@ static espl_status plan_calibrate(plan *p, int64_t forward, int64_t samples, esp
                           .sample = p->sample,
                           .backward = p->backward,
                           .handoff = plan_handoff(p, window)};
-    return espl_pipeline_simulate(&line, plan_share(p, espl_max_i64(forward, samples)), plan_share(p, samples), out);
-}
-
-/* The largest slice's weights. */
-static double plan_weights(const plan *p) {
-    int64_t most = 0;
-    for (int64_t s = 0; s < p->g.stages; s++) most = espl_max_i64(most, espl_range_count(p->slices[s]));
-    return (double)(most * espl_model_layer_linear_weights(p->w->config));
+    int64_t rounds = plan_share(p, samples), others = plan_share(p, espl_max_i64(forward - samples, 0));
+    ESPL_TRY(espl_pipeline_simulate(&line, rounds + others, rounds, out));
+    out->seconds += (double)(rounds + others) * plan_exchange(p, plan_statistics(p));
+    return ESPL_OK;
 }
 
 static espl_status plan_profile(plan *p, espl_plan_time *t) {
@@ -159,7 +184,8 @@ static espl_status plan_profile(plan *p, espl_plan_time *t) {
     espl_timeline questions;
     ESPL_TRY(plan_calibrate(p, o->calibration_forward, o->calibration_backward, &t->pass));
     ESPL_TRY(plan_calibrate(p, 0, p->w->profile_windows, &questions));
-    t->profile = t->pass.seconds + questions.seconds + p->slower * p->w->speed.rows * plan_weights(p);
+    t->profile =
+        t->pass.seconds + questions.seconds + p->slower * p->w->speed.rows * plan_weights(p) / (double)p->g.replicas;
     return ESPL_OK;
 }
 
@@ -208,8 +234,11 @@ static espl_status plan_distill(plan *p, double steps, double *seconds) {
                           .sample = p->sample,
                           .backward = p->backward,
                           .handoff = plan_handoff(p, window)};
-    ESPL_TRY(espl_pipeline_simulate(&line, 0, batch, &step));
-    *seconds = steps * (step.seconds + p->slower * v->adam * plan_weights(p));
+    int64_t rounds = plan_share(p, batch);
+    ESPL_TRY(espl_pipeline_simulate(&line, 0, rounds, &step));
+    /* Gradients of all weights travel after each window, and their sums at the end. */
+    double exchange = (double)(rounds + 1) * plan_exchange(p, plan_weights(p) * sizeof(float));
+    *seconds = steps * (step.seconds + exchange + p->slower * v->adam * plan_weights(p));
     return ESPL_OK;
 }
 
@@ -249,7 +278,7 @@ static espl_status plan_ends(plan *p, espl_plan_time *t) {
     ESPL_TRY(plan_ask(p, w->report_tokens, w->report_decoded, &asked));
     t->finish = 2 * (text.seconds + test.seconds + asked);
     if (!espl_config_distills(o)) return ESPL_OK;
-    ESPL_TRY(plan_calibrate(p, w->distilled * p->g.replicas, 0, &teach)); /* every replica learns all windows */
+    ESPL_TRY(plan_calibrate(p, w->distilled, 0, &teach));
     double passes = ceil(o->distill_passes * (double)w->distilled / (double)espl_max_i64(o->distill_batch, 1));
     ESPL_TRY(plan_distill(p, passes, &learn));
     t->prepare += teach.seconds;

@@ -17,7 +17,8 @@ static int64_t memory_of_distillation(const espl_plan_work *w, const espl_plan_p
     int64_t weights = espl_range_count(at->slice) * espl_model_layer_linear_weights(w->config), states = 0;
     if (at->stage == at->stages - 1)
         states = w->distilled * o->calibration_window * w->config->hidden * (int64_t)sizeof(float);
-    return espl_model_calibration_bytes(w->config, &step, at->slice, (int)at->stage, (int)at->stages) +
+    return espl_model_calibration_bytes(w->config, &step, at->slice, (int)at->replicas, (int)at->stage,
+                                        (int)at->stages) +
            espl_distill_bytes(w->config, at->slice) + weights * at->bytes_per_weight + states;
 }
 
@@ -25,14 +26,15 @@ static int64_t memory_of_distillation(const espl_plan_work *w, const espl_plan_p
  * weights of its slice. */
 static int64_t memory_of_pruning(const espl_plan_work *w, const espl_plan_place *at) {
     const espl_config *o = w->o;
-    int stage = (int)at->stage, stages = (int)at->stages;
+    int stage = (int)at->stage, stages = (int)at->stages, replicas = (int)at->replicas, ranks = stages * replicas;
     espl_calibration_options calibration = {
         .window = o->calibration_window, .forward = o->calibration_forward, .backward = o->calibration_backward};
     espl_method_options trial;
-    int64_t bytes = w->oneshot ? espl_method_bytes(w->config, &w->method, at->slice, stage, stages)
-                               : espl_model_calibration_bytes(w->config, &calibration, at->slice, stage, stages);
+    int64_t bytes = w->oneshot
+                        ? espl_method_bytes(w->config, &w->method, at->slice, stage, ranks, replicas)
+                        : espl_model_calibration_bytes(w->config, &calibration, at->slice, replicas, stage, stages);
     if (espl_plan_tries_powers(w, &trial))
-        bytes = espl_max_i64(bytes, espl_method_bytes(w->config, &trial, at->slice, stage, stages));
+        bytes = espl_max_i64(bytes, espl_method_bytes(w->config, &trial, at->slice, stage, ranks, replicas));
     if (espl_config_distills(o)) bytes = espl_max_i64(bytes, memory_of_distillation(w, at));
     if (w->method.update != ESPL_UPDATE_NONE || espl_config_distills(o))
         bytes += espl_range_count(at->slice) * espl_model_layer_linear_weights(w->config) * at->bytes_per_weight;

@@ -8,7 +8,7 @@
 /* How a slice of the model is held. */
 typedef struct espl_plan_place {
     espl_range slice;
-    int64_t stage, stages;
+    int64_t replicas, stage, stages;
     int threads;
     int64_t bytes_per_weight;
 } espl_plan_place;

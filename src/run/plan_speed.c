@@ -47,8 +47,7 @@ static espl_status trial_create(trial *t) {
     for (int k = 0; k < LENGTHS; k++)
         ESPL_TRY(
             espl_model_open_stand_in(t->alone, o->model_path, layers_of[k], ESPL_DTYPE_BF16, &options, &t->models[k]));
-    for (int k = 0; k < LENGTHS; k++)
-        espl_workspace_use(espl_model_workspace(t->models[k]), o->compute_arithmetic);
+    for (int k = 0; k < LENGTHS; k++) espl_workspace_use(espl_model_workspace(t->models[k]), o->compute_arithmetic);
     c = espl_model_config_of(t->models[SHORT]);
     ESPL_TRY(espl_mem_alloc(&t->ids, 2 * t->window, sizeof *t->ids, "tokens"));
     for (int64_t i = 0; i < 2 * t->window; i++) t->ids[i] = (int32_t)(i * 37 % c->vocab);

@@ -13,6 +13,7 @@
  *     card   recipe                      files of the export about itself
  *     loop                               steps until the goal: propose, apply, judge, settle
  *     agent_step   method_step           who proposes, and how it is applied
+ *     arrange                            the grid of ranks
  *     agent_host                         what the agent may ask of the run while it decides
  *     store   exponent   recovery        checkpoints, and restoring them; exponent of score curvature; distillation
  *     identity manifest events progress  what is recorded and shown
@@ -63,7 +64,7 @@ typedef struct espl_inputs {
 } espl_inputs;
 
 typedef struct espl_job {
-    espl_comm *comm;
+    espl_comm *comm; /* the ranks that work, as a grid of replicas x stages */
     const espl_config *o;
     bool root;           /* rank 0, which holds agent, history and files */
     espl_run_lock *lock; /* of the run directory; rank 0 */
@@ -105,7 +106,7 @@ typedef struct espl_job {
     espl_distill_set distill; /* n = 0: the run does not distill */
 
     espl_agent *agent;                    /* rank 0 */
-    espl_chat_session *chat;              /* the model that decides, if it is a local one; on every rank */
+    espl_chat_session *chat;              /* the model that decides, if it is a local one; on the first replica */
     espl_journal *events;                 /* rank 0 */
     const struct espl_proposer *proposer; /* of the loop that runs (loop.h) */
     const char *end;                      /* why the loop ended; NULL while it runs */

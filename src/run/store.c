@@ -38,7 +38,11 @@ espl_status espl_store_write(espl_job *j) {
     }
 agree:
     st = espl_comm_agree(j->comm, st);
-    if (st == ESPL_OK) st = espl_checkpoint_write(j->comm, dir.data, &j->shape, &k, &io);
+    if (st == ESPL_OK) { /* replicas hold the same masks and weights: one writes them */
+        const espl_grid *grid = espl_comm_grid(j->comm);
+        if (grid->replica == 0) st = espl_checkpoint_write(grid->pipeline, dir.data, &j->shape, &k, &io);
+        st = espl_comm_agree(j->comm, st);
+    }
     if (st == ESPL_OK) st = espl_checkpoint_retain(j->comm, dir.data, j->o->run_keep);
     espl_str_free(&k.config);
     espl_str_free(&k.agent);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The profile: what calibration measured, one row per linear. Each rank computes the rows of its slice; rank 0 gathers
- * and standardises them, so that every rank has the same bits.
+ * The profile: what calibration measured, one row per linear. Replicas share the rows of a slice; the first stage of
+ * each gathers and standardises them, so that every rank has the same bits.
  */
 #include "espalier/sensitivity.h"
 
@@ -77,15 +77,20 @@ static espl_status profile_row(const espl_model *m, const espl_calibration *c, c
 
 espl_status espl_sensitivity_profile(espl_comm *comm, const espl_model *m, const espl_calibration *c,
                                      const espl_sensitivity_removal *by, espl_profile_row *rows) {
+    const espl_grid *grid = espl_comm_grid(comm);
     espl_range mine = espl_model_linears(m);
     int64_t n = espl_range_count(mine), total = espl_model_linears_of(espl_model_config_of(m));
     espl_profile_row *own;
     espl_status st = espl_mem_alloc(&own, n, sizeof *own, "profile rows");
-    for (int64_t i = 0; st == ESPL_OK && i < n; i++) st = profile_row(m, c, by, mine.first + i, &own[i]);
+    int64_t first = espl_part_begin(n, grid->replicas, grid->replica);
+    int64_t last = espl_part_begin(n, grid->replicas, grid->replica + 1);
+    for (int64_t i = first; st == ESPL_OK && i < last; i++) st = profile_row(m, c, by, mine.first + i, &own[i]);
     ESPL_CHECK(st, done, espl_comm_agree(comm, st));
-    ESPL_CHECK(st, done, espl_comm_gather_records(comm, own, n, sizeof *own, total, rows));
-    if (espl_comm_rank(comm) == 0) espl_sensitivity_standardise(rows, total);
-    espl_comm_broadcast(comm, rows, total * (int64_t)sizeof *rows, 0);
+    espl_comm_share_parts(grid->peers, own, NULL, n, sizeof *own);
+    st = espl_comm_gather_records(grid->pipeline, own, n, sizeof *own, total, rows);
+    ESPL_CHECK(st, done, espl_comm_agree(comm, st));
+    if (grid->stage == 0) espl_sensitivity_standardise(rows, total);
+    espl_comm_broadcast(grid->pipeline, rows, total * (int64_t)sizeof *rows, 0);
 done:
     espl_mem_free(&own);
     return st;

@@ -89,8 +89,7 @@ static espl_status open_all(bench *b, const char *dir) {
     for (int64_t i = 0; i < b->qa; i++) b->max_tokens[i] = b->tokens;
     espl_prompts_need(&b->shared.prompts, &o);
     espl_prompts_need(&b->whole.prompts, &o);
-    espl_decode_need(&b->qa_prompts, &(espl_decoding){.max_tokens = b->max_tokens, .width = b->width}, &config,
-                     espl_comm_size(b->c), &o);
+    espl_decode_need(&b->qa_prompts, &(espl_decoding){.max_tokens = b->max_tokens, .width = b->width}, &config, &o);
     espl_model_config_free(&config);
     return espl_model_open(b->c, dir, &o, &b->m);
 }

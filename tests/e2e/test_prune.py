@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The pruning job as a user runs it, on sapling: equal on 1 to 4 ranks, interrupted in every way and resumed, replayed,
+"""The pruning job as a user runs it, on sapling: equal on any grid of ranks, interrupted in every way and resumed, replayed,
 with an agent over HTTP, exported, refused where it must be.
 
 usage: test_prune.py ESPALIER [unittest arguments]"""
@@ -80,6 +80,9 @@ class Case(unittest.TestCase):
         shutil.rmtree(cls.work)
 
     def command(self, run, np, *more):
+        """np: a number of ranks, or the grid (replicas, stages)."""
+        if isinstance(np, tuple):
+            np, more = np[0] * np[1], ("--set", f"run.replicas={np[0]}", *more)
         return mpirun(np, PROGRAM, "prune", self.config, "--set", f"run.dir={run}", *self.MORE, *more,
                       threads=2 if np == 1 else 1)
 
@@ -183,11 +186,11 @@ class Whole(OneRun):
             parts = [after[key] for key in after if key.startswith("mmlu_")]
             self.assertEqual([sum(n) for n in zip(*parts)], after["mmlu"])
 
-    def test_other_ranks_give_the_same_run(self):
-        for np in (2, 3, 4):
+    def test_other_grids_give_the_same_run(self):
+        for np in ((1, 2), (2, 1), (3, 1), (2, 2), (1, 5)):
             with self.subTest(np=np):
                 run = self.work / f"ranks{np}"
-                self.prune(run, np, *(COLLECTIVE if np == 3 else ()))
+                self.prune(run, np, *(COLLECTIVE if np == (3, 1) else ()))
                 self.assert_same_run(self.whole, run)
 
     def test_card_and_recipe_say_what_the_summary_and_the_model_are(self):
@@ -230,20 +233,20 @@ class Whole(OneRun):
         self.assertAlmostEqual(perplexity / summary["pruned"]["test"]["perplexity"], 1, delta=1e-9)
 
     def test_usr1_then_resumed_on_other_ranks_is_the_same_run(self):
-        self.interrupted("usr1", 2, 3, lambda job, run: job.send_signal(signal.SIGUSR1), 75)
+        self.interrupted("usr1", (2, 1), (1, 3), lambda job, run: job.send_signal(signal.SIGUSR1), 75)
 
     def test_a_killed_rank_then_resumed_is_the_same_run(self):
         def kill(job, run):
             pids = json.loads((run / "manifest.json").read_text())["ranks"]
             os.kill(pids[1]["pid"], signal.SIGKILL)
-        self.interrupted("kill", 3, 1, kill, None)
+        self.interrupted("kill", (2, 2), 1, kill, None)
 
     def test_term_stops_with_a_valid_checkpoint(self):
         """To the ranks, as Slurm does; mpirun passes its own on only seconds later."""
         def term(job, run):
             for rank in json.loads((run / "manifest.json").read_text())["ranks"]:
                 os.kill(rank["pid"], signal.SIGTERM)
-        self.interrupted("term", 2, 2, term, 75)
+        self.interrupted("term", (1, 2), (3, 1), term, 75)
 
     def test_a_stop_file_stops_with_a_valid_checkpoint(self):
         self.interrupted("stop", 1, 2, lambda job, run: (run / "stop").touch(), 75)
@@ -418,7 +421,7 @@ class Mixed(OneRun):
         self.assertIn(f"{patterns.count('2:4')} linears 2:4", self.done.stdout)
 
     def test_other_ranks_give_the_same_run(self):
-        for np in (2, 3):
+        for np in ((2, 1), (1, 3)):
             with self.subTest(np=np):
                 self.prune(self.work / f"ranks{np}", np)
                 self.assert_same_run(self.whole, self.work / f"ranks{np}")
@@ -458,7 +461,7 @@ class Curvature(OneRun):
         self.assertGreater(len({zeros(words[r * columns:(r + 1) * columns]) for r in range(rows)}), 2)
 
     def test_equal_on_other_ranks(self):
-        for np in (2, 4):
+        for np in ((1, 2), (2, 2)):
             with self.subTest(np=np):
                 self.prune(self.work / f"ranks{np}", np)
                 self.assert_same_run(self.whole, self.work / f"ranks{np}")
@@ -499,9 +502,9 @@ class Distilled(OneRun):
         return [line for line in read_lines(run / "events.jsonl") if line["type"] == "outcome"]
 
     def test_equal_on_other_ranks(self):
-        for np in (2, 4):
+        for np in ((1, 2), (2, 2)):
             with self.subTest(np=np):
-                self.prune(self.work / f"ranks{np}", np, *(COLLECTIVE if np == 4 else ()))
+                self.prune(self.work / f"ranks{np}", np, *(COLLECTIVE if np == (2, 2) else ()))
                 self.assert_same_run(self.whole, self.work / f"ranks{np}")
 
     def test_killed(self):
@@ -745,7 +748,7 @@ class Asked(OneRun):
         self.assertEqual(self.done.returncode, 3, self.done.stderr[-3000:])  # three iterations do not reach the target
 
     def test_equal_on_other_ranks(self):
-        for np in (2, 4):
+        for np in ((1, 2), (2, 2)):
             with self.subTest(np=np):
                 self.prune(self.work / f"ranks{np}", np, code=3)
                 self.assert_same_run(self.whole, self.work / f"ranks{np}")
@@ -853,7 +856,7 @@ class OwnModel(OneRun):
         self.assertEqual(self.done.returncode, 3, self.done.stderr[-3000:])
 
     def test_equal_on_other_ranks(self):
-        for np in (2, 3):
+        for np in ((1, 2), (2, 1)):
             with self.subTest(np=np):
                 self.prune(self.work / f"ranks{np}", np, code=3)
                 self.assert_same_run(self.whole, self.work / f"ranks{np}")
@@ -924,9 +927,9 @@ class Refused(Case):
         self.assertIn("mine.txt", done.stderr)
         self.assertNotIn("perplexity", done.stderr)
 
-    def test_more_ranks_than_layers_are_refused(self):
-        done = self.prune(self.work / "ranks", 9, code=2)
-        self.assertIn("9 ranks for 8 layers", done.stderr)
+    def test_more_replicas_than_ranks_are_refused(self):
+        done = self.prune(self.work / "ranks", 2, "--set", "run.replicas=3", code=2)
+        self.assertIn("run.replicas: 3 replicas of the model, but 2 ranks", done.stderr)
 
 
 if __name__ == "__main__":

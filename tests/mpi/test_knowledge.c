@@ -198,7 +198,7 @@ static void decode_with(run *r, int64_t prompts, int64_t prefix, int64_t width) 
     espl_decoding d = {
         .max_tokens = max_tokens, .stops = stops, .n_stops = espl_model_config_of(r->m)->vocab, .width = width};
     espl_model_options o = {.batch_tokens = BATCH};
-    espl_decode_need(&p, &d, espl_model_config_of(r->m), espl_comm_size(r->c), &o);
+    espl_decode_need(&p, &d, espl_model_config_of(r->m), &o);
     open_model(r, &o);
     check(r, espl_eval_decode(r->c, r->m, &p, &d, out, n) == ESPL_OK, "decode");
     for (int64_t i = 0; i < prompts; total += max_tokens[i++]) {
@@ -222,7 +222,7 @@ static void golden_freebaseqa(run *r) {
         check(r, espl_freebaseqa_read(r->c, r->t, &q, &set) == ESPL_OK, "golden FreebaseQA");
         if (!set.n) continue;
         check(r, set.n == (mode ? 4 : 2), "the number of golden questions");
-        espl_freebaseqa_need(&set, espl_model_config_of(r->m), espl_comm_size(r->c), &o);
+        espl_freebaseqa_need(&set, espl_model_config_of(r->m), &o);
         open_model(r, &o);
         check(r, espl_eval_freebaseqa(r->c, r->m, &set, &got) == ESPL_OK, "FreebaseQA");
         if (espl_comm_rank(r->c) == 0) espl_freebaseqa_details(&set, &got, &details);

@@ -120,7 +120,7 @@ static espl_method_options options_of(const run *r) {
 /* What the method allocated against espl_method_bytes, which does not count handles and schedules. */
 static void compare_bytes(run *r, const char *method, const espl_method_options *o) {
     int64_t bytes = espl_method_bytes(espl_model_config_of(r->m), o, espl_model_slice(r->m), espl_comm_rank(r->c),
-                                      espl_comm_size(r->c));
+                                      espl_comm_size(r->c), 1);
     if (peak.peak < bytes || peak.peak > bytes + HANDLES)
         harness_fail(r->h, "%s allocated %" PRId64 " bytes, not the %" PRId64 " of espl_method_bytes", method,
                      peak.peak, bytes);

@@ -101,6 +101,9 @@ typedef enum espl_resume {
     X(REAL, run, max_minutes, 0, 0, 1e7, CIRCUMSTANCE,                                                                 \
       "stop with exit code 75 when the next iteration might end later than this; 0: no limit")                         \
     X(INTEGER, run, batch, 1024, 1, 1048576, FREE, "tokens per micro-batch")                                           \
+    X(INTEGER, run, replicas, 0, 0, 1048576, CIRCUMSTANCE,                                                             \
+      "replicas of the model, which share windows and questions; the ranks of each hold slices of its layers. 0: as "  \
+      "many as there is memory for")                                                                                   \
     X(CHOICE, checkpoint, io, ESPL_IO_INDEPENDENT, io, espl_io, CIRCUMSTANCE,                                          \
       "each rank writes its layers on its own, or all take part in collective MPI-IO calls")                           \
     X(INTEGER, checkpoint, alignment, 0, 0, 1073741824, CIRCUMSTANCE,                                                  \

@@ -24,16 +24,14 @@ typedef struct espl_decoding {
  * prompts, and several groups of sequences are in flight so that no rank waits for a token to travel around the
  * pipeline. The number of concurrent sequences follows from the options of the model (espl_decode_need).
  *
- * The micro-batches, and with them the rounding, are identical on 1 to 4 ranks; on more ranks tokens may differ where
- * the two best logits are nearly equal. ESPL_FORMAT: the logits are not numbers. ESPL_CONFIG: a prompt and its
- * continuation exceed the context, or the model has too few slots. */
+ * The micro-batches, and with them the rounding, are identical on any grid of ranks. ESPL_FORMAT: the logits are not
+ * numbers. ESPL_CONFIG: a prompt and its continuation exceed the context, or the model has too few slots. */
 espl_status espl_eval_decode(espl_comm *c, espl_model *m, const espl_prompts *p, const espl_decoding *d, int32_t *out,
                              int64_t *n_out);
 
 /* Local. Raises o->context, o->slots and o->logits_rows so that a model opened with *o can decode these prompts with
  * d->width sequences per micro-batch. The default width is reduced if its KV cache would exceed 4 GiB over all
- * ranks. */
-void espl_decode_need(const espl_prompts *p, const espl_decoding *d, const espl_model_config *c, int ranks,
-                      espl_model_options *o);
+ * stages. */
+void espl_decode_need(const espl_prompts *p, const espl_decoding *d, const espl_model_config *c, espl_model_options *o);
 
 #endif

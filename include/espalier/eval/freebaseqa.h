@@ -94,7 +94,7 @@ void espl_freebaseqa_result_free(espl_freebaseqa_result *r);
 /* Rank 0 only. Appends one JSON line per question to *out. */
 void espl_freebaseqa_details(const espl_freebaseqa *set, const espl_freebaseqa_result *r, espl_str *out);
 
-/* Local. Raises *o so that a model opened with it on `ranks` ranks can evaluate the set; see espl_decode_need. */
-void espl_freebaseqa_need(const espl_freebaseqa *set, const espl_model_config *c, int ranks, espl_model_options *o);
+/* Local. Raises *o so that a model opened with it can evaluate the set; see espl_decode_need. */
+void espl_freebaseqa_need(const espl_freebaseqa *set, const espl_model_config *c, espl_model_options *o);
 
 #endif

@@ -9,11 +9,11 @@
 #include "espalier/methods/options.h"
 #include "espalier/model/config.h"
 
-/* Peak bytes that rank `rank` of `ranks`, which holds `slice`, allocates during espl_method_run with the current number
- * of threads, beyond the model, its masks and updated weights. Updated weights of a block count as f32. Buffers of the
- * communicator and of the fitness are not counted. */
+/* Peak bytes that rank `rank` of `ranks` in `replicas` replicas, which holds `slice`, allocates during espl_method_run
+ * with the current number of threads, beyond the model, its masks and updated weights. Updated weights of a block count
+ * as f32. Buffers of the communicator and of the fitness are not counted. */
 int64_t espl_method_bytes(const espl_model_config *c, const espl_method_options *o, espl_range slice, int rank,
-                          int ranks);
+                          int ranks, int replicas);
 
 /* FLOPs of espl_method_run on all ranks together, 2 per multiply-add. Matrix products, attention and factorizations
  * are counted; element-wise work and selection are not. With T = samples * window tokens, L layers, F_i the forward

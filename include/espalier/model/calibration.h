@@ -25,7 +25,7 @@ typedef struct espl_calibration_options {
     const float *const *teacher;
     const int64_t *lengths; /* [backward] */
     const float *scales;    /* [backward] */
-    float *final_states;    /* [forward, window, hidden] or NULL: the last rank writes the final norm's outputs */
+    float *final_states;    /* [forward, window, hidden] or NULL: on the last stages, the final norm's outputs */
     /* What a sample's loss is otherwise. NULL: the mean cross entropy of its window - 1 next tokens. Else [backward,
      * window]: the token to predict at each position, below 0: none; L_i is then the sum over the sample's targets,
      * divided by the mean number of targets of a sample. With `choices`, targets compete among these ids alone. */
@@ -67,8 +67,9 @@ typedef struct espl_topic_samples {
 } espl_topic_samples;
 
 /* Collective. Runs windows ids [max(forward, backward), window], the same on every rank, through the masked model.
- * Results do not depend on the number of ranks or threads. Takes espl_model_calibration_bytes of memory for the call.
- * ESPL_USAGE, ESPL_UNSUPPORTED, ESPL_NOMEM. Free *out with espl_calibration_free. */
+ * Replicas share the windows. Results, those in arrays of the options included, do not depend on the grid of ranks or
+ * the number of threads. Takes espl_model_calibration_bytes of memory for the call. ESPL_USAGE, ESPL_UNSUPPORTED,
+ * ESPL_NOMEM. Free *out with espl_calibration_free. */
 espl_status espl_model_calibrate(espl_model *m, const espl_calibration_options *o, const int32_t *ids,
                                  espl_model_progress progress, void *context, espl_calibration *out);
 void espl_calibration_free(espl_calibration *c);
@@ -79,9 +80,9 @@ void espl_calibration_free(espl_calibration *c);
 espl_status espl_model_calibrate_knowledge(espl_model *m, const espl_topic_samples *topics, int64_t window,
                                            double share, espl_calibration *c);
 
-/* Local. Bytes that rank `rank` of `ranks` takes while calibrating. */
+/* Local. Bytes that stage `stage` of `stages` takes while calibrating, in one of `replicas` replicas. */
 int64_t espl_model_calibration_bytes(const espl_model_config *c, const espl_calibration_options *o, espl_range slice,
-                                     int rank, int ranks);
+                                     int replicas, int stage, int stages);
 
 /* Local. ||X_j||^2 per input feature [in] of a linear: sum of x_tj^2 over the forward tokens. NULL if the linear is not
  * this rank's. Borrowed. */

@@ -60,6 +60,9 @@ void espl_masks_accept(espl_masks *s);
 /* Collective. Counts pruned weights: per linear of the model into counts [linears of the model] on rank 0 (may be
  * NULL; ignored elsewhere), and their sum into *total on every rank. ESPL_NOMEM. */
 espl_status espl_masks_count_pruned(const espl_masks *s, int64_t *counts, int64_t *total);
+/* Collective. Checks that all replicas have the same masks, and updated weights if there are any: ESPL_INTERNAL naming
+ * the rank. */
+espl_status espl_masks_compare_replicas(const espl_masks *s);
 /* Local. Checks that each linear of the slice with an N:M pattern in patterns [linears of the model] has a mask of that
  * pattern. Otherwise names the linear: ESPL_FORMAT with the file that the masks were read from, ESPL_INTERNAL if `file`
  * is NULL. */

@@ -40,7 +40,9 @@ espl_status espl_eval_choices(espl_comm *c, espl_model *m, const espl_choices *s
     double start = espl_clock_now(), *by_id = NULL; /* by_id [p->n_ids]: the log-probability of each id's target */
     const espl_prompts *p = &set->prompts;
     int64_t hits = 0, hits_norm = 0;
+    const espl_grid *grid = espl_comm_grid(c);
     espl_packing packing = {0};
+    espl_packing_part part = {0};
     espl_status st;
     *out = (espl_choices_result){0};
     ESPL_CHECK(st, planned, espl_mem_alloc(&by_id, p->n_ids, sizeof *by_id, "log-probabilities"));
@@ -54,11 +56,13 @@ espl_status espl_eval_choices(espl_comm *c, espl_model *m, const espl_choices *s
         packing.segments[i].targets = set->targets + at;
         packing.segments[i].logprob = by_id + at;
     }
+    ESPL_CHECK(st, planned, espl_packing_share(&packing, p, grid->replicas, grid->replica, &part));
+    for (int r = 0; r <= grid->replicas; r++) /* prompts and their ids are in the same order */
+        part.prompts[r] = part.prompts[r] < p->n ? p->prompts[part.prompts[r]].at : p->n_ids;
 planned:
     ESPL_CHECK(st, done, espl_comm_agree(c, st));
-    ESPL_CHECK(st, done, espl_eval_run_batches(c, m, packing.batches, packing.n_batches, "choices"));
-    /* The last rank has the log-probabilities. */
-    espl_comm_broadcast(c, by_id, p->n_ids * (int64_t)sizeof *by_id, espl_comm_size(c) - 1);
+    ESPL_CHECK(st, done, espl_eval_run_batches(c, m, part.batches, part.n, part.tokens, "choices"));
+    espl_eval_share_results(c, by_id, part.prompts, 0, sizeof *by_id);
     for (int64_t i = 0; i < p->n; i++)
         for (int64_t at = p->prompts[i].at; at < p->prompts[i].at + p->prompts[i].n; at++)
             if (set->targets[at] >= 0) out->logprob[i] += by_id[at];
@@ -75,6 +79,7 @@ planned:
 done:
     if (st != ESPL_OK) espl_choices_result_free(out);
     espl_mem_free(&by_id);
+    espl_packing_part_free(&part);
     espl_packing_free(&packing);
     out->seconds = espl_clock_now() - start;
     return st;

@@ -50,11 +50,11 @@ static espl_status freebaseqa_decoding_create(const espl_freebaseqa *f, const es
     return ESPL_OK;
 }
 
-void espl_freebaseqa_need(const espl_freebaseqa *set, const espl_model_config *c, int ranks, espl_model_options *o) {
+void espl_freebaseqa_need(const espl_freebaseqa *set, const espl_model_config *c, espl_model_options *o) {
     freebaseqa_decoding k;
     /* Without memory *o stays too small, and espl_eval_decode reports it. */
     if (freebaseqa_decoding_create(set, c, &k) == ESPL_OK)
-        espl_decode_need(&set->prompts, &(espl_decoding){.max_tokens = k.max_tokens}, c, ranks, o);
+        espl_decode_need(&set->prompts, &(espl_decoding){.max_tokens = k.max_tokens}, c, o);
     freebaseqa_decoding_free(&k);
 }
 

@@ -61,6 +61,8 @@ espl_status espl_eval_mmlu(espl_comm *c, espl_model *m, const espl_mmlu *set, es
     double start = espl_clock_now();
     espl_status st;
     espl_packing packing = {0};
+    espl_packing_part part = {0};
+    const espl_grid *grid = espl_comm_grid(c);
     *out = (espl_mmlu_result){0};
     ESPL_CHECK(st, planned, espl_mem_alloc(&out->answers, set->n, sizeof *out->answers, "answers"));
     ESPL_CHECK(st, planned, espl_mem_alloc(&out->subjects, set->n_subjects, sizeof *out->subjects, "subjects"));
@@ -71,11 +73,11 @@ espl_status espl_eval_mmlu(espl_comm *c, espl_model *m, const espl_mmlu *set, es
         packing.segments[i].n_selected = ESPL_MMLU_CHOICES;
         packing.segments[i].selected_logits = out->answers[packing.owner[i]].logits;
     }
+    st = espl_packing_share(&packing, &set->prompts, grid->replicas, grid->replica, &part);
 planned:
     ESPL_CHECK(st, done, espl_comm_agree(c, st));
-    ESPL_CHECK(st, done, espl_eval_run_batches(c, m, packing.batches, packing.n_batches, "MMLU"));
-    /* The last rank has the logits. */
-    espl_comm_broadcast(c, out->answers, set->n * (int64_t)sizeof *out->answers, espl_comm_size(c) - 1);
+    ESPL_CHECK(st, done, espl_eval_run_batches(c, m, part.batches, part.n, part.tokens, "MMLU"));
+    espl_eval_share_results(c, out->answers, part.prompts, 0, sizeof *out->answers); /* prompts are questions */
     for (int64_t i = 0; i < set->n; i++) {
         const espl_mmlu_question *q = &set->questions[i];
         espl_mmlu_answer *a = &out->answers[i];
@@ -93,6 +95,7 @@ planned:
     }
     mmlu_finish_proportions(set, out);
 done:
+    espl_packing_part_free(&part);
     espl_packing_free(&packing);
     if (st != ESPL_OK) espl_mmlu_result_free(out);
     out->seconds = espl_clock_now() - start;

@@ -191,15 +191,17 @@ static void check_families(const espl_prompt_builder *b, const espl_prompts *p) 
 
 enum { SLOTS = 2, MAX_ROWS = 8192 };
 
-/* Replays the packing on a cache as the forward pass uses it: all segments of a micro-batch are stored, then read. */
-static void replay_packing(const espl_prompts *p, const espl_packing *k, const espl_model_options *o) {
+/* Replays micro-batches on a cache as the forward pass uses it: all segments of a micro-batch are stored, then read.
+ * Prompts first .. last - 1 must be read as a whole. */
+static void replay_packing(const espl_prompts *p, const espl_packing *k, const espl_model_options *o,
+                           const espl_batch *batches, int64_t n_batches, int64_t first, int64_t last) {
     static int32_t cache[SLOTS][MAX_ROWS];
     int64_t *seen = calloc((size_t)p->n, sizeof *seen);
     memset(cache, -1, sizeof cache);
-    for (int64_t b = 0; b < k->n_batches; b++) {
+    for (int64_t b = 0; b < n_batches; b++) {
         int64_t tokens = 0;
-        const espl_segment *segments = k->batches[b].segments;
-        for (int64_t i = 0; i < k->batches[b].n; i++) {
+        const espl_segment *segments = batches[b].segments;
+        for (int64_t i = 0; i < batches[b].n; i++) {
             const espl_segment *s = &segments[i];
             int64_t row = s->row + s->pos - s->prefix_n;
             assert_true(s->n >= 1 && row >= 0 && row + s->n <= o->context && s->pos + s->n <= o->context);
@@ -207,10 +209,10 @@ static void replay_packing(const espl_prompts *p, const espl_packing *k, const e
             tokens += s->n;
         }
         assert_true(tokens <= o->batch_tokens);
-        for (int64_t i = 0; i < k->batches[b].n; i++) {
+        for (int64_t i = 0; i < batches[b].n; i++) {
             const espl_segment *s = &segments[i];
             int64_t owner = k->owner[&segments[i] - k->segments];
-            if (owner < 0) continue;
+            if (owner < first || owner >= last) continue; /* prefixes have owner -1 */
             const espl_prompt_family *g = p->families;
             while (owner >= g->first + g->count) g++;
             assert_int_equal(s->prefix_n, g->n);
@@ -223,8 +225,26 @@ static void replay_packing(const espl_prompts *p, const espl_packing *k, const e
                              seen[owner] == p->prompts[owner].n);
         }
     }
-    for (int64_t i = 0; i < p->n; i++) assert_int_equal(seen[i], p->prompts[i].n);
+    for (int64_t i = first; i < last; i++) assert_int_equal(seen[i], p->prompts[i].n);
     free(seen);
+}
+
+/* The parts of up to MAX_REPLICAS replicas are the whole, and each holds what its prompts read. */
+static void replay_shares(const espl_prompts *p, const espl_packing *k, const espl_model_options *o) {
+    enum { MAX_REPLICAS = 5 };
+    for (int replicas = 1; replicas <= MAX_REPLICAS; replicas++) {
+        int64_t next = 0;
+        for (int r = 0; r < replicas; r++) {
+            espl_packing_part part;
+            assert_int_equal(espl_packing_share(k, p, replicas, r, &part), ESPL_OK);
+            assert_int_equal(part.prompts[r], next);
+            next = part.prompts[r + 1];
+            replay_packing(p, k, o, part.batches, part.n, part.prompts[r], next);
+            if (replicas == 1) assert_int_equal(part.n, k->n_batches);
+            espl_packing_part_free(&part);
+        }
+        assert_int_equal(next, p->n);
+    }
 }
 
 static void test_packing_keeps_prefixes_in_the_cache(void **state) {
@@ -244,7 +264,8 @@ static void test_packing_keeps_prefixes_in_the_cache(void **state) {
         espl_prompts_need(&p, &o);
         assert_true(o.slots == SLOTS && o.context <= MAX_ROWS);
         assert_int_equal(espl_packing_create(&p, &o, &k), ESPL_OK);
-        replay_packing(&p, &k, &o);
+        replay_packing(&p, &k, &o, k.batches, k.n_batches, 0, p.n);
+        replay_shares(&p, &k, &o);
         espl_packing_free(&k);
         espl_prompts_free(&p);
         espl_prompt_builder_free(&b);

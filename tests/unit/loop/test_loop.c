@@ -152,6 +152,35 @@ static void pattern_names_round_trip(void **state) {
 }
 
 /* Only what was accepted counts, and names beyond the model do not. */
+/* As few ranks as possible without work, then as many replicas as possible. */
+static void grids_use_all_ranks(void **state) {
+    (void)state;
+    static const struct {
+        espl_grid_request request;
+        int replicas, stages;
+    } cases[] = {
+        {{.ranks = 1, .layers = 3, .min_stages = 1}, 1, 1},
+        {{.ranks = 12, .layers = 3, .min_stages = 1}, 12, 1},
+        {{.ranks = 12, .layers = 36, .min_stages = 3}, 4, 3},
+        {{.ranks = 12, .layers = 36, .min_stages = 5}, 2, 6},
+        {{.ranks = 7, .layers = 3, .min_stages = 2}, 3, 2}, /* 2 x 3 leaves one, too */
+        {{.ranks = 5, .layers = 36, .min_stages = 2}, 1, 5},
+        {{.ranks = 4, .layers = 3, .min_stages = 8}, 1, 3}, /* not enough memory: as little as possible */
+        {{.ranks = 5, .layers = 3, .replicas = 2, .min_stages = 1}, 2, 2},
+        {{.ranks = 8, .layers = 3, .replicas = 2, .min_stages = 1}, 2, 3},
+        {{.ranks = 4, .layers = 3, .replicas = 4, .min_stages = 3}, 4, 1},
+    };
+    int replicas, stages;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(espl_grid_choose(&cases[i].request, &replicas, &stages), ESPL_OK);
+        assert_int_equal(replicas, cases[i].replicas);
+        assert_int_equal(stages, cases[i].stages);
+    }
+    espl_grid_request many = {.ranks = 2, .layers = 3, .replicas = 3, .min_stages = 1};
+    assert_int_equal(espl_grid_choose(&many, &replicas, &stages), ESPL_CONFIG);
+    assert_non_null(strstr(espl_base_error_text(), "3 replicas of the model, but 2 ranks"));
+}
+
 static void patterns_come_from_accepted_outcomes(void **state) {
     (void)state;
     espl_decision_item one[] = {{1, 0.5, TWO}, {2, 0.1, {0}}}, two[] = {{3, 0.5, FOUR}},
@@ -170,6 +199,7 @@ int main(void) {
         cmocka_unit_test(partition_is_optimal),
         cmocka_unit_test(head_counts_like_layers),
         cmocka_unit_test(more_ranks_than_layers_is_a_clear_error),
+        cmocka_unit_test(grids_use_all_ranks),
         cmocka_unit_test(linear_paths_are_hugging_faces),
         cmocka_unit_test(linear_names_round_trip),
         cmocka_unit_test(experts_are_numbered_and_named),

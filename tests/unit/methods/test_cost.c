@@ -118,11 +118,11 @@ static void a_search_costs_whole_generations(void **state) {
 static void bytes_grow_with_what_a_rank_holds(void **state) {
     espl_method_options o = method(ESPL_SCORE_WANDA, ESPL_ALLOCATION_UNIFORM);
     espl_range all = {0, 2}, first = {0, 1};
-    int64_t bytes = espl_method_bytes(&tiny, &o, all, 0, 1);
+    int64_t bytes = espl_method_bytes(&tiny, &o, all, 0, 1, 1);
     (void)state;
-    assert_true(espl_method_bytes(&tiny, &o, first, 0, 2) < bytes); /* fewer samples */
+    assert_true(espl_method_bytes(&tiny, &o, first, 0, 2, 1) < bytes); /* fewer samples */
     o.update = ESPL_UPDATE_SPARSEGPT;
-    assert_true(espl_method_bytes(&tiny, &o, all, 0, 1) > bytes);
+    assert_true(espl_method_bytes(&tiny, &o, all, 0, 1, 1) > bytes);
 }
 
 int main(void) {

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Private to the run room: the grid of ranks. */
+#ifndef ESPL_RUN_ARRANGE_H
+#define ESPL_RUN_ARRANGE_H
+
+#include "state.h"
+
+/* Local. Replicas and stages for `ranks` ranks, as run.replicas says or chosen; the inputs must have been read.
+ * ESPL_CONFIG; a status of espl_model_config_read, of the agent's model. */
+espl_status espl_arrange_choose(const espl_job *j, int ranks, int *replicas, int *stages);
+/* Collective. Makes j->comm a communicator of the ranks that work, with their grid; NULL on ranks that are left over.
+ */
+espl_status espl_arrange_ranks(espl_job *j);
+
+#endif
