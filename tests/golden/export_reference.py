@@ -23,9 +23,10 @@ import torch
 import transformers
 from safetensors import safe_open
 
+from experts import unfused
 from wikitext_reference import measure, token_windows
 
-LINEAR = re.compile(r"model\.layers\.\d+\.(self_attn\.[qkvo]|mlp\.(gate|up|down))_proj\.weight")
+LINEAR = re.compile(r"model\.layers\.\d+\.(self_attn\.[qkvo]|mlp\.(experts\.\d+\.)?(gate|up|down))_proj\.weight")
 
 
 def parse_arguments():
@@ -88,7 +89,7 @@ def load(directory):
     wrong = {key: sorted(map(str, value)) for key, value in info.items() if value}
     if wrong:
         sys.exit(f"transformers: {wrong}")
-    state = model.state_dict()
+    state = {n: t for item in model.state_dict().items() for n, t in unfused(*item).items()}
     for name in model_files(directory):
         with safe_open(f"{directory}/{name}", "pt") as file:
             for key in file.keys():
