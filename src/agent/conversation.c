@@ -34,6 +34,7 @@ typedef struct talk {
     espl_str reply, id; /* the newest action as JSON; of a tool call: its id, else empty */
     espl_action action;
     espl_str problems;
+    bool called; /* a tool, once at least */
     int64_t invalid, questions, experiments;
     int64_t tokens; /* of the newest prompt and reply of a local model */
 } talk;
@@ -261,6 +262,7 @@ static espl_status talk_listen(talk *t, espl_str *notes) {
     ESPL_TRY(talk_ask(t));
     espl_action_free(&t->action);
     t->problems.len = notes->len = 0;
+    t->called = t->called || t->said.calls.len > 0;
     if (!espl_openai_call_action(&t->said.calls, 0, &t->reply, &t->id)) {
         t->reply.len = 0;
         espl_str_put(&t->reply, t->said.text.data, t->said.text.len);
@@ -283,6 +285,8 @@ static espl_status talk_correct(talk *t) {
     espl_str text = {0};
     espl_status st;
     c->state->stats.invalid++;
+    /* A server may take tools and show its model none of them. The form of a text is then what holds the model. */
+    if (c->openai && !t->called && c->state->stats.questions == 0) c->state->refused |= ESPL_REFUSED_TOOLS;
     ESPL_CHECK(st, done, talk_record(t, "invalid", NULL, &t->problems));
     if (t->invalid++ == c->o->max_invalid) {
         espl_agent_put_joined(&text, &t->problems);

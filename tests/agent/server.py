@@ -149,6 +149,10 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.say(json.dumps({"action": "predict", "prune": PLAN}))
 
+    def script_deaf(self, number, body):
+        """Takes tools, and shows its model none of them."""
+        self.say("You can choose to continue with any other steps." if "tools" in body else json.dumps(GOOD))
+
     def script_pydantic(self, number, body):
         """llama-cpp-python's words and status for a form that it does not know."""
         if body["response_format"]["type"] == "json_schema":

@@ -278,6 +278,11 @@ class Agent(unittest.TestCase):
         self.ask("tools", restore=json.dumps(state))  # lessons outlive the process
         self.assertIn("Your lessons so far:\nup_proj is cheap", self.requests("tools")[4]["body"]["messages"][1]["content"])
 
+    def test_tools_that_the_model_never_sees_are_given_up(self):
+        state = self.good("deaf", iterations=2)
+        self.assertEqual(["tools" in r["body"] for r in self.requests("deaf")], [True, False, False])
+        self.assertEqual((state["refused"], state["invalid"]), (8, 1))
+
     def test_a_measured_plan_is_taken_back(self):
         plain, _ = self.ask("good-plain")
         asked, _ = self.ask("tools-asked")
@@ -347,7 +352,7 @@ class Agent(unittest.TestCase):
         answers, state = self.ask("never", fallback="policy", dialogue=self.dialogue)
         self.assertEqual((answers[0]["source"], state["invalid"], state["fallbacks"]), ("policy (fallback)", 3, 1))
         self.assertTrue(answers[0]["decision"]["prune"])
-        self.assertLess(len(json.dumps(self.requests("never")[-1]["body"])), 40000)
+        self.assertLess(len(json.dumps(self.requests("never")[-1]["body"]["messages"])), 40000)
         self.assertEqual(len(self.record("fallback")), 1)
 
     def test_fallback_to_stop(self):

@@ -444,6 +444,27 @@ static void the_prompt_tells_what_came_of_decisions(void **state) {
     espl_str_free(&lessons);
 }
 
+/* Twice what was expected, of both losses: every number and every sign. */
+static void what_came_of_a_decision_is_told_exactly(void **state) {
+    (void)state;
+    simulation *s = history();
+    espl_str text = {0};
+    const espl_str lessons = {0};
+    const espl_prompt_options how = {.max_bytes = 16384, .lessons = &lessons};
+    for (int k = 0; k < 2; k++) {
+        espl_outcome *x = &s->history[k];
+        x->before.perplexity = 10, x->before.nll = log(10), x->before.answers = 0.5;
+        x->after.perplexity = 10 * exp(0.02), x->after.nll = log(10) + 0.02, x->after.answers = 0.52;
+        x->decision.expected_text = x->decision.expected_answers = 0.01;
+    }
+    user_prompt(s, &how, &text);
+    assert_non_null(strstr(text.data,
+                           ", perplexity 10 -> 10.202 (+2.02 %, expected +1.01 %), loss of answers 0.5 -> 0.52 "
+                           "(+0.02, expected +0.01); together +2.02 %, expected +1.01 %, FreebaseQA 31 -> 29 of"));
+    assert_non_null(strstr(text.data, "Rises measured so far were 2 times the expected ones in sum."));
+    espl_str_free(&text);
+}
+
 /* Counts stay from the step that asked last: an agent must not take them for the newest. */
 static void old_answers_are_marked(void **state) {
     (void)state;
@@ -456,10 +477,12 @@ static void old_answers_are_marked(void **state) {
     v.dense.mmlu_right = v.last.mmlu_right = 62;
     v.last.mmlu_category_total[1] = v.dense.mmlu_category_total[1] = 40;
     v.last.mmlu_category_right[1] = 30, v.dense.mmlu_category_right[1] = 31;
+    v.last.answers = 0.6, v.dense.answers = 0.5;
     assert_int_equal(espl_prompt_put_user(&text, &v, &how), ESPL_OK);
     assert_non_null(strstr(text.data,
                            "MMLU: 62 of 100 right (dense 62 of 100); humanities: 30 of 40 right (dense 31 of "
                            "40).\n"));
+    assert_non_null(strstr(text.data, "Loss of answers: 0.6 nats per token (dense 0.5)."));
     assert_null(strstr(text.data, "(These answers are"));
     s->history[0].after.mmlu_total = s->history[0].after.freebaseqa_total = 0;
     text.len = 0;
@@ -588,6 +611,7 @@ int main(void) {
         cmocka_unit_test(inspections_tell_what_is_known),
         cmocka_unit_test(random_plans_are_valid),
         cmocka_unit_test(the_prompt_tells_what_came_of_decisions),
+        cmocka_unit_test(what_came_of_a_decision_is_told_exactly),
         cmocka_unit_test(old_answers_are_marked),
         cmocka_unit_test(lessons_leave_room_for_the_history),
         cmocka_unit_test(the_papers_agent_has_nothing_else),
