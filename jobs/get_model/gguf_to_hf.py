@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Converts the GGUF file of SmolLM2-135M-Instruct or Gemma 3 270M to a Hugging Face directory: bf16 safetensors, config,
-tokenizer.
+"""Converts the GGUF file of SmolLM2-135M-Instruct, Gemma 3 270M or Qwen2.5-Coder-0.5B-Instruct to a Hugging Face directory:
+bf16 safetensors, config, tokenizer.
 
 usage: gguf_to_hf.py FILE.gguf OUTPUT_DIRECTORY
 """
@@ -13,6 +13,7 @@ import gguf
 import numpy as np
 
 import gemma3_tokenizer
+import qwen2_tokenizer
 import safetensors_io
 import smollm2_tokenizer
 
@@ -23,6 +24,7 @@ LINEARS = {
     "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
 }
 LLAMA_LAYER = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm", **LINEARS}
+QWEN2_BIASES = {f"attn_{part}": f"self_attn.{part}_proj" for part in "qkv"}
 GEMMA3_LAYER = {
     "attn_norm": "input_layernorm", "post_attention_norm": "post_attention_layernorm",
     "ffn_norm": "pre_feedforward_layernorm", "post_ffw_norm": "post_feedforward_layernorm",
@@ -115,6 +117,34 @@ def gemma3_config(reader):
     }
 
 
+def qwen2_config(reader):
+    """The same of a Qwen2.5 whose head is its embedding."""
+    return {
+        "architectures": ["Qwen2ForCausalLM"],
+        "attention_dropout": 0.0,
+        "bos_token_id": metadata(reader, "tokenizer.ggml.bos_token_id"),
+        "eos_token_id": metadata(reader, "tokenizer.ggml.eos_token_id"),
+        "hidden_act": "silu",
+        "hidden_size": metadata(reader, "qwen2.embedding_length"),
+        "initializer_range": 0.02,
+        "intermediate_size": metadata(reader, "qwen2.feed_forward_length"),
+        "max_position_embeddings": metadata(reader, "qwen2.context_length"),
+        "model_type": "qwen2",
+        "num_attention_heads": metadata(reader, "qwen2.attention.head_count"),
+        "num_hidden_layers": metadata(reader, "qwen2.block_count"),
+        "num_key_value_heads": metadata(reader, "qwen2.attention.head_count_kv"),
+        "pad_token_id": metadata(reader, "tokenizer.ggml.padding_token_id"),
+        "rms_norm_eps": shortest_decimal(metadata(reader, "qwen2.attention.layer_norm_rms_epsilon")),
+        "rope_scaling": None,
+        "rope_theta": shortest_decimal(metadata(reader, "qwen2.rope.freq_base")),
+        "tie_word_embeddings": True,
+        "torch_dtype": "bfloat16",
+        "use_cache": True,
+        "use_sliding_window": False,
+        "vocab_size": len(metadata(reader, "tokenizer.ggml.tokens")),
+    }
+
+
 def generation_config(config):
     """generation_config.json: only the special ids."""
     keys = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -126,9 +156,9 @@ def hf_name(name, in_layer):
     if name in TOP_LEVEL:
         return TOP_LEVEL[name]
     block, layer, part, suffix = name.split(".")
-    if block != "blk" or suffix != "weight":
+    if block != "blk" or suffix not in ("weight", "bias"):
         raise ValueError(f"unknown tensor {name}")
-    return f"model.layers.{layer}.{in_layer[part]}.weight"
+    return f"model.layers.{layer}.{(QWEN2_BIASES if suffix == 'bias' else in_layer)[part]}.{suffix}"
 
 
 def undo_rope_permutation(weight, heads):
@@ -153,10 +183,24 @@ def gemma3_tensor(tensor, _config):
     return values - 1 if tensor.name.endswith("norm.weight") else values
 
 
+def qwen2_tensor(tensor, _config):
+    """The same of a Qwen2.5, whose rows llama.cpp leaves in Hugging Face's order."""
+    return gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+
+
+def stored_tensors(reader, in_layer):
+    """{Hugging Face name: tensor}. A tied embedding that the file also stores as a head, in more bits, is taken from there."""
+    tensors = {t.name: t for t in reader.tensors}
+    if "output.weight" in tensors:
+        tensors["token_embd.weight"] = tensors.pop("output.weight")
+    return {hf_name(name, in_layer): tensor for name, tensor in tensors.items()}
+
+
 def write_weights(reader, config, in_layer, load, path):
     """Writes model.safetensors, with the tensors in the order of their names."""
-    tensors = {hf_name(t.name, in_layer): t for t in reader.tensors}
-    expected = len(TOP_LEVEL) + len(in_layer) * config["num_hidden_layers"]
+    tensors = stored_tensors(reader, in_layer)
+    in_a_layer = len(in_layer) + (len(QWEN2_BIASES) if config["model_type"] == "qwen2" else 0)
+    expected = len(TOP_LEVEL) + in_a_layer * config["num_hidden_layers"]
     if len(tensors) != expected:
         raise ValueError(f"{len(tensors)} tensors in the GGUF, expected {expected}")
     shapes = {name: tuple(int(n) for n in reversed(tensors[name].shape)) for name in sorted(tensors)}
@@ -164,7 +208,7 @@ def write_weights(reader, config, in_layer, load, path):
 
 
 def tokenizer_fields(reader, architecture, names):
-    """The fields of the tokenizer's config that both models have, and the lists of those names."""
+    """The fields of the tokenizer's config that SmolLM2 and Gemma have, and the lists of those names."""
     fields = {k: metadata(reader, f"tokenizer.ggml.{k}")
               for k in ("bos_token_id", "eos_token_id", "unknown_token_id", "padding_token_id")}
     fields["context_length"] = metadata(reader, f"{architecture}.context_length")
@@ -194,9 +238,19 @@ def gemma3_files(reader):
     return gemma3_tokenizer.tokenizer_json(tokens, types, scores), gemma3_tokenizer.tokenizer_config(tokens, fields)
 
 
+def qwen2_files(reader):
+    """The same."""
+    check_tokenizer(reader, "gpt2", "qwen2")
+    tokens, types, merges, template = (metadata(reader, f"tokenizer.{k}")
+                                       for k in ("ggml.tokens", "ggml.token_type", "ggml.merges", "chat_template"))
+    return (qwen2_tokenizer.tokenizer_json(tokens, types, merges),
+            qwen2_tokenizer.tokenizer_config(tokens, types, template, metadata(reader, "qwen2.context_length")))
+
+
 # architecture of the GGUF: config, tokenizer files, names in a layer, values of a tensor
 RECIPES = {"llama": (llama_config, smollm2_files, LLAMA_LAYER, llama_tensor),
-           "gemma3": (gemma3_config, gemma3_files, GEMMA3_LAYER, gemma3_tensor)}
+           "gemma3": (gemma3_config, gemma3_files, GEMMA3_LAYER, gemma3_tensor),
+           "qwen2": (qwen2_config, qwen2_files, LLAMA_LAYER, qwen2_tensor)}
 
 
 def write_json(path, value):
