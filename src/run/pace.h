@@ -5,7 +5,8 @@
  * Sparsity per step is no measure of it: steps become smaller on the way, because the large linears and the cheap
  * weights go first, and because the last steps find few linears with room. What stays nearly the same is how many
  * linears a decision names and how much each of them loses. So the estimate counts visits: each linear needs as many as
- * bring it to a common level at which the target is met, and a step has room for prune.max_linears of them.
+ * bring it to a common level at which the target is met, and a step has room for prune.max_linears of them. Plans that
+ * are far from even need fewer, so that the gain of the last steps counts, too.
  */
 #ifndef ESPL_RUN_PACE_H
 #define ESPL_RUN_PACE_H

@@ -98,6 +98,7 @@ static void rollbacks_make_the_way_longer(void **state) {
         struct espl_pace_step step = {.items = 2, .removed = 0.2, .gain = 0.025, .seconds = 1, .accepted = true};
         espl_pace_add(&good, &step);
         step.accepted = k % 2 == 0;
+        if (!step.accepted) step.gain = 0;
         espl_pace_add(&bad, &step);
     }
     /* 8 linears x 5 visits, 2 a step: 20; half of them undone: 40; and a few at the end that are not full */
