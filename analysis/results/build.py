@@ -199,10 +199,15 @@ def claim_table(model, groups, point, name):
     agents = {g.label for g in methods if g.agent}
     first = [claim_cells(r) for r in rows if r["method"] in agents]
     rest = [claim_cells(r) for r in rows if r["method"] not in agents and r["baseline"] == baseline.label]
-    return Table(name, f"{model}: the paper's relative claims, for every method",
-                 ["method a", "baseline s", "MMLU improvement, %", "right a : s", "factual retention, ratio",
-                  "right a : s", "lower degradation, %"], first + ([[]] if first and rest else []) + rest,
-                 data_frame(model, rows), claim_notes(methods, baseline, target), left=2)
+    headers = ["method a", "baseline s", "MMLU improvement, %", "right a : s", "factual retention, ratio", "right a : s",
+               "lower degradation, %"]
+    for column, key in ((4, "factual_retention"), (2, "mmlu_improvement")):  # without questions, two columns less
+        if all(r[key + "_from"] == "not measured" for r in rows):
+            for cells in [headers, *first, *rest]:
+                del cells[column:column + 2]
+    return Table(name, f"{model}: the paper's relative claims, for every method", headers,
+                 first + ([[]] if first and rest else []) + rest, data_frame(model, rows),
+                 claim_notes(methods, baseline, target), left=2)
 
 
 # --------------------------------------------------------------- by target

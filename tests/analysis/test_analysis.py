@@ -358,6 +358,14 @@ class Tables(unittest.TestCase):
         self.assertEqual(row[6], "+75.0 [+11.5, +138.5]")
         self.assertIn("6 of 61 = 9.8 %", self.tables["claims"].notes[0])
 
+    def test_claims_without_questions_have_no_columns_for_them(self):
+        found, _ = groups.group_runs(find_runs([SWEEP]))
+        for g in found:
+            g.proportion = lambda task: (0, 0)
+        table = build.claim_table("m", found, 0.45, "claims")
+        self.assertEqual(table.headers, ["method a", "baseline s", "lower degradation, %"])
+        self.assertTrue(all(len(row) == 3 for row in table.rows if row))
+
     def test_off_target_and_unfinished_runs_come_last_and_are_marked(self):
         names = [row[0] for row in self.tables["runs"].rows]
         self.assertEqual(names[-3:], ["0007-search-short †", "0008-unfinished ‡", "0009-damaged ‡"])
