@@ -300,9 +300,13 @@ static void report_print(const espl_job *j, const report *r) {
     if (j->inputs.report.has_freebaseqa)
         report_print_proportion("FreebaseQA, exact match", &r->dense.freebaseqa.exact, &r->pruned.freebaseqa.exact);
     printf("time: %.1f s;", espl_clock_now() - j->start);
-    for (int k = ESPL_REGION_PHASES; k < ESPL_REGION_COUNT; k++)
+    for (int k = ESPL_REGION_PHASES; k < ESPL_REGION_COUNT; k++) {
+        bool half = k + 1 == (ESPL_REGION_PHASES + ESPL_REGION_COUNT) / 2; /* two lines of less than 80 columns */
         printf(" %s %.1f%s", espl_region_label((espl_region)k), r->regions[k].max,
-               k + 1 < ESPL_REGION_COUNT ? "," : "\n");
+               k + 1 == ESPL_REGION_COUNT ? "\n"
+               : half                     ? ",\n     "
+                                          : ",");
+    }
 }
 
 /* Rank 0 only. summary.json comes last: a run that is killed before it has no result, and --resume repeats the report.

@@ -31,20 +31,23 @@ typedef struct recording {
 
 static void recording_take_step(recording *r, char *line) {
     recorded_step *s = &r->steps[r->n++];
-    int accepted, at;
+    char *at;
     assert_true(r->n <= STEPS_MAX);
-    assert_int_equal(sscanf(line, "%lf %lf %d%n", &s->clock, &s->seconds, &accepted, &at), 3);
-    s->accepted = accepted;
+    s->clock = strtod(line, &at);
+    s->seconds = strtod(at, &at);
+    s->accepted = strtol(at, &at, 10) == 1;
+    assert_true(s->clock > 0 && s->seconds > 0);
     assert_int_equal(espl_decision_init(&s->decision, r->layers * ESPL_LINEAR_KINDS), ESPL_OK);
-    for (char *word = strtok(line + at, " \n"); word; word = strtok(NULL, " \n")) {
-        long long linear;
-        double step;
-        assert_int_equal(sscanf(word, "%lld:%lf", &linear, &step), 2);
-        s->decision.items[s->decision.n++] = (espl_decision_item){.linear = linear, .step = step};
+    for (char *word = strtok(at, " \n"); word; word = strtok(NULL, " \n")) {
+        char *end;
+        int64_t linear = strtoll(word, &end, 10);
+        assert_int_equal(*end, ':');
+        s->decision.items[s->decision.n++] = (espl_decision_item){.linear = linear, .step = strtod(end + 1, &end)};
+        assert_int_equal(*end, '\0');
     }
 }
 
-static void recording_take_value(recording *r, const char *key, const char *value) {
+static void recording_take_value(recording *r, const char *key, char *value) {
     double number = strtod(value, NULL);
     if (strcmp(key, "layers") == 0) r->layers = (int64_t)number;
     if (strcmp(key, "target") == 0) r->config.prune_target = number;
@@ -56,8 +59,7 @@ static void recording_take_value(recording *r, const char *key, const char *valu
     if (strcmp(key, "distill_seconds") == 0) r->distill_seconds = number;
     if (strcmp(key, "end") == 0) r->end = number;
     if (strcmp(key, "weights") != 0) return;
-    char *at = (char *)value;
-    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) r->weights[k] = strtod(at, &at);
+    for (int k = 0; k < ESPL_LINEAR_KINDS; k++) r->weights[k] = strtod(value, &value);
 }
 
 static void recording_read(recording *r, const char *name) {
