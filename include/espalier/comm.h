@@ -44,6 +44,8 @@ espl_status espl_comm_create_alone(espl_comm **out);
 
 int espl_comm_rank(const espl_comm *c); /* Local */
 int espl_comm_size(const espl_comm *c); /* Local */
+/* Collective. Ranks of c on this rank's node. */
+int espl_comm_ranks_on_node(espl_comm *c);
 /* Local. "Open MPI v4.1.4, ...", the first line only. Static storage. Works before espl_comm_create. */
 const char *espl_comm_library(void);
 

@@ -11,12 +11,15 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "espalier/base/integer.h"
 #include "espalier/base/json_writer.h"
 #include "espalier/base/log.h"
 #include "espalier/base/str.h"
 #include "espalier/checkpoint.h"
+#include "espalier/model/shape.h"
 #include "espalier/run/checkpoint_shape.h"
 #include "espalier/run/model_identity.h"
+#include "espalier/run/node_memory.h"
 #include "espalier/tensor/workspace.h"
 
 espl_status cli_tokenizer_open(espl_comm *c, const char *dir, espl_tokenizer **t) {
@@ -31,6 +34,13 @@ espl_status cli_arrange(espl_comm *c, const cli_shared *o, bool alone, espl_comm
     *out = NULL;
     ESPL_TRY(espl_comm_agree(c, espl_model_config_read(o->model, &config)));
     r.layers = config.layers;
+    if (!alone && o->replicas == 0 &&
+        r.ranks > 1) { /* by the weights, in two bytes each: they take most of the memory */
+        int64_t weights = 2 * espl_model_parameters(&config), memory = espl_node_memory();
+        int here = espl_comm_ranks_on_node(c), max = (int)espl_min_i64(r.ranks, r.layers);
+        while (r.min_stages < max && espl_node_needs(weights, 0, here, r.min_stages) > memory) r.min_stages++;
+        r.min_stages = espl_comm_max(c, r.min_stages);
+    }
     espl_model_config_free(&config);
     if (espl_grid_choose(&r, &replicas, &stages) != ESPL_OK)
         return ESPL_FAIL(ESPL_USAGE, "--replicas: %s", espl_base_error_text());

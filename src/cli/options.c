@@ -84,7 +84,7 @@ static const struct argp_option batch_options[] = {
 static const struct argp_option replicas_options[] = {
     {"replicas", KEY_REPLICAS, "N", 0,
      "replicas of the model, which share windows and questions; the ranks of each hold slices of its layers (default: "
-     "as many as there are ranks)",
+     "one on each rank, or as many as there is memory for)",
      CLI_GROUP_MODEL},
     {0}};
 

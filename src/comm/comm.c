@@ -135,6 +135,15 @@ int espl_comm_rank(const espl_comm *c) { return c->rank; }
 
 int espl_comm_size(const espl_comm *c) { return c->size; }
 
+int espl_comm_ranks_on_node(espl_comm *c) {
+    MPI_Comm node;
+    int n;
+    MPI_Comm_split_type(c->world, MPI_COMM_TYPE_SHARED, c->rank, MPI_INFO_NULL, &node);
+    MPI_Comm_size(node, &n);
+    MPI_Comm_free(&node);
+    return n;
+}
+
 void espl_comm_mpi(const espl_comm *c, void *mpi_comm) { memcpy(mpi_comm, &c->world, sizeof c->world); }
 
 const char *espl_comm_library(void) {

@@ -13,8 +13,9 @@
 #include "espalier/prune/linear.h"
 #include "espalier/run/checkpoint_shape.h"
 #include "espalier/run/job.h"
+#include "espalier/run/node_memory.h"
 #include "inputs.h"
-#include "plan_memory.h"
+#include "plan.h"
 
 static const double GIB = 1073741824, MIB = 1048576;
 
@@ -23,10 +24,8 @@ typedef struct dry_run {
     const espl_job *j;
     const espl_config *o;
     const espl_dry_options *d;
-    espl_model_options options;
     espl_plan_work work;
     espl_machine machine;
-    int64_t bytes_per_weight;
     espl_plan_grid grid;
     espl_range *slices; /* [grid.stages] */
     espl_plan_time time;
@@ -34,40 +33,22 @@ typedef struct dry_run {
 
 /* ---------------------------------------------------------------- memory */
 
-/* The slices and the model's options of the grid. */
+/* The slices of the grid. */
 static espl_status dry_lay_out(dry_run *f) {
     int stages = (int)f->grid.stages;
-    f->options = espl_inputs_model_options(f->j);
+    f->work.needs.threads = (int)f->grid.threads;
     espl_mem_free(&f->slices);
     ESPL_TRY(espl_mem_alloc(&f->slices, stages, sizeof *f->slices, "slices"));
-    return espl_model_partition(f->work.config, f->options.context, stages, f->slices);
+    return espl_model_partition(f->work.config, f->work.needs.options.context, stages, f->slices);
 }
 
-static espl_plan_memory dry_memory(const dry_run *f, int64_t stage) {
-    espl_plan_place at = {.slice = f->slices[stage],
-                          .replicas = f->grid.replicas,
-                          .stage = stage,
-                          .stages = f->grid.stages,
-                          .threads = (int)f->grid.threads,
-                          .bytes_per_weight = f->bytes_per_weight};
-    return espl_plan_memory_of(&f->work, &f->options, at);
-}
-
-/* The fullest node if ranks are dealt to nodes in order, stage by stage of one replica after another. Weights that
- * several ranks of a node map are counted once. */
-static double dry_node_bytes(const dry_run *f, int64_t ranks_per_node) {
-    int64_t stages = f->grid.stages, ranks = f->grid.replicas * stages;
-    double most = 0;
-    for (int64_t first = 0; first < ranks; first += ranks_per_node) {
-        double bytes = 0;
-        for (int64_t r = first; r < espl_min_i64(first + ranks_per_node, ranks); r++) {
-            espl_plan_memory m = dry_memory(f, r % stages);
-            bytes += (double)espl_plan_memory_private(&m) + (r - first < stages ? (double)m.weights : 0);
-        }
-        most = fmax(most, bytes);
-        if (first >= stages && ranks_per_node % stages == 0) break; /* all further nodes are alike */
-    }
-    return most;
+/* The fullest node of so many ranks: replicas share the weights that they map. */
+static espl_status dry_node_bytes(const dry_run *f, int64_t ranks_per_node, double *bytes) {
+    int64_t rank_bytes, ranks = espl_min_i64(ranks_per_node, f->grid.replicas * f->grid.stages);
+    int64_t weights = espl_model_parameters(f->work.config) * f->work.needs.bytes_per_weight;
+    ESPL_TRY(espl_footprint_rank(&f->work.needs, (int)f->grid.replicas, (int)f->grid.stages, &rank_bytes));
+    *bytes = (double)espl_node_needs(weights, rank_bytes, (int)ranks, (int)f->grid.stages);
+    return ESPL_OK;
 }
 
 static const char *dry_megabytes(int64_t bytes, char *buf) {
@@ -81,14 +62,18 @@ static void dry_print_memory(const dry_run *f) {
     printf("%5s %13s %10s %8s %12s %12s %9s %9s %9s\n", "rank", "layers", "weights", "masks", "activations",
            f->work.oneshot ? "method" : "calibration", "KV cache", "other", "total");
     for (int64_t r = 0; r < f->grid.stages; r++) {
-        espl_plan_memory m = dry_memory(f, r);
+        const espl_footprint *needs = &f->work.needs;
+        espl_model_memory m = espl_footprint_model(needs, f->slices[r]);
+        int64_t masks = espl_masks_bytes(f->work.config, f->slices[r]), other = m.workspace + m.tables + m.libraries;
+        int64_t pruning =
+            espl_footprint_pruning(needs, f->slices[r], (int)f->grid.replicas, (int)r, (int)f->grid.stages);
         char layers[48], b[7][32];
         snprintf(layers, sizeof layers, "%" PRId64 "-%" PRId64 "%s", f->slices[r].first, f->slices[r].last - 1,
                  r == f->grid.stages - 1 ? "+head" : "");
         printf("%5" PRId64 " %13s %10s %8s %12s %12s %9s %9s %9s\n", r, layers, dry_megabytes(m.weights, b[0]),
-               dry_megabytes(m.masks, b[1]), dry_megabytes(m.activations, b[2]), dry_megabytes(m.pruning, b[3]),
-               dry_megabytes(m.kv_cache, b[4]), dry_megabytes(m.other, b[5]),
-               dry_megabytes(m.weights + espl_plan_memory_private(&m), b[6]));
+               dry_megabytes(masks, b[1]), dry_megabytes(m.activations, b[2]), dry_megabytes(pruning, b[3]),
+               dry_megabytes(m.kv_cache, b[4]), dry_megabytes(other, b[5]),
+               dry_megabytes(m.weights + masks + m.activations + pruning + m.kv_cache + other, b[6]));
     }
 }
 
@@ -108,7 +93,8 @@ static espl_status dry_print_agent(const dry_run *f) {
     ESPL_CHECK(st, done, espl_mem_alloc(&slices, f->grid.stages, sizeof *slices, "slices"));
     ESPL_CHECK(st, done, espl_model_partition(&c, options.context, (int)f->grid.stages, slices));
     for (int64_t r = 0; r < f->grid.stages; r++) {
-        espl_model_memory m = espl_model_memory_of(&c, &options, slices[r], (int)f->grid.threads, f->bytes_per_weight);
+        espl_model_memory m =
+            espl_model_memory_of(&c, &options, slices[r], (int)f->grid.threads, f->work.needs.bytes_per_weight);
         weights = espl_max_i64(weights, m.weights);
         other = espl_max_i64(other, m.activations + m.kv_cache + m.workspace + m.tables);
     }
@@ -128,13 +114,13 @@ done:
 static double dry_pruned_weights(const dry_run *f) {
     double pruned = 0;
     int64_t out, in;
-    bool n_m = espl_pattern_is_n_m(f->work.method.pattern);
+    bool n_m = espl_pattern_is_n_m(f->work.needs.method.pattern);
     for (int64_t i = 0; i < espl_model_linears_of(f->work.config); i++) {
         espl_model_linear_shape(f->work.config, espl_linear_kind_of(espl_model_layout(f->work.config), i), &out, &in);
-        if (espl_method_cap(&f->work.method, i) == 0) continue;
-        pruned += n_m ? (double)espl_prune_pattern_count(&f->work.method.pattern, out, in) : (double)(out * in);
+        if (espl_method_cap(&f->work.needs.method, i) == 0) continue;
+        pruned += n_m ? (double)espl_prune_pattern_count(&f->work.needs.method.pattern, out, in) : (double)(out * in);
     }
-    return n_m ? pruned : f->work.method.target * pruned;
+    return n_m ? pruned : f->work.needs.method.target * pruned;
 }
 
 static void dry_print_goal(const dry_run *f) {
@@ -148,11 +134,11 @@ static void dry_print_goal(const dry_run *f) {
     if (f->work.oneshot)
         printf("one shot: score %s, allocation %s, pattern %s, update %s\n", espl_score_name(o->prune_score),
                espl_allocation_name(o->prune_allocation), o->prune_pattern, espl_update_name(o->prune_update));
-    if (espl_pattern_is_n_m(f->work.method.pattern))
+    if (espl_pattern_is_n_m(f->work.needs.method.pattern))
         printf("pattern %s: %.0f weights pruned, %.4g of the linears (prune.target is ignored)\n",
-               espl_pattern_name(f->work.method.pattern, name), pruned, pruned / (double)prunable);
+               espl_pattern_name(f->work.needs.method.pattern, name), pruned, pruned / (double)prunable);
     else
-        printf("target %.4g: %.0f weights pruned\n", f->work.method.target, pruned);
+        printf("target %.4g: %.0f weights pruned\n", f->work.needs.method.target, pruned);
     printf("\n");
 }
 
@@ -224,8 +210,10 @@ static espl_status dry_search(dry_run *f) {
         for (int64_t stages = 1; stages <= espl_min_i64(ranks, f->work.config->layers); stages++) {
             f->grid = (espl_plan_grid){.replicas = ranks / stages, .stages = stages, .threads = threads};
             if (f->d->memory_gib > 0) {
-                ESPL_TRY(dry_lay_out(f));
-                if (dry_node_bytes(f, per_node) > f->d->memory_gib * GIB) continue;
+                double bytes;
+                f->work.needs.threads = (int)threads;
+                ESPL_TRY(dry_node_bytes(f, per_node, &bytes));
+                if (bytes > f->d->memory_gib * GIB) continue;
             }
             ESPL_TRY(espl_plan_simulate(&f->work, &f->machine, f->grid, &f->time));
             if (f->time.total >= fastest) continue;
@@ -240,35 +228,22 @@ static espl_status dry_search(dry_run *f) {
     return ESPL_OK;
 }
 
-static void dry_print_job(const dry_run *f) {
+static espl_status dry_print_job(const dry_run *f) {
     enum { MINUTE = 60, HOUR = 3600, SLACK = 2 };
     int64_t ranks = f->grid.replicas * f->grid.stages, per_node = dry_ranks_per_node(f, f->grid.threads);
     int64_t nodes = (ranks + per_node - 1) / per_node;
     int64_t minutes = (int64_t)ceil(SLACK * f->time.total / MINUTE / 10) * 10;
-    printf("fullest node: %.1f GiB; %.2f node-hours\n", dry_node_bytes(f, per_node) / GIB,
-           (double)nodes * f->time.total / HOUR);
+    double bytes;
+    ESPL_TRY(dry_node_bytes(f, per_node, &bytes));
+    printf("fullest node: %.1f GiB; %.2f node-hours\n", bytes / GIB, (double)nodes * f->time.total / HOUR);
     printf("\n#SBATCH --nodes=%" PRId64 "\n#SBATCH --ntasks=%" PRId64 "\n#SBATCH --ntasks-per-node=%" PRId64
            "\n#SBATCH --cpus-per-task=%" PRId64 "\n#SBATCH --time=%02" PRId64 ":%02" PRId64 ":00\n",
            nodes, ranks, espl_min_i64(per_node, ranks), f->grid.threads, minutes / 60, minutes % 60);
     printf("--set run.replicas=%" PRId64 "\n", f->grid.replicas);
+    return ESPL_OK;
 }
 
 /* ------------------------------------------------------------------- run */
-
-/* The widest dtype of the model's matrices: mixed directories are counted as if all were of it. */
-static void dry_read_dtype(dry_run *f) {
-    espl_weights *w;
-    f->bytes_per_weight = 2;
-    if (espl_weights_open(f->o->model_path, &w) != ESPL_OK) {
-        ESPL_INFO("note: %s; two bytes a weight are assumed", espl_base_error_text());
-        return;
-    }
-    for (int64_t i = 0; i < espl_weights_count(w); i++) {
-        const espl_tensor_info *t = espl_weights_at(w, i);
-        if (t->n_dims == 2) f->bytes_per_weight = espl_max_i64(f->bytes_per_weight, (int64_t)espl_dtype_size(t->dtype));
-    }
-    espl_weights_close(&w);
-}
 
 /* The machine to plan for: that of a file, with what the command line says otherwise. Without either it is this one,
  * whose speed is part of the work. */
@@ -295,9 +270,8 @@ static espl_status dry_run_local(const espl_job *j, const espl_dry_options *d, i
     espl_status st;
     ESPL_CHECK(st, done, espl_plan_count_work(j, &f.work));
     ESPL_CHECK(st, done, dry_take_machine(&f));
-    dry_read_dtype(&f);
     ESPL_CHECK(st, done, espl_plan_measure_speed(j, &f.work.speed));
-    ESPL_CHECK(st, done, espl_arrange_choose(j, (int)ranks, &replicas, &stages));
+    ESPL_CHECK(st, done, espl_arrange_choose(j, (int)ranks, 1, &replicas, &stages));
     f.grid = (espl_plan_grid){.replicas = replicas, .stages = stages, .threads = espl_tensor_threads()};
     if (d->nodes > 0) ESPL_CHECK(st, done, dry_search(&f));
     ESPL_CHECK(st, done, dry_lay_out(&f));
@@ -310,7 +284,7 @@ static espl_status dry_run_local(const espl_job *j, const espl_dry_options *d, i
     dry_print_time(&f);
     ESPL_DEBUG("an iteration of %.6g s, %.6g before the first, %.6g after the last", f.time.iteration, f.time.prepare,
                f.time.finish);
-    if (d->nodes > 0) dry_print_job(&f);
+    if (d->nodes > 0) st = dry_print_job(&f);
 done:
     espl_mem_free(&f.slices);
     return st;

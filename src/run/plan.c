@@ -4,7 +4,6 @@
 
 #include <math.h>
 
-#include "allocation.h"
 #include "espalier/base/integer.h"
 #include "espalier/methods/cost.h"
 #include "espalier/methods/curvature.h"
@@ -51,18 +50,7 @@ espl_status espl_plan_count_work(const espl_job *j, espl_plan_work *out) {
     for (int64_t i = 0; i < out->judge_windows; i++) out->answer_tokens += in->judge.lengths[i];
     count_questions(&in->probe, &out->probe_tokens, &out->probe_decoded);
     count_questions(&in->report, &out->report_tokens, &out->report_decoded);
-    ESPL_TRY(espl_config_method(o, &out->method));
-    out->method.caps = in->caps;
-    if (in->allocation) out->method.target = espl_allocation_sparsity(&j->config, in->allocation);
-    return ESPL_OK;
-}
-
-bool espl_plan_tries_powers(const espl_plan_work *w, espl_method_options *trial) {
-    *trial = w->method;
-    trial->allocation = ESPL_ALLOCATION_GLOBAL;
-    trial->update = ESPL_UPDATE_NONE;
-    trial->pattern = (espl_pattern){.group = ESPL_GROUP_LAYER};
-    return w->o->prune_score == ESPL_SCORE_CURVATURE && w->o->prune_curvature_power < 0;
+    return espl_footprint_of(j, &out->needs);
 }
 
 /* ------------------------------------------------------------- simulation */
@@ -250,8 +238,8 @@ static double plan_method(const plan *p, const espl_method_options *method) {
 }
 
 static double plan_exponent(const plan *p, double validation) {
-    espl_method_options trial;
-    if (!espl_plan_tries_powers(p->w, &trial)) return 0;
+    if (!espl_footprint_tries_powers(&p->w->needs)) return 0;
+    espl_method_options trial = espl_footprint_trial(&p->w->needs);
     return plan_method(p, &trial) + ESPL_CURVATURE_POWERS * validation;
 }
 
@@ -290,7 +278,7 @@ static espl_status plan_iteration(plan *p, espl_plan_time *t) {
     const espl_plan_work *w = p->w;
     espl_timeline text;
     if (w->oneshot) {
-        t->pruning = plan_method(p, &w->method);
+        t->pruning = plan_method(p, &w->needs.method);
     } else {
         ESPL_TRY(plan_profile(p, t));
         ESPL_TRY(plan_ask(p, w->probe_tokens, w->probe_decoded, &t->probes));

@@ -7,6 +7,7 @@
 
 #include "espalier/methods/options.h"
 #include "espalier/schedule/pipeline.h"
+#include "footprint.h"
 #include "plan_speed.h"
 
 /* How the ranks of a job are laid out: `replicas` pipelines of `stages` ranks, each with `threads` threads. */
@@ -18,13 +19,13 @@ typedef struct espl_plan_grid {
 typedef struct espl_plan_work {
     const espl_config *o;
     const espl_model_config *config;
+    espl_footprint needs; /* method and memory */
     bool oneshot;
     int64_t profile_windows, judge_windows;                /* of probe questions */
     int64_t distilled;                                     /* windows */
     int64_t validation_tokens, test_tokens, answer_tokens; /* answers: windows of the judge, without padding */
     int64_t probe_tokens, probe_decoded, report_tokens, report_decoded; /* of prompts; generated */
     int64_t checkpoint_bytes;
-    espl_method_options method;
     espl_plan_speed speed;
 } espl_plan_work;
 
@@ -40,9 +41,6 @@ typedef struct espl_plan_time {
 
 /* Counts what the job computes, from the inputs that were read. ESPL_CONFIG. */
 espl_status espl_plan_count_work(const espl_job *j, espl_plan_work *out);
-/* Is the exponent of score curvature measured before the first step? *trial: the method of a trial, whose calibration
- * all trials share (espl_curvature_choose_power). */
-bool espl_plan_tries_powers(const espl_plan_work *w, espl_method_options *trial);
 /* ESPL_CONFIG: more stages than layers. ESPL_NOMEM. */
 espl_status espl_plan_simulate(const espl_plan_work *w, const espl_machine *m, espl_plan_grid g, espl_plan_time *out);
 

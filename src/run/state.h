@@ -7,7 +7,6 @@
  *     status                             what the files of a run tell; used by no other file
  *     job                                the job from its first to its last line
  *     report   dry   export              the end; --dry-run; a checkpoint as a model directory
- *     plan_memory                        bytes of a rank, for dry
  *     plan                               the schedule of a job, simulated
  *     plan_speed                         how fast this machine is, on a stand-in of the model
  *     card   recipe                      files of the export about itself
@@ -15,6 +14,7 @@
  *     agent_step   method_step           who proposes, and how it is applied
  *     arrange                            the grid of ranks
  *     agent_host                         what the agent may ask of the run while it decides
+ *     footprint                          memory of the ranks
  *     store   exponent   recovery        checkpoints, and restoring them; exponent of score curvature; distillation
  *     identity manifest events progress  what is recorded and shown
  *     forecast                           the time left
@@ -23,7 +23,7 @@
  *     lock   summary                     one run directory, one run; the checksum of its result
  *     allocation   limits                sparsities by linear, as files; linears that may be pruned, and how far
  *     state                              the state itself
- *     checkpoint_shape   pace            what a checkpoint must fit; steps left
+ *     checkpoint_shape   pace   node_memory   what a checkpoint must fit; steps left; memory
  */
 #ifndef ESPL_RUN_STATE_H
 #define ESPL_RUN_STATE_H

@@ -135,6 +135,17 @@ class Grids(Case):
         self.assertEqual([r["replica"] for r in ranks], [0, 0, 0, 1, 1, 1])
         self.assertEqual([r["first_layer"] for r in ranks], [0, 1, 2, 0, 1, 2])
 
+    def test_memory_decides(self):
+        """As many replicas as fit: all four, or one."""
+        one = self.prune("m1", 1)
+        for mebibytes, replicas in ((4000, 4), (60, 1)):
+            with self.subTest(mebibytes=mebibytes):
+                run = self.prune(f"m{mebibytes}", 4, environment={"SLURM_MEM_PER_NODE": str(mebibytes)})
+                ranks = json.loads((run / "manifest.json").read_text())["ranks"]
+                self.assertEqual(max(r["replica"] for r in ranks) + 1, replicas)
+                self.assertEqual("for want of memory" in self.stderr, replicas == 1)
+                self.assert_same(one, run)
+
     def test_distillation(self):
         more = sets(["distill.windows=5", "distill.steps=2", "distill.batch=3", "prune.score=curvature"])
         one = self.prune("d1", 1, *more)

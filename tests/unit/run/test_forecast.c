@@ -95,7 +95,7 @@ static espl_job job_of(recording *r, espl_profile_row *rows) {
     j.target = r->config.prune_target;
     j.report_seconds = r->report;
     for (int64_t i = 0; i < j.linears; i++) {
-        rows[i].weights = (int64_t)r->weights[espl_linear_kind_of(i)];
+        rows[i].weights = (int64_t)r->weights[espl_linear_kind_of((espl_layout){.layers = r->layers}, i)];
         j.weights += rows[i].weights;
     }
     return j;
