@@ -188,6 +188,16 @@ class Slurm(unittest.TestCase):
         self.assertRegex(text, r"\033\[Kiteration \d+: [0-9.]+ % of 6 %.* \| ")
         self.assertIn("\033[32maccepted\033[0m", text)
 
+    def test_two_replicas_on_two_nodes_give_the_same_run(self):
+        """A node has a replica: two stages."""
+        self.wait_for_state(self.first, "COMPLETED")
+        job = self.submit("prune", "--nodes=2", "--ntasks=4", run=self.work / "grid",
+                          arguments=("--set", "run.replicas=2"))
+        self.wait_for_state(job, "COMPLETED")
+        ranks = json.loads((self.work / "grid" / "manifest.json").read_text())["ranks"]
+        self.assertEqual([(r["host"], r["replica"]) for r in ranks], [("n1", 0), ("n1", 0), ("n2", 1), ("n2", 1)])
+        self.assert_same_run(self.whole, self.work / "grid")
+
     # --------------------------------------------------------- interruptions
 
     @classmethod
