@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * MPI. Only non-blocking calls are used, collectives included, and all are completed by comm_wait_request: blocking
- * calls of Open MPI spin on a core, which starves the ranks that compute when ranks share cores (tests, laptops) and
- * takes the core from the OpenMP threads of the same rank.
+ * MPI. Only non-blocking calls are used, collectives included, and all are completed by comm_wait_request, but for the
+ * few that make communicators, which all ranks enter at the same time. Blocking calls of Open MPI spin on a core, which
+ * starves the ranks that compute when ranks share cores (tests, laptops) and takes the core from the OpenMP threads of
+ * the same rank.
  */
 #include "espalier/comm.h"
 

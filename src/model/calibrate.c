@@ -272,7 +272,9 @@ espl_status espl_model_calibrate(espl_model *m, const espl_calibration_options *
     if (st == ESPL_OK) st = espl_mem_alloc(&passes, o->forward + 2 * o->backward, sizeof *passes, "schedule");
     if (st == ESPL_OK) st = espl_calibration_buffers_create(&c.d, &c.arena, &c.b);
     ESPL_CHECK(st, done, espl_comm_agree(m->comm, st));
-    if (!passes) goto done; /* never: the ranks agreed that all memory is there */
+    const calibration_buffers *b = &c.b;
+    if (!passes || !b->part_squares || !b->part_outputs || !b->part_gradients)
+        goto done; /* never: the ranks agreed that all memory is there */
     int64_t n = espl_pass_order(calibration_rounds(&c), calibration_sample_rounds(&c),
                                 espl_max_i64(c.d.in_flight - 1, 0), passes);
     ESPL_CHECK(st, done, espl_comm_agree(m->comm, calibration_run(&c, passes, n, progress, context)));
