@@ -46,8 +46,9 @@ typedef struct espl_checkpoint {
     espl_outcome *history;  /* [n_history], oldest first */
     int64_t n_history;
     espl_quality dense, last; /* of the unpruned model; of the accepted state that the masks describe */
-    /* JSON texts: the agent's memory, the effective configuration, what model and data are. */
-    espl_str agent, config, identity;
+    /* JSON texts: the agent's memory, the effective configuration, what model and data are; what was measured at
+     * milestones, a list. */
+    espl_str agent, config, identity, milestones;
 } espl_checkpoint;
 
 /* How a checkpoint is written. The bytes of the file are the same for any of it but `alignment`. Equal on every rank.

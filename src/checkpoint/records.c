@@ -82,7 +82,8 @@ void espl_records_texts(checkpoint_records *r, record_text texts[RECORD_TEXTS]) 
         {"/history_text", "reasons and reflections of the decisions, end to end", &r->history_text},
         {"/agent", "what the agent remembers, JSON", &r->agent},
         {"/config", "effective configuration of the run, JSON", &r->config},
-        {"/identity", "which model and data the run is about, JSON", &r->identity}};
+        {"/identity", "which model and data the run is about, JSON", &r->identity},
+        {"/milestones", "what was measured at sparsities on the way, JSON", &r->milestones}};
     memcpy(texts, list, sizeof list);
 }
 
@@ -94,6 +95,7 @@ void espl_records_free(checkpoint_records *r) {
     espl_str_free(&r->agent);
     espl_str_free(&r->config);
     espl_str_free(&r->identity);
+    espl_str_free(&r->milestones);
     *r = (checkpoint_records){0};
 }
 
@@ -184,5 +186,7 @@ espl_status espl_records_pack(const espl_checkpoint *k, const espl_checkpoint_sh
     ESPL_TRY(espl_str_status(&r->history_text));
     ESPL_TRY(espl_str_status(&r->agent));
     ESPL_TRY(espl_str_status(&r->config));
-    return espl_str_status(&r->identity);
+    ESPL_TRY(espl_str_status(&r->identity));
+    espl_str_put(&r->milestones, k->milestones.data, k->milestones.len);
+    return espl_str_status(&r->milestones);
 }

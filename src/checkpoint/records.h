@@ -83,7 +83,7 @@ typedef struct checkpoint_records {
     int64_t n_profile, n_history, n_items;
     espl_str history_text; /* reasons and reflections, end to end */
     probe_record dense, last;
-    espl_str agent, config, identity;
+    espl_str agent, config, identity, milestones;
 } checkpoint_records;
 
 /* A table of the file, bound to a member of checkpoint_records. */
@@ -106,7 +106,7 @@ typedef struct record_text {
     const char *path, *description;
     espl_str *s;
 } record_text;
-enum { RECORD_TEXTS = 4 };
+enum { RECORD_TEXTS = 5 };
 void espl_records_texts(checkpoint_records *r, record_text texts[RECORD_TEXTS]);
 
 /* Converts the run's data; *r is overwritten. ESPL_NOMEM; free *r also then. */

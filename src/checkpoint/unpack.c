@@ -236,7 +236,9 @@ espl_status espl_records_unpack(const checkpoint_records *r, const espl_checkpoi
     espl_str_put(&k->identity, r->identity.data, r->identity.len);
     ESPL_TRY(espl_str_status(&k->agent));
     ESPL_TRY(espl_str_status(&k->config));
-    return espl_str_status(&k->identity);
+    ESPL_TRY(espl_str_status(&k->identity));
+    espl_str_put(&k->milestones, r->milestones.data, r->milestones.len);
+    return espl_str_status(&k->milestones);
 }
 
 void espl_checkpoint_free(espl_checkpoint *k) {
@@ -247,4 +249,5 @@ void espl_checkpoint_free(espl_checkpoint *k) {
     espl_str_free(&k->agent);
     espl_str_free(&k->config);
     espl_str_free(&k->identity);
+    espl_str_free(&k->milestones);
 }

@@ -99,6 +99,22 @@ static espl_status config_check_goal(const espl_config *o) {
     return ESPL_OK;
 }
 
+static espl_status config_check_milestones(const espl_config *o) {
+    const char *why = espl_config_refuses_milestones(o);
+    double *at, before = 0;
+    int64_t n;
+    ESPL_TRY(espl_config_milestones(o, &at, &n));
+    espl_status st = ESPL_OK;
+    if (n > 0 && why) st = ESPL_FAIL(ESPL_CONFIG, "prune.milestones: %s", why);
+    for (int64_t i = 0; i < n && st == ESPL_OK; before = at[i++])
+        if (!(at[i] > before && at[i] < o->prune_target))
+            st = ESPL_FAIL(ESPL_CONFIG,
+                           "prune.milestones holds %g after %g, expected rising numbers below prune.target, %g", at[i],
+                           before, o->prune_target);
+    espl_mem_free(&at);
+    return st;
+}
+
 /* A key where its variable's name belongs is not printed, and must not reach the manifest. Names of variables are words
  * in capitals; another word is taken for a name only if there is such a variable. */
 static espl_status config_check_key_name(const char *name) {
@@ -151,6 +167,7 @@ espl_status espl_config_check(const espl_config *o) {
     ESPL_TRY(espl_arithmetic_check(o->report_arithmetic, "report.arithmetic"));
     ESPL_TRY(config_check_calibration(o));
     ESPL_TRY(config_check_goal(o));
+    ESPL_TRY(config_check_milestones(o));
     return config_check_agent(o);
 }
 

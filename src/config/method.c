@@ -2,13 +2,36 @@
 /* Translates section "prune" into the options of the methods room. */
 #include "espalier/config/config.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+#include "espalier/base/memory.h"
 #include "espalier/base/typo.h"
 
 bool espl_config_is_oneshot(const espl_config *o) { return o->prune_allocation != ESPL_ALLOCATION_AGENT; }
 
 bool espl_config_distills(const espl_config *o) { return o->distill_passes > 0 || o->distill_steps > 0; }
+
+const char *espl_config_refuses_milestones(const espl_config *o) {
+    if (espl_config_is_oneshot(o)) return "a one-shot method prunes once, so that each target is a run of its own";
+    if (o->prune_mixed) return "prune.mixed makes whole linears N:M, so that a step cannot end at a given sparsity";
+    if (o->distill_passes > 0)
+        return "distill.passes trains the model once the target is reached, which a model on the way lacks";
+    return NULL;
+}
+
+espl_status espl_config_milestones(const espl_config *o, double **out, int64_t *n) {
+    const char *text = o->prune_milestones;
+    *out = NULL;
+    *n = 0;
+    while (*text) {
+        char *end;
+        ESPL_TRY(espl_mem_resize(out, *n + 1, sizeof **out, "milestones"));
+        (*out)[(*n)++] = strtod(text, &end); /* the text is one that option_take_numbers has written */
+        text = end + strspn(end, ", ");
+    }
+    return ESPL_OK;
+}
 
 /* Magnitude and RIA compare whole linears in one shot, as published; in steps, rows keep their shares. */
 espl_pattern espl_config_step_pattern(const espl_config *o) {

@@ -58,11 +58,9 @@ espl_status espl_config_print(const espl_config *o, espl_config_form form, espl_
 
 /* Ranges and choices of the schema are those of the reader, since both come from the row. */
 static void schema_put_option(espl_json_writer *w, const espl_option *row) {
-    static const char *const types[] = {[ESPL_OPTION_TEXT] = "string",
-                                        [ESPL_OPTION_CHOICE] = "string",
-                                        [ESPL_OPTION_INTEGER] = "integer",
-                                        [ESPL_OPTION_REAL] = "number",
-                                        [ESPL_OPTION_FLAG] = "boolean"};
+    static const char *const types[] = {
+        [ESPL_OPTION_TEXT] = "string", [ESPL_OPTION_CHOICE] = "string", [ESPL_OPTION_INTEGER] = "integer",
+        [ESPL_OPTION_REAL] = "number", [ESPL_OPTION_FLAG] = "boolean",  [ESPL_OPTION_NUMBERS] = "array"};
     espl_str value = {0};
     espl_json_open_object(w, row->key, ESPL_JSON_SPACED);
     espl_json_put_text(w, "description", row->meaning);
@@ -75,6 +73,13 @@ static void schema_put_option(espl_json_writer *w, const espl_option *row) {
     if (row->type == ESPL_OPTION_INTEGER || row->type == ESPL_OPTION_REAL) {
         espl_json_put_shortest(w, "minimum", row->lo);
         espl_json_put_shortest(w, "maximum", row->hi);
+    }
+    if (row->type == ESPL_OPTION_NUMBERS) {
+        espl_json_open_object(w, "items", ESPL_JSON_SPACED);
+        espl_json_put_text(w, "type", "number");
+        espl_json_put_shortest(w, "minimum", row->lo);
+        espl_json_put_shortest(w, "maximum", row->hi);
+        espl_json_close(w);
     }
     espl_option_put_default(&value, row);
     if (value.failed)

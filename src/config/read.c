@@ -88,8 +88,44 @@ static espl_status option_store(const espl_option *row, const cJSON *v, espl_con
         *fits = cJSON_IsBool(v);
         if (*fits) *(bool *)field = cJSON_IsTrue(v);
         return ESPL_OK;
+    case ESPL_OPTION_NUMBERS: /* option_take_numbers */
+        return ESPL_OK;
     }
     return ESPL_OK;
+}
+
+/* A list of numbers at r->at. It is kept as a text, in a spelling of its own, so that equal lists are equal texts. */
+static espl_status option_take_numbers(espl_jsonc *r, const espl_option *row, const char *expected, espl_config *o) {
+    espl_str list = {0};
+    bool more = true, done;
+    espl_status st;
+    ESPL_CHECK(st, done, espl_jsonc_take(r, '[', expected));
+    ESPL_CHECK(st, done, espl_jsonc_take_if(r, ']', &done));
+    while (!done) {
+        cJSON *v = NULL;
+        if (!more) {
+            st = espl_jsonc_fail_expected(r, "a comma or ]");
+            goto done;
+        }
+        ESPL_CHECK(st, done, espl_jsonc_skip_blank(r));
+        int64_t at = r->at;
+        ESPL_CHECK(st, done, espl_jsonc_scalar(r, expected, &v));
+        bool fits = cJSON_IsNumber(v) && v->valuedouble >= row->lo && v->valuedouble <= row->hi;
+        if (list.len > 0) espl_str_puts(&list, ", ");
+        if (fits) espl_str_put_shortest(&list, v->valuedouble);
+        cJSON_Delete(v);
+        if (!fits) {
+            st = option_fail_value(r, row, at, r->at);
+            goto done;
+        }
+        ESPL_CHECK(st, done, espl_jsonc_take_if(r, ',', &more));
+        ESPL_CHECK(st, done, espl_jsonc_take_if(r, ']', &done));
+    }
+    ESPL_CHECK(st, done, espl_str_status(&list));
+    st = option_store_text(row, list.data ? list.data : "", o);
+done:
+    espl_str_free(&list);
+    return st;
 }
 
 espl_status espl_option_take(espl_jsonc *r, const espl_option *row, espl_config *o) {
@@ -102,6 +138,10 @@ espl_status espl_option_take(espl_jsonc *r, const espl_option *row, espl_config 
     espl_option_put_expected(&expected, row);
     espl_str_printf(&expected, " for %s.%s", row->section, row->key);
     ESPL_CHECK(st, done, espl_str_status(&expected));
+    if (row->type == ESPL_OPTION_NUMBERS) {
+        st = option_take_numbers(r, row, expected.data, o);
+        goto done;
+    }
     ESPL_CHECK(st, done, espl_jsonc_scalar(r, expected.data, &v));
     ESPL_CHECK(st, done, option_store(row, v, o, &fits));
     if (!fits) st = option_fail_value(r, row, at, r->at);

@@ -102,6 +102,7 @@ const char *espl_sample_name(espl_sample s) { return choice_name(choices_of_samp
 #define SIZE_CHECK_INTEGER(type_)
 #define SIZE_CHECK_REAL(type_)
 #define SIZE_CHECK_FLAG(type_)
+#define SIZE_CHECK_NUMBERS(type_)
 #define X(type, section, key, value, lo, hi, resume, meaning) SIZE_CHECK_##type(hi)
 ESPL_CONFIG_OPTIONS(X)
 #undef X
@@ -111,6 +112,7 @@ ESPL_CONFIG_OPTIONS(X)
 #define ROW_INTEGER(value_, lo_, hi_) .value = (double)(value_), .lo = (double)(lo_), .hi = (double)(hi_)
 #define ROW_REAL(value_, lo_, hi_) .value = (value_), .lo = (lo_), .hi = (hi_)
 #define ROW_FLAG(value_, lo_, hi_) .value = (value_), .lo = 0, .hi = 1
+#define ROW_NUMBERS(value_, lo_, hi_) .text = (value_), .lo = (lo_), .hi = (hi_)
 #define POLICY_TYPE_double ESPL_OPTION_REAL
 
 const espl_option espl_option_table[ESPL_OPTIONS] = {
@@ -163,6 +165,7 @@ void espl_option_put_plain(espl_str *s, const espl_option *row, const espl_confi
     const void *field = option_field(row, o);
     switch (row->type) {
     case ESPL_OPTION_TEXT:
+    case ESPL_OPTION_NUMBERS:
         espl_str_puts(s, *(char *const *)field);
         return;
     case ESPL_OPTION_CHOICE:
@@ -187,6 +190,8 @@ void espl_option_put_value(espl_str *s, const espl_option *row, const espl_confi
         s->failed = true;
     else if (row->type == ESPL_OPTION_TEXT || row->type == ESPL_OPTION_CHOICE)
         espl_str_put_json(s, plain.data ? plain.data : "", plain.len);
+    else if (row->type == ESPL_OPTION_NUMBERS)
+        espl_str_printf(s, "[%s]", plain.data ? plain.data : "");
     else
         espl_str_put(s, plain.data, plain.len);
     espl_str_free(&plain);
@@ -197,6 +202,9 @@ void espl_option_put_default(espl_str *s, const espl_option *row) {
     switch (row->type) {
     case ESPL_OPTION_TEXT:
         espl_str_put_json(s, row->text, (int64_t)strlen(row->text));
+        return;
+    case ESPL_OPTION_NUMBERS:
+        espl_str_printf(s, "[%s]", row->text);
         return;
     case ESPL_OPTION_CHOICE:
         espl_str_printf(s, "\"%s\"", choice_name(row->choices, (int)row->value));
@@ -226,7 +234,10 @@ void espl_option_put_expected(espl_str *s, const espl_option *row) {
         return;
     case ESPL_OPTION_INTEGER:
     case ESPL_OPTION_REAL:
-        espl_str_puts(s, row->type == ESPL_OPTION_INTEGER ? "an integer from " : "a number from ");
+    case ESPL_OPTION_NUMBERS:
+        espl_str_puts(s, row->type == ESPL_OPTION_INTEGER ? "an integer from "
+                         : row->type == ESPL_OPTION_REAL  ? "a number from "
+                                                          : "a list, [ ... ], of numbers from ");
         espl_str_put_shortest(s, row->lo);
         espl_str_puts(s, " to ");
         espl_str_put_shortest(s, row->hi);
@@ -238,6 +249,7 @@ bool espl_option_equal(const espl_option *row, const espl_config *a, const espl_
     const void *x = option_field(row, a), *y = option_field(row, b);
     switch (row->type) {
     case ESPL_OPTION_TEXT:
+    case ESPL_OPTION_NUMBERS:
         return strcmp(*(char *const *)x, *(char *const *)y) == 0;
     case ESPL_OPTION_CHOICE:
         return *(const int *)x == *(const int *)y;
@@ -256,6 +268,7 @@ espl_status espl_option_reset(const espl_option *row, espl_config *o) {
     void *field = (char *)o + row->offset;
     switch (row->type) {
     case ESPL_OPTION_TEXT:
+    case ESPL_OPTION_NUMBERS:
         espl_mem_free(field);
         return espl_str_dup(field, row->text, "configuration");
     case ESPL_OPTION_CHOICE:
@@ -287,8 +300,8 @@ failed:
 }
 
 void espl_config_free(espl_config *o) {
-    for (int i = 0; i < ESPL_OPTIONS; i++)
-        if (espl_option_table[i].type == ESPL_OPTION_TEXT) espl_mem_free((char *)o + espl_option_table[i].offset);
+    for (const espl_option *row = espl_option_table; row < espl_option_table + ESPL_OPTIONS; row++)
+        if (row->type == ESPL_OPTION_TEXT || row->type == ESPL_OPTION_NUMBERS) espl_mem_free((char *)o + row->offset);
 }
 
 espl_status espl_config_differences(const espl_config *then, const espl_config *now, unsigned classes, int64_t max,

@@ -12,6 +12,7 @@
 #include "events.h"
 #include "judge.h"
 #include "loop.h"
+#include "milestones.h"
 #include "recovery.h"
 #include "stop.h"
 
@@ -92,6 +93,7 @@ static espl_agent_view agent_view(const espl_job *j) {
     const espl_config *o = j->o;
     espl_agent_view v = {.iteration = j->iteration + 1,
                          .budget = {.target = j->target,
+                                    .next = espl_milestones_next(j),
                                     .cap = o->prune_cap,
                                     .max_step = o->prune_max_step,
                                     .max_linears = o->prune_max_linears,

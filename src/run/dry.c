@@ -139,6 +139,7 @@ static void dry_print_goal(const dry_run *f) {
                espl_pattern_name(f->work.needs.method.pattern, name), pruned, pruned / (double)prunable);
     else
         printf("target %.4g: %.0f weights pruned\n", f->work.needs.method.target, pruned);
+    if (*o->prune_milestones) printf("measured on the way, as in the report: at %s\n", o->prune_milestones);
     printf("\n");
 }
 

@@ -53,7 +53,8 @@ static espl_status forecast_agent(const espl_job *j, const espl_outcome *o, doub
     double distilled = j->distill_steps > 0 ? j->distill_seconds / (double)j->distill_steps : 0;
     double allowed = (double)(j->o->prune_max_iterations - j->iteration);
     if (steps > allowed) steps = allowed;
-    *left = steps * espl_pace_seconds(&j->pace) + j->report_seconds;
+    double measured = (double)(j->n_milestones - j->milestones_passed) / 2; /* the report measures two models */
+    *left = steps * espl_pace_seconds(&j->pace) + (1 + measured) * j->report_seconds;
     if (!reached) *left += distilled * (double)(espl_job_final_distillation(j) - j->o->distill_steps);
 done:
     espl_mem_free(&sparsity);

@@ -10,6 +10,7 @@
 
 #include "agent_host.h"
 #include "arrange.h"
+#include "dense.h"
 #include "espalier/base/fault.h"
 #include "espalier/export.h"
 #include "espalier/model/locate.h"
@@ -23,8 +24,8 @@
 #include "judge.h"
 #include "loop.h"
 #include "manifest.h"
+#include "milestones.h"
 #include "progress.h"
-#include "quality.h"
 #include "recovery.h"
 #include "report.h"
 #include "stop.h"
@@ -99,23 +100,34 @@ done:
 
 /* Fails now, rather than after hours, if the export directory is blocked. */
 static espl_status job_check_export(const espl_job *j) {
-    espl_str dir = {0};
-    if (!j->o->run_export) return ESPL_OK;
-    espl_status st = espl_comm_agree(j->comm, espl_job_path(j, "model", &dir));
-    if (st == ESPL_OK) st = espl_export_check_model(j->comm, j->model, j->o->model_path, dir.data);
-    espl_str_free(&dir);
+    espl_status st = ESPL_OK;
+    for (int64_t i = -1; i < j->n_milestones && st == ESPL_OK; i++) { /* -1: the export of the end */
+        espl_str name = {0}, dir = {0};
+        if (i < 0 ? !j->o->run_export : !j->o->run_export_milestones) continue;
+        if (i < 0)
+            espl_str_puts(&name, "model");
+        else
+            espl_milestones_put_directory(j, i, &name);
+        st = espl_str_status(&name);
+        if (st == ESPL_OK) st = espl_job_path(j, name.data, &dir);
+        st = espl_comm_agree(j->comm, st);
+        if (st == ESPL_OK) st = espl_export_check_model(j->comm, j->model, j->o->model_path, dir.data);
+        espl_str_free(&name);
+        espl_str_free(&dir);
+    }
     return st;
 }
 
 /* ----------------------------------------------------------------- model */
 
-/* Collective. The target is of the linears that may be pruned; zeros that the others have count as pruned all the same.
- */
+/* Collective. The target and the milestones are of the linears that may be pruned; zeros that the others have count as
+ * pruned all the same. */
 static espl_status job_set_target(espl_job *j) {
     const double *caps = j->inputs.caps;
     int64_t *zeros = NULL;
-    double open = 0, wanted, possible = 0;
+    double open = 0, closed = 0, possible = 0;
     j->target = j->o->prune_target;
+    ESPL_TRY(espl_comm_agree(j->comm, espl_milestones_read(j)));
     if (!caps || espl_config_is_oneshot(j->o)) return ESPL_OK;
     espl_status st = j->root ? espl_mem_alloc(&zeros, j->linears, sizeof *zeros, "zeros of the source") : ESPL_OK;
     ESPL_CHECK(st, done, espl_comm_agree(j->comm, st));
@@ -123,12 +135,15 @@ static espl_status job_set_target(espl_job *j) {
     for (int64_t i = 0; zeros && i < j->linears; i++) {
         int kind = (int)espl_linear_kind_of(espl_model_layout(&j->config), i);
         double weights = (double)(j->shape.out[kind] * j->shape.in[kind]);
-        if (caps[i] > 0) open += weights;
+        if (caps[i] > 0)
+            open += weights;
+        else
+            closed += (double)zeros[i];
         possible += fmax(floor(caps[i] * weights), (double)zeros[i]);
     }
-    wanted = (double)llround(j->o->prune_target * open);
-    for (int64_t i = 0; zeros && i < j->linears; i++)
-        if (caps[i] == 0) wanted += (double)zeros[i];
+    double wanted = (double)llround(j->o->prune_target * open) + closed;
+    for (int64_t i = 0; i < j->n_milestones; i++)
+        j->milestones[i].sparsity = ((double)llround(j->milestones[i].asked * open) + closed) / (double)j->weights;
     if (zeros && wanted > possible)
         st = ESPL_FAIL(
             ESPL_CONFIG,
@@ -137,6 +152,7 @@ static espl_status job_set_target(espl_job *j) {
             j->o->prune_target, possible / open);
     j->target = wanted / (double)j->weights;
     espl_comm_broadcast(j->comm, &j->target, sizeof j->target, 0);
+    espl_comm_broadcast(j->comm, j->milestones, j->n_milestones * (int64_t)sizeof *j->milestones, 0);
     st = espl_comm_agree(j->comm, st);
 done:
     espl_mem_free(&zeros);
@@ -173,14 +189,13 @@ agree:
 
 /* Every later judgement compares with this state, so a dense model that is broken ends the run here. */
 static espl_status job_measure_dense(espl_job *j) {
-    ESPL_TRY(espl_judge_measure(j, &j->dense));
+    ESPL_TRY(espl_dense_measure(j));
     espl_judge_accept(j);
     if (!isfinite(j->dense.perplexity))
         return ESPL_FAIL(ESPL_FORMAT,
                          "%s: the dense model's perplexity on %s is not a number: its weights hold NaN or infinity, or "
                          "overflow",
                          j->o->model_path, j->o->validation_text);
-    ESPL_TRY(espl_quality_probe(j, &j->dense));
     j->last = j->dense;
     return ESPL_OK;
 }
@@ -262,6 +277,7 @@ static espl_status job_begin(espl_job *j, bool resume) {
     espl_progress_start(j, resumed);
     ESPL_TRY(espl_comm_agree(j->comm, espl_event_start(j, resumed)));
     ESPL_TRY(espl_exponent_choose(j));
+    if (!resumed) ESPL_TRY(espl_milestones_measure(j)); /* a source may have passed some */
     if (!resumed) ESPL_TRY(espl_store_write(j));
     ESPL_TRY(espl_recovery_prepare(j)); /* may be stopped, which promises a checkpoint to resume from */
     espl_masks_apply(&j->masks);
@@ -318,6 +334,8 @@ static espl_status job_close(espl_job *j, espl_comm *all, espl_status st) {
     espl_mem_free(&j->zeros);
     espl_mem_free(&j->patterns);
     espl_judge_free(j);
+    espl_milestones_free(j);
+    espl_dense_free(j);
     espl_distill_set_free(&j->distill);
     espl_calibration_free(&j->calibration);
     espl_masks_free(&j->masks);

@@ -13,6 +13,7 @@
 
 #include "events.h"
 #include "judge.h"
+#include "milestones.h"
 #include "progress.h"
 #include "quality.h"
 #include "stop.h"
@@ -108,6 +109,7 @@ static espl_status loop_judge_and_settle(espl_job *j, const espl_proposer *p, es
     if (st == ESPL_OK) st = espl_event_outcome(j, o, seconds);
     if (st == ESPL_OK && j->root) st = espl_job_remember(j, o);
     ESPL_TRY(espl_comm_agree(j->comm, st));
+    if (o->accepted) ESPL_TRY(espl_milestones_measure(j)); /* before the checkpoint, which holds it */
     return espl_store_write(j);
 }
 

@@ -68,6 +68,39 @@ espl_status espl_quality_report(espl_job *j, espl_report_quality *out) {
     return st;
 }
 
+static void quality_put_perplexity(espl_json_writer *w, const char *key, const espl_perplexity *p) {
+    if (p->windows == 0) return;
+    espl_json_open_object(w, key, ESPL_JSON_SPACED);
+    espl_json_put_f64(w, "perplexity", p->perplexity);
+    espl_json_put_f64(w, "stderr", p->perplexity_stderr);
+    espl_json_put_f64(w, "nll", p->nll);
+    espl_json_put_i64(w, "window", p->window);
+    espl_json_put_i64(w, "windows", p->windows);
+    espl_json_close(w);
+}
+
+static void quality_put_proportion(espl_json_writer *w, const char *key, const espl_proportion *p) {
+    espl_json_open_object(w, key, ESPL_JSON_SPACED);
+    espl_json_put_i64(w, "right", p->hits);
+    espl_json_put_i64(w, "questions", p->n);
+    espl_json_put_f64(w, "rate", p->rate);
+    espl_json_put_f64(w, "low", p->low);
+    espl_json_put_f64(w, "high", p->high);
+    espl_json_close(w);
+}
+
+void espl_quality_put_report(espl_json_writer *w, const char *key, const espl_job *j, const espl_report_quality *q) {
+    espl_json_open_object(w, key, ESPL_JSON_SPACED);
+    quality_put_perplexity(w, "validation", &q->validation);
+    quality_put_perplexity(w, "test", &q->test);
+    if (j->inputs.report.has_mmlu) quality_put_proportion(w, "mmlu", &q->mmlu.micro);
+    if (j->inputs.report.has_freebaseqa) {
+        quality_put_proportion(w, "freebaseqa", &q->freebaseqa.exact);
+        quality_put_proportion(w, "freebaseqa_contains", &q->freebaseqa.contains);
+    }
+    espl_json_close(w);
+}
+
 void espl_report_quality_free(espl_report_quality *q) {
     espl_mmlu_result_free(&q->mmlu);
     espl_freebaseqa_result_free(&q->freebaseqa);

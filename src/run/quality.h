@@ -23,5 +23,7 @@ typedef struct espl_report_quality {
  * espl_report_quality_free (Local). */
 espl_status espl_quality_report(espl_job *j, espl_report_quality *out);
 void espl_report_quality_free(espl_report_quality *q);
+/* Local. Puts the object `key` of a summary: what was measured of it. */
+void espl_quality_put_report(espl_json_writer *w, const char *key, const espl_job *j, const espl_report_quality *q);
 
 #endif

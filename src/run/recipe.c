@@ -12,7 +12,7 @@
 
 static void recipe_put_result(espl_json_writer *w, const espl_job *j) {
     espl_json_open_object(w, "result", ESPL_JSON_SPACED);
-    espl_json_put_text(w, "end", j->end);
+    espl_json_put_text(w, "end", j->end ? j->end : "milestone");
     espl_json_put_i64(w, "iterations", j->iteration);
     espl_json_put_i64(w, "rollbacks", j->rollbacks);
     espl_json_put_f64(w, "sparsity", espl_job_sparsity(j, j->pruned));

@@ -5,17 +5,19 @@
  */
 #include "report.h"
 
+#include <cjson/cJSON.h>
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
 #include "allocation.h"
-#include "card.h"
-#include "espalier/export.h"
+#include "dense.h"
+#include "espalier/base/json.h"
 #include "espalier/model/shape.h"
 #include "events.h"
+#include "milestones.h"
+#include "model_export.h"
 #include "quality.h"
-#include "recipe.h"
 #include "stop.h"
 #include "summary.h"
 
@@ -31,7 +33,8 @@ typedef struct region_seconds {
 
 /* Everything that the report is made of. */
 typedef struct report {
-    espl_report_quality dense, pruned;
+    const espl_report_quality *dense; /* the job's */
+    espl_report_quality pruned;
     int64_t *lost;                             /* [linears] pruned weights of each; rank 0, owned */
     pattern_count patterns[PATTERN_COUNTS];    /* rank 0 */
     region_seconds regions[ESPL_REGION_COUNT]; /* on every rank */
@@ -40,36 +43,16 @@ typedef struct report {
 /* --------------------------------------------------------------- collect */
 
 /* The pruned model first: it is the state that the masks are in, and a failure shows before the dense model costs time.
- * Afterwards the masks are applied again, for the export. */
+ */
 static espl_status report_measure(espl_job *j, report *r) {
-    ESPL_REGION_SCOPE(ESPL_REGION_REPORT);
     espl_log_status("report");
     ESPL_INFO("measuring the pruned and the dense model for the report");
-    ESPL_TRY(espl_quality_report(j, &r->pruned));
+    {
+        ESPL_REGION_SCOPE(ESPL_REGION_REPORT);
+        ESPL_TRY(espl_quality_report(j, &r->pruned));
+    }
     ESPL_TRY(espl_stop_check(j, ESPL_STOP_BETWEEN_PHASES));
-    espl_masks_apply_dense(&j->masks);
-    ESPL_TRY(espl_quality_report(j, &r->dense));
-    espl_masks_apply(&j->masks);
-    return ESPL_OK;
-}
-
-/* Card and recipe are files of the export, which appears with them or not at all. */
-static espl_status report_export(espl_job *j, const report *r) {
-    ESPL_REGION_SCOPE(ESPL_REGION_EXPORT);
-    espl_export_about about = {0};
-    espl_str dir = {0};
-    espl_status st = espl_job_path(j, "model", &dir);
-    if (st == ESPL_OK && j->root)
-        st = espl_card_write(j, espl_agent_decided_by(j->agent), &r->dense, &r->pruned, &about.card);
-    if (st == ESPL_OK && j->root) st = espl_recipe_write(j, r->lost, &about.recipe);
-    ESPL_CHECK(st, done, espl_comm_agree(j->comm, st));
-    ESPL_CHECK(st, done, espl_export_model(j->comm, j->model, j->o->model_path, dir.data, &about));
-    ESPL_INFO("exported %s", dir.data);
-done:
-    espl_str_free(&about.card);
-    espl_str_free(&about.recipe);
-    espl_str_free(&dir);
-    return st;
+    return espl_dense_report(j, &r->dense);
 }
 
 /* Counts from the masks, not from the decisions: the summary says what the model is, not what was meant. */
@@ -116,39 +99,6 @@ static const char *report_pattern_name(int k, char *buf) {
     return espl_pattern_name(k > 0 ? espl_pattern_choices[k - 1] : (espl_pattern){0}, buf);
 }
 
-static void report_put_perplexity(espl_json_writer *w, const char *key, const espl_perplexity *p) {
-    if (p->windows == 0) return;
-    espl_json_open_object(w, key, ESPL_JSON_SPACED);
-    espl_json_put_f64(w, "perplexity", p->perplexity);
-    espl_json_put_f64(w, "stderr", p->perplexity_stderr);
-    espl_json_put_f64(w, "nll", p->nll);
-    espl_json_put_i64(w, "window", p->window);
-    espl_json_put_i64(w, "windows", p->windows);
-    espl_json_close(w);
-}
-
-static void report_put_proportion(espl_json_writer *w, const char *key, const espl_proportion *p) {
-    espl_json_open_object(w, key, ESPL_JSON_SPACED);
-    espl_json_put_i64(w, "right", p->hits);
-    espl_json_put_i64(w, "questions", p->n);
-    espl_json_put_f64(w, "rate", p->rate);
-    espl_json_put_f64(w, "low", p->low);
-    espl_json_put_f64(w, "high", p->high);
-    espl_json_close(w);
-}
-
-static void report_put_quality(espl_json_writer *w, const char *key, const espl_job *j, const espl_report_quality *q) {
-    espl_json_open_object(w, key, ESPL_JSON_SPACED);
-    report_put_perplexity(w, "validation", &q->validation);
-    report_put_perplexity(w, "test", &q->test);
-    if (j->inputs.report.has_mmlu) report_put_proportion(w, "mmlu", &q->mmlu.micro);
-    if (j->inputs.report.has_freebaseqa) {
-        report_put_proportion(w, "freebaseqa", &q->freebaseqa.exact);
-        report_put_proportion(w, "freebaseqa_contains", &q->freebaseqa.contains);
-    }
-    espl_json_close(w);
-}
-
 static void report_put_patterns(espl_json_writer *w, const espl_job *j, const report *r) {
     char name[ESPL_PATTERN_NAME_MAX];
     espl_json_open_object(w, "patterns", ESPL_JSON_SPACED);
@@ -160,6 +110,17 @@ static void report_put_patterns(espl_json_writer *w, const espl_job *j, const re
         espl_json_close(w);
     }
     espl_json_close(w);
+}
+
+static void report_put_milestones(espl_json_writer *w, const espl_job *j) {
+    espl_str list = {0};
+    if (j->n_milestones == 0) return;
+    espl_milestones_put(j, &list);
+    if (list.failed)
+        w->out->failed = true;
+    else
+        espl_json_put_raw(w, "milestones", list.data, list.len);
+    espl_str_free(&list);
 }
 
 static void report_put_agent(espl_json_writer *w, const espl_job *j) {
@@ -200,8 +161,9 @@ static void report_put_summary(espl_json_writer *w, const espl_job *j, const rep
     espl_json_put_i64(w, "prunable_weights", j->weights);
     espl_json_put_i64(w, "parameters", espl_model_parameters(&j->config));
     if (j->o->prune_mixed) report_put_patterns(w, j, r);
-    report_put_quality(w, "dense", j, &r->dense);
-    report_put_quality(w, "pruned", j, &r->pruned);
+    espl_quality_put_report(w, "dense", j, r->dense);
+    espl_quality_put_report(w, "pruned", j, &r->pruned);
+    report_put_milestones(w, j);
     report_put_agent(w, j);
     espl_json_put_printf(w, "masks", "checkpoints/iteration-%06" PRId64 ".h5", j->iteration);
     espl_json_put_raw(w, "identity", j->identity.data, j->identity.len);
@@ -279,6 +241,31 @@ static void report_print_agent(const espl_job *j) {
     printf("\n");
 }
 
+/* "  at 30 %: perplexity 6.1234 (+2.10 %), MMLU 31.0 %, FreebaseQA 12.0 %". */
+static void report_print_milestones(const espl_job *j, const report *r) {
+    const bool tested = r->pruned.test.windows > 0;
+    double dense = tested ? r->dense->test.perplexity : r->dense->validation.perplexity;
+    espl_str text = {0};
+    cJSON *list = NULL;
+    espl_milestones_put(j, &text);
+    if (j->n_milestones > 0 && !text.failed && espl_json_parse(text.data, text.len, "milestones", &list) == ESPL_OK)
+        for (const cJSON *m = list->child; m; m = m->next) {
+            const cJSON *q = espl_json_member(m, "pruned");
+            const cJSON *p = espl_json_member(q, tested ? "test" : "validation");
+            double perplexity = cJSON_GetNumberValue(espl_json_member(p, "perplexity"));
+            printf("  at %.4g %%: perplexity %.4f (%+.2f %%)",
+                   100 * cJSON_GetNumberValue(espl_json_member(m, "target")), perplexity,
+                   100 * (perplexity / dense - 1));
+            for (int k = 0; k < 2; k++) {
+                const cJSON *rate = espl_json_member(espl_json_member(q, k ? "freebaseqa" : "mmlu"), "rate");
+                if (rate) printf(", %s %.1f %%", k ? "FreebaseQA" : "MMLU", 100 * cJSON_GetNumberValue(rate));
+            }
+            printf("\n");
+        }
+    espl_json_free(&list);
+    espl_str_free(&text);
+}
+
 static void report_print(const espl_job *j, const report *r) {
     char name[ESPL_PATTERN_NAME_MAX];
     printf("%s: %s after %" PRId64 " iterations, %" PRId64 " rolled back\n", j->o->run_dir, j->end, j->iteration,
@@ -294,11 +281,12 @@ static void report_print(const espl_job *j, const report *r) {
         printf("\n");
     }
     printf("  %-28s %12s %12s\n", "", "dense", "pruned");
-    report_print_perplexity("perplexity, validation", &r->dense.validation, &r->pruned.validation);
-    report_print_perplexity("perplexity, test", &r->dense.test, &r->pruned.test);
-    if (j->inputs.report.has_mmlu) report_print_proportion("MMLU", &r->dense.mmlu.micro, &r->pruned.mmlu.micro);
+    report_print_perplexity("perplexity, validation", &r->dense->validation, &r->pruned.validation);
+    report_print_perplexity("perplexity, test", &r->dense->test, &r->pruned.test);
+    if (j->inputs.report.has_mmlu) report_print_proportion("MMLU", &r->dense->mmlu.micro, &r->pruned.mmlu.micro);
     if (j->inputs.report.has_freebaseqa)
-        report_print_proportion("FreebaseQA, exact match", &r->dense.freebaseqa.exact, &r->pruned.freebaseqa.exact);
+        report_print_proportion("FreebaseQA, exact match", &r->dense->freebaseqa.exact, &r->pruned.freebaseqa.exact);
+    report_print_milestones(j, r);
     printf("time: %.1f s;", espl_clock_now() - j->start);
     for (int k = ESPL_REGION_PHASES; k < ESPL_REGION_COUNT; k++) {
         bool half = k + 1 == (ESPL_REGION_PHASES + ESPL_REGION_COUNT) / 2; /* two lines of less than 80 columns */
@@ -344,13 +332,12 @@ espl_status espl_report_write(espl_job *j) {
     ESPL_CHECK(st, done, espl_stop_check(j, ESPL_STOP_BETWEEN_PHASES));
     ESPL_CHECK(st, done, report_measure(j, &r));
     ESPL_CHECK(st, done, report_count_pruned(j, &r));
-    if (j->o->run_export) ESPL_CHECK(st, done, report_export(j, &r));
+    if (j->o->run_export) ESPL_CHECK(st, done, espl_model_export(j, "model", &r.pruned));
     ESPL_CHECK(st, done, report_gather_regions(j, &r));
     ESPL_CHECK(st, done, espl_comm_agree(j->comm, j->root ? report_publish(j, &r) : ESPL_OK));
     st = espl_comm_agree(j->comm, j->root ? espl_report_fail(report_verdict(j), j->o->run_dir) : ESPL_OK);
 done:
     espl_mem_free(&r.lost);
-    espl_report_quality_free(&r.dense);
     espl_report_quality_free(&r.pruned);
     return st;
 }

@@ -9,12 +9,15 @@
  *     report   dry   export              the end; --dry-run; a checkpoint as a model directory
  *     plan                               the schedule of a job, simulated
  *     plan_speed                         how fast this machine is, on a stand-in of the model
- *     card   recipe                      files of the export about itself
  *     loop                               steps until the goal: propose, apply, judge, settle
  *     agent_step   method_step           who proposes, and how it is applied
  *     arrange                            the grid of ranks
  *     agent_host                         what the agent may ask of the run while it decides
  *     footprint                          memory of the ranks
+ *     milestones                         what is measured at sparsities on the way
+ *     model_export                       the pruned model, with its card and its recipe
+ *     card   recipe                      files of the export about itself
+ *     dense                              what the dense model scores: measured, or kept from another run
  *     store   exponent   recovery        checkpoints, and restoring them; exponent of score curvature; distillation
  *     identity manifest events progress  what is recorded and shown
  *     forecast                           the time left
@@ -48,6 +51,12 @@ typedef struct espl_questions {
     espl_mmlu mmlu;
     espl_freebaseqa freebaseqa;
 } espl_questions;
+
+/* A sparsity on the way to the target (milestones.h). */
+typedef struct espl_milestone {
+    double asked;    /* as prune.milestones has it, of the linears that may be pruned */
+    double sparsity; /* as a fraction of the weights of all linears, like the target */
+} espl_milestone;
 
 /* Everything that is read from files, besides the model. */
 typedef struct espl_inputs {
@@ -91,6 +100,9 @@ typedef struct espl_job {
     espl_quality dense, last; /* quality of the unpruned model, and of the accepted state */
     espl_outcome *history;    /* [n_history] all steps, oldest first; rank 0 */
     int64_t n_history, rollbacks;
+    espl_milestone *milestones; /* [n_milestones] rising */
+    int64_t n_milestones, milestones_passed;
+    espl_str milestone_results; /* rank 0: elements of a JSON list, one for each that was measured */
 
     /* What states of the model are judged by (judge.h), in nats per token. */
     int64_t validation_windows;
@@ -104,6 +116,8 @@ typedef struct espl_job {
     espl_profile_row *rows; /* [linears] */
 
     espl_distill_set distill; /* n = 0: the run does not distill */
+
+    struct espl_report_quality *dense_report; /* what the report says of the dense model; NULL: not measured yet */
 
     espl_agent *agent;                    /* rank 0 */
     espl_chat_session *chat;              /* the model that decides, if it is a local one; on the first replica */

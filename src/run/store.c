@@ -6,6 +6,7 @@
 
 #include "events.h"
 #include "identity.h"
+#include "milestones.h"
 
 espl_status espl_store_write(espl_job *j) {
     ESPL_REGION_SCOPE(ESPL_REGION_CHECKPOINT);
@@ -33,6 +34,8 @@ espl_status espl_store_write(espl_job *j) {
         effective.prune_curvature_power = j->curvature_power;
         ESPL_CHECK(st, agree, espl_config_print(&effective, ESPL_CONFIG_CONTENT, &k.config));
         ESPL_CHECK(st, agree, espl_agent_state_save(j->agent, &k.agent));
+        espl_milestones_put(j, &k.milestones);
+        ESPL_CHECK(st, agree, espl_str_status(&k.milestones));
         /* Before the checkpoint: where it stands, the lines of its iteration do. */
         ESPL_CHECK(st, agree, espl_events_seal(j));
     }
@@ -46,6 +49,7 @@ agree:
     if (st == ESPL_OK) st = espl_checkpoint_retain(j->comm, dir.data, j->o->run_keep);
     espl_str_free(&k.config);
     espl_str_free(&k.agent);
+    espl_str_free(&k.milestones);
     espl_str_free(&dir);
     return st;
 }
@@ -105,7 +109,8 @@ static espl_status store_restore(espl_job *j, const char *path, espl_checkpoint 
     espl_comm_broadcast(j->comm, &j->rollbacks, sizeof j->rollbacks, 0);
     espl_comm_broadcast(j->comm, j->patterns, j->linears * (int64_t)sizeof *j->patterns, 0);
     ESPL_TRY(espl_comm_agree(j->comm, espl_masks_check_patterns(&j->masks, j->patterns, path)));
-    return espl_masks_count_pruned(&j->masks, NULL, &j->pruned);
+    ESPL_TRY(espl_masks_count_pruned(&j->masks, NULL, &j->pruned));
+    return espl_comm_agree(j->comm, espl_milestones_restore(j, &k->milestones, path));
 }
 
 espl_status espl_store_restore(espl_job *j, bool *found) {

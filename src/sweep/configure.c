@@ -62,6 +62,11 @@ espl_status espl_sweep_config(const espl_sweep *s, int64_t run, espl_config *o) 
     espl_status st = espl_sweep_path(s, run, "", &dir);
     if (st == ESPL_OK) st = espl_config_set(dir.data, o);
     espl_str_free(&dir);
+    if (st != ESPL_OK || *o->run_dense_cache) return st;
+    espl_str_printf(&dir, "run.dense_cache=%s/.dense", s->dir); /* the name of no run: those begin with no dot */
+    st = espl_str_status(&dir);
+    if (st == ESPL_OK) st = espl_config_set(dir.data, o);
+    espl_str_free(&dir);
     return st;
 }
 

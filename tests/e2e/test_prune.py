@@ -638,6 +638,140 @@ class Bf16(OneRun):
             self.assertIn('compute.arithmetic is "bf16", but this processor has no bf16 instructions', done.stderr)
 
 
+class Milestones(OneRun):
+    """One run to several sparsities: measured and exported on the way."""
+
+    MORE = [word for value in ("prune.target=0.12", "prune.milestones=[0.04,0.08]", "run.export_milestones=true",
+                               "probes.every=1000", "report.mmlu_questions=5", "report.freebaseqa_questions=5")
+            for word in ("--set", value)]
+
+    def milestones(self, run):
+        return json.loads((run / "summary.json").read_text())["milestones"]
+
+    def assert_same_run(self, one, other):
+        super().assert_same_run(one, other)
+        for name in ("model-0.04", "model-0.08"):
+            for path in (one / name).iterdir():
+                self.assertTrue(filecmp.cmp(path, other / name / path.name, shallow=False), f"{name}/{path.name}")
+
+    def test_each_is_met_to_the_weight(self):
+        summary = json.loads((self.whole / "summary.json").read_text())
+        outcomes = {e["iteration"]: e for e in read_lines(self.whole / "events.jsonl") if e["type"] == "outcome"}
+        self.assertEqual([m["target"] for m in summary["milestones"]], [0.04, 0.08])
+        for m in summary["milestones"]:
+            self.assertEqual(m["pruned_weights"], round(m["target"] * summary["prunable_weights"]))
+            self.assertTrue(outcomes[m["iterations"]]["accepted"])
+            self.assertEqual(outcomes[m["iterations"]]["sparsity_after"], m["sparsity"])
+            self.assertEqual(m["rollbacks"], sum(not e["accepted"] for i, e in outcomes.items() if i < m["iterations"]))
+            self.assertEqual(m["pruned"].keys(), summary["pruned"].keys())
+
+    def test_the_end_is_as_without_a_stop(self):
+        summary = json.loads((self.whole / "summary.json").read_text())
+        self.assertEqual(summary["end"], "target reached")
+        self.assertIn("at 4 %: perplexity", self.done.stdout)
+
+    def test_exported_models_are_what_was_measured(self):
+        for m in self.milestones(self.whole):
+            done = subprocess.run(mpirun(1, PROGRAM, "eval", "--model", self.whole / m["model"], "--text",
+                                         SAPLING / "data" / "test.txt", "--window", 64, "--limit", 1024, "--json"),
+                                  env=ENVIRONMENT, capture_output=True, text=True, check=True, timeout=100 * SLOW)
+            self.assertAlmostEqual(json.loads(done.stdout)["perplexity"], m["pruned"]["test"]["perplexity"], 8)
+
+    def test_equal_on_other_ranks(self):
+        for np in (2, 3):
+            with self.subTest(np=np):
+                run = self.work / f"ranks{np}"
+                self.prune(run, np)
+                self.assert_same_run(self.whole, run)
+
+    def test_killed_and_resumed_each_is_measured_once(self):
+        run = self.work / "killed"
+        first = self.milestones(self.whole)[0]["iterations"]
+        job = self.start(run, 2)
+        self.wait_for_iteration(run, job, first)
+        job.send_signal(signal.SIGKILL)
+        job.communicate(timeout=120 * SLOW)
+        self.wait_for_its_processes(run)
+        done = self.prune(run, 1, "--resume")
+        self.assertNotIn("milestone 4 %", done.stderr)
+        self.assertIn("milestone 8 %", done.stderr)
+        self.assert_same_run(self.whole, run)
+
+    def test_zeros_of_the_source_pass_one(self):
+        """A model that was pruned to 8 % has passed both before the first step."""
+        run = self.work / "again"
+        self.prune(run, 1, "--set", f"model.path={self.whole / 'model-0.08'}", "--set", "run.export_milestones=false")
+        for m in self.milestones(run):
+            self.assertEqual(m["iterations"], 0)
+            self.assertEqual(m["pruned"], json.loads((run / "summary.json").read_text())["dense"])
+
+
+class DenseOnce(OneRun):
+    """The dense model is measured by one run, and others take its numbers."""
+
+    MORE = ["--set", "prune.target=0.02", "--set", "run.export=false", "--set", "prune.threshold=1"]
+
+    def shared(self, name, cache, np=1, *more):
+        """A run that shares `cache`; how many of its measures were there."""
+        done = self.prune(self.work / name, np, "--set", f"run.dense_cache={cache}", *more)
+        return done.stderr.count("the dense model was measured before")
+
+    def assert_same_result(self, name):
+        for file in ["summary.json"] + [f"checkpoints/{p.name}" for p in (self.whole / "checkpoints").iterdir()]:
+            self.assertTrue(filecmp.cmp(self.whole / file, self.work / name / file, shallow=False), file)
+
+    def test_numbers_are_the_same_bits(self):
+        cache = self.work / "cache"
+        self.assertEqual(self.shared("first", cache), 0)
+        self.assertEqual(sorted(p.name.split("-")[0] for p in cache.iterdir()), ["judge", "report"])
+        self.assertEqual(self.shared("second", cache, 2), 2)
+        self.assert_same_result("first")
+        self.assert_same_result("second")
+
+    def test_what_differs_is_measured(self):
+        cache = self.work / "different"
+        self.shared("one", cache)
+        for i, (options, there) in enumerate((
+                (["report.limit=512"], 1), (["validation.windows=7"], 0), (["probes.mmlu_questions=5"], 0),
+                (["run.batch=512"], 0), (["prune.score=magnitude", "calibration.forward=3", "run.keep=3"], 2))):
+            more = [word for option in options for word in ("--set", option)]
+            self.assertEqual(self.shared(f"other{i}", cache, 1, *more), there, options)
+        other = self.work / "model"
+        shutil.copytree(SAPLING / "model", other)
+        weights = other / "model.safetensors"
+        data = bytearray(weights.read_bytes())
+        data[-2] ^= 1
+        weights.write_bytes(data)
+        self.assertEqual(self.shared("other", cache, 1, "--set", f"model.path={other}"), 0)
+
+    def test_damage_is_measured_again(self):
+        cache = self.work / "damaged"
+        self.shared("before", cache)
+        for path in cache.iterdir():
+            text = path.read_text()
+            at = text.index('"values": "') + len('"values": "') + 3
+            path.write_text(text[:at] + ("0" if text[at] != "0" else "1") + text[at + 1:])
+        self.assertEqual(self.shared("after", cache), 0)
+        self.assert_same_result("after")
+        self.assertEqual(self.shared("again", cache), 2)
+
+    def test_two_at_once(self):
+        cache = self.work / "both"
+        jobs = [self.start(self.work / f"at-once{i}", 1, "--set", f"run.dense_cache={cache}") for i in range(2)]
+        for i, job in enumerate(jobs):
+            _, text = job.communicate(timeout=280 * SLOW)
+            self.assertEqual(job.returncode, 0, text[-3000:])
+            self.assert_same_result(f"at-once{i}")
+        self.assertEqual(len(list(cache.iterdir())), 2)
+
+    def test_a_directory_that_cannot_be_made_costs_nothing_but_time(self):
+        blocked = self.work / "file"
+        blocked.write_text("")
+        done = self.prune(self.work / "blocked", 1, "--set", f"run.dense_cache={blocked}")
+        self.assertIn("the dense model's measures are not kept", done.stderr)
+        self.assert_same_result("blocked")
+
+
 class AlreadySparse(Case):
     """Zeros of the source count as pruned."""
 

@@ -113,7 +113,7 @@ static void fill_content(run *r) {
     k.history = r->history;
     k.n_history = 3;
     espl_str_puts(&k.agent, "{\"memory\": [1, 2, 3]}");
-    k.identity = k.agent;
+    k.identity = k.milestones = k.agent;
     r->content[1] = k;
     k.iteration = 1234567;
     r->history[2].iteration = 7;
@@ -227,7 +227,8 @@ static void compare_root_only(run *r, const espl_checkpoint *a, const espl_check
     check(r, same_bytes(&a->dense, &b->dense, sizeof a->dense) && same_bytes(&a->last, &b->last, sizeof a->last),
           "probes");
     check(r,
-          same_text(&a->agent, &b->agent) && same_text(&a->config, &b->config) && same_text(&a->identity, &b->identity),
+          same_text(&a->agent, &b->agent) && same_text(&a->config, &b->config) &&
+              same_text(&a->identity, &b->identity) && same_text(&a->milestones, &b->milestones),
           "texts");
 }
 

@@ -37,7 +37,7 @@ static const char introduction[] =
     "in `include/espalier/config/config.h`; a test compares them.\n";
 
 static void doc_put_default(espl_str *s, const espl_option *row) {
-    if (row->type == ESPL_OPTION_TEXT && !*row->text) {
+    if ((row->type == ESPL_OPTION_TEXT || row->type == ESPL_OPTION_NUMBERS) && !*row->text) {
         espl_str_puts(s, "none");
         return;
     }
@@ -61,7 +61,10 @@ static void doc_put_allowed(espl_str *s, const espl_option *row) {
         return;
     case ESPL_OPTION_INTEGER:
     case ESPL_OPTION_REAL:
-        espl_str_puts(s, row->type == ESPL_OPTION_INTEGER ? "integer, " : "number, ");
+    case ESPL_OPTION_NUMBERS:
+        espl_str_puts(s, row->type == ESPL_OPTION_INTEGER ? "integer, "
+                         : row->type == ESPL_OPTION_REAL  ? "number, "
+                                                          : "list of numbers, ");
         espl_str_put_shortest(s, row->lo);
         espl_str_puts(s, " to ");
         espl_str_put_shortest(s, row->hi);

@@ -89,6 +89,8 @@ typedef enum espl_resume {
  *   INTEGER  int64_t
  *   REAL     double
  *   FLAG     bool
+ *   NUMBERS  char *, "0.2, 0.3": a list of numbers, each within the range, as it stands between brackets in a file; ""
+ *            is empty, and the default of every one
  * Rows of other rooms come through a macro that expands to X: callers must name their macro X. */
 #define ESPL_CONFIG_METHOD_ROW(type, key, value, lo, hi, meaning) X(type, prune, key, value, lo, hi, FREE, meaning)
 #define ESPL_CONFIG_OPTIONS(X)                                                                                         \
@@ -98,8 +100,13 @@ typedef enum espl_resume {
     X(INTEGER, run, seed, 0, 0, 9007199254740991, IDENTITY, "seed of calibration windows and of probe questions")      \
     X(INTEGER, run, keep, 2, 1, 1000000, CIRCUMSTANCE, "checkpoints to keep, the newest ones")                         \
     X(FLAG, run, export, true, 0, 1, FREE, "write the pruned model as a Hugging Face directory at the end")            \
+    X(FLAG, run, export_milestones, false, 0, 1, FREE,                                                                 \
+      "also write the model of each of prune.milestones, as model-0.3")                                                \
     X(REAL, run, max_minutes, 0, 0, 1e7, CIRCUMSTANCE,                                                                 \
       "stop with exit code 75 when the next iteration might end later than this; 0: no limit")                         \
+    X(TEXT, run, dense_cache, "", 0, 0, CIRCUMSTANCE,                                                                  \
+      "directory that keeps what the dense model scores, for other runs that would measure the same; none: each run "  \
+      "measures it. The runs of a sweep share .dense in its directory")                                                \
     X(INTEGER, run, batch, 1024, 1, 1048576, FREE, "tokens per micro-batch")                                           \
     X(INTEGER, run, replicas, 0, 0, 1048576, CIRCUMSTANCE,                                                             \
       "replicas of the model, which share windows and questions; the ranks of each hold slices of its layers. 0: as "  \
@@ -156,6 +163,9 @@ typedef enum espl_resume {
     X(TEXT, report, freebaseqa, "", 0, 0, FREE, "FreebaseQA file for the report")                                      \
     X(INTEGER, report, freebaseqa_questions, 0, 0, 1000000, FREE, "FreebaseQA questions in the report; 0: all")        \
     ESPL_METHOD_GOAL_LIST(ESPL_CONFIG_METHOD_ROW)                                                                      \
+    X(NUMBERS, prune, milestones, "", 0, 1, FREE,                                                                      \
+      "agent: sparsities on the way to the target, rising; steps end at each, and what the report measures is "        \
+      "measured there, too")                                                                                           \
     X(TEXT, prune, targets, "", 0, 0, METHOD,                                                                          \
       "patterns of the linears that may be pruned, such as *.up_proj,layers.3.*; none: all. The target is of these")   \
     X(TEXT, prune, ignore, "", 0, 0, METHOD, "patterns of linears that are never pruned")                              \
@@ -205,6 +215,7 @@ typedef struct espl_config {
 #define ESPL_CONFIG_FIELD_INTEGER(type_) int64_t
 #define ESPL_CONFIG_FIELD_REAL(type_) double
 #define ESPL_CONFIG_FIELD_FLAG(type_) bool
+#define ESPL_CONFIG_FIELD_NUMBERS(type_) char *
 #define X(type, section, key, value, lo, hi, resume, meaning)                                                          \
     ESPL_CONFIG_FIELD_##type(hi) section##_##key; /* meaning */
     ESPL_CONFIG_OPTIONS(X)
@@ -270,6 +281,10 @@ espl_status espl_config_differences(const espl_config *then, const espl_config *
 
 /* Local. Does prune.allocation name a one-shot method, rather than the agent? */
 bool espl_config_is_oneshot(const espl_config *o);
+/* Local. Why such a run cannot have milestones, for a message; NULL: it can. */
+const char *espl_config_refuses_milestones(const espl_config *o);
+/* Local. prune.milestones as numbers [*n] into *out, owned by the caller; NULL if there are none. ESPL_NOMEM. */
+espl_status espl_config_milestones(const espl_config *o, double **out, int64_t *n);
 /* Local. Are surviving weights trained at all? */
 bool espl_config_distills(const espl_config *o);
 /* Local. The one-shot method, or the agent's way of pruning a linear, that section prune describes. ESPL_CONFIG:

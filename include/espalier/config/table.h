@@ -14,7 +14,8 @@ typedef enum espl_option_type {
     ESPL_OPTION_CHOICE,
     ESPL_OPTION_INTEGER,
     ESPL_OPTION_REAL,
-    ESPL_OPTION_FLAG
+    ESPL_OPTION_FLAG,
+    ESPL_OPTION_NUMBERS
 } espl_option_type;
 
 /* A value of an enumeration by name. Lists end with name NULL. */
@@ -28,9 +29,9 @@ typedef struct espl_option {
     espl_option_type type;
     espl_resume resume;
     size_t offset;              /* of the field in espl_config */
-    const char *text;           /* default of a TEXT */
+    const char *text;           /* default of a TEXT or NUMBERS */
     const espl_choice *choices; /* of a CHOICE; else NULL */
-    double value, lo, hi;       /* default and range of the others; integers are exact up to 2^53 */
+    double value, lo, hi;       /* default and range of the others, range of NUMBERS; integers are exact up to 2^53 */
 } espl_option;
 
 /* Numbers of the rows, and how many there are. */

@@ -61,6 +61,7 @@ static void defaults_are_allowed(void **state) {
     assert_true(o.key >= (lo) && o.key <= (hi));
 #define DEFAULT_REAL(key, value, lo, hi) DEFAULT_INTEGER(key, value, lo, hi)
 #define DEFAULT_FLAG(key, value, lo, hi) assert_true(o.key == (value));
+#define DEFAULT_NUMBERS(key, value, lo, hi) assert_string_equal(o.key, value);
 #define X(type, section, key, value, lo, hi, resume, meaning) DEFAULT_##type(section##_##key, value, lo, hi)
     ESPL_CONFIG_OPTIONS(X)
 #undef X
@@ -234,6 +235,11 @@ static void refuses_assignments(void **state) {
     set_refused("prune=1", "prune has: target, cap");
     set_refused("prune.target=", "expected a number from 0 to 1 for prune.target, found nothing");
     set_refused("prune.target=0.5 0.6", "found 0.6");
+    set_refused("prune.milestones=0.2", "expected a list, [ ... ], of numbers from 0 to 1 for prune.milestones");
+    set_refused("prune.milestones=[0.2 0.3]", "expected a comma or ]");
+    set_refused("prune.milestones=[0.2, 3]", "prune.milestones is 3, expected a list");
+    set_refused("prune.milestones=[0.2, \"0.3\"]", "prune.milestones is \"0.3\"");
+    set_refused("prune.milestones=[0.2] 1", "expected nothing more");
     set_refused("prune.target=2", "prune.target is 2, expected a number from 0 to 1");
     set_refused("run.export=yes", "expected true or false for run.export, found yes");
     set_refused("prune.score=abc", "prune.score is abc, expected one of");
@@ -261,6 +267,9 @@ static espl_config everything_changed(void) {
     snprintf(assignment, sizeof assignment, section "." key "=%.17g", (lo) + ((hi) - (lo)) / 7.0);
 #define OTHER_FLAG(section, key, value, lo, hi)                                                                        \
     snprintf(assignment, sizeof assignment, section "." key "=%s", (value) ? "false" : "true");
+#define OTHER_NUMBERS(section, key, value, lo, hi)                                                                     \
+    snprintf(assignment, sizeof assignment, section "." key "=[ %.17g ,%.17g]", (lo) + ((hi) - (lo)) / 7.0,            \
+             (double)(hi));
 #define X(type, section, key, value, lo, hi, resume, meaning)                                                          \
     OTHER_##type(#section, #key, value, lo, hi) set(&o, assignment);
     ESPL_CONFIG_OPTIONS(X)
@@ -277,6 +286,7 @@ static void same_values(const espl_config *a, const espl_config *b, bool differ)
 #define SAME_REAL(key) SAME_INTEGER(key)
 #define SAME_CHOICE(key) SAME_INTEGER(key)
 #define SAME_FLAG(key) SAME_INTEGER(key)
+#define SAME_NUMBERS(key) SAME_TEXT(key)
 #define X(type, section, key, value, lo, hi, resume, meaning) SAME_##type(section##_##key)
     ESPL_CONFIG_OPTIONS(X)
 #undef X
@@ -362,6 +372,12 @@ static void checks_between_options(void **state) {
                "goes with prune.allocation \"file\", not \"owl\"");
     check_with("prune.target=0.9", nothing, "prune.target is 0.9, but no linear may be pruned beyond prune.cap, 0.8");
     check_with("prune.target=0.8", nothing, NULL);
+    check_with("prune.milestones=[0.1, 0.2]", nothing, NULL);
+    check_with("prune.milestones=[0.2, 0.1]", nothing, "prune.milestones holds 0.1 after 0.2");
+    check_with("prune.milestones=[0.1, 0.45]", "prune.target=0.45", "below prune.target, 0.45");
+    check_with("prune.milestones=[0.1]", "prune.allocation=uniform", "prune.milestones: a one-shot method prunes once");
+    check_with("prune.milestones=[0.1]", "prune.mixed=true", "prune.milestones: prune.mixed makes whole linears N:M");
+    check_with("prune.milestones=[0.1]", "distill.passes=1", "prune.milestones: distill.passes trains the model");
     check_with("agent.backend=replay", nothing, "agent.replay is missing");
     check_with("agent.backend=replay", "agent.replay=d", NULL);
     check_with("agent.backend=openai", "agent.model=m", "agent.base_url is missing");
