@@ -9,7 +9,7 @@ import needs  # noqa: F401: reports missing packages
 from pictures import collect, style
 from results.groups import group_runs
 from results.select import POINT
-from rundata.run import find_runs
+from rundata.run import find_runs, with_milestones
 
 
 def arguments():
@@ -42,7 +42,7 @@ def main():
     if not runs:
         sys.exit(f"no run directory in {', '.join(o.runs)}")
     if len(runs) > 1:
-        groups, notes = group_runs(runs)
+        groups, notes = group_runs(with_milestones(runs))
         save(collect.sweep_pictures(groups, o.point, o.facts), o.out, formats)
         print("\n".join(notes), file=sys.stderr, end="\n" if notes else "")
     if len(runs) == 1 or not o.sweep_only:

@@ -12,7 +12,7 @@ from pictures import collect
 from results import build
 from results.groups import finished_first, group_runs
 from results.select import POINT
-from rundata.run import find_runs, is_run
+from rundata.run import find_runs, is_run, with_milestones
 from web import page, sections
 
 
@@ -50,8 +50,9 @@ def pair_page(runs, o, refresh):
 
 def sweep_page(runs, title, o, refresh):
     """The page of several runs: what they show together, then up to --details of them one by one."""
-    groups, notes = group_runs(runs)
-    *tables, run_table = build.all_tables(runs, groups, notes, o.point)
+    every = with_milestones(runs)
+    groups, notes = group_runs(every)
+    *tables, run_table = build.all_tables(every, groups, notes, o.point)
     shown = []
     for run in finished_first(runs)[:o.details]:
         content = sections.run_content(run)

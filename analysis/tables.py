@@ -9,7 +9,7 @@ import needs  # noqa: F401: reports missing packages
 from results import build, layout
 from results.groups import group_runs
 from results.select import POINT
-from rundata.run import find_runs
+from rundata.run import find_runs, with_milestones
 
 
 def arguments():
@@ -28,6 +28,7 @@ def main():
     runs = find_runs(o.runs)
     if not runs:
         sys.exit(f"no run directory in {', '.join(o.runs)}")
+    runs = with_milestones(runs)
     groups, notes = group_runs(runs)
     tables = build.all_tables(runs, groups, notes, o.point, not o.no_masks)
     if o.out:

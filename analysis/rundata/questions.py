@@ -70,7 +70,7 @@ def strengths(run, facts_path=None):
     eval-dense*.jsonl, in the run directory or its parent, holds the dense model's answers; every other eval-*.jsonl of
     the run holds the pruned model's. None if answers are missing, or, with a note, if the facts are not found.
     """
-    own = sorted(run.path.glob("eval-*.jsonl"))
+    own = run.answer_files()
     dense_files = [p for p in own if p.name.startswith("eval-dense")]
     pruned_files = [p for p in own if p not in dense_files]
     dense_files = dense_files or sorted(run.path.resolve().parent.glob("eval-dense*.jsonl"))

@@ -37,6 +37,11 @@ def find_runs(paths):
     return [Run(path) for path in dict.fromkeys(found)]
 
 
+def with_milestones(runs):
+    """The runs, each followed by its milestones: for tables, a run to several targets is a run to each of them."""
+    return [one for run in runs for one in (run, *run.milestones())]
+
+
 class Run:
     """The small files of a run; masks are read on demand.
 
@@ -181,6 +186,12 @@ class Run:
                 found[whole(event.get("iteration"))] = columns
         return sorted(found.items())
 
+    def milestones(self):
+        """Its states at prune.milestones, as far as the finished run passed them."""
+        found = self.summary.get("milestones")
+        return [Milestone(self, entry) for entry in (found if isinstance(found, list) else [])
+                if isinstance(entry, dict) and math.isfinite(number(entry.get("target")))]
+
     def checkpoint(self):
         """Path of the checkpoint that summary.json names, else of the newest; None if there is none."""
         named = text(self.summary.get("masks"))
@@ -188,6 +199,10 @@ class Run:
             return self.path / named
         files = sorted((self.path / "checkpoints").glob("iteration-*.h5"))
         return files[-1] if files else None
+
+    def answer_files(self):
+        """Files with answers per question, of the dense and of the pruned model."""
+        return sorted(self.path.glob("eval-*.jsonl"))
 
     def count_masks(self):
         """masks.count_masks of the checkpoint; None if there is none, or, with a note, if it cannot be read."""
@@ -220,6 +235,34 @@ class Run:
                     last[at] += step_of(step)
         rows = [profiles[i]["sparsity"] for i in done] + [last]
         return np.vstack([r for r in rows if len(r) == len(last)])
+
+
+class Milestone(Run):
+    """The state of a finished run at one of its milestones, as if the run had ended there.
+
+    It is a state on the way to a higher target: another procedure than a run to this target, which `prune.milestones` among
+    the options says.
+    """
+
+    def __init__(self, run, entry):
+        # Shares the files that were read, so that nothing is read again for each of them.
+        self.__dict__.update(run.__dict__)
+        target = number(entry.get("target"))
+        prune = member(run.config, "prune")
+        self.whole = run
+        self.name = f"{run.name} at {100 * target:g} %"
+        self.config = {**run.config, "prune": {**(prune if isinstance(prune, dict) else {}), "target": target}}
+        self.summary = {**run.summary, **entry, "end": f"milestone of {run.name}", "milestones": []}
+        self.outcomes = run.outcomes[run.outcomes.iteration <= whole(entry.get("iterations"))]
+        self.timing = {}
+
+    def checkpoint(self):
+        """None: later iterations have replaced it."""
+        return None
+
+    def answer_files(self):
+        """None: those of the run are answers of the model at its end."""
+        return []
 
 
 def step_of(value):

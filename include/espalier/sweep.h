@@ -41,6 +41,10 @@ void espl_sweep_free(espl_sweep **s);
  * varies. */
 espl_status espl_sweep_set(espl_sweep *s, const char *assignment);
 
+/* Local. If the sweep's file asks for "merge_targets", makes one run of those that differ in prune.target alone, where
+ * they may have milestones. Call it after espl_sweep_set, before the runs are numbered. ESPL_CONFIG, ESPL_IO. */
+espl_status espl_sweep_merge(espl_sweep *s);
+
 /* Local. Number of runs, and the name of one (borrowed). */
 int64_t espl_sweep_count(const espl_sweep *s);
 const char *espl_sweep_name(const espl_sweep *s, int64_t run);

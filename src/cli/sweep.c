@@ -70,6 +70,7 @@ const struct argp cli_sweep_argp = {
 static espl_status sweep_open(const sweep_options *o, espl_sweep **s) {
     ESPL_TRY(espl_sweep_read(o->shared.operand, s));
     for (int i = 0; i < o->shared.n_set; i++) ESPL_TRY(espl_sweep_set(*s, o->shared.set[i]));
+    ESPL_TRY(espl_sweep_merge(*s));
     if (o->only > espl_sweep_count(*s))
         return ESPL_FAIL(ESPL_USAGE, "--only %" PRId64 ": there are %" PRId64 " runs", o->only, espl_sweep_count(*s));
     return espl_sweep_check(*s);

@@ -56,6 +56,7 @@ espl_status espl_sweep_config(const espl_sweep *s, int64_t run, espl_config *o) 
         if (e) ESPL_TRY(sweep_assign(s->assignments, e->first, e->n, o));
     }
     ESPL_TRY(sweep_assign(s->overrides, 0, s->n_overrides, o));
+    if (s->milestones && s->milestones[run]) ESPL_TRY(espl_config_set(s->milestones[run], o));
     bool model = o->agent_backend == ESPL_BACKEND_OPENAI || o->agent_backend == ESPL_BACKEND_LOCAL;
     if (!model) o->agent_fallback = ESPL_FALLBACK_POLICY; /* as in a run by hand */
     espl_str_puts(&dir, "run.dir=");

@@ -67,19 +67,25 @@ static void sweep_put_plain(espl_str *s, const char *text) {
     }
 }
 
-static espl_status sweep_name_run(espl_sweep *s, int64_t run) {
-    espl_str name = {0};
+espl_status espl_sweep_put_name(const espl_sweep *s, int64_t run, bool merged, espl_str *out) {
+    int64_t start = out->len;
     for (int64_t a = 0; a < s->n_axes; a++) {
         const sweep_entry *e = espl_sweep_choice(s, run, a);
         if (!e) continue;
-        if (name.len > 0) espl_str_puts(&name, "-");
-        sweep_put_plain(&name, e->name);
+        if (out->len > start) espl_str_puts(out, "-");
+        sweep_put_plain(out, merged && strcmp(s->axes[a].name, "prune.target") == 0 ? "targets" : e->name);
     }
-    if (name.len == 0) espl_str_puts(&name, "run");
-    espl_status st = espl_str_status(&name);
-    if (st == ESPL_OK && name.len > RUN_NAME_BYTES_MAX)
-        st = ESPL_FAIL(ESPL_CONFIG, "%s: the name of run %" PRId64 ", %.60s..., is longer than %d bytes", s->path,
-                       run + 1, name.data, RUN_NAME_BYTES_MAX);
+    if (out->len == start) espl_str_puts(out, "run");
+    ESPL_TRY(espl_str_status(out));
+    if (out->len - start > RUN_NAME_BYTES_MAX)
+        return ESPL_FAIL(ESPL_CONFIG, "%s: the name of run %" PRId64 ", %.60s..., is longer than %d bytes", s->path,
+                         run + 1, out->data + start, RUN_NAME_BYTES_MAX);
+    return ESPL_OK;
+}
+
+static espl_status sweep_name_run(espl_sweep *s, int64_t run) {
+    espl_str name = {0};
+    espl_status st = espl_sweep_put_name(s, run, false, &name);
     if (st == ESPL_OK)
         s->names[run] = name.data;
     else
@@ -87,7 +93,7 @@ static espl_status sweep_name_run(espl_sweep *s, int64_t run) {
     return st;
 }
 
-static espl_status sweep_check_names(const espl_sweep *s) {
+espl_status espl_sweep_check_names(const espl_sweep *s) {
     espl_map *seen;
     int64_t other;
     ESPL_TRY(espl_map_create(&seen, s->n_runs));
@@ -111,7 +117,7 @@ espl_status espl_sweep_expand(espl_sweep *s) {
     ESPL_CHECK(st, done, sweep_walk_axes(s, &w, 0));
     ESPL_CHECK(st, done, espl_mem_alloc(&s->names, s->n_runs, sizeof *s->names, "names of a sweep's runs"));
     for (int64_t i = 0; i < s->n_runs; i++) ESPL_CHECK(st, done, sweep_name_run(s, i));
-    st = sweep_check_names(s);
+    st = espl_sweep_check_names(s);
 done:
     espl_mem_free(&w.choice);
     return st;

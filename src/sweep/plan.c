@@ -58,7 +58,9 @@ void espl_sweep_free(espl_sweep **s) {
     for (int64_t i = 0; i < (*s)->n_texts; i++) espl_mem_free(&(*s)->texts[i]);
     for (int64_t i = 0; (*s)->names && i < (*s)->n_runs; i++) espl_mem_free(&(*s)->names[i]);
     espl_mem_free(&(*s)->texts);
+    for (int64_t i = 0; (*s)->milestones && i < (*s)->n_runs; i++) espl_mem_free(&(*s)->milestones[i]);
     espl_mem_free(&(*s)->names);
+    espl_mem_free(&(*s)->milestones);
     espl_mem_free(&(*s)->choices);
     espl_mem_free(&(*s)->assignments);
     espl_mem_free(&(*s)->overrides);

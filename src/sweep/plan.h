@@ -41,10 +41,12 @@ struct espl_sweep {
     int64_t n_entries;
     sweep_axis *axes; /* models, methods, agents, then the grid in the file's order */
     int64_t n_axes;
+    bool merge_targets; /* runs that differ in prune.target alone become one with milestones (merge.c) */
     int64_t n_runs;
-    int64_t *choices; /* [runs, axes] entry of each axis, -1: not varied */
-    char **names;     /* [runs], owned */
-    char **texts;     /* all other texts, owned */
+    int64_t *choices;  /* [runs, axes] entry of each axis, -1: not varied */
+    char **names;      /* [runs], owned */
+    char **milestones; /* [runs] "prune.milestones=[...]" of a merged run, owned; NULL: not merged. NULL: none is */
+    char **texts;      /* all other texts, owned */
     int64_t n_texts;
 };
 
@@ -55,6 +57,10 @@ espl_status espl_sweep_add_assignment(espl_sweep *s, const espl_option *row, con
 espl_status espl_sweep_add_entry(espl_sweep *s, const char *name, int64_t len);
 espl_status espl_sweep_add_axis(espl_sweep *s, const char *name, bool grid, int64_t first_entry);
 
+/* Local. Appends the name of a run. merged: what stands for its target is "targets". */
+espl_status espl_sweep_put_name(const espl_sweep *s, int64_t run, bool merged, espl_str *out);
+/* Local. ESPL_CONFIG: two runs of one name. */
+espl_status espl_sweep_check_names(const espl_sweep *s);
 /* Local. The entry that a run chooses of an axis; NULL: the axis is not varied for it. */
 const sweep_entry *espl_sweep_choice(const espl_sweep *s, int64_t run, int64_t axis);
 /* Local. Appends DIR/NAME/file; file "": the run's directory. */

@@ -15,7 +15,8 @@ enum { SWEEP_FILE_BYTES_MAX = 1 << 20 };
     X(MODELS, "models")                                                                                                \
     X(METHODS, "methods")                                                                                              \
     X(AGENTS, "agents")                                                                                                \
-    X(GRID, "grid")
+    X(GRID, "grid")                                                                                                    \
+    X(MERGE_TARGETS, "merge_targets")
 enum {
 #define X(name, key) MEMBER_##name,
     SWEEP_MEMBER_LIST(X)
@@ -124,6 +125,17 @@ static espl_status sweep_take_entry(espl_jsonc *r, const char *name, int64_t at,
     return ESPL_OK;
 }
 
+static espl_status sweep_take_flag(espl_jsonc *r, const char *key, bool *out) {
+    cJSON *v;
+    ESPL_TRY(espl_jsonc_skip_blank(r));
+    int64_t at = r->at;
+    ESPL_TRY(espl_jsonc_scalar(r, "true or false", &v));
+    espl_status st = cJSON_IsBool(v) ? ESPL_OK : sweep_fail_named(r, at, key, ": expected true or false");
+    *out = cJSON_IsTrue(v);
+    cJSON_Delete(v);
+    return st;
+}
+
 static espl_status sweep_take_axis(espl_jsonc *r, const char *key, const char *axis, sweep_file *f) {
     int64_t at = r->at;
     f->first = f->s->n_entries;
@@ -187,7 +199,8 @@ static espl_status sweep_take_member(espl_jsonc *r, const char *key, int64_t at,
     int k = 0;
     while (k < MEMBERS && strcmp(keys[k], key) != 0) k++;
     if (k == MEMBERS)
-        return sweep_fail_named(r, at, key, ": a sweep has dir, base, set, models, methods, agents and grid");
+        return sweep_fail_named(r, at, key,
+                                ": a sweep has dir, base, set, models, methods, agents, grid and merge_targets");
     if (f->given[k]) return sweep_fail_named(r, at, key, " is given twice");
     f->given[k] = true;
     switch (k) {
@@ -204,6 +217,8 @@ static espl_status sweep_take_member(espl_jsonc *r, const char *key, int64_t at,
         return sweep_take_axis(r, key, "model", f);
     case MEMBER_METHODS:
         return sweep_take_axis(r, key, "method", f);
+    case MEMBER_MERGE_TARGETS:
+        return sweep_take_flag(r, key, &s->merge_targets);
     case MEMBER_AGENTS:
         return sweep_take_axis(r, key, "agent", f);
     default:

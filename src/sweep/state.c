@@ -193,6 +193,8 @@ espl_status espl_sweep_list(const espl_sweep *s, espl_str *out) {
         espl_str note = {0};
         espl_status st = espl_sweep_state_of(s, i, &state, &note);
         espl_str_printf(out, "%5" PRId64 "  %-9s  %s", i + 1, espl_sweep_state_name(state), s->names[i]);
+        if (s->milestones && s->milestones[i]) /* "prune.milestones=[0.2, 0.3]" */
+            espl_str_printf(out, ", measured on the way at %s", strchr(s->milestones[i], '['));
         if (note.len > 0) espl_str_printf(out, ": %s", note.data);
         espl_str_puts(out, "\n");
         espl_str_free(&note);

@@ -43,7 +43,7 @@ except ImportError as e:
 from pictures import collect, style, tradeoff  # noqa: E402
 from results import build, claims, groups, intervals, layout  # noqa: E402
 from rundata import masks, methods, questions  # noqa: E402
-from rundata.run import Run, find_runs, step_of  # noqa: E402
+from rundata.run import Run, find_runs, step_of, with_milestones  # noqa: E402
 from web import dialogue  # noqa: E402
 
 PROGRAMS = ARGUMENTS if len(ARGUMENTS) == 2 else None
@@ -276,6 +276,37 @@ class Groups(unittest.TestCase):
         runs = find_runs([SWEEP])
         runs[0].summary["pruned"]["mmlu"]["questions"] = 39
         self.assertIn("not measured alike", groups.group_runs(runs)[1][0])
+
+
+class Milestones(unittest.TestCase):
+    """A run to 45 % that passed 30 %: for the tables, a run to 30 % as well."""
+
+    def setUp(self):
+        self.run = Run(SWEEP / "0001-agent-s0")
+        pruned = json.loads(json.dumps(self.run.summary["pruned"]))
+        pruned["test"]["perplexity"] = 10.5
+        self.run.summary["milestones"] = [
+            {"target": 0.3, "iterations": 2, "rollbacks": 1, "sparsity": 0.3, "pruned_weights": 300, "pruned": pruned},
+            {"target": None}, "damaged"]
+
+    def test_rows_of_each_target(self):
+        runs = with_milestones([self.run])
+        self.assertEqual([r.name for r in runs], ["0001-agent-s0", "0001-agent-s0 at 30 %"])
+        found, _ = groups.group_runs(runs)
+        self.assertEqual([(g.label, g.target, g.members[0].perplexity, g.members[0].iterations, g.missed)
+                          for g in found], [("agent (policy)", 0.3, 10.5, 2, False),
+                                            ("agent (policy)", 0.45, found[1].members[0].perplexity, 21, False)])
+        self.assertAlmostEqual(found[0].members[0].rise, 0.05)
+        self.assertEqual(self.run.target, 0.45)
+
+    def test_its_row_names_the_run_and_has_no_checkpoint(self):
+        row = build.run_table(with_milestones([self.run])[1:]).rows[0]
+        self.assertEqual((row[0], row[3], row[9], row[10]),
+                         ("0001-agent-s0 at 30 %", "30 %", "milestone of 0001-agent-s0", "no checkpoint"))
+
+    def test_outcomes_end_there(self):
+        self.assertEqual(len(self.run.milestones()[0].outcomes), 2)
+        self.assertEqual(len(self.run.outcomes), 3)
 
 
 class Claims(unittest.TestCase):

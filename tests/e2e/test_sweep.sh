@@ -95,4 +95,20 @@ for run in "$dir"/runs/*/; do
   cmp "$run/summary.json" "$dir/late/$(basename "$run")/summary.json" && ok || bad "$run: interrupted, it ends differently"
 done
 
+# --- several targets in one run, where the method allows; the dense model is measured by the first run
+cat >"$dir/merge.json" <<JSON
+{"dir": "$dir/merged", "base": "$dir/base.json", "merge_targets": true, "set": {"model.path": "$sapling/model"},
+ "methods": {"agent": {}, "wanda": {"prune.allocation": "uniform"}}, "grid": {"prune.target": [0.05, 0.1]}}
+JSON
+sweep 1 0 "$dir/merge.json" --list
+says '1  new        agent-targets, measured on the way at [0.05]'
+says '3 runs: 3 new'
+sweep 2 0 "$dir/merge.json"
+before=$(grep -c "the dense model was measured before" "$dir/err")
+[ "$before" -eq 4 ] && ok || bad "two runs took $before measures of the dense model"
+"$espalier" sweep "$dir/merge.json" --only 3 --print-config >"$dir/third.json" || bad "--print-config"
+"$espalier" prune "$dir/third.json" --set "run.dir=$dir/third" --set run.dense_cache= --quiet >/dev/null 2>&1 || bad third
+cmp "$dir/third/summary.json" "$dir/merged/wanda-target0.1/summary.json" && ok || bad "a shared measure differs"
+grep -q '{"target": 0.05, ' "$dir/merged/agent-targets/summary.json" && ok || bad "no milestone in the summary"
+
 end_of_test

@@ -202,6 +202,90 @@ static void shipped_sweep(void **state) {
     assert_int_equal(chdir(before), 0);
 }
 
+/* ---------------------------------------------------------------- merging */
+
+static void targets_become_milestones(void **state) {
+    (void)state;
+    static const char *const names[] = {"agent-targets-seed1",
+                                        "agent-targets-seed2",
+                                        "wanda-target0.2-seed1",
+                                        "wanda-target0.2-seed2",
+                                        "wanda-target0.45-seed1",
+                                        "wanda-target0.45-seed2",
+                                        "wanda-target0.3-seed1",
+                                        "wanda-target0.3-seed2",
+                                        "own-seed1",
+                                        "own-seed2"};
+    espl_sweep *s = parsed("{\"dir\": \"d\", \"merge_targets\": true, \"methods\": {\"agent\": {}, \"wanda\": "
+                           "{\"prune.allocation\": \"uniform\"}, \"own\": {\"prune.target\": 0.1}},"
+                           "\"grid\": {\"prune.target\": [0.2, 0.45, 0.3], \"run.seed\": [1, 2]}}");
+    assert_int_equal(espl_sweep_count(s), 14);
+    assert_int_equal(espl_sweep_merge(s), ESPL_OK);
+    assert_int_equal(espl_sweep_merge(s), ESPL_OK); /* changes nothing more */
+    expect_names(s, names, 10);
+    espl_config o = config_of(s, 1);
+    assert_true(o.prune_target == 0.45 && o.run_seed == 2);
+    assert_string_equal(o.prune_milestones, "0.2, 0.3");
+    espl_config_free(&o);
+    o = config_of(s, 6);
+    assert_true(o.prune_target == 0.3);
+    assert_string_equal(o.prune_milestones, "");
+    espl_config_free(&o);
+    espl_str list = {0};
+    assert_int_equal(espl_sweep_list(s, &list), ESPL_OK);
+    assert_non_null(strstr(list.data, "agent-targets-seed1, measured on the way at [0.2, 0.3]\n"));
+    espl_str_free(&list);
+    espl_sweep_free(&s);
+}
+
+static void merges_only_what_may_be(void **state) {
+    (void)state;
+    static const char grid[] = "{\"dir\": \"d\", %s \"grid\": {\"prune.target\": [0.2, 0.45]}}";
+    static const struct {
+        const char *members;
+        int64_t runs;
+    } table[] = {{"", 2},
+                 {"\"merge_targets\": false,", 2},
+                 {"\"merge_targets\": true,", 1},
+                 {"\"merge_targets\": true, \"set\": {\"prune.mixed\": true},", 2},
+                 {"\"merge_targets\": true, \"set\": {\"distill.passes\": 1},", 2},
+                 {"\"merge_targets\": true, \"set\": {\"distill.steps\": 1},", 1}};
+    char text[256];
+    espl_sweep *s;
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        snprintf(text, sizeof text, grid, table[i].members);
+        s = parsed(text);
+        assert_int_equal(espl_sweep_merge(s), ESPL_OK);
+        assert_int_equal(espl_sweep_count(s), table[i].runs);
+        espl_sweep_free(&s);
+    }
+    snprintf(text, sizeof text, grid, "\"merge_targets\": true, \"set\": {\"prune.milestones\": [0.1]},");
+    s = parsed(text);
+    assert_int_equal(espl_sweep_merge(s), ESPL_CONFIG);
+    assert_non_null(strstr(espl_base_error_text(), "cannot have its own prune.milestones"));
+    espl_sweep_free(&s);
+    s = parsed("{\"dir\": \"d\", \"merge_targets\": true, \"grid\": {\"prune.target\": [0.2, 0.45]}}");
+    assert_int_equal(espl_sweep_set(s, "prune.mixed=true"), ESPL_OK); /* the command line counts, too */
+    assert_int_equal(espl_sweep_merge(s), ESPL_OK);
+    assert_int_equal(espl_sweep_count(s), 2);
+    espl_sweep_free(&s);
+    refused("{\"dir\": \"d\", \"merge_targets\": 1}", "merge_targets: expected true or false");
+}
+
+static void runs_share_the_dense_model(void **state) {
+    (void)state;
+    espl_sweep *s = parsed("{\"dir\": \"d\"}");
+    espl_config o = config_of(s, 0);
+    assert_string_equal(o.run_dense_cache, "d/.dense");
+    espl_config_free(&o);
+    espl_sweep_free(&s);
+    s = parsed("{\"dir\": \"d\", \"set\": {\"run.dense_cache\": \"mine\"}}");
+    o = config_of(s, 0);
+    assert_string_equal(o.run_dense_cache, "mine");
+    espl_config_free(&o);
+    espl_sweep_free(&s);
+}
+
 /* ------------------------------------------------------------------ state */
 
 static char dir[64];
@@ -290,6 +374,9 @@ int main(void) {
         cmocka_unit_test(sets_over_everything),
         cmocka_unit_test(refuses_broken_files),
         cmocka_unit_test(refuses_equal_names),
+        cmocka_unit_test(targets_become_milestones),
+        cmocka_unit_test(merges_only_what_may_be),
+        cmocka_unit_test(runs_share_the_dense_model),
         cmocka_unit_test(refuses_too_many),
         cmocka_unit_test(checks_every_run),
         cmocka_unit_test(shipped_sweep),
