@@ -30,8 +30,8 @@ fixed() {
 
 # --- printing
 fixed defaults
-fixed changed --set model.path=m --set prune.target=0.1 --set prune.target=0.30 --set 'run.dir=a "b"\c//' --set run.export=false
-for words in '"path": "m"' '"target": 0.3,' '"dir": "a \"b\"\\c//"' '"export": false' '"max_iterations": 100,'; do
+fixed changed --set 'prune.milestones=[ 1e-1,0.25 ]' --set model.path=m --set prune.target=0.1 --set prune.target=0.30 --set 'run.dir=a "b"\c//' --set run.export=false
+for words in '"path": "m"' '"target": 0.3,' '"dir": "a \"b\"\\c//"' '"export": false' '"max_iterations": 100,' '"milestones": [0.1, 0.25],'; do
   grep -qF -- "$words" "$dir/changed" && ok || bad "--set: no $words"
 done
 grep -qF '// sparsity of all prunable linears' "$dir/defaults" && ok || bad "--print-config explains nothing"
@@ -45,7 +45,8 @@ import json, re, sys
 directory, configs = sys.argv[1], sys.argv[2:]
 schema = json.load(open(directory + "/schema.json", encoding="utf-8"))
 assert schema["$schema"].startswith("https://json-schema.org/") and schema["additionalProperties"] is False
-TYPES = {"string": str, "integer": int, "number": (int, float), "boolean": bool}
+TYPES = {"string": str, "integer": int, "number": (int, float), "boolean": bool,
+         "array": list}
 COMMENT = re.compile(r'("(?:\\.|[^"\\])*")|//[^\n]*|/\*.*?\*/', re.S)
 for path in [directory + "/defaults", *configs]:
     text = COMMENT.sub(lambda m: m[1] or "", open(path, encoding="utf-8").read())
@@ -70,6 +71,8 @@ refuses 2 'model.path is missing' 2 "$dir/defaults"
 refuses 2 'prune.target is 0.95, but no linear' 2 "$configs/sapling.json" --set prune.target=0.95
 refuses 2 'unknown option "--dryrun": did you mean --dry-run?' 2 "$configs/sapling.json" --dryrun
 refuses 2 'did you mean prune.target?' 3 "$configs/sapling.json" --set prune.taget=0.9
+refuses 2 'prune.milestones holds 0.5 after 0.2, expected rising numbers below prune.target, 0.4' 2 "$configs/sapling.json" \
+  --set prune.target=0.4 --set distill.passes=0 --set 'prune.milestones=[0.2, 0.5]'
 refuses 2 'did you mean "rgs"?' 3 "$configs/sapling.json" --set prune.score=wanda++
 refuses 2 'did you mean "unstructured"?' 3 "$configs/sapling.json" --set prune.pattern=unstructred
 refuses 74 'model.path: nowhere: cannot be opened: No such file' 2 "$configs/sapling.json" --set model.path=nowhere
