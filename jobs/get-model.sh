@@ -45,6 +45,8 @@ qwen3-0.6b-base|Qwen/Qwen3-0.6B-Base|1.2 GB
 qwen3-1.7b-base|Qwen/Qwen3-1.7B-Base|3.5 GB
 qwen3-4b-base|Qwen/Qwen3-4B-Base|8.1 GB
 qwen3-8b-base|Qwen/Qwen3-8B-Base|16.4 GB
+qwen3-30b-a3b|Qwen/Qwen3-30B-A3B|61 GB
+qwen3-30b-a3b-base|Qwen/Qwen3-30B-A3B-Base|61 GB
 llama-3.2-1b|meta-llama/Llama-3.2-1B|2.5 GB, gated: needs HF_TOKEN"
 
 usage() {

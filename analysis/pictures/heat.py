@@ -2,7 +2,7 @@
 """Heat maps over the linears: sparsity by iteration, sparsity by layer, z-scores by layer."""
 import numpy as np
 
-from rundata.masks import KINDS
+from rundata.masks import ATTENTION, KINDS, MLP, layer_linears
 
 from . import style
 
@@ -13,9 +13,12 @@ Z_LIMIT = 6  # end of the colour scale: single outliers would bleach all other c
 DARK = 0.55  # luminance (Rec. 601) below which white text reads better than black
 
 
-def by_kind(values):
-    """[linears] in the order of linear_index, layer * 7 + kind, as [kinds, layers]."""
-    return np.asarray(values, dtype=float).reshape(-1, len(KINDS)).T
+def by_kind(values, experts=0):
+    """[linears] in the order of linear_index as [kinds, layers]: of experts their mean."""
+    rows = np.asarray(values, dtype=float).reshape(-1, layer_linears(experts))
+    mlps = rows[:, len(ATTENTION):].reshape(len(rows), -1, len(MLP))
+    with np.errstate(invalid="ignore"):
+        return np.hstack([rows[:, :len(ATTENTION)], mlps.mean(axis=1)]).T
 
 
 def sparsity_over_iterations(run):
@@ -23,8 +26,8 @@ def sparsity_over_iterations(run):
     states = run.states()
     if states is None:
         return None
-    layers = states.shape[1] // len(KINDS)
-    image = np.vstack([by_kind(row).reshape(1, -1) for row in states]).T
+    layers = states.shape[1] // layer_linears(run.experts)
+    image = np.vstack([by_kind(row, run.experts).reshape(1, -1) for row in states]).T
     fig, axes = style.figure(height=min(8.5, 2.2 + 0.028 * max(image.shape[0], 90)))
     ax = axes[0, 0]
     drawn = ax.imshow(100 * image, aspect="auto", interpolation="nearest", cmap=style.SEQUENTIAL, vmin=0,
@@ -46,9 +49,9 @@ def sparsity_over_iterations(run):
     return fig
 
 
-def draw_kind_by_layer(ax, values, **image):
+def draw_kind_by_layer(ax, values, experts, **image):
     """A row per kind, a column per layer; with the numbers themselves where the cells have room."""
-    grid = by_kind(values)
+    grid = by_kind(values, experts)
     layers = grid.shape[1]
     drawn = ax.imshow(grid, aspect="auto", interpolation="nearest", **image)
     ax.set_yticks(range(len(KIND_LABELS)), KIND_LABELS)
@@ -74,7 +77,7 @@ def final_sparsity(run):
         return None
     sparsity = counted[1] / np.maximum(counted[0], 1) if counted else states[-1]
     fig, axes = style.figure(height=2.6)
-    drawn = draw_kind_by_layer(axes[0, 0], 100 * sparsity, cmap=style.SEQUENTIAL, vmin=0,
+    drawn = draw_kind_by_layer(axes[0, 0], 100 * sparsity, run.experts, cmap=style.SEQUENTIAL, vmin=0,
                                vmax=max(1.0, 100 * np.nanmax(sparsity)))
     axes[0, 0].set_xlabel("layer")
     fig.colorbar(drawn, ax=axes[0, 0], label="sparsity, %", pad=0.02)
@@ -95,7 +98,7 @@ def z_scores(run):
     fig, axes = style.figure(len(scores), len(chosen), height=0.4 + 2 * len(scores), sharex=True, sharey=True)
     for r, (key, name) in enumerate(scores):
         for c, (iteration, profile) in enumerate(chosen):
-            drawn = draw_kind_by_layer(axes[r, c], profile[key], cmap=style.DIVERGING, vmin=-limit, vmax=limit)
+            drawn = draw_kind_by_layer(axes[r, c], profile[key], run.experts, cmap=style.DIVERGING, vmin=-limit, vmax=limit)
             axes[r, c].set_title(f"{name}, iteration {iteration}")
     for ax in axes[-1]:
         ax.set_xlabel("layer")

@@ -9,17 +9,33 @@ KINDS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.
 BITS_SET = np.array([bin(byte).count("1") for byte in range(256)], dtype=np.uint8)
 
 
-def linear_name(index):
-    """Name of a linear by its index, as the program numbers them: layer * 7 + kind."""
-    return f"layers.{index // len(KINDS)}.{KINDS[index % len(KINDS)]}"
+ATTENTION, MLP = KINDS[:4], KINDS[4:]
 
 
-def linear_index(name):
-    """Index of a linear by its name; -1 if it is not the name of a linear."""
+def layer_linears(experts=0):
+    """Linears of a layer: of attention, then of its MLP or of each of its experts."""
+    return len(ATTENTION) + len(MLP) * max(experts, 1)
+
+
+def linear_index(name, experts=0):
+    """Index of a linear by its name, as the program numbers them, layer after layer; -1 if it is not the name of a linear
+    of a model with so many experts in a layer."""
     parts = str(name).split(".", 2)
-    if len(parts) != 3 or parts[0] != "layers" or not parts[1].isdigit() or parts[2] not in KINDS:
+    if len(parts) != 3 or parts[0] != "layers" or not parts[1].isdigit():
         return -1
-    return int(parts[1]) * len(KINDS) + KINDS.index(parts[2])
+    first, path = int(parts[1]) * layer_linears(experts), parts[2].split(".")
+    if experts and path[:2] == ["mlp", "experts"] and len(path) == 4 and path[2].isdigit() and int(path[2]) < experts:
+        kind, expert = f"mlp.{path[3]}", int(path[2])
+        return first + len(ATTENTION) + len(MLP) * expert + MLP.index(kind) if kind in MLP else -1
+    return first + KINDS.index(parts[2]) if parts[2] in (ATTENTION if experts else KINDS) else -1
+
+
+def places(kind, layers, experts):
+    """Indices of the linears of a kind, layer after layer, expert after expert."""
+    if kind in ATTENTION:
+        return [layer * layer_linears(experts) + ATTENTION.index(kind) for layer in range(layers)]
+    first = len(ATTENTION) + MLP.index(kind)
+    return [layer * layer_linears(experts) + first + len(MLP) * e for layer in range(layers) for e in range(max(experts, 1))]
 
 
 def kept_weights(words, columns):
@@ -51,14 +67,14 @@ def count_masks(path, pattern=None):
         if not int(f.attrs["complete"]):
             raise OSError(f"{path} is not complete")
         layers, follows = int(f.attrs["layers"]), None if pattern is None else True
-        weights = np.zeros(layers * len(KINDS), dtype=np.int64)
+        experts = len(f["masks/mlp.experts.gate_proj"]) // layers if "mlp.experts.gate_proj" in f["masks"] else 0
+        weights = np.zeros(layers * layer_linears(experts), dtype=np.int64)
         pruned = np.zeros_like(weights)
-        for k, kind in enumerate(KINDS):
-            masks = f[f"masks/{kind}"]
+        for kind in KINDS:
+            masks = f["masks/" + (kind.replace("mlp.", "mlp.experts.") if experts else kind)]
             columns = int(masks.attrs["in"])
-            for layer in range(layers):
-                words = masks[layer]
-                at = layer * len(KINDS) + k
+            for piece, at in enumerate(places(kind, layers, experts)):
+                words = masks[piece]
                 weights[at] = masks.shape[1] * columns
                 pruned[at] = weights[at] - int(BITS_SET[words.astype("<u8").view(np.uint8)].sum(dtype=np.int64))
                 if pattern and follows:

@@ -67,6 +67,11 @@ class Run:
         return [e for e in self.events if e.get("type") in types]
 
     @property
+    def experts(self):
+        """Experts of a layer of the model; 0: a layer has one MLP."""
+        return max([whole(e.get("experts")) for e in self.events_of("start", "resume")], default=0)
+
+    @property
     def finished(self):
         """The program writes summary.json last."""
         return bool(self.summary)
@@ -182,7 +187,7 @@ class Run:
         found = {}
         for event in self.events_of("profile"):
             columns = {key: float_array(event.get(key)) for key in PROFILE_COLUMNS}
-            if len(columns["sparsity"]) and len(columns["sparsity"]) % len(masks.KINDS) == 0:
+            if len(columns["sparsity"]) and len(columns["sparsity"]) % masks.layer_linears(self.experts) == 0:
                 found[whole(event.get("iteration"))] = columns
         return sorted(found.items())
 
@@ -230,7 +235,7 @@ class Run:
         row = self.outcomes[self.outcomes.iteration == done[-1]].iloc[-1]
         if row.accepted:
             for name, step in row.steps.items():
-                at = masks.linear_index(name)
+                at = masks.linear_index(name, self.experts)
                 if 0 <= at < len(last) and math.isfinite(step_of(step)):
                     last[at] += step_of(step)
         rows = [profiles[i]["sparsity"] for i in done] + [last]

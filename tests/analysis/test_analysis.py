@@ -40,7 +40,7 @@ except ImportError as e:
     print(f"skipped: {e} (analysis/requirements.txt)")
     sys.exit(77)
 
-from pictures import collect, style, tradeoff  # noqa: E402
+from pictures import collect, heat, style, tradeoff  # noqa: E402
 from results import build, claims, groups, intervals, layout  # noqa: E402
 from rundata import masks, methods, questions  # noqa: E402
 from rundata.run import Run, find_runs, step_of, with_milestones  # noqa: E402
@@ -166,9 +166,21 @@ class Masks(unittest.TestCase):
 
     def test_names(self):
         self.assertEqual(masks.linear_index("layers.3.mlp.up_proj"), 26)
-        self.assertEqual(masks.linear_name(26), "layers.3.mlp.up_proj")
         for name in ("layers.x.mlp.up_proj", "layers.1.mlp", "", "model.layers.1.mlp.up_proj"):
             self.assertEqual(masks.linear_index(name), -1)
+
+    def test_names_of_experts(self):
+        self.assertEqual(masks.linear_index("layers.2.mlp.experts.3.up_proj", 5), 2 * 19 + 4 + 3 * 3 + 1)
+        self.assertEqual(masks.linear_index("layers.2.self_attn.o_proj", 5), 2 * 19 + 3)
+        for name in ("layers.2.mlp.up_proj", "layers.2.mlp.experts.5.up_proj", "layers.2.mlp.experts.3.q_proj",
+                     "layers.2.mlp.experts.x.up_proj", "layers.2.mlp.experts.3"):
+            self.assertEqual(masks.linear_index(name, 5), -1)
+        found = sorted(at for kind in masks.KINDS for at in masks.places(kind, 2, 5))
+        self.assertEqual(found, list(range(2 * 19)))
+        self.assertEqual(masks.places("mlp.up_proj", 1, 2), [5, 8])
+        grid = heat.by_kind(np.arange(2 * 10), experts=2)
+        self.assertEqual(grid.shape, (7, 2))
+        self.assertEqual(grid[:, 0].tolist(), [0, 1, 2, 3, 5.5, 6.5, 7.5])
 
     def test_count(self):
         """Two layers of 3 x 70; layer 1 of down_proj keeps columns 0 and 69 of one row only."""
