@@ -58,7 +58,8 @@ static espl_status checkpoint_read_widths(const h5_file *f, espl_checkpoint_shap
     H5Dclose(dataset);
     ESPL_TRY(st);
     shape->out[k] = (int64_t)s.spec.dims[1];
-    if (shape->out[k] < 1 || shape->in[k] < 1 || (int64_t)s.spec.dims[2] != espl_mask_words(shape->in[k]))
+    if (shape->out[k] < 1 || shape->in[k] < 1 || shape->in[k] > INT32_MAX ||
+        (int64_t)s.spec.dims[2] != espl_mask_words(shape->in[k]))
         return ESPL_FAIL(ESPL_FORMAT,
                          "%s: dataset \"%s\" has rows of %" PRIu64 " words and an attribute \"in\" of %" PRId64
                          ": they do not fit each other",
