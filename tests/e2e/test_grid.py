@@ -58,6 +58,8 @@ def write_questions(work):
 
 
 class Case(unittest.TestCase):
+    shape = SHAPE
+
     @classmethod
     def setUpClass(cls):
         memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -66,7 +68,7 @@ class Case(unittest.TestCase):
         cls.model, cls.text = cls.work / "model", cls.work / "text"
         cls.text.write_text(TEXT)
         write_questions(cls.work)
-        subprocess.run([MAKE_MODEL, *SHAPE, cls.model], check=True, capture_output=True)
+        subprocess.run([MAKE_MODEL, *cls.shape, cls.model], check=True, capture_output=True)
         questions = {"mmlu": str(cls.work / "mmlu"), "freebaseqa": str(cls.work / "freebaseqa.json"),
                      "mmlu_questions": 14, "freebaseqa_questions": 9}
         cls.config = cls.work / "run.json"
@@ -167,6 +169,30 @@ class Grids(Case):
         for grid in ((2, 1), (2, 2)):
             with self.subTest(grid=grid):
                 self.assert_same(one, self.prune(f"l{grid[0]}x{grid[1]}", grid, *more, code=3))
+
+
+class Experts(Case):
+    """A model with experts, to which replicas bring different tokens, and to some of them none."""
+    shape = ("--arch qwen3_moe --experts 6 --per-token 2 --layers 3 --hidden 64 --heads 4 --kv-heads 2 --head-dim 32 --ffn 32 "
+             "--vocab 300 --byte-tokenizer").split()
+
+    def equal(self, name, *more):
+        one = self.prune(f"{name}1", 1, *more)
+        for grid in ((1, 2), (2, 1), (2, 2), (5, 1)):
+            with self.subTest(grid=grid):
+                self.assert_same(one, self.prune(f"{name}{grid[0]}x{grid[1]}", grid, *more))
+
+    def test_the_loop(self):
+        self.equal("loop", *sets(["prune.score=curvature"]))
+
+    def test_distillation(self):
+        self.equal("distilled", *sets(["distill.windows=5", "distill.steps=2", "distill.batch=3", "prune.max_iterations=2"]))
+
+    def test_gradients_of_weights(self):
+        self.equal("gblm", *sets(METHODS["gblm"]))
+
+    def test_updates(self):
+        self.equal("sparsegpt", *sets(METHODS["sparsegpt"]))
 
 
 class Interrupted(Case):
