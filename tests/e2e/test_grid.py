@@ -183,10 +183,10 @@ class Experts(Case):
                 self.assert_same(one, self.prune(f"{name}{grid[0]}x{grid[1]}", grid, *more))
 
     def test_the_loop(self):
-        self.equal("loop", *sets(["prune.score=curvature"]))
+        self.equal("loop", *sets(["prune.score=curvature", "prune.max_linears=66"]))
 
     def test_distillation(self):
-        self.equal("distilled", *sets(["distill.windows=5", "distill.steps=2", "distill.batch=3", "prune.max_iterations=2"]))
+        self.equal("distilled", *sets(["distill.windows=5", "distill.steps=2", "distill.batch=3", "prune.max_linears=66"]))
 
     def test_gradients_of_weights(self):
         self.equal("gblm", *sets(METHODS["gblm"]))
