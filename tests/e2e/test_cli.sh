@@ -134,7 +134,7 @@ refuses 2 '--window: "9x" is not an integer' 1 eval --model "$m" --text x --wind
 refuses 2 "option '--json' doesn't allow an argument" 3 eval --json=yes
 refuses 2 "option '--seed' requires an argument" 1 generate --model "$m" --prompt x --seed
 refuses 2 'unexpected argument "y"' 1 inspect "$m" y
-refuses 2 'use at most 4' 5 eval --model "$m" --text "$dir/input" --window 128
+refuses 2 '6 replicas of the model, but 5 ranks' 5 eval --model "$m" --text "$dir/input" --window 128 --replicas 6
 refuses 2 'use at most 4' 1 inspect "$m" --ranks 5
 refuses 2 'fewer than one window' 2 eval --model "$m" --text "$dir/input" --window 100000
 refuses 2 'empty prompt' 2 generate --model "$m" --prompt ''

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An open model. Every rank opens the same directory and keeps its own slice of decoder layers; the first rank also
- * embeds, the last rank also holds the head. Weights stay in the mapped file, in their source dtype; a linear may be
- * given a mask, or other weights, for the passes that follow.
+ * An open model. Every rank opens the same directory and keeps its own slice of decoder layers; the first stage also
+ * embeds, the last stage also holds the head. Replicas (espl_grid) hold the same. Weights stay in the mapped file, in
+ * their source dtype; a linear may be given a mask, or other weights, for the passes that follow.
  */
 #ifndef ESPALIER_MODEL_H
 #define ESPALIER_MODEL_H
@@ -47,7 +47,7 @@ espl_status espl_model_check_weights(espl_model_config *c, espl_weights *w);
 
 /* Collective. Opens dir on all ranks, and logs the notes of its config. Each rank checks the tensor names and shapes of
  * the whole model (headers only) and maps its own slice. Same status everywhere: the errors of espl_model_config_read
- * and espl_weights_open, ESPL_FORMAT for a missing, misshapen or unexpected tensor, ESPL_CONFIG for more ranks than
+ * and espl_weights_open, ESPL_FORMAT for a missing, misshapen or unexpected tensor, ESPL_CONFIG for more stages than
  * layers, ESPL_NOMEM. Owned by the caller. comm is borrowed for the model's life. */
 espl_status espl_model_open(espl_comm *comm, const char *dir, const espl_model_options *o, espl_model **out);
 /* Local. Opens a stand-in of the model of dir/config.json on this rank alone: its first `layers` decoder layers with
