@@ -92,6 +92,7 @@ espl_status espl_model_open_stand_in(espl_comm *alone, const char *dir, int64_t 
     *out = NULL;
     ESPL_TRY(espl_mem_alloc(&m, 1, sizeof *m, "model"));
     m->comm = alone;
+    m->grid = espl_comm_grid(alone);
     m->options = *o;
     ESPL_CHECK(st, done, espl_model_config_read(dir, &m->config));
     m->config.layers = espl_min_i64(layers, m->config.layers);
