@@ -529,8 +529,6 @@ espl_status espl_prompt_put_user(espl_str *out, const espl_agent_view *view, con
     if (remaining > 0)
         espl_str_printf(out, " An even pace adds %.3f %% per iteration.",
                         100 * (b->target - view->sparsity) / (double)remaining);
-    if (b->next > 0 && b->next < b->target)
-        espl_str_printf(out, " No step passes %.3f %%, where the model is measured.", 100 * b->next);
     espl_str_puts(out, "\n");
     if (isfinite(view->last.perplexity)) {
         espl_str_printf(out, "Perplexity: %.6g", view->last.perplexity);

@@ -298,7 +298,7 @@ static int64_t reply_grant_patterns(reply_reader *r, int64_t left) {
     return left;
 }
 
-/* Scales the steps to end at the milestone or target to the weight, if they would exceed it. */
+/* Scales the steps to end at the target to the weight, if they would exceed it. */
 static void reply_scale_steps(reply_reader *r, int64_t left) {
     int64_t n = espl_view_linears(r->v), steps = 0, given = 0;
     for (int64_t i = 0; i < n; i++)
@@ -314,13 +314,12 @@ static void reply_scale_steps(reply_reader *r, int64_t left) {
         r->wishes[i].count = upto - given;
         given = upto;
     }
-    espl_str_printf(r->notes, "all steps scaled by %.6g to end at the %s\n", factor,
-                    left < espl_view_left(r->v) ? "milestone" : "target");
+    espl_str_printf(r->notes, "all steps scaled by %.6g to end at the target\n", factor);
 }
 
 /* The cap, then the target: patterns first, because they are whole or nothing, then steps. */
 static void reply_fit_budget(reply_reader *r) {
-    int64_t total = reply_apply_cap(r), left = espl_view_step_left(r->v);
+    int64_t total = reply_apply_cap(r), left = espl_view_left(r->v);
     if (left <= 0)
         PROBLEM(r, NULL, "the target is reached: answer with \"stop\": true");
     else if (total <= 0)

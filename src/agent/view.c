@@ -18,7 +18,6 @@ static const double WEIGHTS_ROUNDING = 1e-6;
 espl_status espl_view_check(const espl_agent_view *v) {
     const espl_budget *b = &v->budget;
     ESPL_TRY(espl_agent_check_range("target", b->target, 0, 1));
-    ESPL_TRY(espl_agent_check_range("milestone", b->next, 0, 1));
     ESPL_TRY(espl_agent_check_range("cap", b->cap, 0, 1));
     ESPL_TRY(espl_agent_check_range("max_step", b->max_step, 1e-9, 1));
     ESPL_TRY(espl_agent_check_range("max_linears", (double)b->max_linears, 1, 1e9));
@@ -44,17 +43,10 @@ int64_t espl_view_weights(const espl_agent_view *v) {
 }
 
 /* In weights, rounded once for the whole model: sums of rounded linears would miss the target by a few. */
-static int64_t view_weights_to(const espl_agent_view *v, double sparsity) {
+int64_t espl_view_left(const espl_agent_view *v) {
     int64_t pruned = 0;
     for (int64_t i = 0; i < espl_view_linears(v); i++) pruned += v->rows[i].pruned;
-    return llround(sparsity * (double)espl_view_weights(v)) - pruned;
-}
-
-int64_t espl_view_left(const espl_agent_view *v) { return view_weights_to(v, v->budget.target); }
-
-int64_t espl_view_step_left(const espl_agent_view *v) {
-    bool before = v->budget.next > 0 && v->budget.next < v->budget.target;
-    return before ? view_weights_to(v, v->budget.next) : espl_view_left(v);
+    return llround(v->budget.target * (double)espl_view_weights(v)) - pruned;
 }
 
 double espl_view_aim(const espl_agent_view *v) {

@@ -14,8 +14,6 @@ static inline int64_t espl_view_linears(const espl_agent_view *v) { return espl_
 int64_t espl_view_weights(const espl_agent_view *v);
 /* Weights still to prune until the target; <= 0: the target is reached. */
 int64_t espl_view_left(const espl_agent_view *v);
-/* Weights that one step may prune: until the next milestone, or the target. */
-int64_t espl_view_step_left(const espl_agent_view *v);
 /* Weights of linear i that may still be pruned under the cap; 0 if it has an N:M pattern. */
 int64_t espl_view_room(const espl_agent_view *v, int64_t i);
 /* Maximum sparsity of linear i. */

@@ -14,7 +14,7 @@ bool espl_config_distills(const espl_config *o) { return o->distill_passes > 0 |
 
 const char *espl_config_refuses_milestones(const espl_config *o) {
     if (espl_config_is_oneshot(o)) return "a one-shot method prunes once, so that each target is a run of its own";
-    if (o->prune_mixed) return "prune.mixed makes whole linears N:M, so that a step cannot end at a given sparsity";
+    if (o->prune_mixed) return "prune.mixed makes linears N:M for good, as many as suit one target";
     if (o->distill_passes > 0)
         return "distill.passes trains the model once the target is reached, which a model on the way lacks";
     return NULL;

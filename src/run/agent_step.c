@@ -92,8 +92,7 @@ static espl_status agent_profile(espl_job *j) {
 static espl_agent_view agent_view(const espl_job *j) {
     const espl_config *o = j->o;
     espl_agent_view v = {.iteration = j->iteration + 1,
-                         .budget = {.target = j->target,
-                                    .next = espl_milestones_next(j),
+                         .budget = {.target = espl_milestones_goal(j),
                                     .cap = o->prune_cap,
                                     .max_step = o->prune_max_step,
                                     .max_linears = o->prune_max_linears,

@@ -32,8 +32,8 @@ static bool milestone_is_reached(const espl_job *j, int64_t i) {
     return j->pruned >= llround(j->milestones[i].sparsity * (double)j->weights);
 }
 
-double espl_milestones_next(const espl_job *j) {
-    return j->milestones_passed < j->n_milestones ? j->milestones[j->milestones_passed].sparsity : 0;
+double espl_milestones_goal(const espl_job *j) {
+    return j->milestones_passed < j->n_milestones ? j->milestones[j->milestones_passed].sparsity : j->target;
 }
 
 void espl_milestones_put_directory(const espl_job *j, int64_t milestone, espl_str *name) {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * prune.milestones: sparsities on the way to the target at which the model is measured as the report measures it, and
- * exported if run.export_milestones asks for it. Steps end at them to the weight (espl_budget.next), so that the model
- * that is measured has exactly that sparsity. It is a state on the way to the target, chosen by an agent that plans for
- * the target: a run to the milestone alone may choose otherwise.
+ * exported if run.export_milestones asks for it. The agent is asked for one after the other, as for a target: it plans
+ * for it, and meets it to the weight. So the model at the first milestone is that of a run to it, and the model at a
+ * later one that of the run to the milestone before, resumed with a higher target.
  *
  * What was measured is part of a checkpoint: it is measured once, however often the run is interrupted.
  */
@@ -17,8 +17,8 @@
 espl_status espl_milestones_read(espl_job *j);
 void espl_milestones_free(espl_job *j);
 
-/* Local. The next one as a sparsity of all linears; 0: none is left. */
-double espl_milestones_next(const espl_job *j);
+/* Local. What the agent is asked for: the next one, or the target when none is left, as a sparsity of all linears. */
+double espl_milestones_goal(const espl_job *j);
 /* Local. Appends the name of the directory of a milestone's export: "model-0.3". */
 void espl_milestones_put_directory(const espl_job *j, int64_t milestone, espl_str *name);
 

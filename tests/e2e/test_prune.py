@@ -665,6 +665,19 @@ class Milestones(OneRun):
             self.assertEqual(m["rollbacks"], sum(not e["accepted"] for i, e in outcomes.items() if i < m["iterations"]))
             self.assertEqual(m["pruned"].keys(), summary["pruned"].keys())
 
+    def test_each_is_what_a_run_to_it_is(self):
+        """The first is the end of a run to it; the second that of the same run, resumed with a higher target."""
+        run = self.work / "alone"
+        for i, m in enumerate(self.milestones(self.whole)):
+            self.prune(run, 1, "--set", "prune.milestones=[]", "--set", f"prune.target={m['target']}",
+                       *(["--resume"] if i else []))
+            summary = json.loads((run / "summary.json").read_text())
+            for key in ("iterations", "rollbacks", "sparsity", "pruned_weights", "pruned"):
+                self.assertEqual(m[key], summary[key], key)
+            self.assertTrue(filecmp.cmp(run / "model" / "model.safetensors",
+                                        self.whole / m["model"] / "model.safetensors", shallow=False))
+            (run / "summary.json").unlink()
+
     def test_the_end_is_as_without_a_stop(self):
         summary = json.loads((self.whole / "summary.json").read_text())
         self.assertEqual(summary["end"], "target reached")

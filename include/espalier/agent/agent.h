@@ -60,8 +60,7 @@ typedef struct espl_agent_host {
  * - linears of the model, each at most once, ascending, none with an N:M pattern already;
  * - 0 < step <= max_step, meaning round(step * weights) more zeros; or, with view->mixed, a pattern that fits the
  * inputs of a dense linear, with the pattern's sparsity as step;
- * - no linear above the cap, all together not above the target or budget.next before it, and exactly at it if the
- *   requested steps reach it;
+ * - no linear above the cap, all together not above the target, and exactly at it if the requested steps reach it;
  * - out->n > 0 or out->stop, not both.
  * host may be NULL: nothing can be measured.
  * ESPL_AGENT: no usable answer and fallback FAIL; ESPL_DENIED: the endpoint denies access, whatever the fallback;

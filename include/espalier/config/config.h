@@ -164,7 +164,8 @@ typedef enum espl_resume {
     X(INTEGER, report, freebaseqa_questions, 0, 0, 1000000, FREE, "FreebaseQA questions in the report; 0: all")        \
     ESPL_METHOD_GOAL_LIST(ESPL_CONFIG_METHOD_ROW)                                                                      \
     X(NUMBERS, prune, milestones, "", 0, 1, FREE,                                                                      \
-      "agent: sparsities on the way to the target, rising; steps end at each, and what the report measures is "        \
+      "agent: sparsities on the way to the target, rising; each is a target of its own, and what the report measures " \
+      "is "                                                                                                            \
       "measured there, too")                                                                                           \
     X(TEXT, prune, targets, "", 0, 0, METHOD,                                                                          \
       "patterns of the linears that may be pruned, such as *.up_proj,layers.3.*; none: all. The target is of these")   \

@@ -69,7 +69,6 @@ typedef struct espl_quality {
 /* Limits that a decision must respect. Sparsities are fractions of the weights of one linear, or of all linears. */
 typedef struct espl_budget {
     double target;       /* overall sparsity to reach, 0 .. 1 */
-    double next;         /* a sparsity on the way at which steps end, before the target; 0: none */
     double cap;          /* maximum sparsity of one linear */
     double max_step;     /* maximum sparsity added to one linear in one iteration */
     int64_t max_linears; /* maximum number of linears in one decision */

@@ -227,24 +227,6 @@ static void caps_and_target_are_enforced(void **state) {
     parsed_free(&p);
 }
 
-/* A step that would pass a milestone ends at it, to the weight; the target is still ahead. */
-static void steps_end_at_milestones(void **state) {
-    (void)state;
-    simulation *s = plain();
-    static const char text[] = "{\"prune\":{\"layers.1.mlp.up_proj\":0.1,\"layers.2.mlp.up_proj\":0.1}}";
-    for (double next = 0.0005; next < 0.5; next *= 30) {
-        int64_t sum = 0;
-        s->budget.next = next;
-        parsed p = parse_bytes(s, text, sizeof text - 1);
-        for (int64_t j = 0; j < p.d.n; j++)
-            sum += llround(p.d.items[j].step * (double)s->rows[p.d.items[j].linear].weights);
-        bool passes = next < 0.01;
-        if (passes) assert_int_equal(sum, llround(next * (double)s->total));
-        assert_true((strstr(p.notes.data ? p.notes.data : "", "to end at the milestone") != NULL) == passes);
-        parsed_free(&p);
-    }
-}
-
 /* ------------------------------------------------------------------- N:M */
 
 static simulation *mixed(void) {
@@ -520,7 +502,6 @@ int main(void) {
         cmocka_unit_test(texts_are_cleaned),
         cmocka_unit_test(stop_wins),
         cmocka_unit_test(caps_and_target_are_enforced),
-        cmocka_unit_test(steps_end_at_milestones),
         cmocka_unit_test(prompt_is_bounded),
         cmocka_unit_test(states_are_checked),
         cmocka_unit_test(patterns_need_the_switch),

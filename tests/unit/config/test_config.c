@@ -376,7 +376,8 @@ static void checks_between_options(void **state) {
     check_with("prune.milestones=[0.2, 0.1]", nothing, "prune.milestones holds 0.1 after 0.2");
     check_with("prune.milestones=[0.1, 0.45]", "prune.target=0.45", "below prune.target, 0.45");
     check_with("prune.milestones=[0.1]", "prune.allocation=uniform", "prune.milestones: a one-shot method prunes once");
-    check_with("prune.milestones=[0.1]", "prune.mixed=true", "prune.milestones: prune.mixed makes whole linears N:M");
+    check_with("prune.milestones=[0.1]", "prune.mixed=true",
+               "prune.milestones: prune.mixed makes linears N:M for good");
     check_with("prune.milestones=[0.1]", "distill.passes=1", "prune.milestones: distill.passes trains the model");
     check_with("agent.backend=replay", nothing, "agent.replay is missing");
     check_with("agent.backend=replay", "agent.replay=d", NULL);
