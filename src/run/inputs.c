@@ -21,7 +21,7 @@ static espl_status inputs_check_length(const char *key, const char *path, const 
     if (corpus->n >= tokens) return ESPL_OK;
     return ESPL_FAIL(ESPL_CONFIG,
                      "%s: %s has %" PRId64 " tokens, but %" PRId64
-                     " are needed: use fewer or smaller windows, or more text",
+                     " are wanted: use fewer or smaller windows, or more text",
                      key, path, corpus->n, tokens);
 }
 
