@@ -11,12 +11,15 @@
 #include "dense.h"
 
 #include <cjson/cJSON.h>
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "espalier/base/file.h"
@@ -233,6 +236,36 @@ static bool dense_read(dense_record *r) {
     return found;
 }
 
+/* Is `name` what dense_write writes beside a file, NAME.json.HOST.PID or that with .part, of a process of this host
+ * that is dead, or so old that whoever wrote it is? */
+static bool dense_is_left(const char *dir, const char *name, const char *host) {
+    enum { OLD_SECONDS = 3600 };
+    const char *own = strstr(name, ".json.");
+    char *end;
+    espl_str path = {0};
+    espl_file_state state;
+    if (!own) return false;
+    own += sizeof ".json." - 1;
+    size_t n = strlen(host);
+    if (n > 0 && strncmp(own, host, n) == 0 && own[n] == '.') {
+        long pid = strtol(own + n + 1, &end, 10);
+        return pid > 0 && (*end == '\0' || strcmp(end, ".part") == 0) && kill((pid_t)pid, 0) != 0 && errno == ESRCH;
+    }
+    espl_str_printf(&path, "%s/%s", dir, name);
+    bool old = !path.failed && espl_file_state_of(path.data, &state) == ESPL_OK &&
+               state.modified_ns / 1000000000 + OLD_SECONDS < (int64_t)time(NULL);
+    espl_str_free(&path);
+    return old;
+}
+
+/* Rank 0 only. Removes what killed processes have left beside the files. */
+static void dense_remove_left(const char *dir, const char *host) {
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && (e = readdir(d));)
+        if (dense_is_left(dir, e->d_name, host)) (void)unlinkat(dirfd(d), e->d_name, 0);
+    if (d) closedir(d);
+}
+
 /* Rank 0 only. */
 static espl_status dense_write(const espl_job *j, const dense_record *r) {
     espl_str text = {0}, values = {0}, beside = {0};
@@ -256,6 +289,7 @@ static espl_status dense_write(const espl_job *j, const dense_record *r) {
     ESPL_CHECK(st, done, espl_str_status(&text));
     ESPL_CHECK(st, done, espl_str_status(&beside));
     ESPL_CHECK(st, done, espl_file_make_directory(j->o->run_dense_cache));
+    dense_remove_left(j->o->run_dense_cache, host);
     ESPL_CHECK(st, done, espl_file_replace(beside.data, text.data, text.len));
     if (rename(beside.data, r->path.data) != 0) {
         st = ESPL_FAIL(ESPL_IO, "%s: cannot be written: %s", r->path.data, strerror(errno));
@@ -318,7 +352,12 @@ static void dense_whole(dense_walk *w, int64_t *value) {
     w->at++;
 }
 
-enum { DENSE_QUALITY = 9, DENSE_PERPLEXITY = 7, DENSE_PROPORTION = 2, DENSE_REPORT = 2 * 7 + 3 * 2 };
+enum {
+    DENSE_QUALITY = 9 + 2 * ESPL_MMLU_TOPICS,
+    DENSE_PERPLEXITY = 7,
+    DENSE_PROPORTION = 2,
+    DENSE_REPORT = 2 * 7 + 3 * 2
+};
 
 static void dense_walk_judge(dense_walk *w, espl_job *j) {
     espl_quality *q = &j->dense;
@@ -326,6 +365,10 @@ static void dense_walk_judge(dense_walk *w, espl_job *j) {
     int64_t *wholes[] = {&q->freebaseqa_right, &q->freebaseqa_total, &q->mmlu_right, &q->mmlu_total};
     for (size_t i = 0; i < sizeof reals / sizeof *reals; i++) dense_real(w, reals[i]);
     for (size_t i = 0; i < sizeof wholes / sizeof *wholes; i++) dense_whole(w, wholes[i]);
+    for (int t = 0; t < ESPL_MMLU_TOPICS; t++) {
+        dense_whole(w, &q->mmlu_category_right[t]);
+        dense_whole(w, &q->mmlu_category_total[t]);
+    }
     for (int64_t i = 0; i < j->validation_windows; i++) dense_real(w, &j->judged_windows[i]);
     for (int64_t i = 0; i < j->inputs.judge.n; i++) dense_real(w, &j->judged_answers[i]);
 }
