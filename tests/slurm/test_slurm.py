@@ -191,7 +191,7 @@ class Slurm(unittest.TestCase):
     def test_two_replicas_on_two_nodes_give_the_same_run(self):
         """A node has a replica: two stages."""
         self.wait_for_state(self.first, "COMPLETED")
-        job = self.submit("prune", "--nodes=2", "--ntasks=4", run=self.work / "grid",
+        job = self.submit("prune", "--nodes=2", "--ntasks=4", "--ntasks-per-node=2", run=self.work / "grid",
                           arguments=("--set", "run.replicas=2"))
         self.wait_for_state(job, "COMPLETED")
         ranks = json.loads((self.work / "grid" / "manifest.json").read_text())["ranks"]
