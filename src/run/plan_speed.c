@@ -13,7 +13,7 @@
 #include "espalier/model/shape.h"
 #include "espalier/sensitivity.h"
 
-enum { WINDOW_MAX = 1024, ROUNDS = 5 }; /* longer windows take long and tell the same per FLOP */
+enum { WINDOW_MAX = 512, ROUNDS = 3 }; /* longer windows take long and tell the same per FLOP */
 
 enum { SHORT, LONG, LENGTHS };
 static const int64_t layers_of[LENGTHS] = {1, 3};
