@@ -7,6 +7,7 @@
 
 #include <inttypes.h>
 
+#include "espalier/base/integer.h"
 #include "espalier/tensor/mask.h"
 
 /* Opens a complete checkpoint of a model of this depth. Widths are checked where they matter: in the dimensions of the
@@ -67,6 +68,27 @@ static espl_status checkpoint_read_widths(const h5_file *f, espl_checkpoint_shap
     return ESPL_OK;
 }
 
+/* The experts of a layer, from the first dimension of the masks that they have; 0 without such masks. */
+static espl_status checkpoint_read_experts(const h5_file *f, espl_checkpoint_shape *shape) {
+    espl_checkpoint_shape one = *shape;
+    slab s;
+    hid_t dataset;
+    one.experts = 1; /* any: it gives the path */
+    espl_slab_describe(&one, SLAB_MASKS, ESPL_DTYPE_U8, ESPL_GATE_PROJ, &s);
+    if (H5Lexists(f->id, espl_slab_group(SLAB_MASKS), H5P_DEFAULT) <= 0 || H5Lexists(f->id, s.path, H5P_DEFAULT) <= 0)
+        return ESPL_OK;
+    for (int d = 0; d < s.spec.rank; d++) s.spec.dims[d] = DATASET_ANY_DIM;
+    ESPL_TRY(espl_dataset_open(f, &s.spec, &dataset));
+    H5Dclose(dataset);
+    shape->experts = (int64_t)s.spec.dims[0] / espl_max_i64(shape->layers, 1);
+    if (shape->experts < 1 || shape->experts * shape->layers != (int64_t)s.spec.dims[0])
+        return ESPL_FAIL(ESPL_FORMAT,
+                         "%s: dataset \"%s\" has %" PRIu64 " rows of experts, expected some for each of %" PRId64
+                         " layers",
+                         f->path, s.path + 1, (uint64_t)s.spec.dims[0], shape->layers);
+    return ESPL_OK;
+}
+
 espl_status espl_checkpoint_read_shape(espl_comm *c, const char *path, espl_checkpoint_shape *out) {
     h5_file f = {.path = path};
     skeleton_root root;
@@ -75,6 +97,7 @@ espl_status espl_checkpoint_read_shape(espl_comm *c, const char *path, espl_chec
     ESPL_CHECK(st, done, espl_h5_open(&f, H5_READ, NULL));
     ESPL_CHECK(st, done, espl_skeleton_read_root(&f, &root));
     out->layers = root.layers;
+    ESPL_CHECK(st, done, checkpoint_read_experts(&f, out));
     for (int k = 0; k < ESPL_LINEAR_KINDS; k++)
         ESPL_CHECK(st, done, checkpoint_read_widths(&f, out, (espl_linear_kind)k));
 done:

@@ -80,6 +80,10 @@ espl_status cli_export(espl_comm *c, int argc, char **argv) {
     if (!o.shared.mask) return ESPL_FAIL(ESPL_USAGE, "export: --mask is missing");
     if (!o.out) return ESPL_FAIL(ESPL_USAGE, "export: --out is missing");
     if (!o.shared.model) ESPL_TRY(export_find_source(c, &o));
+    espl_comm *working;
+    ESPL_TRY(cli_arrange(c, &o.shared, true, &working));
+    if (!working) return ESPL_OK;
+    c = working;
     /* The smallest that a model takes: nothing is computed. */
     const espl_model_options options = {.context = 1, .batch_tokens = 1, .slots = 1};
     ESPL_CHECK(st, done, cli_model_open(c, &o.shared, &options, &model));
@@ -87,5 +91,6 @@ espl_status cli_export(espl_comm *c, int argc, char **argv) {
     ESPL_INFO("exported %s", o.out);
 done:
     cli_model_close(&model);
+    espl_comm_release(&working);
     return st;
 }

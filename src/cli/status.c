@@ -121,6 +121,7 @@ static espl_status status_list_sweep(status_list *l, const char *file) {
     espl_config config = {0};
     espl_status st = ESPL_OK;
     ESPL_TRY(espl_sweep_read(file, &s));
+    ESPL_CHECK(st, done, espl_sweep_merge(s));
     for (int64_t i = 0; i < espl_sweep_count(s); i++) {
         ESPL_CHECK(st, done, espl_config_init(&config));
         ESPL_CHECK(st, done, espl_sweep_config(s, i, &config));

@@ -61,7 +61,9 @@ espl_status espl_arrange_ranks(espl_job *j) {
         ESPL_INFO("%d ranks: %d replica(s) of the model, each of %d rank(s)%s", ranks, replicas, stages,
                   min_stages > 1 ? ", for want of memory" : "");
     if (replicas * stages < ranks)
-        ESPL_INFO("note: %d of %d ranks have nothing to do: a replica has %d rank(s), and the model %" PRId64 " layers",
-                  ranks - replicas * stages, ranks, stages, j->config.layers);
+        ESPL_INFO(
+            "note: %d of %d ranks have nothing to do: %d replica(s) have %d rank(s) each, and the model has %" PRId64
+            " layers",
+            ranks - replicas * stages, ranks, replicas, stages, j->config.layers);
     return espl_comm_arrange(all, replicas, stages, &j->comm);
 }

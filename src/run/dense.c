@@ -308,7 +308,8 @@ static espl_status dense_recall(espl_job *j, const char *what, int64_t n, dense_
     *r = (dense_record){.n = n};
     *found = false;
     ESPL_CHECK(st, agree, espl_mem_alloc(&r->values, n, sizeof *r->values, "measures of the dense model"));
-    if (!j->root || !*j->o->run_dense_cache) goto agree;
+    /* Without the model's identity, as where only a prompt is printed, there is no key. */
+    if (!j->root || !*j->o->run_dense_cache || j->identity.len == 0) goto agree;
     ESPL_CHECK(st, agree, dense_put_key(j, what, &r->key));
     espl_str_printf(&r->path, "%s/%s-%016" PRIx64 ".json", j->o->run_dense_cache, what,
                     espl_hash64(r->key.data, r->key.len, 0));
@@ -324,7 +325,7 @@ agree:
 
 /* Rank 0 only. A run does not fail because others cannot use its numbers. */
 static void dense_keep(const espl_job *j, const dense_record *r) {
-    if (!*j->o->run_dense_cache || dense_write(j, r) == ESPL_OK) return;
+    if (r->key.len == 0 || dense_write(j, r) == ESPL_OK) return;
     ESPL_INFO("note: the dense model's measures are not kept: %s", espl_base_error_text());
 }
 

@@ -167,10 +167,13 @@ static void dry_print_time(const dry_run *f) {
     printf("\n%" PRId64 " ranks of %" PRId64 " threads: %" PRId64 " replica(s) of %" PRId64
            " stage(s), %.1f GFLOP/s a rank (%s)\n",
            ranks, f->grid.threads, f->grid.replicas, f->grid.stages,
-           1e-9 * (f->machine.n ? espl_machine_flops(&f->machine, f->grid.threads) : f->work.speed.flops),
-           f->d->machine               ? f->d->machine
-           : f->d->gflops_per_core > 0 ? "--gflops-per-core"
-                                       : "measured here");
+           1e-9 * espl_machine_flops(&f->machine, f->grid.threads),
+           f->d->gflops_per_core > 0 ? "--gflops-per-core"
+           : f->d->machine           ? f->d->machine
+                                     : "measured here");
+    if (f->grid.threads > f->machine.speeds[f->machine.n - 1].threads)
+        printf("note: no more than %" PRId64 " thread(s) were measured: each further one is taken to add as much\n",
+               f->machine.speeds[f->machine.n - 1].threads);
     printf("%s: about %s\n", f->work.oneshot ? "pruning in one shot" : "one iteration", dry_duration(t->iteration, a));
     dry_print_phase("profile", t->profile, t->iteration);
     dry_print_phase("pruning", t->pruning, t->iteration);
@@ -272,6 +275,10 @@ static espl_status dry_run_local(const espl_job *j, const espl_dry_options *d, i
     ESPL_CHECK(st, done, espl_plan_count_work(j, &f.work));
     ESPL_CHECK(st, done, dry_take_machine(&f));
     ESPL_CHECK(st, done, espl_plan_measure_speed(j, &f.work.speed));
+    if (f.machine.n == 0) { /* this one, with the threads that it has now */
+        f.machine.n = 1;
+        f.machine.speeds[0] = (espl_machine_speed){.threads = espl_tensor_threads(), .flops = f.work.speed.flops};
+    }
     ESPL_CHECK(st, done, espl_arrange_choose(j, (int)ranks, 1, &replicas, &stages));
     f.grid = (espl_plan_grid){.replicas = replicas, .stages = stages, .threads = espl_tensor_threads()};
     if (d->nodes > 0) ESPL_CHECK(st, done, dry_search(&f));

@@ -312,6 +312,8 @@ static espl_status job_put_prompt(espl_job *j, espl_str *out) {
         return ESPL_FAIL(ESPL_CONFIG, "--print-prompt: the method of this configuration asks no agent");
     espl_comm_broadcast(j->comm, &begun, sizeof begun, 0);
     ESPL_TRY(espl_inputs_read(j));
+    ESPL_TRY(espl_arrange_ranks(j));
+    if (!j->comm) return ESPL_OK; /* left over */
     ESPL_TRY(job_open_model(j));
     ESPL_TRY(espl_comm_agree(j->comm, j->root ? job_create_agent(j, NULL) : ESPL_OK));
     if (begun) ESPL_TRY(espl_identity_compute(j));

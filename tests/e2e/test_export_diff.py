@@ -105,6 +105,21 @@ class Checkpoints(unittest.TestCase):
         run(1, "export", "--mask", self.checkpoint("agent"), "--out", out)
         self.assertAlmostEqual(json.loads(read(f"{out}/espalier_recipe.json"))["result"]["sparsity"], 0.2, places=4)
 
+    def test_a_model_with_experts(self):
+        experts = "--arch qwen3_moe --experts 4 --per-token 2 --layers 2 --byte-tokenizer".split()
+        subprocess.run([MAKE_MODEL, *experts, f"{self.dir}/moe"], check=True, capture_output=True)
+        run(1, "prune", f"{self.dir}/run.json", "--set", f"run.dir={self.dir}/experts", "--set", f"model.path={self.dir}/moe",
+            "--set", "prune.max_linears=60")
+        own = read(f"{self.dir}/experts/model/model.safetensors")
+        for ranks in (1, 3):  # more ranks than layers, too
+            run(ranks, "export", "--mask", self.checkpoint("experts"), "--out", f"{self.dir}/experts-{ranks}")
+            self.assertEqual(read(f"{self.dir}/experts-{ranks}/model.safetensors"), own)
+        places = zeros(f"{self.dir}/experts/model/model.safetensors")
+        linears = json.loads(run(2, "diff", f"{self.dir}/experts", f"{self.dir}/experts", "--json"))["linears"]
+        self.assertEqual(linears["layers.1.mlp.experts.3.up_proj"]["pruned_both"], len(places["layers.1.mlp.experts.3.up_proj"]))
+        self.assertEqual(len(linears), 2 * (4 + 3 * 4))
+        self.assertIn("different shapes", run(1, "diff", f"{self.dir}/agent", f"{self.dir}/experts", code=2))
+
     def test_a_model_that_moved_is_named(self):
         moved, out = f"{self.dir}/moved", f"{self.dir}/of-moved"
         os.rename(self.model, moved)

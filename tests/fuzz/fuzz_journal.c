@@ -88,16 +88,21 @@ static void replay(const char *bytes, size_t n) {
 }
 
 static void read_state(const char *bytes, size_t n) {
-    espl_agent_state state = {0}, again = {0};
-    espl_str text = {0};
+    espl_agent_state state = {0}, again = {0}, third = {0};
+    espl_str text = {0}, same = {0};
     if (espl_agent_state_read(&state, bytes, (int64_t)n) == ESPL_OK) {
         espl_agent_state_put(&text, &state);
         REQUIRE(espl_agent_state_read(&again, text.data, text.len) == ESPL_OK);
         REQUIRE(again.failures == state.failures && again.refused == state.refused && again.form == state.form);
-        REQUIRE(again.lessons.len == state.lessons.len);
+        /* Bytes that are not UTF-8 become U+FFFD, once. */
+        espl_agent_state_put(&same, &again);
+        REQUIRE(espl_agent_state_read(&third, same.data, same.len) == ESPL_OK);
+        REQUIRE(third.lessons.len == again.lessons.len && again.lessons.len >= state.lessons.len);
     }
     espl_str_free(&state.lessons);
     espl_str_free(&again.lessons);
+    espl_str_free(&third.lessons);
+    espl_str_free(&same);
     espl_str_free(&text);
 }
 
