@@ -106,11 +106,13 @@ static espl_status config_check_milestones(const espl_config *o) {
     ESPL_TRY(espl_config_milestones(o, &at, &n));
     espl_status st = ESPL_OK;
     if (n > 0 && why) st = ESPL_FAIL(ESPL_CONFIG, "prune.milestones: %s", why);
-    for (int64_t i = 0; i < n && st == ESPL_OK; before = at[i++])
+    for (int64_t i = 0; i < n && st == ESPL_OK; i++) {
         if (!(at[i] > before && at[i] < o->prune_target))
             st = ESPL_FAIL(ESPL_CONFIG,
                            "prune.milestones holds %g after %g, expected rising numbers below prune.target, %g", at[i],
                            before, o->prune_target);
+        before = at[i];
+    }
     espl_mem_free(&at);
     return st;
 }
