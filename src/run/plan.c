@@ -267,8 +267,8 @@ static espl_status plan_ends(plan *p, espl_plan_time *t) {
     t->finish = 2 * (text.seconds + test.seconds + asked);
     if (!espl_config_distills(o)) return ESPL_OK;
     ESPL_TRY(plan_calibrate(p, w->distilled, 0, &teach));
-    double passes = ceil(o->distill_passes * (double)w->distilled / (double)espl_max_i64(o->distill_batch, 1));
-    ESPL_TRY(plan_distill(p, passes, &learn));
+    double steps = ceil(o->distill_passes * (double)w->distilled / (double)espl_max_i64(o->distill_batch, 1));
+    ESPL_TRY(plan_distill(p, steps, &learn));
     t->prepare += teach.seconds;
     t->finish += learn;
     return ESPL_OK;
