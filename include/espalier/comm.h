@@ -64,6 +64,15 @@ void espl_comm_hints_free(void *mpi_info);
  * collective: otherwise the failed rank leaves and the others wait for it forever. */
 espl_status espl_comm_agree(espl_comm *c, espl_status mine);
 
+/* Local. Tells rank 0 of c, which need not expect it, that this rank wants its attention; more than once is the same as
+ * once. For what cannot wait for the next collective, such as a signal while rank 0 waits for an agent. */
+void espl_comm_nudge(espl_comm *c);
+/* Rank 0 only, and Local. Has another rank nudged it since c was made? */
+bool espl_comm_nudged(espl_comm *c);
+/* Local. idle(context) is called every few milliseconds while this rank waits for others, whatever it waits for; it may
+ * only call espl_comm_nudge. NULL: nothing is called any more. */
+void espl_comm_watch(void (*idle)(void *context), void *context);
+
 /* Collective. Copies `bytes` bytes at buf from rank `root` to all. `bytes` must be equal on all ranks; any size. */
 void espl_comm_broadcast(espl_comm *c, void *buf, int64_t bytes, int root);
 /* Collective. Replaces *s on all ranks by the byte string of rank `root`. ESPL_NOMEM, on every rank. */

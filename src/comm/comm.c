@@ -20,7 +20,8 @@
 enum {
     PIECE_BYTES = 1 << 30, /* Open MPI 4.1 counts in int: larger buffers travel in pieces of this size */
     REQUESTS = 64,         /* pending at once; the pipeline needs a few per neighbour */
-    TRANSFER_TAG = 7       /* any; matching is by order alone */
+    TRANSFER_TAG = 7,      /* any; matching is by order alone */
+    NUDGE_TAG = 8
 };
 
 struct espl_comm {
@@ -28,10 +29,15 @@ struct espl_comm {
     int rank, size;
     espl_grid grid;
     int *counts;                    /* [4 * size] scratch of comm_receive_parts */
+    bool nudged;                    /* rank 0: by another rank; elsewhere: rank 0 has been told */
     MPI_Request requests[REQUESTS]; /* MPI_REQUEST_NULL: free */
 };
 
 static pid_t comm_launcher;
+
+/* Set by espl_comm_watch. */
+static void (*comm_idle)(void *context);
+static void *comm_idle_context;
 
 /* The signal also comes when only the thread of mpirun that started this process has ended. */
 static void comm_end_without_launcher(int number) {
@@ -96,6 +102,7 @@ void espl_comm_release(espl_comm **cp) {
     espl_comm *c = *cp;
     if (c->grid.pipeline != c) espl_comm_release(&c->grid.pipeline);
     if (c->grid.peers != c) espl_comm_release(&c->grid.peers);
+    if (c->rank == 0) espl_comm_nudged(c); /* no message may be left over at the end of MPI */
     if (c->world != MPI_COMM_WORLD && c->world != MPI_COMM_SELF) MPI_Comm_free(&c->world);
     espl_mem_free(&c->counts);
     espl_mem_free(cp);
@@ -168,9 +175,36 @@ static void comm_wait_request(MPI_Request *r) {
             sched_yield();
             continue;
         }
+        if (comm_idle) comm_idle(comm_idle_context);
         int64_t microseconds = turn < SHORT_NAPS ? 20 : turn < MEDIUM_NAPS ? 200 : 2000;
         nanosleep(&(struct timespec){.tv_nsec = microseconds * 1000}, NULL);
     }
+}
+
+/* -------------------------------------------------------------- nudges */
+
+void espl_comm_watch(void (*idle)(void *context), void *context) {
+    comm_idle = idle;
+    comm_idle_context = context;
+}
+
+void espl_comm_nudge(espl_comm *c) {
+    MPI_Request r;
+    if (c->nudged || c->rank == 0) return;
+    c->nudged = true;
+    MPI_Isend(NULL, 0, MPI_BYTE, 0, NUDGE_TAG, c->world, &r);
+    MPI_Request_free(&r); /* nothing is sent but the envelope: there is no buffer to wait for */
+}
+
+bool espl_comm_nudged(espl_comm *c) {
+    int there = c->size > 1;
+    while (there) {
+        MPI_Iprobe(MPI_ANY_SOURCE, NUDGE_TAG, c->world, &there, MPI_STATUS_IGNORE);
+        if (!there) break;
+        MPI_Recv(NULL, 0, MPI_BYTE, MPI_ANY_SOURCE, NUDGE_TAG, c->world, MPI_STATUS_IGNORE);
+        c->nudged = true;
+    }
+    return c->nudged;
 }
 
 /* --------------------------------------------------------- collectives */

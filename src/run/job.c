@@ -324,9 +324,9 @@ static espl_status job_put_prompt(espl_job *j, espl_str *out) {
     return espl_agent_step_put_prompt(j, out);
 }
 
-/* Collective over `all` ranks, those that are left over included. Releases all that the job holds. Returns st as all
+/* Collective over j->all. Releases all that the job holds. Returns st as all
  * agree on it. */
-static espl_status job_close(espl_job *j, espl_comm *all, espl_status st) {
+static espl_status job_close(espl_job *j, espl_status st) {
     espl_agent_destroy(&j->agent);
     espl_chat_close(&j->chat);
     espl_journal_close(&j->events);
@@ -344,19 +344,24 @@ static espl_status job_close(espl_job *j, espl_comm *all, espl_status st) {
     espl_str_free(&j->identity);
     espl_model_close(&j->model);
     espl_inputs_free(j);
-    if (j->comm != all) espl_comm_release(&j->comm);
-    st = espl_comm_agree(all, st); /* no rank writes any more */
+    if (j->comm != j->all) espl_comm_release(&j->comm);
+    st = espl_comm_agree(j->all, st); /* no rank writes any more */
     espl_run_lock_release(&j->lock);
     return st;
 }
 
 espl_status espl_run_prune(espl_comm *c, const espl_config *o, bool resume) {
-    espl_job j = {.comm = c, .o = o, .root = espl_comm_rank(c) == 0, .start = espl_clock_now(), .curvature_power = -1};
+    espl_job j = {
+        .comm = c, .all = c, .o = o, .root = espl_comm_rank(c) == 0, .start = espl_clock_now(), .curvature_power = -1};
     espl_stop_watch();
-    return job_close(&j, c, job_run(&j, resume));
+    espl_stop_watch_waits(c);
+    espl_status st = job_close(&j, job_run(&j, resume));
+    espl_stop_watch_waits(NULL);
+    return st;
 }
 
 espl_status espl_run_prompt(espl_comm *c, const espl_config *o, espl_str *out) {
-    espl_job j = {.comm = c, .o = o, .root = espl_comm_rank(c) == 0, .start = espl_clock_now(), .curvature_power = -1};
-    return job_close(&j, c, job_put_prompt(&j, out));
+    espl_job j = {
+        .comm = c, .all = c, .o = o, .root = espl_comm_rank(c) == 0, .start = espl_clock_now(), .curvature_power = -1};
+    return job_close(&j, job_put_prompt(&j, out));
 }

@@ -74,6 +74,7 @@ typedef struct espl_inputs {
 
 typedef struct espl_job {
     espl_comm *comm; /* the ranks that work, as a grid of replicas x stages */
+    espl_comm *all;  /* every rank that was started, those that are left over too */
     const espl_config *o;
     bool root;           /* rank 0, which holds agent, history and files */
     espl_run_lock *lock; /* of the run directory; rank 0 */

@@ -33,11 +33,22 @@ void espl_stop_unwatch(void) {
 
 bool espl_stop_signalled(void) { return caught_signal != 0; }
 
+/* A signal may come to a rank that waits for rank 0, which waits for the agent's reply: rank 0 must hear of it now. */
+static void stop_pass_signal_on(void *all) {
+    if (espl_stop_signalled()) espl_comm_nudge(all);
+}
+
+void espl_stop_watch_waits(espl_comm *all) { espl_comm_watch(all ? stop_pass_signal_on : NULL, all); }
+
+static bool stop_is_signalled(const espl_job *j) {
+    return espl_stop_signalled() || (j->root && espl_comm_nudged(j->all));
+}
+
 /* The ranks agree on the largest value. */
 typedef enum stop_reason { STOP_NO_REASON, STOP_SIGNAL, STOP_FILE, STOP_TIME_LIMIT } stop_reason;
 
 static stop_reason stop_reason_here(const espl_job *j, espl_stop_point point) {
-    if (espl_stop_signalled()) return STOP_SIGNAL;
+    if (stop_is_signalled(j)) return STOP_SIGNAL;
     if (!j->root) return STOP_NO_REASON;
     espl_str file = {0};
     bool requested = espl_job_path(j, "stop", &file) == ESPL_OK && espl_file_exists(file.data);
@@ -76,7 +87,7 @@ espl_status espl_stop_check(espl_job *j, espl_stop_point point) {
 
 bool espl_stop_is_due(espl_job *j) {
     double now = espl_clock_now();
-    if (espl_stop_signalled()) return true;
+    if (stop_is_signalled(j)) return true;
     if (now - j->looked_for_stop < LOOK_SECONDS) return false;
     j->looked_for_stop = now;
     return stop_reason_here(j, ESPL_STOP_BEFORE_STEP) != STOP_NO_REASON;

@@ -17,6 +17,10 @@ typedef enum espl_stop_point {
  * the files of the model have changed. */
 espl_status espl_stop_check(espl_job *j, espl_stop_point point);
 
+/* Local. From now on a signal to any rank of `all` that waits for others reaches rank 0, where it counts as one of its
+ * own; NULL: no longer, before `all` ends. */
+void espl_stop_watch_waits(espl_comm *all);
+
 /* Rank 0 only. Would espl_stop_check stop here? For waits of unknown length, which poll it as often as they like. */
 bool espl_stop_is_due(espl_job *j);
 

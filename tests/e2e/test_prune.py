@@ -9,6 +9,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -964,20 +965,40 @@ class Asked(OneRun):
         sent = next(x["body"]["messages"][0] for x in read_lines(run / "dialogue.jsonl") if x["type"] == "request")
         self.assertEqual(f"--- {sent['role']} ---\n{sent['content']}\n", system)
 
-    def test_a_stop_file_does_not_wait_for_an_endpoint_that_hangs(self):
-        run = self.work / "hangs"
-        job = subprocess.Popen(mpirun(2, PROGRAM, "prune", self.config, "--set", f"run.dir={run}", *self.asking("hang")),
+    def stop_while_the_endpoint_hangs(self, name, np, words, stop):
+        """What a run says that is stopped while it waits for a reply; stop(directory, pids by rank)."""
+        run, before = self.work / name, len(self.server.seen.get("hang", ()))
+        job = subprocess.Popen(mpirun(np, PROGRAM, "prune", self.config, "--set", f"run.dir={run}", *self.asking("hang"),
+                                      *words),
                                env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(job.kill)
         deadline = time.monotonic() + 60 * SLOW
-        while not self.server.seen.get("hang"):
+        while len(self.server.seen.get("hang", ())) == before:
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.02)
-        (run / "stop").touch()
+        children = pathlib.Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+        ranks = {}
+        for pid in children:
+            rank = re.search(rb"OMPI_COMM_WORLD_RANK=(\d+)", pathlib.Path(f"/proc/{pid}/environ").read_bytes())
+            ranks[int(rank.group(1))] = int(pid)
+        stop(run, ranks)
         start = time.monotonic()
         _, text = job.communicate(timeout=60 * SLOW)
         self.assertEqual(job.returncode, 75, text[-3000:])
-        self.assertIn("stopped by the stop file", text)
         self.assertLess(time.monotonic() - start, 5 * SLOW)  # most of it is mpirun's own end
+        return text
+
+    def test_a_stop_file_does_not_wait_for_an_endpoint_that_hangs(self):
+        text = self.stop_while_the_endpoint_hangs("hangs", 2, (), lambda run, ranks: (run / "stop").touch())
+        self.assertIn("stopped by the stop file", text)
+
+    def test_a_signal_to_any_rank_ends_the_waiting(self):
+        """Rank 1 waits for rank 0's word; of 3 ranks on one stage and two replicas, the last is left over."""
+        for rank, np, words in ((1, 2, ()), (2, 3, ("--set", "run.replicas=2"))):
+            with self.subTest(rank=rank):
+                text = self.stop_while_the_endpoint_hangs(f"signal{rank}", np, words,
+                                                          lambda run, ranks, rank=rank: os.kill(ranks[rank], signal.SIGUSR1))
+                self.assertIn("stopped by a signal", text)
 
     def test_a_dead_endpoint_is_no_agent(self):
         run = self.work / "dead"
