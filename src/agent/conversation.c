@@ -58,6 +58,7 @@ static espl_status talk_open(talk *t) {
     espl_prompt_options how = {.system = c->system,
                                .model_name = c->o->model_name,
                                .max_bytes = c->o->prompt_bytes,
+                               .groups = c->o->table == ESPL_TABLE_GROUPS,
                                .paper = c->o->view == ESPL_VIEW_PAPER,
                                .questions = c->o->tools == ESPL_TOOLS_NONE ? 0 : c->o->questions,
                                .experiments = c->host && c->host->measure ? c->o->experiments : 0,
@@ -208,7 +209,8 @@ static espl_status talk_complete(talk *t) {
     double start = espl_clock_now();
     st = c->host->complete(c->host->arg, &prompt, &reply);
     if (st != ESPL_OK && !talk_ends_run(st))
-        st = ESPL_FAIL(ESPL_AGENT, "%s (agent.context, agent.prompt_bytes, agent.max_tokens)", espl_base_error_text());
+        st = ESPL_FAIL(ESPL_AGENT, "%s (agent.context, agent.table, agent.prompt_bytes, agent.max_tokens)",
+                       espl_base_error_text());
     ESPL_CHECK(st, done, st);
     t->said.text.len = t->said.calls.len = 0;
     espl_str_put(&t->said.text, reply.text.data, reply.text.len);

@@ -8,6 +8,7 @@
 #include "action.h"
 #include "clean.h"
 #include "predict.h"
+#include "profile_table.h"
 #include "tools.h"
 #include "view.h"
 
@@ -15,11 +16,7 @@
 
 #include <inttypes.h>
 #include <math.h>
-#include <stddef.h>
 #include <string.h>
-
-/* A linear's price is the cost of adding this much sparsity. The system message names the number as well. */
-static const double PRICED_STEP = 0.05;
 
 enum {
     MODEL_NAME_MAX = 128, /* bytes */
@@ -80,15 +77,6 @@ static void prompt_put_rules(espl_str *s, const espl_agent_view *v, const espl_p
         espl_str_printf(s, "- The rise over the dense model must stay below %.6g %% in the same way.\n",
                         100 * b->limit);
     espl_str_printf(s, "- There are at most %" PRId64 " iterations; rolled back ones count.\n", b->max_iterations);
-}
-
-/* Behind a linear's line, if it is not the general rule: what it may not exceed. */
-static void prompt_put_cap(espl_str *s, const espl_agent_view *v, int64_t i) {
-    double cap = espl_view_cap(v, i);
-    if (cap == 0)
-        espl_str_puts(s, " (not to be pruned)");
-    else if (cap != v->budget.cap)
-        espl_str_printf(s, " (at most %.6g)", cap);
 }
 
 /* What a plan may hold beside steps by name. Small models need none of it. */
@@ -309,116 +297,6 @@ static void prompt_put_probes(espl_str *s, const espl_agent_view *v) {
         espl_str_printf(s, "(These answers are of iteration %" PRId64 ": no accepted step has asked since.)\n", asked);
 }
 
-/* Two decimals: more would only cost tokens, in a table with a line for every linear. */
-static void prompt_put_z(espl_str *s, double z) {
-    if (isfinite(z))
-        espl_str_printf(s, " %.2f", z);
-    else
-        espl_str_puts(s, " ?");
-}
-
-/* The price of a linear: nats to per cent of perplexity. */
-static double prompt_price(const espl_agent_view *v, int64_t i) {
-    double now = espl_row_sparsity(&v->rows[i]);
-    return 100 * expm1(espl_view_damage(v, &v->rows[i], now + PRICED_STEP) - espl_view_damage(v, &v->rows[i], now));
-}
-
-typedef struct prompt_columns {
-    bool knowledge, prices;
-    double total; /* weights of all linears */
-} prompt_columns;
-
-static void prompt_put_linear(espl_str *s, const espl_agent_view *v, const prompt_columns *c, int64_t i) {
-    char name[ESPL_LINEAR_NAME_MAX], pattern[ESPL_PATTERN_NAME_MAX];
-    const espl_profile_row *r = &v->rows[i];
-    espl_str_printf(s, "%s %.3g", espl_linear_name(v->layout, i, name), 100 * (double)r->weights / c->total);
-    prompt_put_z(s, r->z_s);
-    prompt_put_z(s, r->z_g);
-    if (c->knowledge) prompt_put_z(s, r->z_k);
-    espl_str_printf(s, " %.4g", espl_row_sparsity(r));
-    if (c->prices) espl_str_printf(s, " %.3g", prompt_price(v, i));
-    if (espl_pattern_is_n_m(espl_view_pattern(v, i)))
-        espl_str_printf(s, " %s", espl_pattern_name(espl_view_pattern(v, i), pattern));
-    prompt_put_cap(s, v, i);
-    espl_str_puts(s, "\n");
-}
-
-/* Mean of a z-score over the experts from i on that have it. */
-static double prompt_mean_z(const espl_agent_view *v, int64_t i, size_t offset) {
-    double sum = 0, n = 0, z;
-    for (int64_t e = 0; e < v->layout.experts; e++) {
-        memcpy(&z, (const char *)&v->rows[i + e * ESPL_MLP_LINEARS] + offset, sizeof z);
-        if (!isfinite(z)) continue;
-        sum += z;
-        n++;
-    }
-    return n > 0 ? sum / n : NAN;
-}
-
-/* One line for the experts of a layer and kind, from i, that of expert 0, on: sums of shares and prices, means of the
- * rest, the range of sparsities, and the experts that are cheapest to prune. */
-static void prompt_put_experts(espl_str *s, const espl_agent_view *v, const prompt_columns *c, int64_t i) {
-    enum { CHEAPEST_SHOWN = 3 };
-    espl_layout l = v->layout;
-    double weights = 0, pruned = 0, lo = 1, hi = 0, price = 0;
-    int64_t cheapest[CHEAPEST_SHOWN], shown = 0, closed = 0, patterned = 0, unseen = 0;
-    for (int64_t e = 0; e < l.experts; e++) {
-        int64_t at = i + e * ESPL_MLP_LINEARS;
-        const espl_profile_row *r = &v->rows[at];
-        weights += (double)r->weights;
-        pruned += (double)r->pruned;
-        lo = fmin(lo, espl_row_sparsity(r));
-        hi = fmax(hi, espl_row_sparsity(r));
-        if (c->prices) price += prompt_price(v, at);
-        unseen += r->tokens == 0;
-        closed += espl_view_cap(v, at) == 0;
-        patterned += espl_pattern_is_n_m(espl_view_pattern(v, at));
-        if (!c->prices || espl_view_room(v, at) == 0) continue;
-        /* Insertion: the lower number first among equals. */
-        int64_t place = shown < CHEAPEST_SHOWN ? shown++ : CHEAPEST_SHOWN;
-        for (; place > 0 && prompt_price(v, at) < prompt_price(v, cheapest[place - 1]); place--)
-            if (place < CHEAPEST_SHOWN) cheapest[place] = cheapest[place - 1];
-        if (place < CHEAPEST_SHOWN) cheapest[place] = at;
-    }
-    espl_str_printf(s, "layers.%" PRId64 ".%s %.3g", espl_linear_layer(l, i),
-                    espl_linear_pattern(l, espl_linear_kind_of(l, i)), 100 * weights / c->total);
-    prompt_put_z(s, prompt_mean_z(v, i, offsetof(espl_profile_row, z_s)));
-    prompt_put_z(s, prompt_mean_z(v, i, offsetof(espl_profile_row, z_g)));
-    if (c->knowledge) prompt_put_z(s, prompt_mean_z(v, i, offsetof(espl_profile_row, z_k)));
-    espl_str_printf(s, " %.4g", pruned / fmax(1, weights));
-    if (c->prices) espl_str_printf(s, " %.3g", price);
-    if (hi > lo) espl_str_printf(s, " (%.4g to %.4g)", lo, hi);
-    if (patterned > 0) espl_str_printf(s, " (%" PRId64 " N:M)", patterned);
-    if (closed > 0) espl_str_printf(s, " (%" PRId64 " not to be pruned)", closed);
-    if (unseen > 0) espl_str_printf(s, " (%" PRId64 " saw no token)", unseen);
-    for (int64_t k = 0; k < shown; k++)
-        espl_str_printf(s, "%s%" PRId64, k ? ", " : "; cheapest ", espl_linear_expert(l, cheapest[k]));
-    espl_str_puts(s, "\n");
-}
-
-/* One line per linear, or per kind of the experts of a layer: all that the profile knows of it, in few tokens. The
- * names are those that a reply must use. */
-static void prompt_put_table(espl_str *s, const espl_agent_view *v, bool paper) {
-    prompt_columns c = {.prices = !paper && espl_view_has_damage(v),
-                        .knowledge = !paper && espl_view_has_knowledge(v),
-                        .total = fmax(1, (double)espl_view_weights(v))};
-    espl_str_printf(s, "\nProfiles (name, share of all weights in %%, z_s, z_g%s, sparsity%s%s):\n",
-                    c.knowledge ? ", z_k" : "", c.prices ? ", price" : "", v->mixed ? ", pattern if it has one" : "");
-    if (v->layout.experts > 0)
-        espl_str_printf(
-            s,
-            "A line with a star is for all experts of a layer: their share%s together, means of the rest, and "
-            "in brackets from what sparsity to what%s.\n",
-            c.prices ? " and price" : "", c.prices ? "; then the experts whose price is lowest" : "");
-    for (int64_t i = 0; i < espl_view_linears(v); i++) {
-        int64_t expert = espl_linear_expert(v->layout, i);
-        if (expert < 0)
-            prompt_put_linear(s, v, &c, i);
-        else if (expert == 0)
-            prompt_put_experts(s, v, &c, i);
-    }
-}
-
 /* How much of an outcome is shown. */
 typedef enum prompt_detail { DETAIL_LINE, DETAIL_WHOLE } prompt_detail;
 
@@ -548,7 +426,7 @@ espl_status espl_prompt_put_user(espl_str *out, const espl_agent_view *view, con
     if (!how->paper) prompt_put_lessons(out, how->lessons, how->max_bytes / LESSONS_PART);
 
     int64_t head = out->len - start;
-    prompt_put_table(out, view, how->paper); /* always whole, and not counted: the agent may name any linear */
+    espl_profile_table_put(out, view, how->paper, how->groups); /* not counted: the agent may name any linear */
     prompt_put_history(out, view, how->paper, how->max_bytes - head - FRAME_BYTES);
     espl_str_puts(out, how->calls ? "\nAsk or decide." : "\nYour decision, as one JSON object:");
     return espl_str_status(out);

@@ -10,6 +10,7 @@ typedef struct espl_prompt_options {
     const char *system;      /* template of the system message; NULL: ours */
     const char *model_name;  /* of the model that is pruned; may be NULL */
     int64_t max_bytes;       /* of the user message, without the table of profiles */
+    bool groups;             /* the table of profiles by layer and by kind */
     bool paper;              /* z_s, z_g and sparsity alone, and no questions */
     int64_t questions;       /* that may be asked in an iteration, 0: none; */
     int64_t experiments;     /* those of them that may be measured */

@@ -77,6 +77,11 @@ static const espl_choice choices_of_view[] = {
     ESPL_VIEW_LIST(X)
 #undef X
         LIST_END};
+static const espl_choice choices_of_table[] = {
+#define X(name, text) CHOICE(ESPL_TABLE_, name, text)
+    ESPL_TABLE_LIST(X)
+#undef X
+        LIST_END};
 static const espl_choice choices_of_tools[] = {
 #define X(name, text) CHOICE(ESPL_TOOLS_, name, text)
     ESPL_TOOLS_LIST(X)

@@ -48,6 +48,17 @@ typedef enum espl_agent_sight {
         ESPL_VIEW_COUNT
 } espl_agent_sight;
 
+/* Lines of the table of profiles. X(name, name in a configuration) */
+#define ESPL_TABLE_LIST(X)                                                                                             \
+    X(LINEARS, "linears") /* one for each linear */                                                                    \
+    X(GROUPS, "groups")   /* one for each layer and each kind of linear, and the cheapest linears */
+typedef enum espl_agent_table {
+#define X(name, text) ESPL_TABLE_##name,
+    ESPL_TABLE_LIST(X)
+#undef X
+        ESPL_TABLE_COUNT
+} espl_agent_table;
+
 /* How a language model asks before it decides. X(name, name in a configuration) */
 #define ESPL_TOOLS_LIST(X)                                                                                             \
     X(AUTO, "auto")       /* OpenAI tool calls, or JSON actions once the server refuses those */                       \
@@ -85,6 +96,8 @@ bool espl_agent_url_holds_secret(const char *url);
     X(FLAG, agent, honour_stop, true, 0, 1, FREE, "the endpoint may end the run before the target")                    \
     X(CHOICE, agent, view, ESPL_VIEW_FULL, view, espl_agent_sight, FREE,                                               \
       "what a language model sees: all that is measured, or the paper's z_s, z_g and sparsity alone")                  \
+    X(CHOICE, agent, table, ESPL_TABLE_LINEARS, table, espl_agent_table, FREE,                                         \
+      "lines of the table of profiles: every linear, or layers and kinds, for a short context")                        \
     X(CHOICE, agent, tools, ESPL_TOOLS_AUTO, tools, espl_agent_tools, FREE,                                            \
       "how a language model asks before it decides")                                                                   \
     X(INTEGER, agent, questions, 8, 0, 1000, FREE, "questions that it may ask in an iteration")                        \

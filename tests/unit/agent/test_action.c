@@ -547,6 +547,64 @@ static void the_papers_view_holds_nothing_else(void **state) {
     espl_str_free(&lessons);
 }
 
+/* A short table: sums and means by kind and layer, then linears from the cheapest on. A plan may use all of its names.
+ */
+static void a_table_of_groups(void **state) {
+    (void)state;
+    simulation *s = history();
+    espl_agent_view v = sim_view(s);
+    espl_str text = {0}, lessons = {0}, reply = {0};
+    espl_prompt_options how = {.max_bytes = 16384, .groups = true, .lessons = &lessons};
+    user_prompt(s, &how, &text);
+    double z = 0, weights = 0, pruned = 0, all = 0;
+    for (int64_t i = 0; i < SIM_LINEARS; i++) {
+        all += (double)s->rows[i].weights;
+        if (espl_linear_layer(v.layout, i) != 2) continue;
+        z += s->rows[i].z_s / ESPL_LINEAR_KINDS;
+        weights += (double)s->rows[i].weights;
+        pruned += (double)s->rows[i].pruned;
+    }
+    char expected[128];
+    snprintf(expected, sizeof expected, "\nlayers.2.* %.3g %.2f ", 100 * weights / all, z);
+    const char *layer = strstr(text.data, expected);
+    assert_non_null(layer);
+    snprintf(expected, sizeof expected, " %.4g ", pruned / weights);
+    assert_true(strstr(layer, expected) && strstr(layer, expected) < strchr(layer + 1, '\n'));
+    assert_non_null(strstr(text.data, "\nlayers.*.mlp.up_proj "));
+    /* Every name of the table, in one plan. */
+    espl_str_puts(&reply, "{\"prune\":{");
+    int64_t lines = 0, single = 0;
+    double before = 0;
+    for (const char *line = text.data; (line = strstr(line, "\nlayers.")); lines++) {
+        int64_t n = (int64_t)strcspn(++line, " ");
+        espl_str_printf(&reply, "%s\"%.*s\":0.01", lines ? "," : "", (int)n, line);
+        if (memchr(line, '*', (size_t)n)) continue;
+        int64_t i = 0;
+        char name[ESPL_LINEAR_NAME_MAX];
+        while (strncmp(espl_linear_name(v.layout, i, name), line, (size_t)n) != 0) i++;
+        double now = espl_row_sparsity(&s->rows[i]);
+        double price = (espl_view_damage(&v, &s->rows[i], now + 0.05) - espl_view_damage(&v, &s->rows[i], now)) /
+                       (double)s->rows[i].weights;
+        assert_true(price > 0.99 * before); /* the printed price is expm1 of this */
+        before = price;
+        single++;
+    }
+    espl_str_puts(&reply, "}}");
+    assert_int_equal(lines, SIM_LAYERS + ESPL_LINEAR_KINDS + single);
+    assert_int_equal(single, 16);
+    acted r = act(s, reply.data);
+    assert_int_equal(r.problems.len, 0);
+    assert_int_equal(r.a.plan.n, SIM_LINEARS);
+    acted_free(&r);
+    how.paper = true;
+    user_prompt(s, &how, &text);
+    assert_null(strstr(text.data, "price"));
+    assert_non_null(strstr(text.data, "\nlayers.2.* "));
+    espl_str_free(&text);
+    espl_str_free(&lessons);
+    espl_str_free(&reply);
+}
+
 /* A template has its fields filled in; one with another field is refused. */
 static void the_system_message_may_be_replaced(void **state) {
     (void)state;
@@ -615,6 +673,7 @@ int main(void) {
         cmocka_unit_test(old_answers_are_marked),
         cmocka_unit_test(lessons_leave_room_for_the_history),
         cmocka_unit_test(the_papers_agent_has_nothing_else),
+        cmocka_unit_test(a_table_of_groups),
         cmocka_unit_test(the_papers_view_holds_nothing_else),
         cmocka_unit_test(the_system_message_may_be_replaced),
         cmocka_unit_test(forms_name_the_linears_and_bounds),
