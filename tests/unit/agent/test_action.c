@@ -18,6 +18,7 @@
 #include "view.h"
 
 #include <cjson/cJSON.h>
+#include <stdlib.h>
 
 typedef struct acted {
     espl_action a;
@@ -444,6 +445,30 @@ static void the_prompt_tells_what_came_of_decisions(void **state) {
     espl_str_free(&lessons);
 }
 
+/* State and profiles, every number and every sign. */
+static void the_prompt_tells_the_state_exactly(void **state) {
+    (void)state;
+    simulation *s = model();
+    s->rows[3].z_s = -1.25;
+    s->rows[3].z_g = 0.75;
+    s->rows[3].z_k = -0.5;
+    espl_str text = {0}, lessons = {0};
+    const espl_prompt_options how = {.max_bytes = 16384, .lessons = &lessons};
+    espl_agent_view v = sim_view(s);
+    v.dense.perplexity = 8;
+    v.last.perplexity = 10;
+    assert_int_equal(espl_prompt_put_user(&text, &v, &how), ESPL_OK);
+    assert_non_null(strstr(text.data, "\nPerplexity: 10 (dense 8, +25.00 %).\n"));
+    const char *line = strstr(text.data, "\nlayers.0.self_attn.o_proj ");
+    assert_non_null(line);
+    line = strstr(line, " -1.25 0.75 -0.50 0 ");
+    assert_non_null(line);
+    double price = strtod(line + strlen(" -1.25 0.75 -0.50 0 "), NULL),
+           damage = espl_view_damage(&v, &s->rows[3], 0.05);
+    assert_true(fabs(price / (100 * expm1(damage)) - 1) < 0.01);
+    espl_str_free(&text);
+}
+
 /* Twice what was expected, of both losses: every number and every sign. */
 static void what_came_of_a_decision_is_told_exactly(void **state) {
     (void)state;
@@ -669,6 +694,7 @@ int main(void) {
         cmocka_unit_test(inspections_tell_what_is_known),
         cmocka_unit_test(random_plans_are_valid),
         cmocka_unit_test(the_prompt_tells_what_came_of_decisions),
+        cmocka_unit_test(the_prompt_tells_the_state_exactly),
         cmocka_unit_test(what_came_of_a_decision_is_told_exactly),
         cmocka_unit_test(old_answers_are_marked),
         cmocka_unit_test(lessons_leave_room_for_the_history),
