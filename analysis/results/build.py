@@ -13,6 +13,7 @@ from .groups import TASKS, finished_first, missed_target, paired, proportion, ra
 from .intervals import holm, paired_p_value, seed_interval, spread
 from .layout import Table
 from .select import POINT, at_target, best_first, members_of, models_of, nearest_target
+from .way import on_the_way
 
 TASK_NAMES = {"mmlu": "MMLU, %", "freebaseqa": "FreebaseQA, %"}
 SIGNIFICANT = ((0.01, "∗∗"), (0.05, "∗"))  # p-value below -> mark
@@ -360,6 +361,7 @@ def all_tables(runs, groups, notes, point=POINT, count_masks=True):
                    by_target(model, own, point, "by-target" + end)]
         targets = sorted({g.target for g in own if not g.structured})
         tables += [equal_sparsity(model, own, t, f"equal-{100 * t:g}{end}") for t in targets]
+        tables += [on_the_way(model, own, t, f"reached-{100 * t:g}{end}") for t in targets]
     tables = [t for t in tables if t]
     for table in tables:
         table.notes += [n for n in notes if n not in table.notes]

@@ -5,6 +5,7 @@
 sweep/ and data/ are run directories written by hand: what is expected of them is worked out in the comments here. With
 the two programs, a real run is made as well, so that a change of its files does not go unnoticed.
 """
+import copy
 import csv
 import dataclasses
 import json
@@ -41,7 +42,7 @@ except ImportError as e:
     sys.exit(77)
 
 from pictures import collect, heat, style, tradeoff  # noqa: E402
-from results import build, claims, groups, intervals, layout  # noqa: E402
+from results import build, claims, groups, intervals, layout, way  # noqa: E402
 from rundata import masks, methods, questions  # noqa: E402
 from rundata.run import Run, find_runs, step_of, with_milestones  # noqa: E402
 from web import dialogue  # noqa: E402
@@ -392,6 +393,32 @@ class Tables(unittest.TestCase):
         self.assertEqual(next(r for r in table.rows if r[0].startswith("search"))[2], "–")
         self.assertIn("dense: 10.00", table.notes[0])
         self.assertIsNone(build.by_target("m", found, 0.45, "by-target"))
+
+    def test_on_the_way(self):
+        found, _ = groups.group_runs(find_runs([SWEEP]))
+        agent = next(g for g in found if g.agent)
+
+        def having(label, missed, *paths):
+            """The agent's runs, with other states: (sparsity, perplexity) of the accepted ones, then a rollback."""
+            members = []
+            for m, path in zip(agent.members, paths):
+                run = copy.copy(m.run)
+                rows = [{"accepted": True, "sparsity_after": x, "after": y} for x, y in path]
+                run.outcomes = pandas.DataFrame(rows + [{"accepted": False, "sparsity_after": 0.9, "after": 99.0}])
+                run.summary = {**run.summary, "sparsity": path[-1][0]}
+                members.append(dataclasses.replace(m, run=run))
+            group = dataclasses.replace(agent, label=label, members=members)
+            self.assertEqual(group.missed, missed)
+            return group
+        reference = having("good", False, [(0.25, 16), (0.45, 64)], [(0.25, 20), (0.45, 20)])
+        # at 0.35, half way from 16 to 64 in logarithms: 32; at 0.25 exactly 20
+        short = having("short", True, [(0.2, 12), (0.35, 40)], [(0.25, 21)])
+        table = way.on_the_way("m", [reference, short], 0.45, "reached-45")
+        # +25 % and +5 %: mean 15, sd 14.142, half 12.706 * 10
+        self.assertEqual(table.rows, [["short †", "2", "25.0 %–35.0 %", "30.50", "26.00", "+15.00 [−112.06, +142.06]"]])
+        self.assertTrue(math.isnan(way.perplexity_at(short.members[0].run, 0.4)))
+        self.assertIsNone(way.on_the_way("m", [reference], 0.45, "reached-45"))
+        self.assertIsNone(way.on_the_way("m", [short], 0.45, "reached-45"))
 
     def test_claims(self):
         row = self.row("claims", "agent")
