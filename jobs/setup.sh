@@ -10,7 +10,7 @@ ESPL_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck disable=SC2034 # used by the scripts that source this file
 ESPL_BUILD_PACKAGES=(build-essential cmake ninja-build git pkg-config openmpi-bin libopenmpi-dev libopenblas-openmp-dev
   liblapacke-dev libhdf5-openmpi-dev libcjson-dev libpcre2-dev libutf8proc-dev libxxhash-dev libcurl4-openssl-dev
-  zlib1g-dev libdnnl-dev libcmocka-dev dpkg-dev file) # libdnnl-dev: bf16, 7 MB; the last two: for cpack
+  zlib1g-dev libdnnl-dev libhwloc-dev libcmocka-dev dpkg-dev file) # libdnnl-dev: bf16, 7 MB; the last two: for cpack
 # shellcheck disable=SC2034
 ESPL_PAGE_PACKAGES=(python3-h5py python3-jinja2 python3-matplotlib python3-pandas python3-scipy)
 

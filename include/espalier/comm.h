@@ -39,6 +39,9 @@ espl_status espl_comm_arrange(espl_comm *c, int replicas, int stages, espl_comm 
 void espl_comm_release(espl_comm **c);
 /* Local. Where part `part` of `parts` nearly equal parts of n things begins; part = parts: n. */
 static inline int64_t espl_part_begin(int64_t n, int parts, int part) { return n * part / parts; }
+/* Collective. A communicator of the ranks of c on this rank's node, in their order. ESPL_NOMEM. End it with
+ * espl_comm_release, also after a failure. */
+espl_status espl_comm_create_node(espl_comm *c, espl_comm **out);
 /* Local. A communicator of this rank alone, for work that it does without the others. End it with espl_comm_release. */
 espl_status espl_comm_create_alone(espl_comm **out);
 

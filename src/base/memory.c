@@ -64,9 +64,12 @@ int64_t espl_mem_balance(void) { return atomic_load(&mem_balance); }
 /* A cache line, and the width of an AVX-512 register: pieces neither share lines nor need unaligned loads. */
 enum { ARENA_ALIGNMENT = 64 };
 
+/* Pieces are zero from the start, and no page is touched before its first use: the system then places it in the NUMA
+ * domain of the thread that uses it, not of the one that creates the arena. */
 struct espl_arena {
     size_t size, used;
-    unsigned char *data;
+    void *allocated;
+    unsigned char *data; /* aligned, within what was allocated */
 };
 
 size_t espl_arena_piece(size_t bytes) { return (bytes + ARENA_ALIGNMENT - 1) / ARENA_ALIGNMENT * ARENA_ALIGNMENT; }
@@ -75,13 +78,15 @@ espl_status espl_arena_create(espl_arena **out, size_t bytes, const char *what) 
     *out = NULL;
     espl_arena *a;
     ESPL_TRY(espl_mem_alloc(&a, 1, sizeof *a, what));
-    a->size = espl_arena_piece(bytes) + ARENA_ALIGNMENT; /* never 0 */
-    a->data = espl_fault("memory.alloc") ? NULL : aligned_alloc(ARENA_ALIGNMENT, a->size);
-    if (!a->data) {
-        size_t wanted = a->size;
+    a->size = espl_arena_piece(bytes);
+    size_t wanted = a->size + ARENA_ALIGNMENT; /* never 0 */
+    a->allocated = espl_fault("memory.alloc") ? NULL : calloc(1, wanted);
+    if (!a->allocated) {
         espl_mem_free(&a);
         return ESPL_FAIL(ESPL_NOMEM, "%s: no memory for %zu bytes", what, wanted);
     }
+    size_t beyond = (uintptr_t)a->allocated % ARENA_ALIGNMENT;
+    a->data = (unsigned char *)a->allocated + (beyond > 0 ? ARENA_ALIGNMENT - beyond : 0);
     *out = a;
     return ESPL_OK;
 }
@@ -91,11 +96,11 @@ void *espl_arena_take(espl_arena *a, size_t bytes) {
     if (piece < bytes || piece > a->size - a->used) return NULL;
     void *p = a->data + a->used;
     a->used += piece;
-    return memset(p, 0, piece);
+    return p;
 }
 
 void espl_arena_destroy(espl_arena **a) {
     if (!a || !*a) return;
-    free((*a)->data);
+    free((*a)->allocated);
     espl_mem_free(a);
 }

@@ -6,10 +6,8 @@
 #include "model.h"
 
 #include <inttypes.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "espalier/base/integer.h"
 #include "espalier/base/json_writer.h"
@@ -18,6 +16,7 @@
 #include "espalier/checkpoint.h"
 #include "espalier/model/shape.h"
 #include "espalier/run/checkpoint_shape.h"
+#include "espalier/run/layout.h"
 #include "espalier/run/model_identity.h"
 #include "espalier/run/node_memory.h"
 #include "espalier/tensor/workspace.h"
@@ -109,13 +108,7 @@ static espl_status mask_read_updates(espl_comm *c, const cli_shared *o, const es
 espl_status cli_model_open(espl_comm *c, const cli_shared *o, const espl_model_options *options, cli_model *out) {
     ESPL_TRY(espl_model_open(c, o->model, options, &out->m));
     ESPL_INFO("%s: %d rank(s) x %d thread(s)", o->model, espl_comm_size(c), espl_tensor_threads());
-    /* A single rank that mpirun has bound to one core is the most common reason for a slow run. */
-    cpu_set_t set;
-    long online = sysconf(_SC_NPROCESSORS_ONLN);
-    if (espl_comm_size(c) == 1 && sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) < online)
-        ESPL_INFO("note: this rank may use %d of %ld cores; mpirun binds a single rank to one core unless told "
-                  "--bind-to none",
-                  CPU_COUNT(&set), online);
+    ESPL_TRY(espl_layout_advise(c));
     if (!o->mask) return ESPL_OK;
     espl_checkpoint_shape shape = espl_run_checkpoint_shape(espl_model_config_of(out->m), espl_model_slice(out->m));
     ESPL_TRY(espl_comm_agree(c, espl_masks_create(&out->masks, out->m, false)));

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* espalier prune: reads the configuration on rank 0, shares it, and runs, plans or prints it. */
+#include <inttypes.h>
 #include <stdio.h>
 
 #include "commands.h"
@@ -25,6 +26,7 @@ enum {
     KEY_RANKS,
     KEY_NODES,
     KEY_CORES,
+    KEY_DOMAINS,
     KEY_MEMORY,
     KEY_MACHINE,
     KEY_CALIBRATE,
@@ -57,6 +59,8 @@ static const struct argp_option prune_argp_options[] = {
     {"nodes", KEY_NODES, "N", 0, "find the fastest grid of ranks on N nodes, and print its #SBATCH lines",
      CLI_GROUP_COMMAND + 2},
     {"cores", KEY_CORES, "N", 0, "of each node", CLI_GROUP_COMMAND + 2},
+    {"domains", KEY_DOMAINS, "N", 0,
+     "NUMA domains of each node, which no rank leaves (default: as --machine or this one)", CLI_GROUP_COMMAND + 2},
     {"memory", KEY_MEMORY, "GIB", 0, "of each node: grids that need more are left out", CLI_GROUP_COMMAND + 2},
     {"calibrate", KEY_CALIBRATE, "FILE", 0, "measure this machine and write its speeds to FILE; no plan is made",
      CLI_GROUP_COMMAND + 2},
@@ -83,6 +87,8 @@ static error_t prune_parse(int key, char *value, struct argp_state *state) {
         return cli_take_integer("nodes", value, 1, CLI_RANKS_MAX, &o->plan.nodes);
     case KEY_CORES:
         return cli_take_integer("cores", value, 1, CLI_CORES_MAX, &o->plan.cores);
+    case KEY_DOMAINS:
+        return cli_take_integer("domains", value, 1, CLI_CORES_MAX, &o->plan.domains);
     case KEY_MEMORY:
         return cli_take_real("memory", value, 0.001, 1e6, &o->plan.memory_gib);
     case KEY_MACHINE:
@@ -161,6 +167,7 @@ static espl_status prune_check_plan(const prune_options *o) {
         const char *name;
     } options[] = {{p->nodes > 0, "nodes"},
                    {p->cores > 0, "cores"},
+                   {p->domains > 0, "domains"},
                    {p->memory_gib > 0, "memory"},
                    {p->machine, "machine"},
                    {p->calibrate, "calibrate"},
@@ -172,6 +179,10 @@ static espl_status prune_check_plan(const prune_options *o) {
     for (size_t i = 0; i < sizeof options / sizeof *options; i++)
         if (options[i].given && !o->dry_run) return ESPL_FAIL(ESPL_USAGE, "--%s belongs to --dry-run", options[i].name);
     if ((p->nodes > 0) != (p->cores > 0)) return ESPL_FAIL(ESPL_USAGE, "--nodes and --cores belong together");
+    if (p->domains > 0 && p->nodes == 0) return ESPL_FAIL(ESPL_USAGE, "--domains belongs to --nodes");
+    if (p->domains > 0 && p->cores % p->domains != 0)
+        return ESPL_FAIL(ESPL_USAGE, "--domains is %" PRId64 ", expected a divisor of --cores, %" PRId64, p->domains,
+                         p->cores);
     if (p->memory_gib > 0 && p->nodes == 0) return ESPL_FAIL(ESPL_USAGE, "--memory belongs to --nodes");
     if (p->ranks && p->nodes) return ESPL_FAIL(ESPL_USAGE, "--ranks and --nodes exclude each other");
     return ESPL_OK;

@@ -137,6 +137,14 @@ failed:
     return st;
 }
 
+espl_status espl_comm_create_node(espl_comm *c, espl_comm **out) {
+    MPI_Comm node;
+    *out = NULL;
+    ESPL_TRY(espl_comm_agree(c, ESPL_OK));
+    MPI_Comm_split_type(c->world, MPI_COMM_TYPE_SHARED, c->rank, MPI_INFO_NULL, &node);
+    return espl_comm_agree(c, comm_wrap(node, false, out));
+}
+
 espl_status espl_comm_create_alone(espl_comm **out) { return comm_wrap(MPI_COMM_SELF, true, out); }
 
 int espl_comm_rank(const espl_comm *c) { return c->rank; }

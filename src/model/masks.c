@@ -139,17 +139,26 @@ espl_status espl_masks_keep(espl_masks *s, int64_t index) {
     return ESPL_OK;
 }
 
+/* By all threads: the weights of a slice take seconds, and fresh memory is spread over the NUMA domains of those who
+ * will read it. */
+static void masks_copy(void *to, const void *from, int64_t bytes) {
+    const int64_t PIECE = 1 << 20;
+#pragma omp parallel for schedule(static)
+    for (int64_t at = 0; at < bytes; at += PIECE)
+        memcpy((char *)to + at, (const char *)from + at, (size_t)espl_min_i64(PIECE, bytes - at));
+}
+
 espl_status espl_masks_keep_updates(espl_masks *s) {
     int64_t bytes = updates_bytes(s);
     if (s->updates_before) return ESPL_OK;
     ESPL_TRY(espl_mem_alloc(&s->updates_before, bytes, 1, "weights before the step"));
-    memcpy(s->updates_before, s->all_updates, (size_t)bytes);
+    masks_copy(s->updates_before, s->all_updates, bytes);
     s->updated_before = s->updated;
     if (s->updated) return ESPL_OK;
     espl_masks_apply_dense(s);
     for (int64_t i = s->linears.first; i < s->linears.last; i++) {
         const espl_linear *l = espl_model_linear(s->m, i);
-        memcpy(espl_masks_update_of(s, i), l->weight, (size_t)weight_bytes(l));
+        masks_copy(espl_masks_update_of(s, i), l->weight, weight_bytes(l));
     }
     s->updated = true;
     espl_masks_apply(s);
@@ -157,7 +166,7 @@ espl_status espl_masks_keep_updates(espl_masks *s) {
 }
 
 static void masks_restore_updates(espl_masks *s) {
-    memcpy(s->all_updates, s->updates_before, (size_t)updates_bytes(s));
+    masks_copy(s->all_updates, s->updates_before, updates_bytes(s));
     s->updated = s->updated_before;
     espl_masks_apply(s);
 }

@@ -13,6 +13,7 @@
 #include "espalier/prune/linear.h"
 #include "espalier/run/checkpoint_shape.h"
 #include "espalier/run/job.h"
+#include "espalier/run/layout.h"
 #include "espalier/run/node_memory.h"
 #include "inputs.h"
 #include "plan.h"
@@ -26,6 +27,9 @@ typedef struct dry_run {
     const espl_dry_options *d;
     espl_plan_work work;
     espl_machine machine;
+    espl_topology here;         /* this node */
+    int64_t domains;            /* NUMA domains of a node that is planned for */
+    const char *domains_source; /* who says so */
     espl_plan_grid grid;
     espl_range *slices; /* [grid.stages] */
     espl_plan_time time;
@@ -203,13 +207,33 @@ static void dry_print_time(const dry_run *f) {
 /* Ranks that one node holds with so many threads each. */
 static int64_t dry_ranks_per_node(const dry_run *f, int64_t threads) { return f->d->cores / threads; }
 
-/* Tries every number of threads that divides the cores of a node, and every number of stages. Leaves the fastest grid
- * that fits in f->grid; of equally fast ones the first: few threads, then few stages. */
+/* The NUMA domains of a node that is planned for: what is told of it, or those of this node if it has as many cores. */
+static void dry_take_domains(dry_run *f) {
+    const espl_dry_options *d = f->d;
+    const struct {
+        int64_t cores, domains;
+        const char *source;
+    } known[] = {{d->cores, d->domains, "--domains"},
+                 {f->machine.cores, f->machine.domains, d->machine},
+                 {f->here.cores, f->here.domains, "as this one has"}};
+    f->domains = 1;
+    f->domains_source = "unknown: --domains tells it";
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (known[i].domains == 0 || known[i].cores != d->cores || d->cores % known[i].domains != 0) continue;
+        f->domains = known[i].domains;
+        f->domains_source = known[i].source;
+        return;
+    }
+}
+
+/* Tries every number of threads that divides the cores of a NUMA domain, and every number of stages. Leaves the fastest
+ * grid that fits in f->grid; of equally fast ones the first: few threads, then few stages. */
 static espl_status dry_search(dry_run *f) {
     espl_plan_grid best = {0};
     double fastest = INFINITY;
-    for (int64_t threads = 1; threads <= f->d->cores; threads++) {
-        if (f->d->cores % threads != 0) continue;
+    int64_t cores = f->d->cores / f->domains;
+    for (int64_t threads = 1; threads <= cores; threads++) {
+        if (cores % threads != 0) continue;
         int64_t per_node = dry_ranks_per_node(f, threads), ranks = f->d->nodes * per_node;
         for (int64_t stages = 1; stages <= espl_min_i64(ranks, f->work.config->layers); stages++) {
             f->grid = (espl_plan_grid){.replicas = ranks / stages, .stages = stages, .threads = threads};
@@ -232,6 +256,32 @@ static espl_status dry_search(dry_run *f) {
     return ESPL_OK;
 }
 
+/* How the launchers give each rank its cores, in one NUMA domain. */
+static espl_status dry_print_launchers(const dry_run *f, int64_t ranks, int64_t per_node) {
+    espl_str text = {0};
+    espl_str_printf(&text,
+                    "srun --mpi=pmix --ntasks=%" PRId64 " --cpus-per-task=%" PRId64
+                    " --cpu-bind=cores --distribution=block:block\n",
+                    ranks, f->grid.threads);
+    espl_layout_put_mpirun(ranks, per_node, f->grid.threads, f->domains, &text);
+    if (!text.failed) printf("%s\n", text.data);
+    espl_status st = espl_str_status(&text);
+    espl_str_free(&text);
+    return st;
+}
+
+/* The recommended layout of this node, for a plan that is of no other. */
+static espl_status dry_print_here(const dry_run *f) {
+    espl_str text = {0};
+    espl_layout_put_node(&f->here, &text);
+    espl_str_puts(&text, "; recommended: ");
+    espl_layout_put_recommendation(&f->here, &text);
+    if (!text.failed) printf("this node: %s\n", text.data);
+    espl_status st = espl_str_status(&text);
+    espl_str_free(&text);
+    return st;
+}
+
 static espl_status dry_print_job(const dry_run *f) {
     enum { MINUTE = 60, HOUR = 3600, SLACK = 2 };
     int64_t ranks = f->grid.replicas * f->grid.stages, per_node = dry_ranks_per_node(f, f->grid.threads);
@@ -240,11 +290,12 @@ static espl_status dry_print_job(const dry_run *f) {
     double bytes;
     ESPL_TRY(dry_node_bytes(f, per_node, &bytes));
     printf("fullest node: %.1f GiB; %.2f node-hours\n", bytes / GIB, (double)nodes * f->time.total / HOUR);
+    printf("a node: %" PRId64 " cores, %" PRId64 " NUMA domain(s) (%s)\n", f->d->cores, f->domains, f->domains_source);
     printf("\n#SBATCH --nodes=%" PRId64 "\n#SBATCH --ntasks=%" PRId64 "\n#SBATCH --ntasks-per-node=%" PRId64
            "\n#SBATCH --cpus-per-task=%" PRId64 "\n#SBATCH --time=%02" PRId64 ":%02" PRId64 ":00\n",
            nodes, ranks, espl_min_i64(per_node, ranks), f->grid.threads, minutes / 60, minutes % 60);
     printf("--set run.replicas=%" PRId64 "\n", f->grid.replicas);
-    return ESPL_OK;
+    return dry_print_launchers(f, ranks, espl_min_i64(per_node, ranks));
 }
 
 /* ------------------------------------------------------------------- run */
@@ -274,6 +325,8 @@ static espl_status dry_run_local(const espl_job *j, const espl_dry_options *d, i
     espl_status st;
     ESPL_CHECK(st, done, espl_plan_count_work(j, &f.work));
     ESPL_CHECK(st, done, dry_take_machine(&f));
+    espl_topology_read(&f.here);
+    dry_take_domains(&f);
     ESPL_CHECK(st, done, espl_plan_measure_speed(j, &f.work.speed));
     if (f.machine.n == 0) { /* this one, with the threads that it has now */
         f.machine.n = 1;
@@ -292,7 +345,7 @@ static espl_status dry_run_local(const espl_job *j, const espl_dry_options *d, i
     dry_print_time(&f);
     ESPL_DEBUG("an iteration of %.6g s, %.6g before the first, %.6g after the last", f.time.iteration, f.time.prepare,
                f.time.finish);
-    if (d->nodes > 0) st = dry_print_job(&f);
+    st = d->nodes > 0 ? dry_print_job(&f) : dry_print_here(&f);
 done:
     espl_mem_free(&f.slices);
     return st;
@@ -301,12 +354,16 @@ done:
 /* Collective. */
 static espl_status dry_calibrate(const espl_job *j, const char *path) {
     espl_machine machine;
+    espl_topology node;
     espl_str dir = {0};
     const char *slash = strrchr(path, '/');
     espl_status st;
     espl_str_printf(&dir, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
     ESPL_CHECK(st, done, espl_comm_agree(j->comm, espl_str_status(&dir)));
     ESPL_CHECK(st, done, espl_plan_measure_machine(j->comm, &j->config, dir.data, &machine));
+    espl_topology_read(&node);
+    machine.cores = node.cores;
+    machine.domains = node.domains;
     st = espl_comm_agree(j->comm, j->root ? espl_machine_write(&machine, path) : ESPL_OK);
     if (st == ESPL_OK && j->root) printf("%s: written; plan with --dry-run --machine %s\n", path, path);
 done:

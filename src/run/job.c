@@ -16,6 +16,7 @@
 #include "espalier/model/locate.h"
 #include "espalier/model/shape.h"
 #include "espalier/run/job.h"
+#include "espalier/run/layout.h"
 #include "espalier/run/stop.h"
 #include "events.h"
 #include "exponent.h"
@@ -294,6 +295,7 @@ static espl_status job_run(espl_job *j, bool resume) {
         return espl_comm_agree(j->comm, espl_report_fail(verdict, j->o->run_dir));
     }
     ESPL_TRY(espl_inputs_read(j));
+    ESPL_TRY(espl_layout_advise(j->comm));
     ESPL_TRY(espl_arrange_ranks(j));
     if (!j->comm) return ESPL_OK; /* left over: waits for the others at the end */
     ESPL_TRY(job_open_model(j));

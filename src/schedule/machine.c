@@ -8,7 +8,7 @@
 #include <string.h>
 
 static const char machine_format[] = "espalier-machine-1";
-enum { MACHINE_FILE_BYTES = 1 << 16, MACHINE_THREADS = 4096 };
+enum { MACHINE_FILE_BYTES = 1 << 16, MACHINE_THREADS = 4096, MACHINE_CORES = 4096 };
 static const double GIGA = 1e9, MICRO = 1e-6;
 
 espl_machine espl_machine_unknown(void) { return (espl_machine){.latency = 5e-6, .bandwidth = 5e9, .disk = 0.5e9}; }
@@ -61,6 +61,8 @@ espl_status espl_machine_read(const char *path, espl_machine *out) {
     }
     double latency = out->latency / MICRO, bandwidth = out->bandwidth / GIGA, disk = out->disk / GIGA;
     ESPL_CHECK(st, done, machine_take_speeds(doc, path, out));
+    ESPL_CHECK(st, done, espl_json_get_i64(doc, "cores", path, false, 1, MACHINE_CORES, &out->cores));
+    ESPL_CHECK(st, done, espl_json_get_i64(doc, "domains", path, false, 1, MACHINE_CORES, &out->domains));
     ESPL_CHECK(st, done, espl_json_get_f64(doc, "latency_us", path, false, 0, 1e9, &latency));
     ESPL_CHECK(st, done, espl_json_get_f64(doc, "bandwidth_gb_s", path, false, 1e-6, 1e9, &bandwidth));
     ESPL_CHECK(st, done, espl_json_get_f64(doc, "disk_gb_s", path, false, 1e-6, 1e9, &disk));
@@ -87,6 +89,8 @@ espl_status espl_machine_write(const espl_machine *m, const char *path) {
         espl_json_close(&w);
     }
     espl_json_close(&w);
+    if (m->cores > 0) espl_json_put_i64(&w, "cores", m->cores);
+    if (m->domains > 0) espl_json_put_i64(&w, "domains", m->domains);
     espl_json_put_rounded(&w, "latency_us", m->latency / MICRO, DIGITS);
     espl_json_put_rounded(&w, "bandwidth_gb_s", m->bandwidth / GIGA, DIGITS);
     espl_json_put_rounded(&w, "disk_gb_s", m->disk / GIGA, DIGITS);

@@ -11,8 +11,10 @@ int64_t espl_mask_count(const uint64_t *mask, int64_t out, int64_t in) {
     return count; /* an integer sum: the same in any order */
 }
 
+/* By all threads: a fresh mask is then spread over the NUMA domains that they run in. */
 void espl_mask_fill(uint64_t *mask, int64_t out, int64_t in) {
     int64_t words = espl_mask_words(in);
+#pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < out; r++)
         for (int64_t w = 0; w < words; w++) mask[r * words + w] = espl_mask_columns(in, w);
 }

@@ -8,6 +8,7 @@ No time is compared with a clock. What must hold on any machine: twice the speed
 slower, a grid fits its nodes.
 """
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -74,6 +75,24 @@ class Plan(unittest.TestCase):
             r"(\d+) ranks of \d+ threads: (\d+) replica\(s\) of (\d+) stage", text).groups())
         self.assertEqual((ranks, replicas * stages), (tasks, tasks))
 
+    def test_no_rank_leaves_its_numa_domain(self):
+        words = ("--nodes=2", "--cores=8", f"--machine={self.machine}")
+        text = self.run_plan(*words, "--domains=4").stdout
+        nodes, tasks, per_node, threads, *_ = map(int, SBATCH.search(text).groups())
+        self.assertLessEqual(threads, 2)
+        self.assertIn(f"srun --mpi=pmix --ntasks={tasks} --cpus-per-task={threads} --cpu-bind=cores", text)
+        if per_node % 4 == 0:
+            self.assertIn(f"OMP_NUM_THREADS={threads} mpirun -n {tasks} --map-by ppr:{per_node // 4}:numa:PE={threads} "
+                          "--bind-to core\n", text)
+        machine = self.work / "domains.json"
+        machine.write_text(json.dumps({**json.loads(self.machine.read_text()), "cores": 8, "domains": 8}))
+        text = self.run_plan("--nodes=2", "--cores=8", f"--machine={machine}").stdout
+        self.assertIn(f"8 NUMA domain(s) ({machine})", text)
+        self.assertEqual(SBATCH.search(text).group(4), "1")
+        self.assertIn("--domains is 3, expected a divisor of --cores, 8",
+                      self.run_plan("--nodes=2", "--cores=8", "--domains=3", code=2).stderr)
+        self.assertIn("--domains belongs to --nodes", self.run_plan("--domains=2", code=2).stderr)
+
     def test_speed_divides_time(self):
         slow, fast = (self.seconds("--ranks=4", f"--gflops-per-core={speed}", "--latency=0.001", "--bandwidth=100000",
                                    "--set", "run.keep=1") for speed in (1, 100))
@@ -123,6 +142,57 @@ class Plan(unittest.TestCase):
         done = subprocess.run([PROGRAM, "prune", str(self.config), "--machine=x"], capture_output=True, text=True,
                               env=common.ENVIRONMENT)
         self.assertEqual((done.returncode, "--machine belongs to --dry-run" in done.stderr), (2, True))
+
+
+class Layout(unittest.TestCase):
+    """Notes on ranks and cores, on nodes that hwloc is told of: processors 0 and 1 of this machine are their first two."""
+
+    @classmethod
+    def setUpClass(cls):
+        version = subprocess.run([PROGRAM, "--version"], capture_output=True, text=True, env=common.ENVIRONMENT).stdout
+        if "hwloc: none" in version:
+            common.skip(cls(), "built without hwloc")
+
+    def notes(self, node, ranks=1, threads=1, processors="0"):
+        """What eval says about its ranks, each bound to `processors`."""
+        done = subprocess.run(
+            [*common.mpirun(ranks, threads=threads), "-x", f"HWLOC_SYNTHETIC={node}", "taskset", "-c", processors, PROGRAM,
+             "eval", "--model", SAPLING / "model", "--text", SAPLING / "data/test.txt", "--window", "32", "--limit", "64"],
+            env=common.ENVIRONMENT, capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stderr
+
+    def test_a_layout_that_fits_is_not_mentioned(self):
+        text = self.notes("pack:1 core:1 pu:1")
+        self.assertNotIn("note: ", text)
+        self.assertNotIn("best used by", text)
+
+    def test_idle_cores_and_what_is_recommended(self):
+        text = self.notes("pack:2 node:4 core:8 pu:2")
+        self.assertIn("note: 63 of 64 cores have no thread", text)
+        self.assertIn("a node of 2 sockets, 8 NUMA domains, 64 cores is best used by: OMP_NUM_THREADS=8 mpirun -n 8 "
+                      "--map-by ppr:1:numa:PE=8 --bind-to core", text)
+
+    def test_more_threads_than_cores(self):
+        self.assertIn("note: rank 0 has 3 threads (OMP_NUM_THREADS), but may use 1 core:",
+                      self.notes("pack:1 core:4 pu:1", threads=3))
+
+    def test_ranks_on_the_same_core(self):
+        self.assertIn("note: ranks 0 and 1 share cores", self.notes("pack:1 core:2 pu:1", ranks=2))
+
+    def test_threads_in_two_domains(self):
+        if len(os.sched_getaffinity(0)) < 2 or not {0, 1} <= os.sched_getaffinity(0):
+            common.skip(self, "processors 0 and 1 are not both free to use")
+        text = self.notes("node:2 core:1 pu:1", threads=2, processors="0,1")
+        self.assertIn("note: the threads of rank 0 may run in 2 NUMA domains", text)
+        self.assertIn("OMP_NUM_THREADS=1 mpirun -n 2 --map-by ppr:1:numa:PE=1", text)
+
+    def test_a_plan_names_the_layout_of_this_node(self):
+        done = subprocess.run([PROGRAM, "prune", str(common.ROOT / "configs/sapling.json"), "--dry-run"],
+                              env={**common.ENVIRONMENT, "HWLOC_SYNTHETIC": "pack:2 node:2 core:4 pu:1"}, cwd=common.ROOT,
+                              capture_output=True, text=True)
+        self.assertIn("this node: 2 sockets, 4 NUMA domains, 16 cores; recommended: OMP_NUM_THREADS=4 mpirun -n 4 "
+                      "--map-by ppr:1:numa:PE=4 --bind-to core\n", done.stdout)
 
 
 if __name__ == "__main__":

@@ -182,7 +182,7 @@ class Package(unittest.TestCase):
         depends = subprocess.run(["dpkg-deb", "-f", self.package, "Depends"], capture_output=True, text=True,
                                  check=True).stdout
         for name in ("libc6", "libopenmpi3", "libhdf5-openmpi", "libopenblas0", "libcurl4", "libcjson1", "libpcre2-8-0",
-                     "libutf8proc", "libxxhash0", "zlib1g", "libdnnl", "openmpi-bin"):
+                     "libutf8proc", "libxxhash0", "zlib1g", "libdnnl", "libhwloc15", "openmpi-bin"):
             self.assertIn(name, depends)
 
     def test_it_installs_into_a_root_and_runs(self):

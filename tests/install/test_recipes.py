@@ -18,6 +18,7 @@ EASYCONFIG, = (RECIPES / "easybuild").glob("espalier-*.eb")
 LIBRARIES = {"MPI": ("mpi", None), "HDF5": ("hdf5", "HDF5"), "OPENBLAS": ("openblas", None), "CURL": ("curl", "cURL"),
              "CJSON": ("cjson", "cJSON"), "PCRE2": ("pcre2", "PCRE2"), "UTF8PROC": ("utf8proc", "utf8proc"),
              "XXHASH": ("xxhash", "xxHash"), "ZLIB": ("zlib-api", "zlib"),
+             "HWLOC": ("hwloc", None),  # optional; foss has it for Open MPI
              "ONEDNN": ("onednn", None)}  # optional; no easyconfig of EasyBuild's own fits the toolchain
 
 

@@ -26,6 +26,7 @@ HEADERS = [
     (re.compile(r"curl/"), "CURL::libcurl"),
     (re.compile(r"(cblas|openblas_config|f77blas)\.h$"), "espl_openblas"),
     (re.compile(r"(oneapi/dnnl/)?dnnl\w*\.h$"), "espl_onednn"),
+    (re.compile(r"hwloc(/|\.h$)"), "espl_hwloc"),
     (re.compile(r"lapack\w*\.h$"), "espl_lapacke"),
     (re.compile(r"pcre2\.h$"), "PkgConfig::PCRE2"),
     (re.compile(r"utf8proc\.h$"), "PkgConfig::UTF8PROC"),
@@ -34,7 +35,8 @@ HEADERS = [
     (re.compile(r"(cjson/)?cJSON\.h$"), "PkgConfig::CJSON"),
 ]
 # Libraries with one home: checkpoint links MPI because parallel hdf5.h includes mpi.h, and must not call it.
-ONE_HOME = {"MPI::MPI_C": "comm", "hdf5::hdf5": "checkpoint", "CURL::libcurl": "agent", "espl_onednn": "tensor"}
+ONE_HOME = {"MPI::MPI_C": "comm", "hdf5::hdf5": "checkpoint", "CURL::libcurl": "agent", "espl_onednn": "tensor",
+            "espl_hwloc": "schedule"}
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.M)
 FORBIDDEN_CALL = re.compile(r"(?<![\w.>])(assert|exit|_exit|abort)\s*\(")
 MACHINE_PATH = re.compile(r"(?<![\w.~$})*-])/(work|home|root|Users)/")

@@ -24,8 +24,8 @@ int64_t espl_mem_balance(void);
 typedef struct espl_arena espl_arena;
 /* `bytes`: the sum of espl_arena_piece over all pieces to be taken. ESPL_NOMEM naming `what`. Owned by the caller. */
 espl_status espl_arena_create(espl_arena **out, size_t bytes, const char *what);
-/* A zeroed, 64-byte aligned piece, borrowed from the arena. NULL if the arena is too small: a sizing bug that the
- * caller reports as ESPL_INTERNAL. */
+/* A zeroed, 64-byte aligned piece that nothing has touched, borrowed from the arena. NULL if the arena is too small: a
+ * sizing bug that the caller reports as ESPL_INTERNAL. */
 void *espl_arena_take(espl_arena *a, size_t bytes);
 /* Bytes that a piece of `bytes` occupies in an arena: rounded up to 64. */
 size_t espl_arena_piece(size_t bytes);

@@ -18,6 +18,7 @@ espl_status espl_run_prune(espl_comm *c, const espl_config *o, bool resume);
 typedef struct espl_dry_options {
     int64_t ranks;         /* 0: as many as are running */
     int64_t nodes, cores;  /* > 0: the fastest grid of ranks and threads on so many nodes of so many cores */
+    int64_t domains;       /* > 0: NUMA domains of a node, which divide its cores; no rank spans two */
     double memory_gib;     /* of a node, which no grid may exceed; 0: any */
     const char *machine;   /* file of speeds that `calibrate` wrote; NULL: this machine's */
     const char *calibrate; /* measure this machine and write that file instead; NULL: plan */

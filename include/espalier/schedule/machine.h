@@ -19,9 +19,10 @@ typedef struct espl_machine_speed {
 typedef struct espl_machine {
     espl_machine_speed speeds[ESPL_MACHINE_SPEEDS]; /* [n] by threads */
     int64_t n;
-    double latency;   /* seconds of the smallest message between two ranks */
-    double bandwidth; /* bytes per second of a large one */
-    double disk;      /* bytes per second of a checkpoint, all ranks together */
+    int64_t cores, domains; /* of a node; 0: unknown */
+    double latency;         /* seconds of the smallest message between two ranks */
+    double bandwidth;       /* bytes per second of a large one */
+    double disk;            /* bytes per second of a checkpoint, all ranks together */
 } espl_machine;
 
 /* A machine about which nothing is known but guesses: 5 us and 5 GB/s between ranks, 0.5 GB/s to the disk, no speed. */

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -47,6 +48,22 @@ static void alloc_refuses_overflow(void **state) {
     espl_mem_free(&p);
     assert_null(p);
     assert_int_equal(espl_mem_balance(), before);
+}
+
+/* Memory belongs to the NUMA domain of the thread that touches it first, which must be the one that uses it. */
+static void an_arena_touches_no_page_before_its_user(void **state) {
+    (void)state;
+    enum { BYTES = 64 << 20, PAGE = 4096 };
+    static unsigned char resident[BYTES / PAGE + 1];
+    espl_arena *a;
+    int64_t touched = 0;
+    assert_int_equal(espl_arena_create(&a, BYTES, "t"), ESPL_OK);
+    char *p = espl_arena_take(a, BYTES);
+    char *first = p + (PAGE - (uintptr_t)p % PAGE);
+    assert_int_equal(mincore(first, BYTES - 2 * PAGE, resident), 0);
+    for (int64_t i = 0; i < BYTES / PAGE - 2; i++) touched += resident[i] & 1;
+    assert_true(touched <= 1); /* the header of the allocation may share a page */
+    espl_arena_destroy(&a);
 }
 
 static void arena_pieces_are_aligned_and_bounded(void **state) {
@@ -399,6 +416,7 @@ int main(void) {
         cmocka_unit_test(status_codes_map_to_documented_exit_codes),
         cmocka_unit_test(fail_records_place_and_text_even_from_itself),
         cmocka_unit_test(alloc_refuses_overflow),
+        cmocka_unit_test(an_arena_touches_no_page_before_its_user),
         cmocka_unit_test(arena_pieces_are_aligned_and_bounded),
         cmocka_unit_test(utf8_length_follows_unicode_table_3_7),
         cmocka_unit_test(json_strings_are_escaped_and_repaired),

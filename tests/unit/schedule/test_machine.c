@@ -38,12 +38,14 @@ static void test_flops(void **state) {
 
 static void test_file(void **state) {
     (void)state;
-    espl_machine m = {.n = 2, .latency = 3e-6, .bandwidth = 12.5e9, .disk = 2e9}, back;
+    espl_machine m = {.n = 2, .cores = 64, .domains = 8, .latency = 3e-6, .bandwidth = 12.5e9, .disk = 2e9}, back;
     m.speeds[0] = (espl_machine_speed){1, 81.25e9};
     m.speeds[1] = (espl_machine_speed){64, 3000e9};
     assert_int_equal(espl_machine_write(&m, path), ESPL_OK);
     assert_int_equal(espl_machine_read(path, &back), ESPL_OK);
     assert_int_equal(back.n, 2);
+    assert_int_equal(back.cores, 64);
+    assert_int_equal(back.domains, 8);
     assert_near(back.latency * 1e6, 3);
     assert_near(back.bandwidth, 12.5e9);
     assert_near(back.disk, 2e9);
@@ -68,6 +70,9 @@ static void test_refused(void **state) {
          "must grow"},
         {"{\"format\": \"espalier-machine-1\", \"speeds\": [{\"threads\": 1, \"gflops\": 1}], \"bandwidth_gb_s\": 0}",
          "bandwidth_gb_s"},
+        {"{\"format\": \"espalier-machine-1\", \"speeds\": [{\"threads\": 1, \"gflops\": 1}], \"cores\": 64, "
+         "\"domains\": 0}",
+         "domains"},
     };
     espl_machine m;
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {

@@ -34,6 +34,7 @@ class Espalier(CMakePackage):
     depends_on("utf8proc")
     depends_on("xxhash")
     depends_on("zlib-api")
+    depends_on("hwloc@2:")
     depends_on("onednn", when="+bf16")
 
     with when("+report"):
