@@ -200,6 +200,9 @@ static void dry_print_time(const dry_run *f) {
         printf("before the first: about %s; then about %.0f iterations; report%s: about %s; in all about %s%s\n", a,
                t->iterations, espl_config_distills(f->o) ? " and distillation" : "", b, c,
                f->o->agent_backend == ESPL_BACKEND_POLICY ? "" : ", without what the agent's replies take");
+    if (f->work.n_milestones > 0)
+        printf("%" PRId64 " milestone(s) on the way, in that: about %s%s\n", f->work.n_milestones,
+               dry_duration(t->milestones, a), f->o->run_export_milestones ? " with their exports" : "");
 }
 
 /* ---------------------------------------------------------------- search */
@@ -306,7 +309,11 @@ static espl_status dry_take_machine(dry_run *f) {
     const double GIGA = 1e9, MICRO = 1e-6;
     const espl_dry_options *d = f->d;
     f->machine = espl_machine_unknown();
-    if (d->machine) ESPL_TRY(espl_machine_read(d->machine, &f->machine));
+    if (d->machine) {
+        espl_status st = espl_machine_read(d->machine, &f->machine);
+        if (st == ESPL_FORMAT) st = ESPL_FAIL(ESPL_CONFIG, "--machine: %s", espl_base_error_text()); /* as --set is */
+        ESPL_TRY(st);
+    }
     if (d->gflops_per_core > 0) {
         f->machine.n = 1;
         f->machine.speeds[0] = (espl_machine_speed){.threads = 1, .flops = d->gflops_per_core * GIGA};
@@ -343,11 +350,12 @@ static espl_status dry_run_local(const espl_job *j, const espl_dry_options *d, i
     printf("\na checkpoint: %s MiB, %" PRId64 " of them kept\n",
            dry_megabytes(espl_checkpoint_bytes(&shape, j->o->checkpoint_alignment), b), j->o->run_keep);
     dry_print_time(&f);
-    ESPL_DEBUG("an iteration of %.6g s, %.6g before the first, %.6g after the last", f.time.iteration, f.time.prepare,
-               f.time.finish);
+    ESPL_DEBUG("an iteration of %.6g s, %.6g before the first, %.6g for milestones, %.6g after the last",
+               f.time.iteration, f.time.prepare, f.time.milestones, f.time.finish);
     st = d->nodes > 0 ? dry_print_job(&f) : dry_print_here(&f);
 done:
     espl_mem_free(&f.slices);
+    espl_plan_work_free(&f.work);
     return st;
 }
 

@@ -50,8 +50,12 @@ espl_status espl_plan_count_work(const espl_job *j, espl_plan_work *out) {
     for (int64_t i = 0; i < out->judge_windows; i++) out->answer_tokens += in->judge.lengths[i];
     count_questions(&in->probe, &out->probe_tokens, &out->probe_decoded);
     count_questions(&in->report, &out->report_tokens, &out->report_decoded);
-    return espl_footprint_of(j, &out->needs);
+    ESPL_TRY(espl_footprint_of(j, &out->needs));
+    out->export_bytes = espl_model_parameters(out->config) * out->needs.bytes_per_weight;
+    return espl_config_milestones(o, &out->milestones, &out->n_milestones);
 }
+
+void espl_plan_work_free(espl_plan_work *w) { espl_mem_free(&w->milestones); }
 
 /* ------------------------------------------------------------- simulation */
 
@@ -243,14 +247,19 @@ static double plan_exponent(const plan *p, double validation) {
     return plan_method(p, &trial) + ESPL_CURVATURE_POWERS * validation;
 }
 
-/* Accepted and rolled back steps to the target. */
+/* Accepted and rolled back steps to the target. The policy plans for one milestone after the other: from a sparsity of
+ * a fraction f of the next one it takes the part 1 - f ^ (1 / schedule) of its horizon. */
 static double plan_iterations(const espl_plan_work *w) {
     const espl_config *o = w->o;
-    double linears = (double)espl_model_linears_of(w->config);
-    double visits =
-        linears * o->prune_target / o->prune_max_step / (double)espl_min_i64(o->prune_max_linears, (int64_t)linears);
-    double steps = MORE_STEPS * fmax(o->policy.horizon, visits);
-    return w->oneshot ? 1 : ceil(fmin(steps, (double)o->prune_max_iterations));
+    double linears = (double)espl_model_linears_of(w->config), steps = 0, from = 0;
+    double at_once = fmin((double)o->prune_max_linears, linears) * o->prune_max_step / linears;
+    for (int64_t i = 0; i <= w->n_milestones && o->prune_target > 0; i++) {
+        double to = i < w->n_milestones ? w->milestones[i] : o->prune_target;
+        double planned = o->policy.horizon * (1 - pow(from / to, 1 / o->policy.schedule));
+        steps += fmax(planned, (to - from) / at_once);
+        from = to;
+    }
+    return w->oneshot ? 1 : ceil(fmin(MORE_STEPS * steps, (double)o->prune_max_iterations));
 }
 
 /* Before the first iteration the dense model is measured and, for distillation, teaches. */
@@ -264,7 +273,9 @@ static espl_status plan_ends(plan *p, espl_plan_time *t) {
     t->prepare = validation + probes + plan_exponent(p, text.seconds);
     if (w->test_tokens > 0) ESPL_TRY(plan_evaluate(p, w->test_tokens, w->test_tokens, o->report_window, &test));
     ESPL_TRY(plan_ask(p, w->report_tokens, w->report_decoded, &asked));
-    t->finish = 2 * (text.seconds + test.seconds + asked);
+    double report = text.seconds + test.seconds + asked, export = (double)w->export_bytes / p->machine->disk;
+    t->milestones = (double)w->n_milestones * (report + (o->run_export_milestones ? export : 0));
+    t->finish = 2 * report + (o->run_export ? export : 0);
     if (!espl_config_distills(o)) return ESPL_OK;
     ESPL_TRY(plan_calibrate(p, w->distilled, 0, &teach));
     double steps = ceil(o->distill_passes * (double)w->distilled / (double)espl_max_i64(o->distill_batch, 1));
@@ -300,7 +311,7 @@ espl_status espl_plan_simulate(const espl_plan_work *w, const espl_machine *m, e
     ESPL_CHECK(st, done, plan_iteration(&p, out));
     ESPL_CHECK(st, done, plan_ends(&p, out));
     out->iterations = plan_iterations(w);
-    out->total = out->prepare + out->iterations * out->iteration + out->finish;
+    out->total = out->prepare + out->iterations * out->iteration + out->milestones + out->finish;
 done:
     plan_free(&p);
     return st;

@@ -25,7 +25,9 @@ typedef struct espl_plan_work {
     int64_t distilled;                                     /* windows */
     int64_t validation_tokens, test_tokens, answer_tokens; /* answers: windows of the judge, without padding */
     int64_t probe_tokens, probe_decoded, report_tokens, report_decoded; /* of prompts; generated */
-    int64_t checkpoint_bytes;
+    int64_t checkpoint_bytes, export_bytes;
+    double *milestones; /* [n_milestones] prune.milestones; espl_plan_work_free */
+    int64_t n_milestones;
     espl_plan_speed speed;
 } espl_plan_work;
 
@@ -33,14 +35,17 @@ typedef struct espl_plan_work {
 typedef struct espl_plan_time {
     double profile, pruning, judge, probes, recovery, checkpoint; /* of an iteration; probes: their mean share */
     double iteration, iterations;
-    double prepare; /* before the first iteration: the dense model */
-    double finish;  /* distillation at the target, and the report */
+    double prepare;    /* before the first iteration: the dense model */
+    double milestones; /* reports and exports on the way, all together */
+    double finish;     /* distillation at the target, the report, and the export */
     double total;
     espl_timeline pass; /* the profile's windows of text on one replica, or validation for a one-shot method */
 } espl_plan_time;
 
-/* Counts what the job computes, from the inputs that were read. ESPL_CONFIG. */
+/* Counts what the job computes, from the inputs that were read. ESPL_CONFIG; ESPL_NOMEM. Free with espl_plan_work_free,
+ * also after a failure. */
 espl_status espl_plan_count_work(const espl_job *j, espl_plan_work *out);
+void espl_plan_work_free(espl_plan_work *w);
 /* ESPL_CONFIG: more stages than layers. ESPL_NOMEM. */
 espl_status espl_plan_simulate(const espl_plan_work *w, const espl_machine *m, espl_plan_grid g, espl_plan_time *out);
 

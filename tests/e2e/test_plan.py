@@ -121,12 +121,53 @@ class Plan(unittest.TestCase):
         self.assertIn(str(path), self.run_plan(f"--machine={path}", "--ranks=2").stdout)
 
     def test_a_machine_that_is_none(self):
-        for text, code, words in (("{", 1, "bad.json"), ('{"format": "x"}', 1, "espalier-machine-1")):
+        for text, words in (("{", "--machine: "), ('{"format": "x"}', "espalier-machine-1")):
             (self.work / "bad.json").write_text(text)
             for ranks in (1, 2):
-                self.assertIn(words, self.run_plan(f"--machine={self.work / 'bad.json'}", ranks=ranks, code=code).stderr)
+                error = self.run_plan(f"--machine={self.work / 'bad.json'}", ranks=ranks, code=2).stderr
+                self.assertIn(words, error)
+                self.assertIn("bad.json", error)
         self.run_plan(f"--machine={self.work / 'none.json'}", code=74)
         self.run_plan(f"--calibrate={self.work / 'no/such/dir.json'}", code=74)
+
+    PARTS = re.compile(r"an iteration of (\S+) s, (\S+) before the first, (\S+) for milestones, (\S+) after the last")
+
+    def parts(self, *words):
+        """Iterations, and seconds of an iteration, of what is before, of milestones and of the end."""
+        done = self.run_plan("--verbose", "--gflops-per-core=50", *words)
+        return (int(re.search(r"then about (\d+) iterations", done.stdout).group(1)),
+                *map(float, self.PARTS.search(done.stderr).groups()), done.stdout)
+
+    def test_milestones_are_reported_and_reached(self):
+        """With max_linears = 28 of 56, the steps are those of the policy's horizon of 24: by its schedule it takes
+        0.6 of that from the half to the target."""
+        plain, *_, nothing, _, text = self.parts()
+        self.assertEqual((plain, nothing), (30, 0))
+        self.assertNotIn("milestone", text)
+        steps, _, _, one, end, text = self.parts("--set", "prune.milestones=[0.1]", "--set", "run.export=false")
+        self.assertEqual(steps, 49)  # 1.25 * 24 * (1 + 1 - 0.5 ^ (4 / 3)), rounded up
+        self.assertIn("1 milestone(s) on the way, in that: about", text)
+        self.assertGreater(one, 0.2 * end)  # of which there are two reports; measured speeds vary
+        self.assertLess(one, 0.8 * end)
+        *_, exported, _, text = self.parts("--set", "prune.milestones=[0.1]", "--set", "run.export_milestones=true",
+                                           f"--machine={self.slow_disk()}")
+        self.assertGreater(exported, one + 1)
+        self.assertIn("with their exports", text)
+
+    def slow_disk(self):
+        """A machine on which an export takes seconds."""
+        path = self.work / "slow.json"
+        path.write_text(json.dumps({**json.loads(self.machine.read_text()), "disk_gb_s": 0.001}))
+        return path
+
+    def test_a_merged_sweep_is_planned_with_its_milestones(self):
+        sweep = self.work / "sweep.json"
+        sweep.write_text(json.dumps({"dir": str(self.work / "sweep"), "base": str(self.config), "merge_targets": True,
+                                     "grid": {"prune.target": [0.05, 0.1, 0.2]}}))
+        printed = subprocess.run([PROGRAM, "sweep", str(sweep), "--only", "1", "--print-config"], env=common.ENVIRONMENT,
+                                 capture_output=True, text=True, check=True).stdout
+        (self.work / "merged.json").write_text(printed)
+        self.assertIn("2 milestone(s) on the way", self.run_plan(config=self.work / "merged.json").stdout)
 
     def test_one_shot_methods_too(self):
         config = self.write("oneshot.json", {**TEXT, "prune": {"target": 0.5, "allocation": "uniform", "score": "wanda"}})
