@@ -56,22 +56,28 @@ done:
     return st;
 }
 
-/* Fills r->nll .. r->perplexity_stderr from the log-probabilities of r->windows windows. The standard error treats
- * windows, not tokens, as independent: tokens of one text are correlated. It needs two windows. */
-static void perplexity_summarise(const double *logprob, espl_perplexity *r, double *window_nll) {
+/* The standard error treats windows, not tokens, as independent: tokens of one text are correlated. It needs two
+ * windows. */
+espl_perplexity espl_perplexity_of(const double *window_nll, int64_t windows, int64_t window) {
+    espl_perplexity r = {.window = window, .windows = windows, .tokens = windows * window};
     double sum = 0, squares = 0;
-    for (int64_t w = 0; w < r->windows; w++) {
-        const double *x = logprob + w * r->window;
+    for (int64_t w = 0; w < windows; w++) sum += window_nll[w];
+    r.nll = sum / (double)windows;
+    for (int64_t w = 0; w < windows; w++) squares += (window_nll[w] - r.nll) * (window_nll[w] - r.nll);
+    r.nll_stderr = windows > 1 ? sqrt(squares / (double)(windows - 1) / (double)windows) : NAN;
+    r.perplexity = exp(r.nll);
+    r.perplexity_stderr = r.perplexity * r.nll_stderr;
+    return r;
+}
+
+/* window_nll [windows] from the log-probabilities of the windows, whose first tokens nothing predicts. */
+static void perplexity_take_means(const double *logprob, int64_t windows, int64_t window, double *window_nll) {
+    for (int64_t w = 0; w < windows; w++) {
+        const double *x = logprob + w * window;
         double nll = 0;
-        for (int64_t i = 1; i < r->window; i++) nll -= x[i];
-        window_nll[w] = nll / (double)(r->window - 1);
-        sum += window_nll[w];
+        for (int64_t i = 1; i < window; i++) nll -= x[i];
+        window_nll[w] = nll / (double)(window - 1);
     }
-    r->nll = sum / (double)r->windows;
-    for (int64_t w = 0; w < r->windows; w++) squares += (window_nll[w] - r->nll) * (window_nll[w] - r->nll);
-    r->nll_stderr = r->windows > 1 ? sqrt(squares / (double)(r->windows - 1) / (double)r->windows) : NAN;
-    r->perplexity = exp(r->nll);
-    r->perplexity_stderr = r->perplexity * r->nll_stderr;
 }
 
 espl_status espl_eval_perplexity(espl_comm *c, espl_model *m, const espl_corpus *corpus, int64_t window, int64_t limit,
@@ -84,11 +90,11 @@ espl_status espl_eval_perplexity(espl_comm *c, espl_model *m, const espl_corpus 
                          window);
     espl_corpus whole = {.ids = corpus->ids, .n = out->windows * window};
     double *logprob, start = espl_clock_now();
-    out->tokens = whole.n;
     ESPL_TRY(espl_comm_agree(c, espl_mem_alloc(&logprob, whole.n, sizeof *logprob, "log-probabilities")));
     espl_status st = espl_eval_logprobs(c, m, &whole, window, "perplexity", logprob);
     if (st == ESPL_OK) {
-        perplexity_summarise(logprob, out, window_nll);
+        perplexity_take_means(logprob, out->windows, window, window_nll);
+        *out = espl_perplexity_of(window_nll, out->windows, window);
         out->seconds = espl_clock_now() - start;
         out->tokens_per_second = (double)out->tokens / fmax(out->seconds, 1e-9);
     }

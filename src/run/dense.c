@@ -411,6 +411,8 @@ espl_status espl_dense_measure(espl_job *j) {
     dense_walk_judge(&(dense_walk){.at = r.values}, j);
     if (j->root) dense_keep(j, &r);
 done:
+    if (st == ESPL_OK)
+        j->dense_text = espl_perplexity_of(j->judged_windows, j->validation_windows, j->o->validation_window);
     dense_free(&r);
     return st;
 }
@@ -425,7 +427,7 @@ static espl_status dense_measure_report(espl_job *j, espl_report_quality *out) {
         dense_walk_report(&(dense_walk){.at = r.values, .reads = true}, out);
         goto done;
     }
-    ESPL_CHECK(st, done, espl_quality_report(j, out));
+    ESPL_CHECK(st, done, espl_quality_report(j, j->dense_text, out));
     dense_walk_report(&(dense_walk){.at = r.values}, out);
     if (j->root) dense_keep(j, &r);
 done:

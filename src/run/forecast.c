@@ -24,7 +24,8 @@ static double forecast_report(const espl_job *j) {
     double validation = (double)(j->validation_windows * j->o->validation_window), answers = 0;
     double test = (double)(j->o->report_limit ? espl_min_i64(j->o->report_limit, in->test.n) : in->test.n);
     for (int64_t i = 0; i < in->judge.first[ESPL_TOPICS]; i++) answers += (double)in->judge.lengths[i];
-    double text = espl_region_seconds(ESPL_REGION_JUDGE) * (validation + test) / fmax(1, validation + answers);
+    double read = test + (j->o->report_arithmetic == j->o->compute_arithmetic ? 0 : validation);
+    double text = espl_region_seconds(ESPL_REGION_JUDGE) * read / fmax(1, validation + answers);
     double probed = (double)(j->dense.mmlu_total + j->dense.freebaseqa_total);
     double asked = (double)(in->report.mmlu.n + in->report.freebaseqa.n);
     double questions = probed > 0 ? espl_region_seconds(ESPL_REGION_PROBE) * asked / probed : 0;

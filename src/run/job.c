@@ -201,10 +201,10 @@ static espl_status job_measure_dense(espl_job *j) {
     return ESPL_OK;
 }
 
-/* Checkpoints hold means only: the losses that the next step is paired with are measured again. */
+/* Checkpoints hold means only: the losses that the next step is paired with are measured again, if there is one. */
 static espl_status job_measure_accepted(espl_job *j) {
     espl_quality again;
-    if (espl_config_is_oneshot(j->o)) return ESPL_OK;
+    if (espl_config_is_oneshot(j->o) || espl_agent_proposer.reason_to_end(j)) return ESPL_OK;
     ESPL_TRY(espl_judge_measure(j, &again));
     espl_judge_accept(j);
     return ESPL_OK;

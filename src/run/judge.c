@@ -99,6 +99,11 @@ espl_status espl_judge_measure(espl_job *j, espl_quality *out) {
     return judge_rest(j, 0, out);
 }
 
+espl_perplexity espl_judge_accepted_text(const espl_job *j) {
+    if (!j->has_accepted) return (espl_perplexity){0};
+    return espl_perplexity_of(j->accepted_windows, j->validation_windows, j->o->validation_window);
+}
+
 /* ----------------------------------------------------------------- verdict */
 
 bool espl_judge_is_beyond_limit(const espl_job *j, const espl_quality *after) {
@@ -140,6 +145,7 @@ espl_status espl_judge_step(espl_job *j, espl_quality *after, bool *accepted) {
 
 void espl_judge_accept(espl_job *j) {
     double *judged = j->judged_windows;
+    j->has_accepted = true;
     j->judged_windows = j->accepted_windows;
     j->accepted_windows = judged;
 }

@@ -23,6 +23,10 @@ espl_status espl_judge_step(espl_job *j, espl_quality *after, bool *accepted);
 /* Local. What was measured last is the accepted state from now on. */
 void espl_judge_accept(espl_job *j);
 
+/* Local. The perplexity of the accepted state on the validation windows, as the report would measure it with the loop's
+ * arithmetic; windows = 0 if this process has not measured that state. */
+espl_perplexity espl_judge_accepted_text(const espl_job *j);
+
 /* Local. Whether a step was rolled back for its rise over the dense model. */
 bool espl_judge_is_beyond_limit(const espl_job *j, const espl_quality *after);
 

@@ -90,10 +90,67 @@ static void loop_take_back(espl_job *j, const espl_decision *d) {
     ESPL_DEBUG("masks put back in %.6f s", espl_clock_now() - start);
 }
 
+/* ---------------------------------------------------------------- trials */
+
+/* A plan that was tried in this step, if `d` is one: the same weights are pruned then, and learn the same. */
+static const espl_trial *loop_find_trial(const espl_job *j, const espl_decision *d) {
+    for (int64_t k = 0; k < j->n_trials; k++) {
+        const espl_decision *tried = &j->trials[k].outcome.decision;
+        bool same = tried->n == d->n && (tried->power == d->power || (isnan(tried->power) && isnan(d->power)));
+        for (int64_t i = 0; same && i < d->n; i++)
+            same = tried->items[i].linear == d->items[i].linear && tried->items[i].step == d->items[i].step &&
+                   espl_pattern_equal(tried->items[i].pattern, d->items[i].pattern);
+        if (same) return &j->trials[k];
+    }
+    return NULL;
+}
+
+/* Keeps what was measured last as the outcome of its plan. */
+static espl_status loop_keep_trial(espl_job *j, const espl_outcome *o) {
+    espl_trial t = {.outcome = *o};
+    int64_t windows = j->validation_windows;
+    espl_status st;
+    t.outcome.decision = (espl_decision){.n = o->decision.n, .power = o->decision.power};
+    ESPL_CHECK(st, failed, espl_mem_alloc(&t.windows, windows, sizeof *t.windows, "a plan's losses"));
+    ESPL_CHECK(st, failed,
+               espl_mem_alloc(&t.outcome.decision.items, o->decision.n, sizeof *o->decision.items, "a tried plan"));
+    ESPL_CHECK(st, failed, espl_mem_resize(&j->trials, j->n_trials + 1, sizeof *j->trials, "tried plans"));
+    memcpy(t.windows, j->judged_windows, (size_t)windows * sizeof *t.windows);
+    memcpy(t.outcome.decision.items, o->decision.items, (size_t)o->decision.n * sizeof *o->decision.items);
+    j->trials[j->n_trials++] = t;
+    return ESPL_OK;
+failed:
+    espl_mem_free(&t.windows);
+    espl_mem_free(&t.outcome.decision.items);
+    return st;
+}
+
+static void loop_forget_trials(espl_job *j) {
+    for (int64_t k = 0; k < j->n_trials; k++) {
+        espl_mem_free(&j->trials[k].windows);
+        espl_mem_free(&j->trials[k].outcome.decision.items);
+    }
+    espl_mem_free(&j->trials);
+    j->n_trials = 0;
+}
+
+/* Collective. An agent that has had a plan measured often decides on it: then the verdict is known. */
+static espl_status loop_judge(espl_job *j, const espl_proposer *p, espl_outcome *o) {
+    const espl_trial *t = loop_find_trial(j, &o->decision);
+    if (!t) return p->judge(j, &o->after, &o->accepted);
+    ESPL_DEBUG("iteration %" PRId64 ": judged when its plan was tried", o->iteration);
+    memcpy(j->judged_windows, t->windows, (size_t)j->validation_windows * sizeof *t->windows);
+    o->after = t->outcome.after;
+    o->accepted = t->outcome.accepted;
+    return ESPL_OK;
+}
+
+/* ------------------------------------------------------------------ steps */
+
 /* Collective. Judges an applied step, keeps or undoes it, and records it. */
 static espl_status loop_judge_and_settle(espl_job *j, const espl_proposer *p, espl_outcome *o, int64_t pruned,
                                          double start) {
-    ESPL_TRY(p->judge(j, &o->after, &o->accepted));
+    ESPL_TRY(loop_judge(j, p, o));
     if (o->accepted && (p->always_probes || o->iteration % j->o->probes_every == 0))
         ESPL_TRY(espl_quality_probe(j, &o->after));
     j->iteration = o->iteration;
@@ -127,6 +184,7 @@ static espl_status loop_step(espl_job *j, const espl_proposer *p) {
     if (p->interruptible) ESPL_CHECK(st, done, espl_stop_check(j, ESPL_STOP_BETWEEN_PHASES));
     st = loop_judge_and_settle(j, p, &o, pruned, start);
 done:
+    loop_forget_trials(j);
     espl_decision_free(&o.decision);
     return st;
 }
@@ -142,7 +200,7 @@ espl_status espl_loop_try(espl_job *j, espl_outcome *o) {
     o->sparsity_after = espl_job_sparsity(j, pruned);
     ESPL_TRY(p->judge(j, &o->after, &o->accepted));
     loop_take_back(j, &o->decision);
-    return ESPL_OK;
+    return espl_comm_agree(j->comm, loop_keep_trial(j, o));
 }
 
 espl_status espl_loop_run(espl_job *j, const espl_proposer *p) {

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "espalier/base/json.h"
+#include "judge.h"
 #include "model_export.h"
 #include "quality.h"
 
@@ -70,7 +71,7 @@ static espl_status milestone_measure(espl_job *j, int64_t i) {
     {
         ESPL_REGION_SCOPE(ESPL_REGION_REPORT);
         espl_log_status("milestone %.4g %%", 100 * j->milestones[i].asked);
-        ESPL_CHECK(st, done, espl_quality_report(j, &q));
+        ESPL_CHECK(st, done, espl_quality_report(j, espl_judge_accepted_text(j), &q));
     }
     if (j->o->run_export_milestones) {
         espl_milestones_put_directory(j, i, &name);

@@ -273,7 +273,9 @@ static espl_status plan_ends(plan *p, espl_plan_time *t) {
     t->prepare = validation + probes + plan_exponent(p, text.seconds);
     if (w->test_tokens > 0) ESPL_TRY(plan_evaluate(p, w->test_tokens, w->test_tokens, o->report_window, &test));
     ESPL_TRY(plan_ask(p, w->report_tokens, w->report_decoded, &asked));
-    double report = text.seconds + test.seconds + asked, export = (double)w->export_bytes / p->machine->disk;
+    /* The loop has measured the validation text already, if it computes as the report does. */
+    double report = test.seconds + asked + (o->report_arithmetic == o->compute_arithmetic ? 0 : text.seconds),
+           export = (double)w->export_bytes / p->machine->disk;
     t->milestones = (double)w->n_milestones * (report + (o->run_export_milestones ? export : 0));
     t->finish = 2 * report + (o->run_export ? export : 0);
     if (!espl_config_distills(o)) return ESPL_OK;

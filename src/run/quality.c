@@ -50,7 +50,8 @@ espl_status espl_quality_loss(espl_job *j, const espl_corpus *corpus, int64_t wi
 
 static espl_status quality_measure_report(espl_job *j, espl_report_quality *out) {
     const espl_config *o = j->o;
-    ESPL_TRY(quality_of_corpus(j, &j->inputs.validation, o->validation_window, 0, &out->validation));
+    if (out->validation.windows == 0)
+        ESPL_TRY(quality_of_corpus(j, &j->inputs.validation, o->validation_window, 0, &out->validation));
     if (j->inputs.test.n > 0)
         ESPL_TRY(quality_of_corpus(j, &j->inputs.test, o->report_window, o->report_limit, &out->test));
     if (isnan(out->validation.nll) || isnan(out->test.nll))
@@ -59,10 +60,12 @@ static espl_status quality_measure_report(espl_job *j, espl_report_quality *out)
     return quality_of_questions(j, &j->inputs.report, &out->mmlu, &out->freebaseqa);
 }
 
-espl_status espl_quality_report(espl_job *j, espl_report_quality *out) {
+espl_status espl_quality_report(espl_job *j, espl_perplexity validation, espl_report_quality *out) {
     espl_workspace *ws = espl_model_workspace(j->model);
     espl_arithmetic loop = espl_workspace_use(ws, j->o->report_arithmetic);
     *out = (espl_report_quality){0};
+    if (loop == j->o->report_arithmetic) out->validation = validation;
+    if (out->validation.windows > 0) ESPL_DEBUG("report: validation as the loop has measured it");
     espl_status st = quality_measure_report(j, out);
     espl_workspace_use(ws, loop);
     return st;

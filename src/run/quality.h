@@ -19,9 +19,11 @@ typedef struct espl_report_quality {
     espl_freebaseqa_result freebaseqa;
 } espl_report_quality;
 
-/* Everything that the report asks for. ESPL_FORMAT: a perplexity is not a number. Free with
+/* Everything that the report asks for. `validation`: what this process has measured of the same state in the loop,
+ * windows = 0: nothing. It is not measured again where the report computes as the loop does: the bits would be the
+ * same, since those of a window do not depend on other windows. ESPL_FORMAT: a perplexity is not a number. Free with
  * espl_report_quality_free (Local). */
-espl_status espl_quality_report(espl_job *j, espl_report_quality *out);
+espl_status espl_quality_report(espl_job *j, espl_perplexity validation, espl_report_quality *out);
 void espl_report_quality_free(espl_report_quality *q);
 /* Local. Puts the object `key` of a summary: what was measured of it. */
 void espl_quality_put_report(espl_json_writer *w, const char *key, const espl_job *j, const espl_report_quality *q);

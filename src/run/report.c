@@ -15,6 +15,7 @@
 #include "espalier/base/json.h"
 #include "espalier/model/shape.h"
 #include "events.h"
+#include "judge.h"
 #include "milestones.h"
 #include "model_export.h"
 #include "quality.h"
@@ -49,7 +50,7 @@ static espl_status report_measure(espl_job *j, report *r) {
     ESPL_INFO("measuring the pruned and the dense model for the report");
     {
         ESPL_REGION_SCOPE(ESPL_REGION_REPORT);
-        ESPL_TRY(espl_quality_report(j, &r->pruned));
+        ESPL_TRY(espl_quality_report(j, espl_judge_accepted_text(j), &r->pruned));
     }
     ESPL_TRY(espl_stop_check(j, ESPL_STOP_BETWEEN_PHASES));
     return espl_dense_report(j, &r->dense);

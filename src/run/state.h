@@ -39,6 +39,7 @@
 #include "espalier/eval/freebaseqa.h"
 #include "espalier/eval/knowledge.h"
 #include "espalier/eval/mmlu.h"
+#include "espalier/eval/perplexity.h"
 #include "espalier/methods/distill.h"
 #include "espalier/model/calibration.h"
 #include "espalier/model/masks.h"
@@ -71,6 +72,12 @@ typedef struct espl_inputs {
     espl_knowledge judge;         /* other questions, whose answers' loss judges a step; n = 0: none */
     espl_questions report;        /* asked at the end */
 } espl_inputs;
+
+/* A plan that the agent has had measured, and what came of it. */
+typedef struct espl_trial {
+    espl_outcome outcome; /* its decision has items only, owned */
+    double *windows;      /* [validation_windows] losses, owned */
+} espl_trial;
 
 typedef struct espl_job {
     espl_comm *comm; /* the ranks that work, as a grid of replicas x stages */
@@ -107,9 +114,13 @@ typedef struct espl_job {
 
     /* What states of the model are judged by (judge.h), in nats per token. */
     int64_t validation_windows;
-    double *accepted_windows; /* [validation_windows] losses of the accepted state */
-    double *judged_windows;   /* [validation_windows] of the state that was measured last */
-    double *judged_answers;   /* [inputs.judge.n] likewise */
+    double *accepted_windows;   /* [validation_windows] losses of the accepted state */
+    bool has_accepted;          /* this process has measured them: a checkpoint holds means only */
+    espl_perplexity dense_text; /* those of the dense model, summarised; windows = 0: not measured here */
+    double *judged_windows;     /* [validation_windows] of the state that was measured last */
+    double *judged_answers;     /* [inputs.judge.n] likewise */
+    espl_trial *trials;         /* [n_trials] of this step (loop.c), on every rank */
+    int64_t n_trials;
 
     /* The profile of the accepted state. */
     bool has_profile;

@@ -621,8 +621,14 @@ class Bf16(OneRun):
         self.assertNotEqual(start["dense"]["perplexity"], summary["perplexity"])
         self.assertLess(abs(start["dense"]["perplexity"] / summary["perplexity"] - 1), 2e-3)
         f32 = self.work / "f32"
-        self.prune(f32, 1, "--set", "compute.arithmetic=f32", "--set", "prune.max_iterations=1", code=3)
+        done = self.prune(f32, 1, "--verbose", "--set", "compute.arithmetic=f32", "--set", "prune.max_iterations=1", code=3)
         self.assertEqual(json.loads((f32 / "summary.json").read_text())["dense"]["validation"], summary)
+        # The loop of the f32 run has measured the validation text of both models already: with the same bits.
+        self.assertEqual(done.stderr.count("report: validation as the loop has measured it"), 2)
+
+    def test_what_the_loop_has_not_measured_is_measured_for_the_report(self):
+        done = self.prune(self.work / "again", 1, "--verbose", "--set", "prune.max_iterations=1", code=3)
+        self.assertNotIn("validation as the loop has measured it", done.stderr)
 
     def test_f32_is_not_resumed_in_bf16(self):
         run = self.work / "other"
@@ -909,6 +915,16 @@ class Asked(OneRun):
             self.assertEqual((a["decision"]["prune"], a["before"], a["after"]["nll"], a["after"]["answers"]),
                              (b["decision"]["prune"], b["before"], b["after"]["nll"], b["after"]["answers"]))
             self.assertEqual(a["decision"]["power"], 0.5)
+
+    def test_a_plan_that_was_tried_is_not_judged_again(self):
+        def judged(script):
+            run = self.work / f"judged-{script}"
+            done = subprocess.run(mpirun(2, PROGRAM, "prune", self.config, "--set", f"run.dir={run}", "--verbose",
+                                         *self.asking(script)),
+                                  env=ENVIRONMENT, capture_output=True, text=True, timeout=280 * SLOW)
+            self.assertEqual(done.returncode, 3, done.stderr[-3000:])
+            return done.stderr.count("judged when its plan was tried")
+        self.assertEqual((judged("careful"), judged("careless")), (3, 0))
 
     def test_the_time_of_a_measurement_counts_once(self):
         asked = sum(line["seconds"] for line in read_lines(self.whole / "dialogue.jsonl") if line["type"] == "decision")

@@ -49,6 +49,7 @@ static const struct {
 } presets[] = {
     {"tiny", {"qwen3", 64, 2, 4, 2, 16, 128, 320, 4096, 1e6, 1e-6, 1, ESPL_DTYPE_BF16, 0, false, 0, 0}},
     {"qwen3-0.6b", {"qwen3", 1024, 28, 16, 8, 128, 3072, 151936, 40960, 1e6, 1e-6, 1, ESPL_DTYPE_BF16, 0, false, 0, 0}},
+    {"qwen3-4b", {"qwen3", 2560, 36, 32, 8, 128, 9728, 151936, 40960, 1e6, 1e-6, 1, ESPL_DTYPE_BF16, 0, false, 0, 0}},
     {"smollm2-135m", {"llama", 576, 30, 9, 3, 64, 1536, 49152, 8192, 1e5, 1e-5, 1, ESPL_DTYPE_BF16, 0, false, 0, 0}},
     {"qwen3-30b-a3b",
      {"qwen3_moe", 2048, 48, 32, 4, 128, 768, 151936, 40960, 1e6, 1e-6, 0, ESPL_DTYPE_BF16, 0, false, 128, 8}},
@@ -56,7 +57,8 @@ static const struct {
 
 static const char usage[] =
     "usage: make_random_model [options] DIR\n"
-    "  --preset tiny|qwen3-0.6b|smollm2-135m|qwen3-30b-a3b   values of options that are not given (default: tiny)\n"
+    "  --preset tiny|qwen3-0.6b|qwen3-4b|smollm2-135m|qwen3-30b-a3b   values of options that are not given (default: "
+    "tiny)\n"
     "  --arch qwen3|qwen3_moe|llama  --experts N  --per-token N  --hidden N  --layers N  --heads N  --kv-heads N  "
     "--head-dim N  --ffn N  --vocab N\n"
     "  --tied  --untied  --dtype bf16|f16|f32  --seed N\n"

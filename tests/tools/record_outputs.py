@@ -100,16 +100,16 @@ class Recorder:
 
     def put_text(self, key, text):
         """Printed results, but for what a clock said."""
-        lines = [line for line in text.splitlines() if not re.match(r"time:|.*\bseconds\b|.*tokens/s", line)]
+        lines = [line for line in text.splitlines() if not re.match(r"time:|      probes |.*\bseconds\b|.*tokens/s", line)]
         self.put(key, "\n".join(lines))
 
     def put_json(self, key, text):
         self.put(key, json.dumps(without_times(json.loads(text))))
 
     def put_lines(self, key, path):
-        """A journal, but for the lines that name the machine."""
+        """A journal, but for the lines that name the machine, and for seals, which are of lines with times."""
         lines = [without_times(json.loads(line)) for line in path.read_text().splitlines()]
-        self.put(key, json.dumps([line for line in lines if line.get("type") != "start"]))
+        self.put(key, json.dumps([line for line in lines if line.get("type") not in ("start", "seal")]))
 
     def put_checkpoint(self, key, path):
         self.put(key, path.read_bytes())
@@ -156,7 +156,7 @@ class Recorder:
 
     def goldens(self):
         text = (ROOT / SAPLING / "data/test.txt").read_bytes()[:3000]
-        for model in sorted(p for p in (ROOT / "tests/golden/models").iterdir() if p.is_dir()):
+        for model in sorted(p for p in (ROOT / "tests/golden/models").iterdir() if p.is_dir() and p.name[0] != "."):
             name, path = model.name, str(model.relative_to(ROOT))
             self.put(f"golden {name} inspect", self.call(1, "inspect", path, "--ranks", "2"))
         knowledge = "tests/golden/knowledge"

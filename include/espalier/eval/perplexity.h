@@ -24,6 +24,9 @@ typedef struct espl_perplexity {
     double seconds, tokens_per_second;
 } espl_perplexity;
 
+/* Local. From window_nll [windows], the means of windows of `window` tokens; without seconds. */
+espl_perplexity espl_perplexity_of(const double *window_nll, int64_t windows, int64_t window);
+
 /* Collective. Perplexity as the code of Wanda (arXiv 2306.11695) and SparseGPT (arXiv 2301.00774) computes it on
  * WikiText-2: n / window independent windows without overlap, the tail dropped, window - 1 predictions per window, and
  * perplexity = exp(mean of the windows' means). `limit` > 0 uses only the first `limit` tokens. window_nll
