@@ -334,10 +334,11 @@ void espl_calibrate_layer_backward(calibrator *c, int64_t local_layer, const flo
     out[0] = branch_backward(c, local_layer, ESPL_O_PROJ, b->attention_raw, dy);
     linears_backward(c, local_layer, ESPL_O_PROJ, 1, b->attended, T, out, b->d_attended);
     espl_attention_shape shape = espl_model_attention_shape(c->m, local_layer);
-    espl_attention_gradient a = {.q = b->q, .out = b->attended, .dout = b->d_attended, .T = T, .capacity = T};
+    espl_attention_gradient a = {.q = b->q, .dout = b->d_attended, .T = T, .capacity = T};
     a.k = b->k_heads, a.v = b->v_heads, a.lse = b->lse, a.delta = b->delta;
     a.dq = b->d_q, a.dk = b->k, a.dv = b->v;
     t = espl_clock_now();
+    espl_tensor_attention_delta(&shape, b->attended, b->d_attended, T, b->delta);
     espl_tensor_attention_backward(&shape, &a, c->m->workspace);
     t = espl_region_lap(ESPL_REGION_ATTENTION, t);
     /* q_raw and k_raw are empty without norms, and then not read. */

@@ -7,6 +7,10 @@
  * Work is a grid of (query block i, key block j <= i, kv head). The blocks of one diagonal i - j share neither queries
  * nor keys: they run in parallel and add to dQ, dK, dV in place, diagonal after diagonal. So every sum has one order,
  * whatever the number of threads. The query heads of a kv group are stacked as rows.
+ *
+ * Ranks that share a window take blocks of it: a rank adds to dQ of its blocks and to dK, dV of its blocks, and so
+ * computes P and dS of a query block of its own against another rank's keys, and the other way round. Two ranks then
+ * form the same P, but no partial sum travels, and every sum has the order that it has on one rank.
  */
 #include "espalier/tensor/attention.h"
 
@@ -18,8 +22,8 @@
 #include "pack.h"
 #include "tiles.h"
 
-/* Tokens of a block of queries or keys; stacked query rows at a time. */
-enum { SPAN = 256, ROWS_MAX = 512, HEAD_DIM_MAX = 512 };
+/* Most tokens of a block of queries or keys; stacked query rows at a time. */
+enum { SPAN = ESPL_ATTENTION_SPAN, ROWS_MAX = 512, HEAD_DIM_MAX = 512 };
 _Static_assert(SPAN * 2 * ROWS_MAX <= PANEL_FLOATS, "probabilities and their gradients fit the panel");
 /* In bf16 the tile holds the rows of q, dout and the block's keys and values, all rounded, and dq in f32. */
 enum { BF16_HEAD_DIM_MAX = 256 };
@@ -32,8 +36,9 @@ typedef struct gradient_block {
     const espl_attention_shape *s;
     const espl_attention_gradient *a;
     int64_t kv, group, first, n, k0, width;
-    float *q, *dout, *dq; /* [group * n, head_dim] */
-    float *p, *ds;        /* [group * n, width] */
+    float *q, *dout, *dq;     /* [group * n, head_dim] */
+    float *p, *ds;            /* [group * n, width] */
+    bool to_queries, to_keys; /* which gradients are wanted */
     const scratch *mine;
 } gradient_block;
 
@@ -134,9 +139,12 @@ static void gradient_block_bf16(const gradient_block *b) {
     const uint16_t *p = gradient_round(b->p, rows, keys), *ds = gradient_round(b->ds, rows, keys);
     bf16_shape g = {
         .m = b->width, .n = d, .k = padded, .lda = keys, .ldb = d, .ldc = ld, .a_transposed = true, .add = true};
-    gradient_gather_bf16(b, b->a->q, 1, q, d);
-    espl_bf16_product(e, &g, p, dout, b->a->dv + b->k0 * ld + b->kv * d);
-    espl_bf16_product(e, &g, ds, q, b->a->dk + b->k0 * ld + b->kv * d);
+    if (b->to_keys) {
+        gradient_gather_bf16(b, b->a->q, 1, q, d);
+        espl_bf16_product(e, &g, p, dout, b->a->dv + b->k0 * ld + b->kv * d);
+        espl_bf16_product(e, &g, ds, q, b->a->dk + b->k0 * ld + b->kv * d);
+    }
+    if (!b->to_queries) return;
     bf16_shape o = {.m = padded, .n = d, .k = keys, .lda = keys, .ldb = d, .ldc = d};
     espl_bf16_product(e, &o, ds, k, b->dq);
     gradient_scatter(b);
@@ -151,8 +159,11 @@ static void gradient_block_backward(const gradient_block *b) {
     times_transposed(b->q, b->a->k + keys, rows, b->width, d, scale, b->p);
     times_transposed(b->dout, b->a->v + keys, rows, b->width, d, 1.0f, b->ds);
     gradient_soften(b, scale, b->width);
-    gradient_add_to_keys(b, b->p, b->dout, b->a->dv);
-    gradient_add_to_keys(b, b->ds, b->q, b->a->dk);
+    if (b->to_keys) {
+        gradient_add_to_keys(b, b->p, b->dout, b->a->dv);
+        gradient_add_to_keys(b, b->ds, b->q, b->a->dk);
+    }
+    if (!b->to_queries) return;
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, (int)d, (int)b->width, 1.0f, b->ds, (int)b->width,
                 b->a->k + keys, (int)d, 0.0f, b->dq, (int)d);
     gradient_scatter(b);
@@ -166,10 +177,16 @@ bool espl_attention_backward_fits(const espl_attention_shape *s) {
     return s->head_dim <= HEAD_DIM_MAX && group <= rows_max(s) && group <= ROWS_MAX;
 }
 
+static int64_t gradient_span(const espl_attention_gradient *a) { return a->block > 0 ? a->block : SPAN; }
+
+static bool gradient_owns(const espl_attention_gradient *a, int64_t block) {
+    return a->parts <= 1 || block % a->parts == a->part;
+}
+
 /* Query block i against key block j of one kv head, as many queries at a time as the scratch holds. */
 static void backward_task(const espl_attention_shape *s, const espl_attention_gradient *a, int64_t i, int64_t j,
                           int64_t kv, scratch mine) {
-    int64_t group = s->heads / s->kv_heads, end = espl_min_i64((i + 1) * SPAN, a->T);
+    int64_t group = s->heads / s->kv_heads, span = gradient_span(a), end = espl_min_i64((i + 1) * span, a->T);
     int64_t per = espl_min_i64(ROWS_MAX, rows_max(s)) / group;
     if (per >= SPAN)
         per = SPAN;
@@ -177,11 +194,13 @@ static void backward_task(const espl_attention_shape *s, const espl_attention_gr
         per = tile_even(SPAN, per / TILE_STEP * TILE_STEP);
     else if (per < 1)
         per = 1;
-    gradient_block b = {.s = s, .a = a, .kv = kv, .group = group, .k0 = j * SPAN, .mine = &mine};
+    gradient_block b = {.s = s, .a = a, .kv = kv, .group = group, .k0 = j * span, .mine = &mine};
+    b.to_queries = gradient_owns(a, i);
+    b.to_keys = gradient_owns(a, j);
     bool bf16 = mine.bf16 && s->head_dim <= BF16_HEAD_DIM_MAX && s->head_dim % BF16_STEP == 0;
-    for (b.first = i * SPAN; b.first < end; b.first += per) {
+    for (b.first = i * span; b.first < end; b.first += per) {
         b.n = espl_min_i64(per, end - b.first);
-        b.width = espl_min_i64(SPAN, b.first + b.n - b.k0); /* the keys that the last query sees */
+        b.width = espl_min_i64(span, b.first + b.n - b.k0); /* the keys that the last query sees */
         if (s->window > 0 && b.first + 1 - s->window >= b.k0 + b.width) return;
         b.p = mine.panel;
         if (bf16) {
@@ -198,27 +217,32 @@ static void backward_task(const espl_attention_shape *s, const espl_attention_gr
     }
 }
 
+void espl_tensor_attention_delta(const espl_attention_shape *s, const float *out, const float *dout, int64_t T,
+                                 float *delta) {
+    int64_t d = s->head_dim;
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < T * s->heads; r++) {
+        const float *x = dout + r * d, *y = out + r * d;
+        float sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t j = 0; j < d; j++) sum += x[j] * y[j];
+        delta[r] = sum;
+    }
+}
+
 void espl_tensor_attention_backward(const espl_attention_shape *s, const espl_attention_gradient *a,
                                     espl_workspace *ws) {
-    int64_t d = s->head_dim, blocks = tile_ceil(a->T, SPAN);
+    int64_t d = s->head_dim, blocks = tile_ceil(a->T, gradient_span(a));
     size_t kv_bytes = (size_t)(a->T * s->kv_heads * d) * sizeof(float);
     memset(a->dq, 0, (size_t)(a->T * s->heads * d) * sizeof(float));
     memset(a->dk, 0, kv_bytes);
     memset(a->dv, 0, kv_bytes);
-    /* delta [T, heads] = rowsum(dO * O) */
-#pragma omp parallel for schedule(static)
-    for (int64_t r = 0; r < a->T * s->heads; r++) {
-        const float *x = a->dout + r * d, *y = a->out + r * d;
-        float sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t j = 0; j < d; j++) sum += x[j] * y[j];
-        a->delta[r] = sum;
-    }
     for (int64_t diagonal = 0; diagonal < blocks; diagonal++) {
 #pragma omp parallel for schedule(dynamic, 1)
         for (int64_t task = 0; task < (blocks - diagonal) * s->kv_heads; task++) {
             int64_t j = task / s->kv_heads;
-            backward_task(s, a, j + diagonal, j, task % s->kv_heads, espl_workspace_mine(ws));
+            if (gradient_owns(a, j) || gradient_owns(a, j + diagonal))
+                backward_task(s, a, j + diagonal, j, task % s->kv_heads, espl_workspace_mine(ws));
         }
     }
 }

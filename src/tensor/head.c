@@ -92,17 +92,17 @@ int64_t espl_head_backward_floats(const espl_linear *head, int64_t T) {
     return T * (espl_min_i64(PIECE, head->out) + 2);
 }
 
-/* First pass over the pieces of the vocabulary, for n tokens: lse becomes the largest logit, sum the sum of exp(logit -
- * that), and picked, if there are targets, the target's logit. logits: scratch of a piece. */
-static void head_normalise(const espl_linear *head, const float *x, int64_t n, const int32_t *target, float *lse,
-                           double *sum, float *picked, float *logits, espl_workspace *ws) {
+/* First pass over the pieces of the vocabulary, for n of T tokens: lse becomes the largest logit, sum the sum of
+ * exp(logit - that), and picked, if there are targets, the target's logit. logits: scratch of a piece. */
+static void head_normalise(const espl_linear *head, const float *x, int64_t n, int64_t T, const int32_t *target,
+                           float *lse, double *sum, float *picked, float *logits, espl_workspace *ws) {
     for (int64_t t = 0; t < n; t++) {
         lse[t] = -INFINITY;
         sum[t] = 0;
     }
     for (int64_t r0 = 0; r0 < head->out; r0 += PIECE) {
         espl_linear p = head_piece(head, r0);
-        espl_tensor_linear(&p, 1, x, n, &logits, false, ws);
+        espl_tensor_linear_blocks(&p, 1, x, n, T, &logits, false, ws);
 #pragma omp parallel for schedule(static)
         for (int64_t t = 0; t < n; t++) {
             float s, m = logits_sum_exp(logits + t * p.out, p.out, lse[t], &s);
@@ -115,9 +115,15 @@ static void head_normalise(const espl_linear *head, const float *x, int64_t n, c
 
 void espl_tensor_head_backward(const espl_linear *head, const float *x, int64_t T, const int32_t *target, float scale,
                                double *logprob, float *dx, float *buffer, espl_workspace *ws) {
-    float *lse = buffer, *picked = lse + T, *logits = picked + T;
-    head_normalise(head, x, T, target, lse, logprob, picked, logits, ws);
-    for (int64_t t = 0; t < T; t++) {
+    espl_tensor_head_backward_blocks(head, x, T, T, target, scale, logprob, dx, buffer, ws);
+}
+
+void espl_tensor_head_backward_blocks(const espl_linear *head, const float *x, int64_t rows, int64_t T,
+                                      const int32_t *target, float scale, double *logprob, float *dx, float *buffer,
+                                      espl_workspace *ws) {
+    float *lse = buffer, *picked = lse + rows, *logits = picked + rows;
+    head_normalise(head, x, rows, T, target, lse, logprob, picked, logits, ws);
+    for (int64_t t = 0; t < rows; t++) {
         double all = (double)lse[t] + log(logprob[t]);
         lse[t] = (float)all;
         logprob[t] = target[t] >= 0 ? (double)picked[t] - all : 0;
@@ -125,15 +131,15 @@ void espl_tensor_head_backward(const espl_linear *head, const float *x, int64_t 
     /* Second pass. The logits of a piece become scale * (softmax - onehot). */
     for (int64_t r0 = 0; r0 < head->out; r0 += PIECE) {
         espl_linear p = head_piece(head, r0);
-        espl_tensor_linear(&p, 1, x, T, &logits, false, ws);
+        espl_tensor_linear_blocks(&p, 1, x, rows, T, &logits, false, ws);
 #pragma omp parallel for schedule(static)
-        for (int64_t t = 0; t < T; t++) {
+        for (int64_t t = 0; t < rows; t++) {
             float *gradient = logits + t * p.out, factor = target[t] >= 0 ? scale : 0;
 #pragma omp simd
             for (int64_t i = 0; i < p.out; i++) gradient[i] = factor * fast_exp(gradient[i] - lse[t]);
             if (target[t] >= r0 && target[t] < r0 + p.out) gradient[target[t] - r0] -= scale;
         }
-        espl_tensor_linear_backward(&p, 1, (const float *const[]){logits}, T, dx, r0 > 0, ws);
+        espl_tensor_linear_backward_blocks(&p, 1, (const float *const[]){logits}, rows, T, dx, r0 > 0, ws);
     }
 }
 
@@ -146,7 +152,7 @@ int64_t espl_head_distill_floats(const espl_linear *head, int64_t T) {
 /* Log sum exp of a model's logits for each of n tokens. sum [n]: scratch. */
 static void distill_normalise(const espl_linear *head, const float *x, int64_t n, float *lse, double *sum,
                               float *logits, espl_workspace *ws) {
-    head_normalise(head, x, n, NULL, lse, sum, NULL, logits, ws);
+    head_normalise(head, x, n, n, NULL, lse, sum, NULL, logits, ws);
     for (int64_t t = 0; t < n; t++) lse[t] = (float)((double)lse[t] + log(sum[t]));
 }
 

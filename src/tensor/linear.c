@@ -89,18 +89,21 @@ static void gemv_tile(const espl_linear *l, const float *x, int64_t T, const til
     }
 }
 
-tile_list espl_linear_units(const espl_linear *linears, int n, int64_t T, int64_t threads) {
+int64_t espl_tensor_block(int64_t T) { return tile_even(T, LINEAR_ROWS); }
+
+tile_list espl_linear_units(const espl_linear *linears, int n, int64_t rows, int64_t T, int64_t threads) {
     tile_list list = {.count = 0};
-    for (int i = 0; i < n; i++) list.grids[i] = tile_cut_linear(T, linears[i].out, linears[i].in);
+    for (int i = 0; i < n; i++)
+        list.grids[i] = tile_first_rows(tile_cut_linear(T, linears[i].out, linears[i].in), rows);
     tile_list_group(&list, n, threads);
     return list;
 }
 
 /* Tasks of few tokens: every output of a row of weights for all tokens. */
-static tile_list linear_gemv_units(const espl_linear *linears, int n, int64_t T) {
+static tile_list linear_gemv_units(const espl_linear *linears, int n, int64_t rows) {
     tile_list list = {.count = 0};
     for (int i = 0; i < n; i++) {
-        list.grids[i] = tile_grid_of(T, linears[i].out, T, GEMV_OUTPUTS);
+        list.grids[i] = tile_grid_of(rows, linears[i].out, espl_max_i64(rows, 1), GEMV_OUTPUTS);
         list.count += list.grids[i].count;
     }
     return list;
@@ -108,8 +111,14 @@ static tile_list linear_gemv_units(const espl_linear *linears, int n, int64_t T)
 
 void espl_tensor_linear(const espl_linear *linears, int n, const float *x, int64_t T, float *const *y, bool accumulate,
                         espl_workspace *ws) {
+    espl_tensor_linear_blocks(linears, n, x, T, T, y, accumulate, ws);
+}
+
+void espl_tensor_linear_blocks(const espl_linear *linears, int n, const float *x, int64_t rows, int64_t T,
+                               float *const *y, bool accumulate, espl_workspace *ws) {
     bool few = T <= FEW_TOKENS;
-    tile_list list = few ? linear_gemv_units(linears, n, T) : espl_linear_units(linears, n, T, espl_tensor_threads());
+    tile_list list =
+        few ? linear_gemv_units(linears, n, rows) : espl_linear_units(linears, n, rows, T, espl_tensor_threads());
 #pragma omp parallel for schedule(dynamic, 1)
     for (int64_t task = 0; task < list.count; task++) {
         int64_t index = task;
@@ -118,7 +127,7 @@ void espl_tensor_linear(const espl_linear *linears, int n, const float *x, int64
         tile at = tile_at(&list.grids[i], index);
         scratch mine = espl_workspace_mine(ws);
         if (few)
-            gemv_tile(l, x, T, &at, y[i], accumulate);
+            gemv_tile(l, x, rows, &at, y[i], accumulate);
         else
             espl_linear_tile(l, x, &at, list.steps[i], y[i] + at.r0 * l->out + at.c0, l->out, accumulate, &mine);
     }

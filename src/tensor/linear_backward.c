@@ -40,19 +40,24 @@ static void backward_bf16(const espl_linear *l, const float *dy, const tile *at,
 }
 
 /* One grid: the inputs, common to all, whose contributions are added in order in the same tile. */
-tile_list espl_linear_backward_units(const espl_linear *linears, int n, int64_t T, int64_t threads) {
+tile_list espl_linear_backward_units(const espl_linear *linears, int n, int64_t rows, int64_t T, int64_t threads) {
     int64_t outputs = 0;
     for (int i = 0; i < n; i++) outputs += linears[i].out;
     tile_list list = {.count = 0};
-    list.grids[0] = tile_cut_linear(T, linears[0].in, outputs);
+    list.grids[0] = tile_first_rows(tile_cut_linear(T, linears[0].in, outputs), rows);
     tile_list_group(&list, 1, threads);
     return list;
 }
 
 void espl_tensor_linear_backward(const espl_linear *linears, int n, const float *const *dy, int64_t T, float *dx,
                                  bool accumulate, espl_workspace *ws) {
+    espl_tensor_linear_backward_blocks(linears, n, dy, T, T, dx, accumulate, ws);
+}
+
+void espl_tensor_linear_backward_blocks(const espl_linear *linears, int n, const float *const *dy, int64_t rows,
+                                        int64_t T, float *dx, bool accumulate, espl_workspace *ws) {
     int64_t in = linears[0].in;
-    tile_list list = espl_linear_backward_units(linears, n, T, espl_tensor_threads());
+    tile_list list = espl_linear_backward_units(linears, n, rows, T, espl_tensor_threads());
 #pragma omp parallel for schedule(dynamic, 1)
     for (int64_t index = 0; index < list.count; index++) {
         tile at = tile_at(&list.grids[0], index);
@@ -73,13 +78,13 @@ void espl_tensor_linear_backward(const espl_linear *linears, int n, const float 
 
 /* ------------------------------------------------------- weight gradients */
 
-/* dy^T x of the tile's weights into the thread's tile, with row stride at->cn. In bf16 TOKENS at a time, and with
- * zeros in the padding of its rows. */
-static float *gradient_form(const espl_linear *l, const tile *at, const float *x, const float *dy, int64_t T,
+/* dy^T x of a tile's weights into the thread's tile, with row stride at->cn. dy and x point at the tile's first output
+ * and input of token 0. In bf16 TOKENS at a time, and with zeros in the padding of its rows. */
+static float *gradient_form(const tile *at, const float *x, int64_t ldx, const float *dy, int64_t ldy, int64_t T,
                             const scratch *mine) {
     if (!mine->bf16) {
-        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)at->rn, (int)at->cn, (int)T, 1.0f, dy + at->r0,
-                    (int)l->out, x + at->c0, (int)l->in, 0.0f, mine->tile, (int)at->cn);
+        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)at->rn, (int)at->cn, (int)T, 1.0f, dy, (int)ldy, x,
+                    (int)ldx, 0.0f, mine->tile, (int)at->cn);
         return mine->tile;
     }
     bf16_shape s = {.m = bf16_padded(at->rn), .n = at->cn, .ldb = at->cn, .ldc = at->cn, .a_transposed = true};
@@ -89,8 +94,8 @@ static float *gradient_form(const espl_linear *l, const tile *at, const float *x
         int64_t n = espl_min_i64(TOKENS, T - t);
         s.k = bf16_padded(n);
         s.add = t > 0;
-        espl_pack_rows(dy + t * l->out + at->r0, l->out, n, at->rn, 1, left, s.lda, s.k);
-        espl_pack_rows(x + t * l->in + at->c0, l->in, n, at->cn, 1, right, s.ldb, s.k);
+        espl_pack_rows(dy + t * ldy, ldy, n, at->rn, 1, left, s.lda, s.k);
+        espl_pack_rows(x + t * ldx, ldx, n, at->cn, 1, right, s.ldb, s.k);
         espl_bf16_product(mine->bf16, &s, left, right, mine->tile);
     }
     return mine->tile;
@@ -115,26 +120,57 @@ static double absolute_sum(const float *p, int64_t n) {
     return sum;
 }
 
-void espl_tensor_gradient_sums(const espl_linear *linears, int n, const float *x, const float *const *dy, int64_t T,
-                               double *partial, double *sums, espl_workspace *ws) {
+espl_weight_block espl_gradient_part(const espl_linear *l, bool by_columns, int parts, int part) {
+    tile_grid g = espl_gradient_units(l, 1).grids[0];
+    int64_t tiles = by_columns ? g.count / g.r_tiles : g.r_tiles, size = by_columns ? g.cn : g.rn;
+    int64_t all = by_columns ? l->in : l->out, first = tiles * part / parts * size;
+    int64_t last = espl_min_i64(tiles * (part + 1) / parts * size, all);
+    first = espl_min_i64(first, all);
+    if (by_columns) return (espl_weight_block){.c0 = first, .rows = l->out, .columns = last - first};
+    return (espl_weight_block){.r0 = first, .rows = last - first, .columns = l->in};
+}
+
+/* The place of task `index` among all tiles of the linears, and the tile; false: it is not of the blocks. */
+static bool gradient_tile(const tile_list *list, const espl_weight_block *blocks, int64_t index, int *i, tile *at) {
+    *i = tile_list_find(list, &index);
+    *at = tile_at(&list->grids[*i], index);
+    const espl_weight_block *b = &blocks[*i];
+    return at->r0 >= b->r0 && at->r0 < b->r0 + b->rows && at->c0 >= b->c0 && at->c0 < b->c0 + b->columns;
+}
+
+void espl_tensor_gradient_partials(const espl_linear *linears, int n, const espl_weight_block *blocks, const float *x,
+                                   const float *const *dy, int64_t T, double *partial, espl_workspace *ws) {
     tile_list list = espl_gradient_units(linears, n);
 #pragma omp parallel for schedule(dynamic, 1)
     for (int64_t task = 0; task < list.count; task++) {
-        int64_t index = task;
-        int i = tile_list_find(&list, &index);
+        int i;
+        tile at;
+        partial[task] = 0;
+        if (!gradient_tile(&list, blocks, task, &i, &at)) continue;
         const espl_linear *l = &linears[i];
-        tile at = tile_at(&list.grids[i], index);
+        const espl_weight_block *b = &blocks[i];
         scratch mine = espl_workspace_mine(ws);
-        float *gradient = gradient_form(l, &at, x, dy[i], T, &mine);
+        float *gradient = gradient_form(&at, x + at.c0 - b->c0, b->columns, dy[i] + at.r0 - b->r0, b->rows, T, &mine);
         for (int64_t r = 0; l->mask && r < at.rn; r++)
             espl_mask_apply(gradient + r * at.cn, l->mask + (at.r0 + r) * espl_mask_words(l->in), at.c0, at.cn);
         partial[task] = absolute_sum(gradient, at.rn * at.cn);
     }
-    /* In tile order: which thread computed a tile leaves no trace. */
+}
+
+void espl_gradient_add_partials(const espl_linear *linears, int n, const double *partial, double *sums) {
+    tile_list list = espl_gradient_units(linears, n);
     for (int i = 0; i < n; i++) {
         sums[i] = 0;
         for (int64_t k = 0; k < list.grids[i].count; k++) sums[i] += *partial++;
     }
+}
+
+void espl_tensor_gradient_sums(const espl_linear *linears, int n, const float *x, const float *const *dy, int64_t T,
+                               double *partial, double *sums, espl_workspace *ws) {
+    espl_weight_block whole[TILE_LIST_MAX];
+    for (int i = 0; i < n; i++) whole[i] = espl_gradient_part(&linears[i], false, 1, 0);
+    espl_tensor_gradient_partials(linears, n, whole, x, dy, T, partial, ws);
+    espl_gradient_add_partials(linears, n, partial, sums);
 }
 
 /* sum [out, in] += dL/dW of one sample, or its square, tile after tile. */
@@ -145,7 +181,7 @@ static void gradient_accumulate(const espl_linear *l, const float *x, const floa
     for (int64_t index = 0; index < list.count; index++) {
         scratch mine = espl_workspace_mine(ws);
         tile at = tile_at(&list.grids[0], index);
-        const float *gradient = gradient_form(l, &at, x, dy, T, &mine);
+        const float *gradient = gradient_form(&at, x + at.c0, l->in, dy + at.r0, l->out, T, &mine);
         for (int64_t r = 0; r < at.rn; r++) {
             const float *from = gradient + r * at.cn;
             float *to = sum + (at.r0 + r) * l->in + at.c0;

@@ -14,9 +14,9 @@ void espl_linear_tile(const espl_linear *l, const float *x, const tile *at, int6
                       bool accumulate, const scratch *mine);
 
 /* What espl_tensor_linear, espl_tensor_linear_backward and the weight gradients of n linears hand to `threads` threads:
- * units of work, each a whole number of tiles. */
-tile_list espl_linear_units(const espl_linear *linears, int n, int64_t T, int64_t threads);
-tile_list espl_linear_backward_units(const espl_linear *linears, int n, int64_t T, int64_t threads);
+ * units of work, each a whole number of tiles. `rows` of the tokens, which are cut as all T of them are. */
+tile_list espl_linear_units(const espl_linear *linears, int n, int64_t rows, int64_t T, int64_t threads);
+tile_list espl_linear_backward_units(const espl_linear *linears, int n, int64_t rows, int64_t T, int64_t threads);
 tile_list espl_gradient_units(const espl_linear *linears, int n);
 
 #endif

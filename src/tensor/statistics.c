@@ -14,12 +14,16 @@
 #include "widen.h"
 
 void espl_tensor_square_sums(const float *x, int64_t T, int64_t C, double *sums) {
+    espl_tensor_column_square_sums(x, C, T, C, sums);
+}
+
+void espl_tensor_column_square_sums(const float *x, int64_t ld, int64_t T, int64_t C, double *sums) {
     enum { COLUMNS = 64 }; /* of one thread at a time: 512 bytes of sums stay in L1 */
 #pragma omp parallel for schedule(static)
     for (int64_t c0 = 0; c0 < C; c0 += COLUMNS) {
         int64_t n = espl_min_i64(COLUMNS, C - c0);
         for (int64_t t = 0; t < T; t++) {
-            const float *row = x + t * C + c0;
+            const float *row = x + t * ld + c0;
             for (int64_t c = 0; c < n; c++) sums[c0 + c] += (double)row[c] * (double)row[c];
         }
     }

@@ -32,6 +32,9 @@ static inline tile_grid tile_grid_of(int64_t rows, int64_t columns, int64_t rn, 
     return (tile_grid){rows, columns, rn, cn, r_tiles, r_tiles * tile_ceil(columns, cn)};
 }
 
+/* The same tiles of the first `rows` rows alone. */
+static inline tile_grid tile_first_rows(tile_grid g, int64_t rows) { return tile_grid_of(rows, g.columns, g.rn, g.cn); }
+
 /* Tiles of at most `max` each way; smaller ones, down to `min`, while there are fewer than `enough` for the threads. */
 static inline tile_grid tile_cut(int64_t rows, int64_t columns, int64_t max, int64_t min, int64_t enough) {
     int64_t rn = tile_even(rows, max), cn = tile_even(columns, max);
@@ -50,16 +53,18 @@ static inline tile_grid tile_cut(int64_t rows, int64_t columns, int64_t max, int
  * node, are cut until there are NODE_TILES, but no further than 256 x 128, which costs 5 %. */
 enum { LINEAR_ROWS = 256, LINEAR_COLUMNS = 512, WIDE = 4096, NODE_TILES = 64, FEW_TILES = 4 };
 
-/* The tiles of [rows, columns]: `inner` is the dimension that products sum over. */
+/* The tiles of [rows, columns]: `inner` is the dimension that products sum over. Rows are halved only where the halves
+ * are whole steps: so the tiles of all matrices with as many rows lie within the same blocks of rows
+ * (espl_tensor_block). */
 static inline tile_grid tile_cut_linear(int64_t rows, int64_t columns, int64_t inner) {
     bool wide = inner >= WIDE;
     int64_t smallest = wide ? 256 * 128 : 128 * 128, enough = wide ? NODE_TILES : FEW_TILES;
     int64_t rn = tile_even(rows, LINEAR_ROWS), cn = tile_even(columns, LINEAR_COLUMNS);
     while (tile_ceil(rows, rn) * tile_ceil(columns, cn) < enough && rn * cn > smallest) {
-        if (cn >= rn)
+        if (cn >= rn || rn % (2 * TILE_STEP) != 0)
             cn = tile_ceil(cn / 2, TILE_STEP) * TILE_STEP;
         else
-            rn = tile_ceil(rn / 2, TILE_STEP) * TILE_STEP;
+            rn /= 2;
     }
     return tile_grid_of(rows, columns, rn, cn);
 }

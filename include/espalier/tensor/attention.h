@@ -44,15 +44,25 @@ void espl_tensor_cache_store(const float *x, int64_t T, int64_t heads, int64_t h
 
 /* ------------------------------------------------------------- backward */
 
-/* One whole sequence: positions 0 .. T - 1, all of them new. dq, dk, dv are written. */
+/* delta [T, heads] = the sum of dout * out over each head: what the gradients of scores are measured from. out, dout
+ * [T, heads * head_dim]. */
+void espl_tensor_attention_delta(const espl_attention_shape *s, const float *out, const float *dout, int64_t T,
+                                 float *delta);
+
+enum { ESPL_ATTENTION_SPAN = 256 }; /* most tokens of a block */
+/* One whole sequence: positions 0 .. T - 1, all of them new. dq, dk, dv are written. Ranks can share it in blocks: with
+ * parts > 1 block i is that of part i % parts, and of dq, dk and dv only the tokens of the part's blocks are wanted;
+ * the others are undefined. Their bits do not depend on the number of parts. */
 typedef struct espl_attention_gradient {
-    const float *q, *out, *dout; /* [T, heads * head_dim]: queries after RoPE, the attention's output, its gradient */
-    const float *k, *v;          /* [kv_heads, capacity, head_dim] */
-    const float *lse;            /* [T, heads], of the forward pass */
-    float *delta;                /* [T, heads], scratch */
-    float *dq;                   /* [T, heads * head_dim] */
-    float *dk, *dv;              /* [T, kv_heads * head_dim] */
+    const float *q, *dout; /* [T, heads * head_dim]: queries after RoPE, the gradient of the attention's output */
+    const float *k, *v;    /* [kv_heads, capacity, head_dim] */
+    const float *lse;      /* [T, heads], of the forward pass */
+    const float *delta;    /* [T, heads], of espl_tensor_attention_delta */
+    float *dq;             /* [T, heads * head_dim] */
+    float *dk, *dv;        /* [T, kv_heads * head_dim] */
     int64_t T, capacity;
+    int64_t block; /* tokens of a block, at most ESPL_ATTENTION_SPAN; 0: that */
+    int part, parts;
 } espl_attention_gradient;
 
 /* Blocked, with recomputed probabilities (Dao et al. 2022, algorithm 4); the heads of a group add to their kv head in a

@@ -33,6 +33,17 @@ static inline int64_t espl_linear_survivors(const espl_linear *l) {
 void espl_tensor_linear(const espl_linear *linears, int n, const float *x, int64_t T, float *const *y, bool accumulate,
                         espl_workspace *ws);
 
+/* Tokens can be computed in blocks, by different ranks: the bits of a token's results depend on the number of tokens of
+ * the whole, T, and on the tokens of its block, not on which blocks are computed together. A block has
+ * espl_tensor_block(T) tokens, the last one what is left. The functions ending in _blocks take the `rows` tokens of
+ * some of the blocks of T tokens, in their order; all blocks at once are the same as the function without the ending.
+ */
+int64_t espl_tensor_block(int64_t T);
+void espl_tensor_linear_blocks(const espl_linear *linears, int n, const float *x, int64_t rows, int64_t T,
+                               float *const *y, bool accumulate, espl_workspace *ws);
+void espl_tensor_linear_backward_blocks(const espl_linear *linears, int n, const float *const *dy, int64_t rows,
+                                        int64_t T, float *dx, bool accumulate, espl_workspace *ws);
+
 /* dx [T, in] (+)= sum over i of dy[i] W_i for n linears that share their input; dy[i] is [T, out_i]. */
 void espl_tensor_linear_backward(const espl_linear *linears, int n, const float *const *dy, int64_t T, float *dx,
                                  bool accumulate, espl_workspace *ws);
@@ -46,6 +57,20 @@ void espl_tensor_linear_backward(const espl_linear *linears, int n, const float 
 void espl_tensor_gradient_sums(const espl_linear *linears, int n, const float *x, const float *const *dy, int64_t T,
                                double *partial, double *sums, espl_workspace *ws);
 int64_t espl_gradient_partials(const espl_linear *linears, int n);
+
+/* The same in parts, by different ranks. A part of a linear's weights: `rows` outputs from r0 on, `columns` inputs from
+ * c0 on. espl_gradient_part cuts the weights into nearly equal parts at the borders of tiles, by inputs (`by_columns`)
+ * or by outputs. A part may be empty. */
+typedef struct espl_weight_block {
+    int64_t r0, c0, rows, columns;
+} espl_weight_block;
+espl_weight_block espl_gradient_part(const espl_linear *l, bool by_columns, int parts, int part);
+/* partial [espl_gradient_partials(linears, n)] = the sums of the tiles that lie in the blocks [n], and 0 for the
+ * others. x [T, columns] are the blocks' inputs, the same for all n linears; dy[i] [T, rows] the outputs of block i. */
+void espl_tensor_gradient_partials(const espl_linear *linears, int n, const espl_weight_block *blocks, const float *x,
+                                   const float *const *dy, int64_t T, double *partial, espl_workspace *ws);
+/* sums [n] of partial sums that are complete, in tile order. */
+void espl_gradient_add_partials(const espl_linear *linears, int n, const double *partial, double *sums);
 
 /* squares [out, in] += (dy^T x)^2, the square of one sample's dL/dW. Pruned weights count like the others. x [T, in],
  * dy [T, out]. */
@@ -67,9 +92,13 @@ int64_t espl_head_partial_floats(const espl_linear *head, int64_t T);
 
 /* Cross entropy through the head and its gradient: logprob [T] as espl_tensor_logprob (by other tiles: not the same
  * bits), and dx[t] = scale * (softmax(x[t] W^T) - onehot(target[t])) W, 0 where target[t] < 0. x, dx [T, in]. Computes
- * the logits twice, in pieces of the vocabulary; buffer is scratch of espl_head_backward_floats(head, T) floats. */
+ * the logits twice, in pieces of the vocabulary; buffer is scratch of espl_head_backward_floats(head, T) floats. The
+ * second function takes the `rows` tokens of some of the blocks of T tokens. */
 void espl_tensor_head_backward(const espl_linear *head, const float *x, int64_t T, const int32_t *target, float scale,
                                double *logprob, float *dx, float *buffer, espl_workspace *ws);
+void espl_tensor_head_backward_blocks(const espl_linear *head, const float *x, int64_t rows, int64_t T,
+                                      const int32_t *target, float scale, double *logprob, float *dx, float *buffer,
+                                      espl_workspace *ws);
 int64_t espl_head_backward_floats(const espl_linear *head, int64_t T);
 
 /* Divergence from a teacher's predictions, and its gradient: with p = softmax(teacher W^T) and q = softmax(x W^T),

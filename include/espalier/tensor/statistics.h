@@ -11,6 +11,8 @@
 
 /* sums[c] += sum over t of x[t][c]^2, token after token in double. x [T, C], sums [C]. */
 void espl_tensor_square_sums(const float *x, int64_t T, int64_t C, double *sums);
+/* The same of C columns of a matrix whose rows are ld floats apart. */
+void espl_tensor_column_square_sums(const float *x, int64_t ld, int64_t T, int64_t C, double *sums);
 
 /* gram [C, C] += x^T x, the lower triangle (columns up to the row's number) only. x [T, C]. */
 void espl_tensor_gram(const float *x, int64_t T, int64_t C, float *gram);

@@ -227,7 +227,6 @@ static void check_attention(int64_t T, int64_t heads, int64_t kv_heads, int64_t 
     espl_attention forward = {.q = q, .out = out, .k = kc, .v = vc, .T = T, .capacity = capacity, .lse = lse};
     espl_tensor_attention(&s, &forward, 1, ws);
     espl_attention_gradient g = {.q = q,
-                                 .out = out,
                                  .dout = dout,
                                  .k = kc,
                                  .v = vc,
@@ -238,6 +237,7 @@ static void check_attention(int64_t T, int64_t heads, int64_t kv_heads, int64_t 
                                  .dv = dv,
                                  .T = T,
                                  .capacity = capacity};
+    espl_tensor_attention_delta(&s, out, dout, T, delta);
     espl_tensor_attention_backward(&s, &g, ws);
     attention_case a = {s, T, doubles(q, nq), doubles(k, nk), doubles(v, nk), doubles(dout, nq)};
     check_lse(&a, lse);
@@ -483,7 +483,6 @@ static void hash_backward(int threads, uint64_t *hash) {
     espl_tensor_gradient_sums(&m.l, 1, x, dys, T, partial, &sum, mine);
     espl_attention_shape s = {.heads = HEADS_, .kv_heads = 1, .head_dim = D};
     espl_attention_gradient g = {.q = x,
-                                 .out = dy,
                                  .dout = dx,
                                  .k = kv,
                                  .v = kv + T * D,
@@ -495,6 +494,7 @@ static void hash_backward(int threads, uint64_t *hash) {
                                  .T = T,
                                  .capacity = T};
     for (int i = 0; i < T * HEADS_; i++) lse[i] = 8;
+    espl_tensor_attention_delta(&s, dy, dx, T, delta);
     espl_tensor_attention_backward(&s, &g, mine);
     espl_tensor_square_sums(x, T, IN, squares);
     assert_int_equal(espl_tensor_score_quantile(&m.l, lse, 0.1, &quantile, mine), ESPL_OK);

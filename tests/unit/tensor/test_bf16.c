@@ -277,7 +277,6 @@ static void check_attention(int64_t heads, int64_t kv, int64_t d, int64_t window
             espl_attention_gradient g = {.q = q,
                                          .k = k,
                                          .v = v,
-                                         .out = out[i],
                                          .dout = dout,
                                          .lse = lse,
                                          .delta = delta,
@@ -286,6 +285,7 @@ static void check_attention(int64_t heads, int64_t kv, int64_t d, int64_t window
                                          .dv = dv[i],
                                          .T = T,
                                          .capacity = keys};
+            espl_tensor_attention_delta(&s, out[i], dout, T, delta);
             espl_tensor_attention_backward(&s, &g, ws);
         }
         espl_workspace_destroy(&ws);

@@ -64,7 +64,7 @@ static efficiency measure(const shape *s, int64_t T, int64_t threads) {
         int n = layer_call(s, call, l);
         int64_t outputs = 0;
         for (int i = 0; i < n; i++) outputs += l[i].out;
-        tile_list f = espl_linear_units(l, n, T, threads), b = espl_linear_backward_units(l, n, T, threads);
+        tile_list f = espl_linear_units(l, n, T, T, threads), b = espl_linear_backward_units(l, n, T, T, threads);
         tile_list g = espl_gradient_units(l, n);
         add(&forward, &f, l[0].in, threads);
         add(&backward, &b, outputs, threads);
@@ -107,8 +107,9 @@ static void units_change_no_result(void **state) {
     for (int i = 0; i < T * IN; i++) x[i] = (float)test_normal(&rng);
     for (int i = 0; i < T * OUT; i++) dy[i] = (float)test_normal(&rng);
     espl_linear l = {.weight = w, .dtype = ESPL_DTYPE_F32, .out = OUT, .in = IN};
-    assert_int_not_equal(espl_linear_units(&l, 1, T, 1).count, espl_linear_units(&l, 1, T, 32).count);
-    assert_int_not_equal(espl_linear_backward_units(&l, 1, T, 1).count, espl_linear_backward_units(&l, 1, T, 32).count);
+    assert_int_not_equal(espl_linear_units(&l, 1, T, T, 1).count, espl_linear_units(&l, 1, T, T, 32).count);
+    assert_int_not_equal(espl_linear_backward_units(&l, 1, T, T, 1).count,
+                         espl_linear_backward_units(&l, 1, T, T, 32).count);
     float *y[2], *dx[2];
     int before = omp_get_max_threads();
     for (int i = 0; i < 2; i++) {
