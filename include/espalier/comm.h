@@ -22,20 +22,25 @@ void espl_comm_destroy(espl_comm **c);
 
 /* Ranks as replicas x stages: rank r is stage r % stages of replica r / stages. The stages of a replica form a pipeline
  * and hold the whole model between them; replicas hold the same model and share what is done with it, such as windows
- * of text. Every rank belongs to one pipeline, and to the peers of its stage, one of each replica. */
+ * of text. Every rank belongs to one pipeline, and to the peers of its stage, one of each replica.
+ *
+ * `members` neighbouring replicas are a team, which can share one window: each takes some of its tokens. Apart from
+ * such windows the members of a team are replicas like all others. */
 typedef struct espl_grid {
-    int replicas, stages;
-    int replica, stage;  /* of this rank */
-    espl_comm *pipeline; /* rank = stage; a grid of one replica */
-    espl_comm *peers;    /* rank = replica; a grid of one stage */
+    int replicas, stages, members; /* of a team: divides replicas */
+    int replica, stage;            /* of this rank */
+    espl_comm *pipeline;           /* rank = stage; a grid of one replica */
+    espl_comm *peers;              /* rank = replica; a grid of one stage */
+    espl_comm *team;               /* rank = replica % members; a grid of one stage and one team */
 } espl_grid;
 
 /* Local. The grid of c: 1 x size, unless espl_comm_arrange made c. Valid as long as c. */
 const espl_grid *espl_comm_grid(espl_comm *c);
 /* Collective. Makes a communicator of the first replicas * stages ranks of c, with that grid; *out is NULL on the ranks
  * that are left over, which must not take part until espl_comm_agree on c at the end. Both >= 1, their product at most
- * the size of c. ESPL_NOMEM. End it with espl_comm_release, collective over its ranks, before c. */
-espl_status espl_comm_arrange(espl_comm *c, int replicas, int stages, espl_comm **out);
+ * the size of c; members >= 1 divides replicas. ESPL_NOMEM. End it with espl_comm_release, collective over its ranks,
+ * before c. */
+espl_status espl_comm_arrange(espl_comm *c, int replicas, int stages, int members, espl_comm **out);
 void espl_comm_release(espl_comm **c);
 /* Local. Where part `part` of `parts` nearly equal parts of n things begins; part = parts: n. */
 static inline int64_t espl_part_begin(int64_t n, int parts, int part) { return n * part / parts; }
@@ -107,6 +112,10 @@ void espl_comm_add_round_f32(espl_comm *c, const float *mine, int64_t n, int con
 /* Collective. Rank r has elements begin[r] .. begin[r + 1] - 1 of `size` bytes of an array; afterwards every rank has
  * all. begin [size of c + 1] is the same on every rank; NULL: parts of n elements (espl_part_begin). */
 void espl_comm_share_parts(espl_comm *c, void *array, const int64_t *begin, int64_t n, size_t size);
+/* Collective. Rank r receives count[r] floats from send + at[r]; this rank receives received[q] floats of rank q at
+ * receive + received_at[q]. All arrays [size of c]; pieces that are sent may overlap. Numbers < 2^31. */
+void espl_comm_exchange_f32(espl_comm *c, const float *send, const int64_t *count, const int64_t *at, float *receive,
+                            const int64_t *received, const int64_t *received_at);
 /* Collective. Merges arrays of which each byte is 0 on all ranks but one: afterwards every rank has all. */
 void espl_comm_merge(espl_comm *c, void *array, int64_t bytes);
 

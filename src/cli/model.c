@@ -45,7 +45,7 @@ espl_status cli_arrange(espl_comm *c, const cli_shared *o, bool alone, espl_comm
         return ESPL_FAIL(ESPL_USAGE, "--replicas: %s", espl_base_error_text());
     if (replicas * stages < r.ranks)
         ESPL_INFO("note: %d of %d ranks have nothing to do", r.ranks - replicas * stages, r.ranks);
-    return espl_comm_arrange(c, replicas, stages, out);
+    return espl_comm_arrange(c, replicas, stages, 1, out);
 }
 
 /* Rank 0 only. Refuses a checkpoint of another model. */

@@ -28,7 +28,7 @@ struct espl_comm {
     MPI_Comm world; /* its ranks; not always those of MPI_COMM_WORLD */
     int rank, size;
     espl_grid grid;
-    int *counts;                    /* [4 * size] scratch of comm_receive_parts */
+    int *counts;                    /* [4 * size] scratch of comm_receive_parts and espl_comm_exchange_f32 */
     bool nudged;                    /* rank 0: by another rank; elsewhere: rank 0 has been told */
     MPI_Request requests[REQUESTS]; /* MPI_REQUEST_NULL: free */
 };
@@ -55,8 +55,8 @@ static void comm_watch_launcher(bool on) {
     if (!on) signal(SIGUSR2, SIG_DFL);
 }
 
-/* Local. Takes over `world`, also after a failure. Without `stages`, a pipeline of all ranks, whose peers are this rank
- * alone; a rank alone is its own peers. */
+/* Local. Takes over `world`, also after a failure. With `pipeline`, a pipeline of all ranks, whose peers and team are
+ * this rank alone; else its own pipeline, peers and team. */
 static espl_status comm_wrap(MPI_Comm world, bool pipeline, espl_comm **out) {
     espl_comm *c;
     espl_status st = espl_mem_alloc(out, 1, sizeof **out, "communicator");
@@ -69,9 +69,13 @@ static espl_status comm_wrap(MPI_Comm world, bool pipeline, espl_comm **out) {
     MPI_Comm_rank(c->world, &c->rank);
     MPI_Comm_size(c->world, &c->size);
     for (int i = 0; i < REQUESTS; i++) c->requests[i] = MPI_REQUEST_NULL;
-    c->grid = (espl_grid){.replicas = 1, .stages = c->size, .stage = c->rank, .pipeline = c, .peers = c};
+    c->grid = (espl_grid){.replicas = 1, .stages = c->size, .members = 1, .stage = c->rank};
+    c->grid.pipeline = c->grid.peers = c->grid.team = c;
     ESPL_TRY(espl_mem_alloc(&c->counts, (int64_t)4 * c->size, sizeof *c->counts, "communicator"));
-    return pipeline ? comm_wrap(MPI_COMM_SELF, false, &c->grid.peers) : ESPL_OK;
+    if (!pipeline) return ESPL_OK;
+    ESPL_TRY(comm_wrap(MPI_COMM_SELF, false, &c->grid.peers));
+    c->grid.team = c->grid.peers;
+    return ESPL_OK;
 }
 
 espl_status espl_comm_create(int *argc, char ***argv, espl_comm **out) {
@@ -101,6 +105,7 @@ void espl_comm_release(espl_comm **cp) {
     if (!cp || !*cp) return;
     espl_comm *c = *cp;
     if (c->grid.pipeline != c) espl_comm_release(&c->grid.pipeline);
+    if (c->grid.team != c && c->grid.team != c->grid.peers) espl_comm_release(&c->grid.team);
     if (c->grid.peers != c) espl_comm_release(&c->grid.peers);
     if (c->rank == 0) espl_comm_nudged(c); /* no message may be left over at the end of MPI */
     if (c->world != MPI_COMM_WORLD && c->world != MPI_COMM_SELF) MPI_Comm_free(&c->world);
@@ -119,17 +124,20 @@ static espl_status comm_split(espl_comm *c, int colour, bool pipeline, espl_comm
     return espl_comm_agree(c, st);
 }
 
-espl_status espl_comm_arrange(espl_comm *c, int replicas, int stages, espl_comm **out) {
+espl_status espl_comm_arrange(espl_comm *c, int replicas, int stages, int members, espl_comm **out) {
     espl_comm *all = NULL;
     espl_status st;
     *out = NULL;
     ESPL_TRY(espl_comm_agree(c, ESPL_OK));
     ESPL_CHECK(st, failed, comm_split(c, c->rank < replicas * stages ? 0 : -1, false, &all));
     if (!all) return ESPL_OK;
-    all->grid =
-        (espl_grid){.replicas = replicas, .stages = stages, .replica = all->rank / stages, .stage = all->rank % stages};
+    all->grid = (espl_grid){.replicas = replicas, .stages = stages, .members = members};
+    all->grid.replica = all->rank / stages;
+    all->grid.stage = all->rank % stages;
     ESPL_CHECK(st, failed, comm_split(all, all->grid.replica, true, &all->grid.pipeline));
     ESPL_CHECK(st, failed, comm_split(all, all->grid.stage, false, &all->grid.peers));
+    ESPL_CHECK(st, failed,
+               comm_split(all, all->grid.replica / members * stages + all->grid.stage, false, &all->grid.team));
     *out = all;
     return ESPL_OK;
 failed:
@@ -365,6 +373,20 @@ void espl_comm_add_round_f32(espl_comm *c, const float *mine, int64_t n, int con
     const float *from = comm_receive_parts(c, mine, n, false, contributors, scratch, &begin, &part);
     for (int k = 0; k < contributors; k++, from += part)
         for (int64_t i = 0; i < part; i++) total[begin + i] += from[i];
+}
+
+void espl_comm_exchange_f32(espl_comm *c, const float *send, const int64_t *count, const int64_t *at, float *receive,
+                            const int64_t *received, const int64_t *received_at) {
+    int *out = c->counts, *out_at = out + c->size, *in = out_at + c->size, *in_at = in + c->size;
+    MPI_Request r;
+    for (int i = 0; i < c->size; i++) {
+        out[i] = (int)count[i];
+        out_at[i] = (int)at[i];
+        in[i] = (int)received[i];
+        in_at[i] = (int)received_at[i];
+    }
+    MPI_Ialltoallv(send, out, out_at, MPI_FLOAT, receive, in, in_at, MPI_FLOAT, c->world, &r);
+    comm_wait_request(&r);
 }
 
 void espl_comm_merge(espl_comm *c, void *array, int64_t bytes) {

@@ -13,7 +13,8 @@
 int64_t espl_method_bytes(const espl_model_config *c, const espl_method_options *o, espl_range slice, int rank,
                           int ranks, int replicas) {
     static float *const squares[1] = {NULL}; /* says that there are sums of gradients by weight */
-    int stages = ranks / replicas;
+    const espl_grid grid = {
+        .replicas = replicas, .stages = ranks / replicas, .members = 1, .stage = rank % (ranks / replicas)};
     method_plan plan = espl_plan_make(c, o, rank, ranks);
     /* The phases follow each other; what the driver holds lasts through all of them. */
     int64_t phase = espl_max_i64(espl_allocation_bytes(&plan, slice), espl_pruning_bytes(&plan));
@@ -31,9 +32,8 @@ int64_t espl_method_bytes(const espl_model_config *c, const espl_method_options 
             results += out;
         }
         results = espl_range_count(slice) * results + calibration.backward;
-        phase =
-            espl_max_i64(phase, espl_model_calibration_bytes(c, &calibration, slice, replicas, rank % stages, stages) +
-                                    results * (int64_t)sizeof(double));
+        phase = espl_max_i64(phase, espl_model_calibration_bytes(c, &calibration, slice, &grid) +
+                                        results * (int64_t)sizeof(double));
     }
     return espl_driver_bytes(&plan, slice) + phase;
 }

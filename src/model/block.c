@@ -21,10 +21,11 @@ struct espl_block {
 /* Nothing flows in or out, and there is no head: stage 0 of 2 without transfers. */
 static calibration_dims block_dims(const espl_model_config *c, int64_t T, bool backward) {
     espl_calibration_options o = {.window = T, .forward = 1, .backward = backward};
-    calibration_dims d = espl_calibration_dims_of(c, &o, (espl_range){0, 1}, 1, 0, 2);
+    const espl_grid grid = {.replicas = 1, .stages = 2, .members = 1};
+    calibration_dims d = espl_calibration_dims_of(c, &o, (espl_range){0, 1}, &grid);
     d.several = d.last = false;
     d.in_flight = d.partial = 0;
-    d.stride = d.output_stride = d.linears = d.weights = 0; /* the caller sums */
+    d.stride = d.block_stride = d.output_stride = d.linears = d.weights = 0; /* the caller sums */
     return d;
 }
 
@@ -46,7 +47,8 @@ espl_status espl_block_create(const espl_model *m, int64_t T, bool backward, esp
     b->shadow.tap = b->shadow.gradient_tap = NULL;
     b->c.m = &b->shadow;
     b->c.d = block_dims(&m->config, T, backward);
-    ESPL_CHECK(st, failed, espl_calibration_buffers_create(&b->c.d, &b->buffers, &b->c.b));
+    b->c.team = espl_team_of(NULL, 0, 1, T);
+    ESPL_CHECK(st, failed, espl_calibration_buffers_create(&b->c.d, &b->c.team, &b->buffers, &b->c.b));
     ESPL_CHECK(st, failed, espl_block_load(b, 0));
     *out = b;
     return ESPL_OK;

@@ -9,6 +9,10 @@
  * statistics of their windows, and each adds up its part of the layer's features (espl_comm_add_round). So the bits of
  * a sum depend on the windows alone. The exchanges follow the order of the passes, which is that of every replica:
  * stage s waits for its peers only where one pipeline would wait for an earlier pass.
+ *
+ * A team of replicas takes a window together (team.h), each rank some of its tokens. Of a window's statistics each then
+ * has some features and leaves 0 for the others, to which adding changes nothing: the exchange between peers is the
+ * same.
  */
 #include "espalier/model/calibration.h"
 
@@ -75,32 +79,36 @@ typedef struct calibration_pass {
     int64_t window;   /* -1: the last round has none for this replica */
     int64_t round;    /* of samples */
     int64_t turn;     /* counts the passes of a direction */
-    int contributors; /* replicas, from the first on, whose windows in this round are measured */
+    int contributors; /* replicas, from the first on, whose windows in this round are measured; whole teams */
 } calibration_pass;
 
-/* Windows that the replicas take in rounds: those with a backward pass, and the others, by which a pipeline begins. */
+/* Replicas that take one window together count once. */
+static int64_t calibration_teams(const calibrator *c) { return c->grid->replicas / c->team.parts; }
+
+/* Windows that the teams take in rounds: those with a backward pass, and the others, by which a pipeline begins. */
 static int64_t calibration_sample_rounds(const calibrator *c) {
-    return (c->o->backward + c->grid->replicas - 1) / c->grid->replicas;
+    return (c->o->backward + calibration_teams(c) - 1) / calibration_teams(c);
 }
 
 static int64_t calibration_rounds(const calibrator *c) {
     int64_t others = espl_max_i64(c->o->forward - c->o->backward, 0);
-    return calibration_sample_rounds(c) + (others + c->grid->replicas - 1) / c->grid->replicas;
+    return calibration_sample_rounds(c) + (others + calibration_teams(c) - 1) / calibration_teams(c);
 }
 
 /* The pass in which this replica takes part in a round: espl_pass_order counts rounds as one pipeline does windows. */
 static calibration_pass pass_of_round(const calibrator *c, const espl_pass *order) {
     const espl_calibration_options *o = c->o;
-    int64_t R = c->grid->replicas, samples = calibration_sample_rounds(c);
+    int64_t teams = calibration_teams(c), samples = calibration_sample_rounds(c);
     bool sample = order->window < samples;
-    int64_t first = sample ? order->window * R : o->backward + (order->window - samples) * R;
-    int64_t end = sample ? o->backward : o->forward, window = first + c->grid->replica;
+    int64_t first = sample ? order->window * teams : o->backward + (order->window - samples) * teams;
+    int64_t end = sample ? o->backward : o->forward, window = first + c->grid->replica / c->team.parts;
     int64_t measured = espl_min_i64(order->backward ? o->backward : o->forward, end);
     return (calibration_pass){.backward = order->backward,
                               .window = window < end ? window : -1,
                               .round = order->window,
                               .turn = order->turn,
-                              .contributors = (int)espl_max_i64(espl_min_i64(measured - first, R), 0)};
+                              .contributors =
+                                  c->team.parts * (int)espl_max_i64(espl_min_i64(measured - first, teams), 0)};
 }
 
 /* A single rank has one buffer per direction: nothing is on its way while it computes. */
@@ -111,20 +119,22 @@ static float *pass_buffer(const calibrator *c, const calibration_pass *p) {
 
 /* A sample's slot is free again once its backward pass is done, before the sample in_flight rounds later comes. */
 static float *saved_input(const calibrator *c, const calibration_pass *p, int64_t local_layer) {
-    return c->b.saved + (p->round % c->d.in_flight * c->d.layers + local_layer) * c->d.T * c->d.C;
+    return c->b.saved + (p->round % c->d.in_flight * c->d.layers + local_layer) * c->d.n * c->d.C;
 }
 
 /* Samples with a backward pass save the input of every layer. */
 static void pass_forward(calibrator *c, const calibration_pass *p) {
     espl_model *m = c->m;
-    int64_t T = c->d.T, C = c->d.C;
+    const window_team *t = &c->team;
     float *x = pass_buffer(c, p);
     if (m->first) {
-        espl_layer_embed(m, m->ends.embed, c->ids + p->window * T, T, x);
-        if (m->tap) m->tap(m->tap_context, -1, x, T);
+        for (int64_t k = 0; k < t->blocks; k++)
+            espl_layer_embed(m, m->ends.embed, c->ids + p->window * t->T + espl_team_block_first(t, k),
+                             espl_team_block_rows(t, k), x + k * t->block * c->d.C);
+        if (m->tap) m->tap(m->tap_context, -1, x, t->rows);
     }
     for (int64_t l = 0; l < c->d.layers; l++) {
-        if (p->window < c->o->backward) memcpy(saved_input(c, p, l), x, (size_t)(T * C) * sizeof *x);
+        if (p->window < c->o->backward) memcpy(saved_input(c, p, l), x, (size_t)(t->rows * c->d.C) * sizeof *x);
         espl_calibrate_layer_forward(c, l, x, p->window < c->o->forward);
         espl_comm_progress(m->grid->pipeline);
     }
@@ -146,7 +156,7 @@ static espl_status pass_receive(calibrator *c, const calibration_pass *p) {
     int at = (int)(p->turn % STREAMS), from = c->grid->stage + (p->backward ? 1 : -1);
     if (p->window < 0 || (p->backward ? c->m->last : c->m->first)) return ESPL_OK;
     espl_model_wait(c->m, &c->sends[p->backward][at]);
-    return espl_comm_receive(c->grid->pipeline, pass_buffer(c, p), c->d.T * c->d.C * (int64_t)sizeof(float), from,
+    return espl_comm_receive(c->grid->pipeline, pass_buffer(c, p), c->team.rows * c->d.C * (int64_t)sizeof(float), from,
                              &c->receives[p->backward][at]);
 }
 
@@ -187,7 +197,7 @@ static espl_status pass_run(calibrator *c, const calibration_pass *p, const cali
         pass_forward(c, p);
     }
     if (p->backward ? c->m->first : c->m->last) return ESPL_OK;
-    return espl_comm_send(c->grid->pipeline, pass_buffer(c, p), c->d.T * c->d.C * (int64_t)sizeof(float), to,
+    return espl_comm_send(c->grid->pipeline, pass_buffer(c, p), c->team.rows * c->d.C * (int64_t)sizeof(float), to,
                           &c->sends[p->backward][at]);
 }
 
@@ -266,11 +276,13 @@ espl_status espl_model_calibrate(espl_model *m, const espl_calibration_options *
     if (o->choices) ESPL_TRY(espl_model_check_ids(m, "choice", o->choices, o->n_choices, 0));
 
     calibrator c = {.m = m, .o = o, .ids = ids, .out = out, .grid = grid, .gradient_squares = o->gradient_squares};
-    c.d = espl_calibration_dims_of(&m->config, o, m->slice, grid->replicas, grid->stage, grid->stages);
+    int parts = espl_calibration_parts(&m->config, o, grid);
+    c.d = espl_calibration_dims_of(&m->config, o, m->slice, grid);
+    c.team = espl_team_of(grid->team, grid->replica % parts, parts, o->window);
     /* All memory is taken before the first transfer: no rank can fail while others wait for it. */
     espl_status st = calibration_create(&c, out);
     if (st == ESPL_OK) st = espl_mem_alloc(&passes, o->forward + 2 * o->backward, sizeof *passes, "schedule");
-    if (st == ESPL_OK) st = espl_calibration_buffers_create(&c.d, &c.arena, &c.b);
+    if (st == ESPL_OK) st = espl_calibration_buffers_create(&c.d, &c.team, &c.arena, &c.b);
     ESPL_CHECK(st, done, espl_comm_agree(m->comm, st));
     const calibration_buffers *b = &c.b;
     if (!passes || !b->part_squares || !b->part_outputs || !b->part_gradients)

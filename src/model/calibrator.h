@@ -5,6 +5,7 @@
 
 #include "espalier/model/calibration.h"
 #include "state.h"
+#include "team.h"
 
 /* Offsets of a linear of this rank in espl_calibration.squares and output_squares. */
 int64_t espl_calibration_at(const espl_calibration *c, int64_t index);
@@ -14,73 +15,90 @@ int64_t espl_calibration_output_at(const espl_calibration *c, int64_t index);
 void espl_calibration_finish_experts(const espl_model *m, espl_calibration *c);
 
 /* The size table of a calibration on one rank, like ACTIVATION_LIST: X(name, element type, elements). d.T tokens of a
- * window, d.C hidden, d.Q query and d.KV key/value features, d.F ffn, d.H heads; d.E experts, d.K of them for a token,
- * d.P tokens of all MLPs of a layer: T, or T K. stream and grad: the residual stream
+ * window, d.n of them on this rank (team.h), d.C hidden, d.Q query and d.KV key/value features, d.F ffn, d.H heads; d.E
+ * experts, d.K of them for a token, d.P tokens of all MLPs of a layer: n, or n K. stream and grad: the residual stream
  * and its gradient, on their way from and to other ranks. saved: inputs of this slice's layers, for each sample between
  * its forward and its backward pass. part_*: statistics of one window, before they are added to the result, in the
- * order of windows; round: where those of other replicas arrive. part_weights and round_weights: the same for the
- * gradients of one linear's weights. The others serve one layer at a time; attention_raw and mlp_raw: what a layer adds
- * to the residual stream before its norm and scale, branch: after, and its gradient. */
+ * order of windows; block_squares: of a layer's inputs, for each block of tokens; round: where those of other ranks
+ * arrive. part_weights and round_weights: the same for the gradients of one linear's weights. whole*: what a team
+ * gathers, and pack, columns, counts: for that. The others serve one layer at a time; attention_raw and mlp_raw: what a
+ * layer adds to the residual stream before its norm and scale, branch: after, and its gradient. */
 #define CALIBRATION_LIST(X)                                                                                            \
-    X(stream0, float, d.T *d.C)                                                                                        \
-    X(stream1, float, d.several ? d.T *d.C : 0)                                                                        \
-    X(stream2, float, d.several ? d.T *d.C : 0)                                                                        \
-    X(grad0, float, d.back ? d.T *d.C : 0)                                                                             \
-    X(grad1, float, d.back &&d.several ? d.T *d.C : 0)                                                                 \
-    X(grad2, float, d.back &&d.several ? d.T *d.C : 0)                                                                 \
-    X(saved, float, d.in_flight *d.layers *d.T *d.C)                                                                   \
-    X(normed, float, d.T *d.C)                                                                                         \
-    X(q_raw, float, d.back &&d.qk_norm ? d.T *d.Q : 0)                                                                 \
-    X(k_raw, float, d.back &&d.qk_norm ? d.T *d.KV : 0)                                                                \
-    X(q, float, d.T *d.Q)                                                                                              \
-    X(k, float, d.T *d.KV)                                                                                             \
-    X(v, float, d.T *d.KV)                                                                                             \
+    X(stream0, float, d.n *d.C)                                                                                        \
+    X(stream1, float, d.several ? d.n *d.C : 0)                                                                        \
+    X(stream2, float, d.several ? d.n *d.C : 0)                                                                        \
+    X(grad0, float, d.back ? d.n *d.C : 0)                                                                             \
+    X(grad1, float, d.back &&d.several ? d.n *d.C : 0)                                                                 \
+    X(grad2, float, d.back &&d.several ? d.n *d.C : 0)                                                                 \
+    X(saved, float, d.in_flight *d.layers *d.n *d.C)                                                                   \
+    X(normed, float, d.n *d.C)                                                                                         \
+    X(q_raw, float, d.back &&d.qk_norm ? d.n *d.Q : 0)                                                                 \
+    X(k_raw, float, d.back &&d.qk_norm ? d.n *d.KV : 0)                                                                \
+    X(q, float, d.n *d.Q)                                                                                              \
+    X(k, float, d.n *d.KV)                                                                                             \
+    X(v, float, d.n *d.KV)                                                                                             \
     X(k_heads, float, d.T *d.KV)                                                                                       \
     X(v_heads, float, d.T *d.KV)                                                                                       \
-    X(attended, float, d.T *d.Q)                                                                                       \
-    X(lse, float, d.T *d.H)                                                                                            \
-    X(attention_raw, float, d.branches ? d.T *d.C : 0)                                                                 \
-    X(mlp_raw, float, d.branches || d.E ? d.T * d.C : 0)                                                               \
-    X(branch, float, d.branches ? d.T *d.C : 0)                                                                        \
-    X(middle, float, d.back ? d.T *d.C : 0)                                                                            \
-    X(middle_normed, float, d.T *d.C)                                                                                  \
+    X(sequences, espl_attention, d.blocks)                                                                             \
+    X(attended, float, d.n *d.Q)                                                                                       \
+    X(lse, float, d.n *d.H)                                                                                            \
+    X(attention_raw, float, d.branches ? d.n *d.C : 0)                                                                 \
+    X(mlp_raw, float, d.branches || d.E ? d.n * d.C : 0)                                                               \
+    X(branch, float, d.branches ? d.n *d.C : 0)                                                                        \
+    X(middle, float, d.back ? d.n *d.C : 0)                                                                            \
+    X(middle_normed, float, d.n *d.C)                                                                                  \
     X(gate, float, d.P *d.F)                                                                                           \
     X(up, float, d.P *d.F)                                                                                             \
     X(product, float, d.P *d.F)                                                                                        \
     X(expert_in, float, d.E ? d.P *d.C : 0)                                                                            \
-    X(expert_out, float, d.E ? d.T *d.C : 0)                                                                           \
-    X(route_probs, float, d.T *d.E)                                                                                    \
-    X(route_chosen, int32_t, d.T *d.K)                                                                                 \
-    X(route_weights, float, d.T *d.K)                                                                                  \
-    X(route_slots, int64_t, d.T *d.K)                                                                                  \
+    X(expert_out, float, d.E ? d.n *d.C : 0)                                                                           \
+    X(route_probs, float, d.n *d.E)                                                                                    \
+    X(route_chosen, int32_t, d.n *d.K)                                                                                 \
+    X(route_weights, float, d.n *d.K)                                                                                  \
+    X(route_slots, int64_t, d.n *d.K)                                                                                  \
     X(route_first, int64_t, d.E ? d.E + 1 : 0)                                                                         \
-    X(d_route, float, d.back ? d.T *d.E : 0)                                                                           \
-    X(d_weights, float, d.back ? d.T *d.K : 0)                                                                         \
-    X(d_normed, float, d.back ? d.T *d.C : 0)                                                                          \
-    X(d_attended, float, d.back ? d.T *d.Q : 0)                                                                        \
-    X(d_q, float, d.back ? d.T *d.Q : 0)                                                                               \
-    X(delta, float, d.back ? d.T *d.H : 0)                                                                             \
+    X(d_route, float, d.back ? d.n *d.E : 0)                                                                           \
+    X(d_weights, float, d.back ? d.n *d.K : 0)                                                                         \
+    X(d_normed, float, d.back ? d.n *d.C : 0)                                                                          \
+    X(d_attended, float, d.back ? d.n *d.Q : 0)                                                                        \
+    X(d_q, float, d.back ? d.n *d.Q : 0)                                                                               \
+    X(delta, float, d.back ? d.n *d.H : 0)                                                                             \
     X(partial, double, d.back ? d.partial : 0)                                                                         \
     X(head, float, d.back ? d.head : 0)                                                                                \
     X(logprob, double, d.back &&d.last ? d.T : 0)                                                                      \
     X(part_squares, double, d.layers *d.stride)                                                                        \
     X(part_outputs, double, d.layers *d.output_stride)                                                                 \
     X(part_gradients, double, d.layers *d.linears)                                                                     \
+    X(block_squares, double, d.blocks *d.block_stride)                                                                 \
+    X(block_losses, double, d.back &&d.last ? d.blocks : 0)                                                            \
     X(round, double, d.replicas > 1 ? d.layers * (d.stride + d.output_stride + d.linears) + d.replicas : 0)            \
     X(part_weights, float, d.weights)                                                                                  \
     X(round_weights, float, d.weights > 0 ? d.weights + d.replicas : 0)                                                \
+    X(whole_k, float, d.parts > 1 ? d.T * d.KV : 0)                                                                    \
+    X(whole_v, float, d.parts > 1 ? d.T * d.KV : 0)                                                                    \
+    X(whole0, float, d.parts > 1 && d.back ? d.T * d.wide : 0)                                                         \
+    X(whole1, float, d.parts > 1 && d.back ? d.T * d.cut : 0)                                                          \
+    X(whole_dq, float, d.parts > 1 && d.back ? d.T * d.Q : 0)                                                          \
+    X(whole_lse, float, d.parts > 1 && d.back ? d.T * d.H : 0)                                                         \
+    X(whole_delta, float, d.parts > 1 && d.back ? d.T * d.H : 0)                                                       \
+    X(pack, float, d.parts > 1 && d.back ? d.n * d.pack : 0)                                                           \
+    X(columns, espl_range, d.parts)                                                                                    \
+    X(counts, int64_t, 4 * d.parts)                                                                                    \
     X(targets, int32_t, d.T)                                                                                           \
-    X(positions, int64_t, d.T)
+    X(positions, int64_t, d.n)
 
 typedef struct calibration_dims {
-    int64_t T, C, Q, KV, F, H, E, K, P;
+    int64_t T, n, C, Q, KV, F, H, E, K, P;
     int64_t layers, in_flight;              /* of the slice; samples between forward and backward */
     int64_t partial, head;                  /* scratch of the gradient sums and of the head */
     bool back, several, last;               /* there is a backward pass; several ranks; this rank holds the head */
     int64_t stride, output_stride, linears; /* of a layer's statistics */
+    int64_t block_stride;                   /* of those of them that are sums over blocks of tokens */
     int64_t replicas;                       /* that share the windows */
-    int64_t weights;                        /* of the largest linear, if replicas share their gradients */
-    bool qk_norm, branches;                 /* queries and keys are normed; layers do not add plainly (layer.h) */
+    int64_t parts, blocks;                  /* ranks that share one window; blocks of it on this rank */
+    int64_t wide, cut, pack; /* features of what a team gathers, of some columns, and on their way there */
+    int64_t weights;         /* of the largest linear, if replicas share their gradients */
+    bool qk_norm, branches;  /* queries and keys are normed; layers do not add plainly (layer.h) */
 } calibration_dims;
 
 typedef struct calibration_buffers {
@@ -94,6 +112,7 @@ typedef struct calibrator {
     const espl_calibration_options *o;
     const int32_t *ids;    /* [windows, T] */
     const espl_grid *grid; /* replicas share the windows; NULL: of a block, whose caller sums */
+    window_team team;      /* with whom this rank shares a window; the buffers hold its rows of it */
     int contributors;      /* of the pass under way */
     calibration_dims d;
     calibration_buffers b;
@@ -105,19 +124,28 @@ typedef struct calibrator {
 
 /* ---------------------------------------------------------------- buffers */
 
-/* Local. Of stage `stage` of `stages`. */
+/* Local. How many ranks of this grid share a window: those of a team, if the calibration can be shared so. Not where
+ * the gradient of each weight is wanted, of which every replica forms all, nor for a teacher's states or experts. */
+int espl_calibration_parts(const espl_model_config *c, const espl_calibration_options *o, const espl_grid *g);
+/* Local. How a team shares the gradients of the weights of n linears with one input: by inputs, or by outputs. It
+ * gathers the side that is not cut, which should be the narrower one. */
+static inline bool espl_calibrate_by_columns(const espl_linear *l, int n) { return n == 1 && l->in > l->out; }
+/* Local. Of the rank at g->stage. */
 calibration_dims espl_calibration_dims_of(const espl_model_config *c, const espl_calibration_options *o,
-                                          espl_range slice, int replicas, int stage, int stages);
+                                          espl_range slice, const espl_grid *g);
 int64_t espl_calibration_arena_bytes(const calibration_dims *d);
-/* Local. Creates the arena of these dims and carves `b` out of it; positions are 0, 1, ... ESPL_NOMEM. Free the arena.
- */
-espl_status espl_calibration_buffers_create(const calibration_dims *d, espl_arena **arena, calibration_buffers *b);
+/* Local. Creates the arena of these dims and carves `b` out of it; positions are those of the team's rows on this rank.
+ * ESPL_NOMEM. Free the arena. */
+espl_status espl_calibration_buffers_create(const calibration_dims *d, const window_team *team, espl_arena **arena,
+                                            calibration_buffers *b);
 /* Local. ESPL_UNSUPPORTED if the kernels have no backward pass for the model's heads. */
 espl_status espl_calibration_check_backward(const espl_model *m);
 
-/* ------------------------------------------------- one layer, all of them Local */
+/* ------------------------------------------------- one layer
+ *
+ * Collective over the team, and Local where it is one rank. x, dy: the rows of this rank. */
 
-/* Runs x [T, hidden] through a layer, in place; `count`: adds the squares of every linear's input to the result. */
+/* Runs x [rows, hidden] through a layer, in place; `count`: adds the squares of every linear's input to the result. */
 void espl_calibrate_layer_forward(calibrator *c, int64_t local_layer, float *x, bool count);
 /* The same up to the input of down_proj: x becomes the residual stream between attention and MLP, and the inputs of all
  * linears are in the buffers normed and attended and in those of espl_calibrate_mlp. */
@@ -129,14 +157,14 @@ typedef struct mlp_rows {
     float *in, *gate, *up, *product;
 } mlp_rows;
 mlp_rows espl_calibrate_mlp(const calibrator *c, int64_t mlp);
-/* x: the layer's input. dy [T, hidden], the gradient of its output, becomes that of its input. Adds to the sums of
+/* x: the layer's input. dy [rows, hidden], the gradient of its output, becomes that of its input. Adds to the sums of
  * |dL/dW|, or of its squares. */
 void espl_calibrate_layer_backward(calibrator *c, int64_t local_layer, const float *x, float *dy);
 /* What espl_calibrate_layer_backward exchanges with other replicas, of a replica that has no window in the round. */
 void espl_calibrate_layer_absent(calibrator *c, int64_t local_layer);
 /* Last rank: the final norm's output of forward window i, whose last layer's output is x, into o->final_states. */
 void espl_calibrate_final_states(calibrator *c, int64_t i, const float *x);
-/* Final norm, head and loss of sample i: dx [T, hidden] = gradient of the last layer's output x. */
+/* Final norm, head and loss of sample i: dx [rows, hidden] = gradient of the last layer's output x. */
 void espl_calibrate_head(calibrator *c, int64_t i, const float *x, float *dx);
 
 #endif

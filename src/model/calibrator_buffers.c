@@ -10,13 +10,36 @@
 #include "espalier/schedule/pipeline.h"
 #include "layer.h"
 
+int espl_calibration_parts(const espl_model_config *c, const espl_calibration_options *o, const espl_grid *g) {
+    bool whole = o->gradient_squares || o->gradient_sums || o->teacher || o->final_states || c->experts > 0;
+    return whole ? 1 : g->members;
+}
+
+/* Sizes of what a team of d->parts gathers: linears share an input in these groups. */
+static void calibration_size_team(calibration_dims *d, const espl_linear *l, const int *first, const int *n,
+                                  int groups) {
+    d->wide = espl_max_i64(espl_max_i64(d->C, d->Q), d->KV);
+    d->cut = espl_max_i64(d->C, d->Q); /* of the head, and of attention */
+    d->pack = espl_max_i64(espl_max_i64(d->Q, d->F), d->C);
+    for (int g = 0; g < groups; g++) {
+        bool by_columns = espl_calibrate_by_columns(&l[first[g]], n[g]);
+        for (int part = 0; part < d->parts; part++) {
+            int64_t sum = 0;
+            for (int i = 0; i < n[g]; i++) {
+                espl_weight_block b = espl_gradient_part(&l[first[g] + i], by_columns, (int)d->parts, part);
+                sum += by_columns ? b.columns : b.rows;
+            }
+            d->cut = espl_max_i64(d->cut, sum);
+        }
+    }
+}
+
 calibration_dims espl_calibration_dims_of(const espl_model_config *c, const espl_calibration_options *o,
-                                          espl_range slice, int replicas, int stage, int stages) {
+                                          espl_range slice, const espl_grid *grid) {
     /* Scratch of the gradient sums: for the largest group of linears that share an input. */
-    static const struct {
-        espl_linear_kind first;
-        int n;
-    } groups[] = {{ESPL_Q_PROJ, 3}, {ESPL_O_PROJ, 1}, {ESPL_GATE_PROJ, 2}, {ESPL_DOWN_PROJ, 1}};
+    enum { GROUPS = 4 };
+    static const int first[GROUPS] = {ESPL_Q_PROJ, ESPL_O_PROJ, ESPL_GATE_PROJ, ESPL_DOWN_PROJ}, n[] = {3, 1, 2, 1};
+    int replicas = grid->replicas, stages = grid->stages, parts = espl_calibration_parts(c, o, grid);
     espl_linear l[ESPL_LINEAR_KINDS] = {0}, head = {.out = c->vocab, .in = c->hidden};
     espl_layout layout = espl_model_layout(c);
     bool sums = o->backward > 0 && !o->gradient_squares && !o->gradient_sums;
@@ -26,36 +49,42 @@ calibration_dims espl_calibration_dims_of(const espl_model_config *c, const espl
         outputs += espl_layout_kind_linears(layout, (espl_linear_kind)k) * l[k].out;
         if (!sums && replicas > 1) weights = espl_max_i64(weights, l[k].out * l[k].in);
     }
-    for (size_t g = 0; g < sizeof groups / sizeof *groups; g++)
-        partial = espl_max_i64(partial, espl_gradient_partials(&l[groups[g].first], groups[g].n));
-    bool last = stage == stages - 1;
-    int64_t rounds = (o->backward + replicas - 1) / replicas; /* samples of a replica */
-    return (calibration_dims){.T = o->window,
-                              .C = c->hidden,
-                              .Q = c->heads * c->head_dim,
-                              .KV = c->kv_heads * c->head_dim,
-                              .F = c->ffn,
-                              .H = c->heads,
-                              .E = c->experts,
-                              .K = c->experts_per_token,
-                              .P = o->window * espl_max_i64(c->experts_per_token, 1),
-                              .layers = espl_range_count(slice),
-                              .in_flight = rounds > 0 ? espl_pass_ahead(rounds, stage, stages) + 1 : 0,
-                              .partial = partial,
-                              .head = !last        ? 0
-                                      : o->teacher ? espl_head_distill_floats(&head, o->window)
-                                                   : espl_head_backward_floats(&head, o->window),
-                              .back = o->backward > 0,
-                              .several = stages > 1,
-                              .last = last,
-                              .stride =
-                                  c->hidden + c->heads * c->head_dim + espl_layout_mlps(layout) * (c->hidden + c->ffn),
-                              .output_stride = sums ? outputs : 0,
-                              .linears = sums ? espl_layout_layer_linears(layout) : 0,
-                              .replicas = replicas,
-                              .weights = o->backward > 0 ? weights : 0,
-                              .qk_norm = c->family->qk_norm != ESPL_QK_NORM_NONE,
-                              .branches = !espl_layer_adds_plainly(c)};
+    for (int g = 0; g < GROUPS; g++) partial = espl_max_i64(partial, espl_gradient_partials(&l[first[g]], n[g]));
+    bool last = grid->stage == stages - 1;
+    window_team most = espl_team_of(NULL, 0, parts, o->window); /* the first part has the most blocks */
+    int64_t teams = replicas / parts, rounds = (o->backward + teams - 1) / teams; /* samples of a team */
+    calibration_dims d = {.T = o->window,
+                          .n = most.rows,
+                          .parts = parts,
+                          .blocks = most.blocks,
+                          .C = c->hidden,
+                          .Q = c->heads * c->head_dim,
+                          .KV = c->kv_heads * c->head_dim,
+                          .F = c->ffn,
+                          .H = c->heads,
+                          .E = c->experts,
+                          .K = c->experts_per_token,
+                          .P = most.rows * espl_max_i64(c->experts_per_token, 1),
+                          .layers = espl_range_count(slice),
+                          .in_flight = rounds > 0 ? espl_pass_ahead(rounds, grid->stage, stages) + 1 : 0,
+                          .partial = partial,
+                          .head = !last        ? 0
+                                  : o->teacher ? espl_head_distill_floats(&head, o->window)
+                                               : espl_head_backward_floats(&head, o->window),
+                          .back = o->backward > 0,
+                          .several = stages > 1,
+                          .last = last,
+                          .stride =
+                              c->hidden + c->heads * c->head_dim + espl_layout_mlps(layout) * (c->hidden + c->ffn),
+                          .output_stride = sums ? outputs : 0,
+                          .linears = sums ? espl_layout_layer_linears(layout) : 0,
+                          .replicas = replicas,
+                          .weights = o->backward > 0 ? weights : 0,
+                          .qk_norm = c->family->qk_norm != ESPL_QK_NORM_NONE,
+                          .branches = !espl_layer_adds_plainly(c)};
+    d.block_stride = c->experts > 0 ? d.C + d.Q : d.stride;
+    calibration_size_team(&d, l, first, n, GROUPS);
+    return d;
 }
 
 int64_t espl_calibration_arena_bytes(const calibration_dims *dims) {
@@ -68,12 +97,13 @@ int64_t espl_calibration_arena_bytes(const calibration_dims *dims) {
 }
 
 int64_t espl_model_calibration_bytes(const espl_model_config *c, const espl_calibration_options *o, espl_range slice,
-                                     int replicas, int stage, int stages) {
-    calibration_dims d = espl_calibration_dims_of(c, o, slice, replicas, stage, stages);
+                                     const espl_grid *g) {
+    calibration_dims d = espl_calibration_dims_of(c, o, slice, g);
     return espl_calibration_arena_bytes(&d);
 }
 
-espl_status espl_calibration_buffers_create(const calibration_dims *dims, espl_arena **arena, calibration_buffers *b) {
+espl_status espl_calibration_buffers_create(const calibration_dims *dims, const window_team *team, espl_arena **arena,
+                                            calibration_buffers *b) {
     calibration_dims d = *dims;
     bool good = true;
     ESPL_TRY(espl_arena_create(arena, (size_t)espl_calibration_arena_bytes(&d), "calibration buffers"));
@@ -81,7 +111,9 @@ espl_status espl_calibration_buffers_create(const calibration_dims *dims, espl_a
     CALIBRATION_LIST(X)
 #undef X
     if (!good) return ESPL_FAIL(ESPL_INTERNAL, "calibration buffers sized wrongly");
-    for (int64_t t = 0; t < d.T; t++) b->positions[t] = t;
+    for (int64_t k = 0; k < team->blocks; k++)
+        for (int64_t t = 0; t < espl_team_block_rows(team, k); t++)
+            b->positions[k * team->block + t] = espl_team_block_first(team, k) + t;
     return ESPL_OK;
 }
 

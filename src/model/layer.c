@@ -99,14 +99,14 @@ void espl_layer_add_raw(const espl_model *m, int64_t local_layer, espl_linear_ki
 }
 
 void espl_layer_add_branch(const espl_model *m, int64_t local_layer, espl_linear_kind kind, const float *input,
-                           int64_t T, float *raw, float *normed, float *x) {
+                           int64_t rows, int64_t T, float *raw, float *normed, float *x) {
     const espl_linear *l = &m->layers[local_layer].linears[kind];
     bool plain = espl_layer_adds_plainly(&m->config);
     double t = espl_clock_now();
     /* Accumulating into x is the residual connection. */
-    espl_tensor_linear(l, 1, input, T, plain ? &x : &raw, plain, m->workspace);
+    espl_tensor_linear_blocks(l, 1, input, rows, T, plain ? &x : &raw, plain, m->workspace);
     espl_region_lap(ESPL_REGION_LINEAR, t);
-    if (!plain) espl_layer_add_raw(m, local_layer, kind, raw, T, normed, x);
+    if (!plain) espl_layer_add_raw(m, local_layer, kind, raw, rows, normed, x);
 }
 
 /* The experts of a layer in place of its MLP, expert after expert: b->normed [T, hidden] is their input. */
@@ -161,7 +161,7 @@ void espl_model_layer_forward(espl_model *m, int64_t local_layer, const espl_bat
     t = espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
     espl_tensor_attention(&shape, b->sequences, batch->n, m->workspace);
     espl_region_lap(ESPL_REGION_ATTENTION, t);
-    espl_layer_add_branch(m, local_layer, ESPL_O_PROJ, b->attended, T, b->normed, b->normed, x);
+    espl_layer_add_branch(m, local_layer, ESPL_O_PROJ, b->attended, T, T, b->normed, b->normed, x);
 
     t = espl_clock_now();
     if (before_mlp) espl_tensor_rmsnorm(x, before_mlp, T, c->hidden, eps, b->normed);
@@ -176,6 +176,6 @@ void espl_model_layer_forward(espl_model *m, int64_t local_layer, const espl_bat
     t = espl_region_lap(ESPL_REGION_LINEAR, t);
     espl_tensor_glu(c->activation, b->gate, b->up, T * c->ffn);
     espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
-    espl_layer_add_branch(m, local_layer, ESPL_DOWN_PROJ, b->gate, T, b->normed, b->normed, x);
+    espl_layer_add_branch(m, local_layer, ESPL_DOWN_PROJ, b->gate, T, T, b->normed, b->normed, x);
     if (m->tap) m->tap(m->tap_context, m->slice.first + local_layer, x, T);
 }

@@ -27,9 +27,10 @@ bool espl_layer_adds_plainly(const espl_model_config *c);
  * the same size and may be raw. */
 void espl_layer_add_raw(const espl_model *m, int64_t local_layer, espl_linear_kind kind, const float *raw, int64_t T,
                         float *normed, float *x);
-/* Local. x [T, hidden] += residual_scale * norm(o_proj or down_proj of input [T, in]). Unless layers add plainly, raw
- * [T, hidden] becomes the linear's output and normed [T, hidden], which may be raw, the norm of it. */
+/* Local. x [rows, hidden] += residual_scale * norm(o_proj or down_proj of input [rows, in]). Unless layers add plainly,
+ * raw [rows, hidden] becomes the linear's output and normed [rows, hidden], which may be raw, the norm of it. The rows
+ * are some of the blocks of T tokens (espl_tensor_linear_blocks). */
 void espl_layer_add_branch(const espl_model *m, int64_t local_layer, espl_linear_kind kind, const float *input,
-                           int64_t T, float *raw, float *normed, float *x);
+                           int64_t rows, int64_t T, float *raw, float *normed, float *x);
 
 #endif

@@ -37,6 +37,14 @@ typedef struct dry_run {
 
 /* ---------------------------------------------------------------- memory */
 
+/* The numbers of the grid, at a stage. */
+static espl_grid dry_grid(const dry_run *f, int64_t stage) {
+    return (espl_grid){.replicas = (int)f->grid.replicas,
+                       .stages = (int)f->grid.stages,
+                       .members = (int)f->grid.members,
+                       .stage = (int)stage};
+}
+
 /* The slices of the grid. */
 static espl_status dry_lay_out(dry_run *f) {
     int stages = (int)f->grid.stages;
@@ -50,7 +58,8 @@ static espl_status dry_lay_out(dry_run *f) {
 static espl_status dry_node_bytes(const dry_run *f, int64_t ranks_per_node, double *bytes) {
     int64_t rank_bytes, ranks = espl_min_i64(ranks_per_node, f->grid.replicas * f->grid.stages);
     int64_t weights = espl_model_parameters(f->work.config) * f->work.needs.bytes_per_weight;
-    ESPL_TRY(espl_footprint_rank(&f->work.needs, (int)f->grid.replicas, (int)f->grid.stages, &rank_bytes));
+    const espl_grid grid = dry_grid(f, 0);
+    ESPL_TRY(espl_footprint_rank(&f->work.needs, &grid, &rank_bytes));
     *bytes = (double)espl_node_needs(weights, rank_bytes, (int)ranks, (int)f->grid.stages);
     return ESPL_OK;
 }
@@ -69,8 +78,8 @@ static void dry_print_memory(const dry_run *f) {
         const espl_footprint *needs = &f->work.needs;
         espl_model_memory m = espl_footprint_model(needs, f->slices[r]);
         int64_t masks = espl_masks_bytes(f->work.config, f->slices[r]), other = m.workspace + m.tables + m.libraries;
-        int64_t pruning =
-            espl_footprint_pruning(needs, f->slices[r], (int)f->grid.replicas, (int)r, (int)f->grid.stages);
+        const espl_grid grid = dry_grid(f, r);
+        int64_t pruning = espl_footprint_pruning(needs, f->slices[r], &grid);
         char layers[48], b[7][32];
         snprintf(layers, sizeof layers, "%" PRId64 "-%" PRId64 "%s", f->slices[r].first, f->slices[r].last - 1,
                  r == f->grid.stages - 1 ? "+head" : "");
@@ -239,7 +248,7 @@ static espl_status dry_search(dry_run *f) {
         if (cores % threads != 0) continue;
         int64_t per_node = dry_ranks_per_node(f, threads), ranks = f->d->nodes * per_node;
         for (int64_t stages = 1; stages <= espl_min_i64(ranks, f->work.config->layers); stages++) {
-            f->grid = (espl_plan_grid){.replicas = ranks / stages, .stages = stages, .threads = threads};
+            f->grid = (espl_plan_grid){.replicas = ranks / stages, .stages = stages, .members = 1, .threads = threads};
             if (f->d->memory_gib > 0) {
                 double bytes;
                 f->work.needs.threads = (int)threads;
@@ -327,7 +336,7 @@ static espl_status dry_take_machine(dry_run *f) {
 static espl_status dry_run_local(const espl_job *j, const espl_dry_options *d, int64_t ranks) {
     dry_run f = {.j = j, .o = j->o, .d = d};
     espl_checkpoint_shape shape = espl_run_checkpoint_shape(&j->config, (espl_range){0});
-    int replicas, stages;
+    espl_grid grid;
     char b[32];
     espl_status st;
     ESPL_CHECK(st, done, espl_plan_count_work(j, &f.work));
@@ -339,8 +348,9 @@ static espl_status dry_run_local(const espl_job *j, const espl_dry_options *d, i
         f.machine.n = 1;
         f.machine.speeds[0] = (espl_machine_speed){.threads = espl_tensor_threads(), .flops = f.work.speed.flops};
     }
-    ESPL_CHECK(st, done, espl_arrange_choose(j, (int)ranks, 1, &replicas, &stages));
-    f.grid = (espl_plan_grid){.replicas = replicas, .stages = stages, .threads = espl_tensor_threads()};
+    ESPL_CHECK(st, done, espl_arrange_choose(j, (int)ranks, 1, &grid));
+    f.grid = (espl_plan_grid){
+        .replicas = grid.replicas, .stages = grid.stages, .members = grid.members, .threads = espl_tensor_threads()};
     if (d->nodes > 0) ESPL_CHECK(st, done, dry_search(&f));
     ESPL_CHECK(st, done, dry_lay_out(&f));
     ESPL_CHECK(st, done, espl_plan_simulate(&f.work, &f.machine, f.grid, &f.time));

@@ -63,7 +63,7 @@ espl_model_memory espl_footprint_model(const espl_footprint *f, espl_range slice
 
 /* A step's backward passes, the weights in training, and the weights before the step; on the last stage the dense
  * model's final states, in f32. */
-static int64_t footprint_distillation(const espl_footprint *f, espl_range slice, int replicas, int stage, int stages) {
+static int64_t footprint_distillation(const espl_footprint *f, espl_range slice, const espl_grid *g) {
     static const float *const teacher[1] = {NULL}; /* say that there are some */
     static float *const gradients[1] = {NULL};
     const espl_config *o = f->o;
@@ -72,39 +72,41 @@ static int64_t footprint_distillation(const espl_footprint *f, espl_range slice,
                                      .gradient_sums = gradients,
                                      .teacher = teacher};
     int64_t weights = espl_range_count(slice) * espl_model_layer_linear_weights(f->config), states = 0;
-    if (stage == stages - 1) states = f->distilled * o->calibration_window * f->config->hidden * (int64_t)sizeof(float);
-    return espl_model_calibration_bytes(f->config, &step, slice, replicas, stage, stages) +
-           espl_distill_bytes(f->config, slice) + weights * f->bytes_per_weight + states;
+    if (g->stage == g->stages - 1)
+        states = f->distilled * o->calibration_window * f->config->hidden * (int64_t)sizeof(float);
+    return espl_model_calibration_bytes(f->config, &step, slice, g) + espl_distill_bytes(f->config, slice) +
+           weights * f->bytes_per_weight + states;
 }
 
-int64_t espl_footprint_pruning(const espl_footprint *f, espl_range slice, int replicas, int stage, int stages) {
-    int ranks = replicas * stages; /* the first replica, whose ranks have the most samples of a method */
+int64_t espl_footprint_pruning(const espl_footprint *f, espl_range slice, const espl_grid *g) {
+    int ranks = g->replicas * g->stages; /* the first replica, whose ranks have the most samples of a method */
     int64_t bytes;
     if (f->oneshot)
-        bytes = espl_method_bytes(f->config, &f->method, slice, stage, ranks, replicas);
+        bytes = espl_method_bytes(f->config, &f->method, slice, g->stage, ranks, g->replicas);
     else
-        bytes = espl_model_calibration_bytes(f->config, &f->calibration, slice, replicas, stage, stages);
+        bytes = espl_model_calibration_bytes(f->config, &f->calibration, slice, g);
     if (espl_footprint_tries_powers(f)) {
         espl_method_options trial = espl_footprint_trial(f);
-        bytes = espl_max_i64(bytes, espl_method_bytes(f->config, &trial, slice, stage, ranks, replicas));
+        bytes = espl_max_i64(bytes, espl_method_bytes(f->config, &trial, slice, g->stage, ranks, g->replicas));
     }
-    if (espl_config_distills(f->o))
-        bytes = espl_max_i64(bytes, footprint_distillation(f, slice, replicas, stage, stages));
+    if (espl_config_distills(f->o)) bytes = espl_max_i64(bytes, footprint_distillation(f, slice, g));
     if (f->method.update != ESPL_UPDATE_NONE || espl_config_distills(f->o))
         bytes += espl_range_count(slice) * espl_model_layer_linear_weights(f->config) * f->bytes_per_weight;
     return bytes;
 }
 
-espl_status espl_footprint_rank(const espl_footprint *f, int replicas, int stages, int64_t *bytes) {
+espl_status espl_footprint_rank(const espl_footprint *f, const espl_grid *g, int64_t *bytes) {
+    espl_grid at = *g;
+    int stages = g->stages;
     espl_range *slices;
     *bytes = 0;
     ESPL_TRY(espl_mem_alloc(&slices, stages, sizeof *slices, "slices"));
     espl_status st = espl_model_partition(f->config, f->options.context, stages, slices);
     for (int s = 0; st == ESPL_OK && s < stages; s++) {
         espl_model_memory m = espl_footprint_model(f, slices[s]);
+        at.stage = s;
         int64_t sum = m.activations + m.kv_cache + m.workspace + m.tables + m.libraries +
-                      espl_masks_bytes(f->config, slices[s]) +
-                      espl_footprint_pruning(f, slices[s], replicas, s, stages);
+                      espl_masks_bytes(f->config, slices[s]) + espl_footprint_pruning(f, slices[s], &at);
         *bytes = espl_max_i64(*bytes, sum);
     }
     espl_mem_free(&slices);

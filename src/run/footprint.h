@@ -22,11 +22,13 @@ typedef struct espl_footprint {
 espl_status espl_footprint_of(const espl_job *j, espl_footprint *out);
 /* The open model on the rank that holds `slice`. */
 espl_model_memory espl_footprint_model(const espl_footprint *f, espl_range slice);
-/* What pruning takes on a rank besides the model and its masks: calibration for the agent, or the method, with the
- * updated weights of its slice; distillation. */
-int64_t espl_footprint_pruning(const espl_footprint *f, espl_range slice, int replicas, int stage, int stages);
+/* Of grids the numbers count, not the communicators.
+ *
+ * What pruning takes on the rank at g->stage besides the model and its masks: calibration for the agent, or the method,
+ * with the updated weights of its slice; distillation. */
+int64_t espl_footprint_pruning(const espl_footprint *f, espl_range slice, const espl_grid *g);
 /* The largest sum over the ranks of a grid, without the weights, which are mapped. ESPL_NOMEM. */
-espl_status espl_footprint_rank(const espl_footprint *f, int replicas, int stages, int64_t *bytes);
+espl_status espl_footprint_rank(const espl_footprint *f, const espl_grid *g, int64_t *bytes);
 
 /* Is the exponent of score curvature measured before the first step? */
 bool espl_footprint_tries_powers(const espl_footprint *f);

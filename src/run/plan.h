@@ -10,9 +10,10 @@
 #include "footprint.h"
 #include "plan_speed.h"
 
-/* How the ranks of a job are laid out: `replicas` pipelines of `stages` ranks, each with `threads` threads. */
+/* How the ranks of a job are laid out: `replicas` pipelines of `stages` ranks, each with `threads` threads; `members`
+ * replicas take a window of the profile together. */
 typedef struct espl_plan_grid {
-    int64_t replicas, stages, threads;
+    int64_t replicas, stages, members, threads;
 } espl_plan_grid;
 
 /* What a job computes, by its inputs and options. The same for every grid. */

@@ -189,8 +189,7 @@ static espl_status profile_bf16(bench *b, double *seconds) {
 static void report(bench *b, const char *dir, double *seconds, double *rates, double *ratios) {
     const espl_model_config *c = espl_model_config_of(b->m);
     espl_calibration_options o = {.window = b->window, .forward = b->forward, .backward = b->backward};
-    int64_t extra =
-        espl_model_calibration_bytes(c, &o, espl_model_slice(b->m), 1, espl_comm_rank(b->c), espl_comm_size(b->c));
+    int64_t extra = espl_model_calibration_bytes(c, &o, espl_model_slice(b->m), espl_comm_grid(b->c));
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     double ratio = median(ratios, b->rounds);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Ranks as replicas x stages, on a random model of three layers: the same bytes in every file of a run directory on any
-number of ranks, more than layers too, and on any grid; interrupted on one grid and resumed on another; an error on a
+number of ranks, more than layers too, on any grid, and whoever shares a window; interrupted on one grid and resumed on another; an error on a
 rank of the second replica ends all; commands print the same.
 
 tests/e2e/test_grid.py ESPALIER MAKE_RANDOM_MODEL [unittest arguments]
@@ -41,8 +41,11 @@ def sets(options):
 
 
 def on_grid(grid):
-    """A number of ranks, or (replicas, stages)."""
-    return (grid, []) if isinstance(grid, int) else (grid[0] * grid[1], [f"run.replicas={grid[0]}"])
+    """A number of ranks, or (replicas, stages), or (replicas, stages, replicas of a team)."""
+    if isinstance(grid, int):
+        return grid, []
+    names = ("run.replicas", None, "run.team")
+    return grid[0] * grid[1], [f"{name}={n}" for name, n in zip(names, grid) if name]
 
 
 def write_questions(work):
@@ -94,6 +97,19 @@ class Case(unittest.TestCase):
         self.assertEqual(done.returncode, code, done.stderr[-3000:])
         self.stderr = done.stderr
         return run
+
+    def stop_after_an_iteration(self, name, grid, rank, *more):
+        """Tells a rank to stop once there is a checkpoint."""
+        run = self.work / name
+        job = subprocess.Popen(self.command(run, grid, *more), env=ENVIRONMENT, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 60 * SLOW
+        while not (run / "checkpoints" / "iteration-000001.h5").exists():
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.01)
+        os.kill(json.loads((run / "manifest.json").read_text())["ranks"][rank]["pid"], signal.SIGUSR1)
+        _, text = job.communicate(timeout=60 * SLOW)
+        self.assertEqual(job.returncode, 75, text)
 
     def files(self, run):
         out = {}
@@ -194,6 +210,54 @@ class Experts(Case):
     def test_updates(self):
         self.equal("sparsegpt", *sets(METHODS["sparsegpt"]))
 
+    def test_a_team_changes_nothing(self):
+        more = sets(["calibration.window=300", "prune.max_linears=66"])
+        self.assert_same(self.prune("alone", 1, *more), self.prune("team", (2, 1, 2), *more))
+
+
+class Teams(Case):
+    """Replicas that share the tokens of a window, in blocks of 240 of 700: more replicas than blocks, tiles of weights that
+    do not go up in the replicas, heads in groups of three."""
+    shape = ("--layers 3 --hidden 192 --heads 6 --kv-heads 2 --head-dim 32 --ffn 640 --vocab 300 "
+             "--byte-tokenizer").split()
+
+    def equal(self, name, grids, *options):
+        more = sets(["prune.score=curvature", "prune.max_iterations=2", *options])
+        one = self.prune(f"{name}1", 1, *more, code=3)
+        for grid in grids:
+            with self.subTest(grid=grid):
+                run = self.prune(f"{name}{grid}", grid, *more, code=3)
+                self.assertIn("take a calibration window together", self.stderr)
+                self.assert_same(one, run)
+
+    def test_any_team_gives_the_same_files(self):
+        self.equal("whole", ((2, 2, 2), (3, 1, 3), (4, 2, 2), (5, 1, 5)), "calibration.window=700")
+
+    def test_teams_are_formed_where_windows_are_few(self):
+        self.equal("chosen", (4,), "calibration.window=1000")
+
+    def test_odd_lengths_and_windows_of_one_block(self):
+        for window, team in ((64, 2), (257, 2), (523, 3)):
+            self.equal(f"window{window}-", ((team, 1, team),), f"calibration.window={window}")
+
+    def test_a_sliding_window(self):
+        config = self.model / "config.json"
+        before = config.read_text()
+        config.write_text(json.dumps({**json.loads(before), "use_sliding_window": True, "sliding_window": 100,
+                                      "max_window_layers": 1}))
+        self.addCleanup(config.write_text, before)
+        self.equal("sliding", ((3, 1, 3),), "calibration.window=700")
+
+    def test_stopped_in_a_team_and_resumed_without(self):
+        more = sets(["calibration.window=700"])
+        whole = self.prune("unstopped", 1, *more)
+        self.stop_after_an_iteration("stopped", (4, 1, 4), 3, *more)
+        self.assert_same(whole, self.prune("stopped", (1, 2), "--resume", *more))
+
+    def test_a_team_that_does_not_divide_the_replicas_is_refused(self):
+        self.prune("refused", (4, 1, 3), code=2)
+        self.assertIn("run.team: 3 does not divide the 4 replicas of the model", self.stderr)
+
 
 class Interrupted(Case):
     def test_killed_on_one_grid_resumed_on_another(self):
@@ -215,16 +279,7 @@ class Interrupted(Case):
 
     def test_a_signal_to_any_replica_stops_all(self):
         whole = self.prune("unstopped", 1)
-        run = self.work / "stopped"
-        job = subprocess.Popen(self.command(run, (2, 2)), env=ENVIRONMENT, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.PIPE, text=True)
-        deadline = time.monotonic() + 60 * SLOW
-        while not (run / "checkpoints" / "iteration-000001.h5").exists():
-            self.assertLess(time.monotonic(), deadline)
-            time.sleep(0.01)
-        os.kill(json.loads((run / "manifest.json").read_text())["ranks"][3]["pid"], signal.SIGUSR1)
-        _, text = job.communicate(timeout=60 * SLOW)
-        self.assertEqual(job.returncode, 75, text)
+        self.stop_after_an_iteration("stopped", (2, 2), 3)
         self.assert_same(whole, self.prune("stopped", (1, 3), "--resume"))
 
     def test_an_error_on_any_rank_ends_all(self):

@@ -111,6 +111,9 @@ typedef enum espl_resume {
     X(INTEGER, run, replicas, 0, 0, 1048576, CIRCUMSTANCE,                                                             \
       "replicas of the model, which share windows and questions; the ranks of each hold slices of its layers. 0: as "  \
       "many as there is memory for")                                                                                   \
+    X(INTEGER, run, team, 0, 0, 1048576, CIRCUMSTANCE,                                                                 \
+      "replicas that take one calibration window of the profile together, each some of its tokens; it divides their "  \
+      "number. 0: as few as keep all replicas about equally busy. Without effect on models with experts")              \
     X(CHOICE, checkpoint, io, ESPL_IO_INDEPENDENT, io, espl_io, CIRCUMSTANCE,                                          \
       "each rank writes its layers on its own, or all take part in collective MPI-IO calls")                           \
     X(INTEGER, checkpoint, alignment, 0, 0, 1073741824, CIRCUMSTANCE,                                                  \

@@ -67,9 +67,10 @@ typedef struct espl_topic_samples {
 } espl_topic_samples;
 
 /* Collective. Runs windows ids [max(forward, backward), window], the same on every rank, through the masked model.
- * Replicas share the windows. Results, those in arrays of the options included, do not depend on the grid of ranks or
- * the number of threads. Takes espl_model_calibration_bytes of memory for the call. ESPL_USAGE, ESPL_UNSUPPORTED,
- * ESPL_NOMEM. Free *out with espl_calibration_free. */
+ * Replicas share the windows, and a team of replicas (espl_grid) the tokens of one window, unless options ask for
+ * gradient_squares, gradient_sums, teacher or final_states, or the model has experts. Results, those in arrays of the
+ * options included, do not depend on the grid of ranks or the number of threads. Takes espl_model_calibration_bytes of
+ * memory for the call. ESPL_USAGE, ESPL_UNSUPPORTED, ESPL_NOMEM. Free *out with espl_calibration_free. */
 espl_status espl_model_calibrate(espl_model *m, const espl_calibration_options *o, const int32_t *ids,
                                  espl_model_progress progress, void *context, espl_calibration *out);
 void espl_calibration_free(espl_calibration *c);
@@ -80,9 +81,9 @@ void espl_calibration_free(espl_calibration *c);
 espl_status espl_model_calibrate_knowledge(espl_model *m, const espl_topic_samples *topics, int64_t window,
                                            double share, espl_calibration *c);
 
-/* Local. Bytes that stage `stage` of `stages` takes while calibrating, in one of `replicas` replicas. */
+/* Local. Bytes that a rank takes while calibrating: of g its numbers count, not its communicators. */
 int64_t espl_model_calibration_bytes(const espl_model_config *c, const espl_calibration_options *o, espl_range slice,
-                                     int replicas, int stage, int stages);
+                                     const espl_grid *g);
 
 /* Local. ||X_j||^2 per input feature [in] of a linear: sum of x_tj^2 over the forward tokens. NULL if the linear is not
  * this rank's. Borrowed. */
@@ -117,7 +118,8 @@ double espl_calibration_topic_gradient(const espl_calibration *c, int64_t index,
 
 /* Local. Observes the backward pass, for tests: called, sample after sample, with layer i and dL/d(residual stream
  * after decoder layer i) [T, hidden] for i = this rank's layers minus one, down to -1 for the embeddings on the first
- * rank, and on the last rank also for the last layer. NULL ends it. */
+ * rank, and on the last rank also for the last layer. In a team of several ranks: with this rank's rows. NULL ends it.
+ */
 void espl_model_set_gradient_tap(espl_model *m, espl_model_tap tap, void *context);
 
 #endif
