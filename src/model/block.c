@@ -89,10 +89,9 @@ espl_status espl_block_embed(espl_block *b, const int32_t *ids, float *x) {
 
 void espl_block_forward(espl_block *b, float *x) { espl_calibrate_layer_forward(&b->c, 0, x, false); }
 
-void espl_block_inputs(espl_block *b, const float *x, espl_block_input *inputs) {
+/* Where the buffers hold the inputs of the linears. */
+static void block_point_at(const espl_block *b, espl_block_input *inputs) {
     const calibration_buffers *s = &b->c.b;
-    memcpy(s->stream0, x, (size_t)(b->c.d.T * b->c.d.C) * sizeof *x); /* tracing changes its input */
-    espl_calibrate_trace(&b->c, 0, s->stream0);
     for (int k = 0; k < ESPL_GATE_PROJ; k++)
         inputs[k] = (espl_block_input){k == ESPL_O_PROJ ? s->attended : s->normed, b->c.d.T};
     for (int64_t e = 0; e < espl_layout_mlps(espl_model_layout(&b->shadow.config)); e++) {
@@ -101,6 +100,29 @@ void espl_block_inputs(espl_block *b, const float *x, espl_block_input *inputs) 
             inputs[espl_linear_at((espl_linear_kind)k, e)] =
                 (espl_block_input){k == ESPL_DOWN_PROJ ? rows.product : rows.in, rows.n};
     }
+}
+
+void espl_block_inputs(espl_block *b, const float *x, espl_block_input *inputs) {
+    float *stream = b->c.b.stream0;
+    memcpy(stream, x, (size_t)(b->c.d.T * b->c.d.C) * sizeof *x); /* tracing changes its input */
+    espl_calibrate_trace(&b->c, 0, stream);
+    block_point_at(b, inputs);
+}
+
+void espl_block_trace(espl_block *b, espl_block_stage stage, const float *x, espl_block_input *inputs) {
+    bool attention = stage == ESPL_BLOCK_QKV || stage == ESPL_BLOCK_O;
+    if (attention)
+        espl_calibrate_attention(&b->c, 0, x, stage == ESPL_BLOCK_QKV);
+    else
+        espl_calibrate_feed(&b->c, 0, x, stage == ESPL_BLOCK_GATE_UP);
+    block_point_at(b, inputs);
+}
+
+void espl_block_add(espl_block *b, espl_block_stage stage, float *x) {
+    if (stage == ESPL_BLOCK_O)
+        espl_calibrate_add_attention(&b->c, 0, x);
+    else
+        espl_calibrate_add_feed(&b->c, 0, x);
 }
 
 void espl_block_backward(espl_block *b, const float *x, float *dy, float *const *squares) {

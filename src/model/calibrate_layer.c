@@ -49,8 +49,8 @@ static const espl_linear *expert_linears(const calibrator *c, int64_t local_laye
     return &c->m->layers[local_layer].linears[espl_linear_at(ESPL_GATE_PROJ, expert)];
 }
 
-/* Routes middle_normed, and runs each expert up to the input of its down_proj. */
-static void trace_experts(calibrator *c, int64_t local_layer) {
+/* Routes middle_normed, and runs each expert up to the input of its down_proj, or gathers its inputs only. */
+static void trace_experts(calibrator *c, int64_t local_layer, bool inputs_only) {
     const expert_routing r = calibrate_routing(c);
     espl_experts_route(c->m, local_layer, c->b.middle_normed, c->team.rows, &r);
     for (int64_t e = 0; e < c->d.E; e++) {
@@ -60,6 +60,7 @@ static void trace_experts(calibrator *c, int64_t local_layer) {
         double t = espl_clock_now();
         espl_experts_gather(c->m, &r, e, false, c->b.middle_normed, rows.in);
         t = espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+        if (inputs_only) continue;
         espl_tensor_linear(expert_linears(c, local_layer, e), 2, rows.in, rows.n, gate_up, false, c->m->workspace);
         t = espl_region_lap(ESPL_REGION_LINEAR, t);
         espl_tensor_glu_to(c->m->config.activation, rows.gate, rows.up, rows.n * c->d.F, rows.product);
@@ -123,21 +124,21 @@ static void trace_attend(calibrator *c, int64_t local_layer) {
     espl_region_lap(ESPL_REGION_ATTENTION, t);
 }
 
-void espl_calibrate_trace(calibrator *c, int64_t local_layer, float *x) {
+void espl_calibrate_attention(calibrator *c, int64_t local_layer, const float *x, bool input_only) {
     const espl_model_config *g = &c->m->config;
     const model_layer *l = &c->m->layers[local_layer];
     calibration_buffers *b = &c->b;
-    int64_t T = c->d.T, n = c->team.rows;
-    const float *before_attention = l->norms[ESPL_NORM_ATTENTION_IN], *before_mlp = l->norms[ESPL_NORM_MLP_IN];
-    float eps = (float)g->rms_eps, *qkv[3] = {b->q, b->k, b->v}, *gate_up[2] = {b->gate, b->up};
-    size_t stream_bytes = (size_t)(n * g->hidden) * sizeof *x;
+    int64_t n = c->team.rows;
+    const float *before = l->norms[ESPL_NORM_ATTENTION_IN];
+    float *qkv[3] = {b->q, b->k, b->v};
     double t = espl_clock_now();
-    if (before_attention)
-        espl_tensor_rmsnorm(x, before_attention, n, g->hidden, eps, b->normed);
+    if (before)
+        espl_tensor_rmsnorm(x, before, n, g->hidden, (float)g->rms_eps, b->normed);
     else
-        memcpy(b->normed, x, stream_bytes); /* the inputs of linears are kept, x changes */
+        memcpy(b->normed, x, (size_t)(n * g->hidden) * sizeof *x); /* the inputs of linears are kept, x changes */
     t = espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
-    espl_tensor_linear_blocks(&l->linears[ESPL_Q_PROJ], 3, b->normed, n, T, qkv, false, c->m->workspace);
+    if (input_only) return;
+    espl_tensor_linear_blocks(&l->linears[ESPL_Q_PROJ], 3, b->normed, n, c->d.T, qkv, false, c->m->workspace);
     t = espl_region_lap(ESPL_REGION_LINEAR, t);
     if (c->d.back && c->d.qk_norm) { /* the input of the norms, which work in place */
         memcpy(b->q_raw, b->q, (size_t)(n * c->d.Q) * sizeof(float));
@@ -149,22 +150,52 @@ void espl_calibrate_trace(calibrator *c, int64_t local_layer, float *x) {
     trace_store_keys(c, b->k, b->whole_k, b->k_heads);
     trace_store_keys(c, b->v, b->whole_v, b->v_heads);
     trace_attend(c, local_layer);
-    espl_layer_add_branch(c->m, local_layer, ESPL_O_PROJ, b->attended, n, T, b->attention_raw, b->branch, x);
+}
 
-    t = espl_clock_now();
-    if (before_mlp)
-        espl_tensor_rmsnorm(x, before_mlp, n, g->hidden, eps, b->middle_normed);
+void espl_calibrate_add_attention(calibrator *c, int64_t local_layer, float *x) {
+    const calibration_buffers *b = &c->b;
+    espl_layer_add_branch(c->m, local_layer, ESPL_O_PROJ, b->attended, c->team.rows, c->d.T, b->attention_raw,
+                          b->branch, x);
+}
+
+void espl_calibrate_feed(calibrator *c, int64_t local_layer, const float *x, bool input_only) {
+    const espl_model_config *g = &c->m->config;
+    const model_layer *l = &c->m->layers[local_layer];
+    calibration_buffers *b = &c->b;
+    int64_t n = c->team.rows;
+    const float *before = l->norms[ESPL_NORM_MLP_IN];
+    float *gate_up[2] = {b->gate, b->up};
+    double t = espl_clock_now();
+    if (before)
+        espl_tensor_rmsnorm(x, before, n, g->hidden, (float)g->rms_eps, b->middle_normed);
     else
-        memcpy(b->middle_normed, x, stream_bytes);
+        memcpy(b->middle_normed, x, (size_t)(n * g->hidden) * sizeof *x);
     t = espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
     if (g->experts > 0) {
-        trace_experts(c, local_layer);
+        trace_experts(c, local_layer, input_only);
         return;
     }
-    espl_tensor_linear_blocks(&l->linears[ESPL_GATE_PROJ], 2, b->middle_normed, n, T, gate_up, false, c->m->workspace);
+    if (input_only) return;
+    espl_tensor_linear_blocks(&l->linears[ESPL_GATE_PROJ], 2, b->middle_normed, n, c->d.T, gate_up, false,
+                              c->m->workspace);
     t = espl_region_lap(ESPL_REGION_LINEAR, t);
     espl_tensor_glu_to(g->activation, b->gate, b->up, n * c->d.F, b->product);
     espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
+}
+
+void espl_calibrate_add_feed(calibrator *c, int64_t local_layer, float *x) {
+    const calibration_buffers *b = &c->b;
+    if (c->m->config.experts > 0)
+        add_experts(c, local_layer, x);
+    else
+        espl_layer_add_branch(c->m, local_layer, ESPL_DOWN_PROJ, b->product, c->team.rows, c->d.T, b->mlp_raw,
+                              b->branch, x);
+}
+
+void espl_calibrate_trace(calibrator *c, int64_t local_layer, float *x) {
+    espl_calibrate_attention(c, local_layer, x, false);
+    espl_calibrate_add_attention(c, local_layer, x);
+    espl_calibrate_feed(c, local_layer, x, false);
 }
 
 /* sums [C] of each block += the squares of its rows of x [rows, C]; from one block's sums to the next `stride`. */
@@ -209,11 +240,7 @@ static void count_inputs(calibrator *c, int64_t local_layer) {
 void espl_calibrate_layer_forward(calibrator *c, int64_t local_layer, float *x, bool count) {
     espl_calibrate_trace(c, local_layer, x);
     if (count) count_inputs(c, local_layer);
-    if (c->m->config.experts > 0)
-        add_experts(c, local_layer, x);
-    else
-        espl_layer_add_branch(c->m, local_layer, ESPL_DOWN_PROJ, c->b.product, c->team.rows, c->d.T, c->b.mlp_raw,
-                              c->b.branch, x);
+    espl_calibrate_add_feed(c, local_layer, x);
     if (c->m->tap) c->m->tap(c->m->tap_context, c->m->slice.first + local_layer, x, c->team.rows);
 }
 

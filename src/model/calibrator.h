@@ -150,6 +150,15 @@ void espl_calibrate_layer_forward(calibrator *c, int64_t local_layer, float *x, 
 /* The same up to the input of down_proj: x becomes the residual stream between attention and MLP, and the inputs of all
  * linears are in the buffers normed and attended and in those of espl_calibrate_mlp. */
 void espl_calibrate_trace(calibrator *c, int64_t local_layer, float *x);
+/* Its parts. x [T, hidden] is the stream before attention: fills normed and, unless input_only, attended. */
+void espl_calibrate_attention(calibrator *c, int64_t local_layer, const float *x, bool input_only);
+/* x += what o_proj makes of attended. */
+void espl_calibrate_add_attention(calibrator *c, int64_t local_layer, float *x);
+/* x is the stream between attention and MLP: fills the inputs of gate_proj and up_proj and, unless input_only, those of
+ * down_proj. */
+void espl_calibrate_feed(calibrator *c, int64_t local_layer, const float *x, bool input_only);
+/* x += what the MLP, or the experts, make of them. */
+void espl_calibrate_add_feed(calibrator *c, int64_t local_layer, float *x);
 /* What an MLP of the layer that was traced last has seen and made: all tokens, or those of an expert; in [n, hidden],
  * the others [n, ffn]. */
 typedef struct mlp_rows {

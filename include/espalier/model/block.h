@@ -36,6 +36,22 @@ typedef struct espl_block_input {
 /* The input of each linear when x [T, hidden] comes in, by the linear's place: inputs [linears of a layer]. down_proj
  * itself is not computed. Valid until the next call. */
 void espl_block_inputs(espl_block *b, const float *x, espl_block_input *inputs);
+
+/* The layer in four stages, by the linears whose input a stage makes, so that these may change between stages. */
+typedef enum espl_block_stage {
+    ESPL_BLOCK_QKV,
+    ESPL_BLOCK_O,
+    ESPL_BLOCK_GATE_UP,
+    ESPL_BLOCK_DOWN,
+    ESPL_BLOCK_STAGES
+} espl_block_stage;
+/* Computes the inputs of a stage's linears; the other elements of inputs are undefined. x [T, hidden]: the layer's
+ * input for QKV and O, for the others the residual stream between attention and MLP. Valid until the next call. */
+void espl_block_trace(espl_block *b, espl_block_stage stage, const float *x, espl_block_input *inputs);
+/* After espl_block_trace of stage O: x, the layer's input, becomes the stream between attention and MLP. After stage
+ * DOWN: that stream becomes the layer's output. */
+void espl_block_add(espl_block *b, espl_block_stage stage, float *x);
+
 /* x: the layer's input. dy [T, hidden], the gradient of its output, becomes that of its input;
  * squares[linear's place] [out, in] += (dL/dW)^2. */
 void espl_block_backward(espl_block *b, const float *x, float *dy, float *const *squares);
