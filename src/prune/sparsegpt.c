@@ -72,7 +72,7 @@ static const int32_t *surgeon_block_row(const void *context, int64_t r, int32_t 
 /* Selects the mask of a block of columns. N:M selects group by group in surgeon_row instead, from updated weights. */
 static void surgeon_select(surgeon *s, column_range c) {
     int64_t n = c.last - c.first, out = s->l->out, in = s->l->in, count = s->o->count, below;
-    if (espl_pattern_is_n_m(s->o->pattern)) return;
+    if (s->o->given || espl_pattern_is_n_m(s->o->pattern)) return;
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < out; r++) {
         int32_t *keys = s->keys + r * n;
@@ -109,7 +109,7 @@ static void surgeon_row(surgeon *s, int64_t r, column_range c, float *err) {
     const uint64_t *row = s->mask + r * s->words;
     for (int64_t i = c.first; i < c.last; i++) {
         const float *u = s->o->factor + i * in;
-        if (espl_pattern_is_n_m(p) && i % p.m == 0) {
+        if (!s->o->given && espl_pattern_is_n_m(p) && i % p.m == 0) {
             int32_t keys[ESPL_PATTERN_M_MAX];
             uint64_t kept = ~UINT64_C(0);
             column_range group = {i, espl_min_i64(i + p.m, in)};
@@ -143,7 +143,8 @@ espl_status espl_prune_sparsegpt(const espl_linear *l, const espl_sparsegpt_opti
     if (o->block < 1 || o->block > ESPL_SPARSEGPT_BLOCK_MAX)
         return ESPL_FAIL(ESPL_USAGE, "SparseGPT: blocks of %" PRId64 " columns; expected 1 to %d", o->block,
                          ESPL_SPARSEGPT_BLOCK_MAX);
-    if (espl_pattern_is_n_m(o->pattern) ? o->block % o->pattern.m != 0 : o->count < 0 || o->count > out * in)
+    bool fits = espl_pattern_is_n_m(o->pattern) ? o->block % o->pattern.m == 0 : o->count >= 0 && o->count <= out * in;
+    if (!o->given && !fits)
         return ESPL_FAIL(ESPL_USAGE,
                          "SparseGPT cannot prune %" PRId64 " of %" PRId64 " weights in blocks of %" PRId64
                          " columns by this pattern",
@@ -155,6 +156,7 @@ espl_status espl_prune_sparsegpt(const espl_linear *l, const espl_sparsegpt_opti
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < out; r++) {
         float *w = weight + r * in;
+        if (o->given) continue;
         espl_prune_widen(l, r, 0, in, w);
         for (int64_t c = 0; c < in; c++) w[c] = o->dead[c] ? 0 : w[c];
     }

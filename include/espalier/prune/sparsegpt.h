@@ -25,6 +25,7 @@ typedef struct espl_sparsegpt_options {
     const float *factor;  /* [in, in], of espl_prune_factor; borrowed */
     const bool *dead;     /* [in], of espl_prune_factor; borrowed */
     const float *rows;    /* [out] weights of rows that compete (score curvature), or NULL: all 1; borrowed */
+    bool given;           /* the mask is given, and the weights to start from: rows, pattern and count are not read */
     espl_pattern pattern; /* Row, layer: which weights of a block of columns compete */
     int64_t count;        /* weights to prune; ignored for N:M */
     int64_t block;        /* columns per block, 1 .. ESPL_SPARSEGPT_BLOCK_MAX; for N:M a multiple of M */
@@ -35,7 +36,10 @@ typedef struct espl_sparsegpt_options {
  * words], all set before, is cleared there. Weights compete by w^2 / U_jj^2, times
  * the square of their row's weight: within all rows of a block (layer), within
  * each row of a block (row), or within M columns with the weights as updated so far (N:M). *loss: sum of (w / U_jj)^2 /
- * 2 over the pruned weights. ESPL_USAGE: an invalid count or block. */
+ * 2 over the pruned weights. ESPL_USAGE: an invalid count or block.
+ *
+ * With `given`, weight [out, in] holds the weights to start from, and the weights that `mask` prunes go: the optimal
+ * brain surgeon for a mask that others chose. The mask stays as it is. Weights of dead features keep their values. */
 espl_status espl_prune_sparsegpt(const espl_linear *l, const espl_sparsegpt_options *o, uint64_t *mask, float *weight,
                                  double *loss, espl_workspace *ws);
 /* Bytes that it allocates for a linear [out, in]. */
