@@ -9,8 +9,8 @@ SCORES = {"magnitude": "magnitude", "wanda": "Wanda", "ria": "RIA", "gblm": "GBL
           "wanda++": "Wanda++ RGS", "curvature": "curvature"}
 ALLOCATIONS = {"owl": "OWL", "lsa": "LSA", "lsa-linear": "LSA per linear", "uniform": "uniform", "search": "search",
                "global": "global", "file": "from a file", "given": "given"}
-UPDATES = {"sparsegpt": "SparseGPT"}
-DEFAULTS = {"allocation": "agent", "pattern": "unstructured", "update": "none", "score": "wanda"}
+UPDATES = {"sparsegpt": "SparseGPT", "obs": "OBS", "reconstruct": "reconstruction"}
+DEFAULTS = {"allocation": "agent", "pattern": "unstructured", "update": "none", "update_when": "end", "score": "wanda"}
 
 
 def prune_key(config, key):
@@ -42,11 +42,11 @@ def method_name(config, fell_back=False):
     pattern = pattern_of(config)
     if number(member(config, "prune", "target")) == 0 and not pattern:
         return "dense"
-    # An updating method chooses its own mask, so its name stands in place of the score.
-    update, score = prune_key(config, "update"), prune_key(config, "score")
-    operator = UPDATES.get(update, update) if update != "none" else SCORES.get(score, score)
+    # An update that chooses its own mask stands in place of the score.
+    own, update, score = has_own_mask(config), prune_key(config, "update"), prune_key(config, "score")
+    operator = UPDATES[update] if own else SCORES.get(score, score)
     power = number(member(config, "prune", "curvature_power"))
-    if score == "curvature" and update == "none" and power >= 0:  # else it is measured by the run
+    if score == "curvature" and not own and power >= 0:  # else it is measured by the run
         operator += f" p={power:g}"
     if pattern:
         return f"{operator} {pattern[0]}:{pattern[1]}{recovery_name(config)}"
@@ -60,10 +60,20 @@ def method_name(config, fell_back=False):
     return name + ("" if group == DEFAULTS["pattern"] else f", pattern {group}") + recovery_name(config)
 
 
+def has_own_mask(config):
+    """True if the update chooses what is pruned: SparseGPT in one shot."""
+    return prune_key(config, "update") == "sparsegpt" and prune_key(config, "allocation") != "agent"
+
+
 def recovery_name(config):
-    """" + distillation": survivors were trained, after the method or also in the agent's loop; else an empty text."""
+    """What new weights the survivors got: " + OBS", after the agent's steps " + OBS in steps", " + distillation"; in this
+    order, or an empty text."""
+    update, name = prune_key(config, "update"), ""
+    if update != "none" and not has_own_mask(config):
+        in_steps = prune_key(config, "allocation") == "agent" and prune_key(config, "update_when") == "step"
+        name = f" + {UPDATES.get(update, update)}" + (" in steps" if in_steps else "")
     passes, steps = (number(member(config, "distill", key)) for key in ("passes", "steps"))
-    return " + distillation" if max(passes, steps, 0) > 0 else ""  # older versions did not have the section
+    return name + (" + distillation" if max(passes, steps, 0) > 0 else "")  # older versions did not have the section
 
 
 def agent_name(config, fell_back=False):

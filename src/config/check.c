@@ -5,6 +5,7 @@
  */
 #include <ctype.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -33,6 +34,12 @@ static espl_status config_check_calibration(const espl_config *o) {
             "calibration.forward is 0, but prune.allocation \"%s\" runs calibration windows through the model: set at "
             "least 1 window",
             espl_allocation_name(o->prune_allocation));
+    int64_t least = espl_update_holds_out(o->prune_update) ? 2 : 1; /* one to learn from, one to choose by */
+    if (o->prune_update != ESPL_UPDATE_NONE && o->calibration_forward < least)
+        return ESPL_FAIL(ESPL_CONFIG,
+                         "calibration.forward is %" PRId64 ", but prune.update \"%s\" needs at least %" PRId64
+                         " calibration windows",
+                         o->calibration_forward, espl_update_name(o->prune_update), least);
     if (o->calibration_backward == 0 && espl_score_needs_outputs(o->prune_score))
         return ESPL_FAIL(ESPL_CONFIG,
                          "calibration.backward is 0, but prune.score \"%s\" needs gradients: set at least 1 window",
@@ -46,9 +53,6 @@ static espl_status config_check_goal(const espl_config *o) {
     if (!espl_config_is_oneshot(o)) {
         /* The agent removes weights in many small steps, by scores that one calibration pass gives. */
         const char *agent = "prune.allocation \"agent\" prunes in steps";
-        if (p.update != ESPL_UPDATE_NONE)
-            return ESPL_FAIL(ESPL_CONFIG, "prune.update is \"%s\", but %s: use none", espl_update_name(p.update),
-                             agent);
         if (espl_pattern_is_n_m(p.pattern))
             return ESPL_FAIL(ESPL_CONFIG, "prune.pattern is \"%s\", but %s: use unstructured or row, or prune.mixed",
                              o->prune_pattern, agent);
@@ -77,7 +81,7 @@ static espl_status config_check_goal(const espl_config *o) {
     else if (*o->prune_allocation_file)
         return ESPL_FAIL(ESPL_CONFIG, "prune.allocation_file goes with prune.allocation \"file\", not \"%s\"",
                          espl_allocation_name(p.allocation));
-    if (espl_config_is_oneshot(o)) ESPL_TRY(espl_method_check(&p));
+    if (espl_config_is_oneshot(o) || espl_config_updates_masked(o)) ESPL_TRY(espl_method_check(&p));
     if (o->prune_regrow && (espl_config_is_oneshot(o) || o->prune_score != ESPL_SCORE_CURVATURE ||
                             espl_config_step_pattern(o).group != ESPL_GROUP_LAYER))
         return ESPL_FAIL(ESPL_CONFIG,

@@ -10,6 +10,11 @@
 
 bool espl_config_is_oneshot(const espl_config *o) { return o->prune_allocation != ESPL_ALLOCATION_AGENT; }
 
+bool espl_config_updates_masked(const espl_config *o) {
+    return o->prune_update != ESPL_UPDATE_NONE &&
+           !(espl_config_is_oneshot(o) && o->prune_update == ESPL_UPDATE_SPARSEGPT);
+}
+
 bool espl_config_distills(const espl_config *o) { return o->distill_passes > 0 || o->distill_steps > 0; }
 
 const char *espl_config_refuses_milestones(const espl_config *o) {
@@ -17,6 +22,8 @@ const char *espl_config_refuses_milestones(const espl_config *o) {
     if (o->prune_mixed) return "prune.mixed makes linears N:M for good, as many as suit one target";
     if (o->distill_passes > 0)
         return "distill.passes trains the model once the target is reached, which a model on the way lacks";
+    if (o->prune_update != ESPL_UPDATE_NONE && o->prune_update_when == ESPL_UPDATE_WHEN_END)
+        return "prune.update_when \"end\" updates weights once the target is reached, which a model on the way lacks";
     return NULL;
 }
 
@@ -45,6 +52,7 @@ espl_status espl_config_method(const espl_config *o, espl_method_options *p) {
     *p = espl_method_defaults();
     p->score = o->prune_score;
     p->update = o->prune_update;
+    p->shift = o->prune_update_shift;
     p->allocation = o->prune_allocation;
     if (!espl_prune_pattern_parse(o->prune_pattern, p->score, p->update, &p->pattern)) {
         static const char *const names[] = {"unstructured", "row", "layer", "2:4"};

@@ -67,6 +67,11 @@ static const espl_choice choices_of_update[] = {
     ESPL_UPDATE_LIST(X)
 #undef X
         LIST_END};
+static const espl_choice choices_of_update_when[] = {
+#define X(name, text) CHOICE(ESPL_UPDATE_WHEN_, name, text)
+    ESPL_UPDATE_WHEN_LIST(X)
+#undef X
+        LIST_END};
 static const espl_choice choices_of_backend[] = {
 #define X(name, text) CHOICE(ESPL_BACKEND_, name, text)
     ESPL_BACKEND_LIST(X)

@@ -60,15 +60,20 @@ static layer_flops layer_flops_of(const method_plan *p, int64_t layer) {
 /* A pass over the blocks without the work on each block: per token and layer the trace, the lower triangles of the Gram
  * matrices, the regional gradient (a forward for the block's output, then backward), and, but for the last layer, the
  * forward that makes the next layer's inputs. */
-static double pass_flops(const method_plan *p, const pass_plan *pass) {
+double espl_pass_flops(const method_plan *p, const pass_plan *pass) {
     const espl_model_config *c = p->config;
     double grams = 0, per_token = 0, routed = c->experts > 0 ? (double)c->experts_per_token / (double)c->experts : 1;
     for (int i = 0; i < p->inputs && pass->grams; i++) {
         double in = (double)espl_input_size(p->config, i);
         grams += in * (in + 1) * (i < ATTENTION_INPUTS ? 1 : routed);
     }
+    for (int i = 0; i < p->inputs && pass->drifts; i++) {
+        double in = (double)espl_input_size(p->config, i);
+        if (espl_plan_drifts(p, pass, i)) grams += 2 * in * in;
+    }
     for (int64_t layer = 0; layer < p->config->layers; layer++) {
         layer_flops f = layer_flops_of(p, layer);
+        if (pass->drifts) per_token += f.forward; /* of the dense model */
         if (pass->squares || pass->grams) per_token += f.trace + grams;
         if (pass->gradients) per_token += f.forward + f.gradient;
         if (layer + 1 < p->config->layers) per_token += f.forward;
@@ -79,7 +84,8 @@ static double pass_flops(const method_plan *p, const pass_plan *pass) {
 double espl_method_flops(const espl_model_config *c, const espl_method_options *o) {
     method_plan p = espl_plan_make(c, o, 0, 1);
     double model = espl_model_head_flops(c), backward = 3 * espl_model_head_flops(c), block_work = 0;
-    double flops = (p.direct ? 0 : pass_flops(&p, &p.prune)) + (p.surveys ? pass_flops(&p, &p.survey) : 0), forward = 0;
+    double flops = (p.direct ? 0 : espl_pass_flops(&p, &p.prune)) + (p.surveys ? espl_pass_flops(&p, &p.survey) : 0),
+           forward = 0;
     for (int64_t layer = 0; layer < c->layers; layer++) {
         layer_flops f = layer_flops_of(&p, layer);
         model += f.forward;

@@ -2,7 +2,8 @@
 /*
  * Private to the methods room: one run of a one-shot method, and its phases. Layers, lowest first: pool, plan,
  * statistics, pass; survey (measures of the dense model); global (selection over all linears), curvature (its
- * statistics); allocation (counts, from the survey or by search); oneshot (the driver). cost.c sizes all of them.
+ * statistics); allocation (counts, from the survey or by search); oneshot (the driver). update goes over the blocks on
+ * its own, on top of pass. cost.c sizes all of them.
  */
 #ifndef ESPL_METHODS_DRIVER_H
 #define ESPL_METHODS_DRIVER_H
@@ -56,6 +57,9 @@ espl_status espl_curvature_prune(method_driver *driver);
 espl_status espl_driver_allocate(method_driver *driver);
 /* Local. Bytes that it allocates, for layers `slice`. */
 int64_t espl_allocation_bytes(const method_plan *plan, espl_range slice);
+
+/* Local. FLOPs of a pass over the blocks, without the work on each block (cost.c). */
+double espl_pass_flops(const method_plan *p, const pass_plan *pass);
 
 /* Local. Bytes of the driver, which all phases have, and of the pruning pass. */
 int64_t espl_driver_bytes(const method_plan *plan, espl_range slice);

@@ -29,7 +29,8 @@ espl_method_options espl_method_defaults(void) {
     ESPL_METHOD_OPTION_LIST(X)
 #undef X
     o.curvature_power = 1; /* the full Gauss-Newton factor */
-    o.block = 128;         /* as in the released SparseGPT */
+    o.shift = true;
+    o.block = 128; /* as in the released SparseGPT */
     /* EvoPress with a smaller budget (docs/methods.md). Levels of a quarter of the smallest linear cross the range of
      * sparsities within a few generations. */
     o.search = (espl_search_options){.offspring = 16, .stages = 2, .survivors = {4, 1, 1}, .step = 0.25};
@@ -70,12 +71,20 @@ espl_status espl_method_check(const espl_method_options *o) {
                          espl_score_name(o->score));
     if (o->allocation == ESPL_ALLOCATION_SEARCH && o->score == ESPL_SCORE_RGS)
         return ESPL_FAIL(ESPL_CONFIG, "allocation \"search\" with score \"rgs\": regional gradients are not kept");
-    if (o->update != ESPL_UPDATE_SPARSEGPT) return ESPL_OK;
+    if (espl_update_holds_out(o->update) && o->samples < 2)
+        return ESPL_FAIL(ESPL_CONFIG,
+                         "update \"%s\" with %" PRId64 " calibration windows, expected 2 or more: it chooses its "
+                         "strength on windows that it does not learn from",
+                         espl_update_name(o->update), o->samples);
+    if (espl_update_holds_out(o->update) && !(o->damping > 0))
+        return ESPL_FAIL(ESPL_CONFIG, "update \"%s\" with damping %g, expected a number above 0",
+                         espl_update_name(o->update), o->damping);
+    if (o->update == ESPL_UPDATE_NONE) return ESPL_OK;
     if (!(o->damping >= 0) || o->block < 1 || o->block > ESPL_SPARSEGPT_BLOCK_MAX)
         return ESPL_FAIL(ESPL_CONFIG,
                          "SparseGPT with damping %g (expected 0 or more) and blocks of %" PRId64 " columns (1 to %d)",
                          o->damping, o->block, ESPL_SPARSEGPT_BLOCK_MAX);
-    if (n_m && o->block % o->pattern.m != 0)
+    if (n_m && o->update == ESPL_UPDATE_SPARSEGPT && o->block % o->pattern.m != 0)
         return ESPL_FAIL(ESPL_CONFIG,
                          "SparseGPT with blocks of %" PRId64 " columns cannot keep groups of %" PRId64 " together",
                          o->block, o->pattern.m);

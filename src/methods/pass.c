@@ -15,8 +15,7 @@ void espl_pass_take(block_pass *p, const method_plan *plan, const pass_plan *wan
                        "hidden states of the samples");
 }
 
-/* Local. Embeds this rank's samples. */
-static espl_status embed_samples(block_pass *p, const int32_t *ids) {
+espl_status espl_pass_embed(block_pass *p, const int32_t *ids) {
     const method_plan *plan = p->plan;
     int64_t window = plan->o->window, floats = window * plan->config->hidden, local = 0;
     ESPL_TRY(p->buffers->st);
@@ -31,11 +30,11 @@ espl_status espl_pass_run(block_pass *p, const int32_t *ids) {
     espl_comm *comm = p->s.comm;
     espl_block *block = p->s.block;
     int64_t layers = p->plan->config->layers, floats = o->window * p->plan->config->hidden;
-    ESPL_TRY(espl_comm_agree(comm, embed_samples(p, ids)));
+    ESPL_TRY(espl_comm_agree(comm, espl_pass_embed(p, ids)));
     for (int64_t layer = 0; layer < layers; layer++) {
         /* Loading and work are local: agree before the next collective, which a failed rank would not reach. */
         ESPL_TRY(espl_comm_agree(comm, espl_block_load(block, layer)));
-        ESPL_TRY(espl_statistics_collect(&p->s, layer, p->states));
+        ESPL_TRY(espl_statistics_collect(&p->s, layer, p->states, NULL, (espl_range){0, p->plan->groups}));
         ESPL_TRY(espl_comm_agree(comm, p->work(p->context, layer)));
         /* From here on the block is pruned: the next block's inputs are those of the pruned model. */
         if (p->publish) p->publish(p->context, layer);

@@ -23,6 +23,9 @@ typedef struct block_pass {
  * pool only counts. */
 void espl_pass_take(block_pass *p, const method_plan *plan, const pass_plan *wanted, espl_comm *comm, espl_block *block,
                     pool *buffers);
+/* Local. Fills states with the embeddings of this rank's samples of ids [samples, window]. A failure of the pool that
+ * the buffers were taken from shows here. */
+espl_status espl_pass_embed(block_pass *p, const int32_t *ids);
 /* Collective. Runs the pass: embeds ids [samples, window], then for each block collects its statistics, works,
  * publishes and computes the next block's inputs, with the masks and weights that `publish` set. Fails on every rank if
  * the buffers could not be taken on one of them. */

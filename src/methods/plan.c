@@ -62,6 +62,11 @@ int espl_input_first(int input) {
     return (int)espl_linear_at(down ? ESPL_DOWN_PROJ : ESPL_GATE_PROJ, mlp);
 }
 
+espl_block_stage espl_input_stage(int input) {
+    if (input < ATTENTION_INPUTS) return input == 0 ? ESPL_BLOCK_QKV : ESPL_BLOCK_O;
+    return (input - ATTENTION_INPUTS) % MLP_INPUTS == 0 ? ESPL_BLOCK_GATE_UP : ESPL_BLOCK_DOWN;
+}
+
 int espl_input_of(int64_t at) {
     int mlp = (int)(at - ESPL_GATE_PROJ) / ESPL_MLP_LINEARS;
     if (at < ESPL_GATE_PROJ) return at == ESPL_O_PROJ;
@@ -70,6 +75,10 @@ int espl_input_of(int64_t at) {
 
 void espl_plan_shape(const espl_model_config *c, int64_t at, int64_t *out, int64_t *in) {
     espl_model_linear_shape(c, espl_linear_kind_at(at), out, in);
+}
+
+bool espl_plan_drifts(const method_plan *p, const pass_plan *pass, int input) {
+    return pass->drifts && (input < ATTENTION_INPUTS || p->config->experts == 0);
 }
 
 int64_t espl_input_size(const espl_model_config *c, int input) {

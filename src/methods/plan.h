@@ -7,6 +7,7 @@
 #define ESPL_METHODS_PLAN_H
 
 #include "espalier/methods/options.h"
+#include "espalier/model/block.h"
 #include "espalier/model/shape.h"
 
 /* The linears of a block see different inputs: of q, k, v; of o; and of each MLP or expert of gate, up; of down.
@@ -24,7 +25,9 @@ typedef enum plan_owner {
 typedef struct pass_plan {
     bool squares;   /* sums of squares of each input feature */
     bool grams;     /* X^T X of each input */
+    bool drifts;    /* products of the dense model's inputs, less the pruned one's, with the pruned one's */
     bool gradients; /* sums of squares of the block-local gradient of each weight */
+    bool staged;    /* of the inputs of one stage of a block at a time, which may change between stages */
     plan_owner owner;
     int64_t before; /* blocks of earlier passes, for the progress display */
 } pass_plan;
@@ -42,7 +45,7 @@ typedef struct method_plan {
      * order of every sum, do not depend on the number of ranks. */
     int64_t group, groups; /* samples of a group (fewer in the last one); number of groups */
     int64_t local;         /* samples of this rank */
-    bool updating;         /* SparseGPT updates the surviving weights */
+    bool updating;         /* SparseGPT updates the surviving weights while it selects them */
     bool model_gradients;  /* GBLM's gradients of the model's loss are needed */
     bool outputs;          /* curvature: a calibration of the dense model gives norms and row factors */
     bool direct;           /* masks come from that calibration at once, without a pruning pass over the blocks */
@@ -63,6 +66,10 @@ bool espl_plan_may_own(const method_plan *p, const pass_plan *pass, int input);
  * espl_input_first(input + 1) - 1 of a block. */
 int espl_input_first(int input);
 int espl_input_of(int64_t at);
+/* Local. The stage of a block that makes an input. */
+espl_block_stage espl_input_stage(int input);
+/* Local. Has an input drifts? Not those of experts, which see other tokens in the dense and in the pruned model. */
+bool espl_plan_drifts(const method_plan *p, const pass_plan *pass, int input);
 /* Local. Features of an input. */
 int64_t espl_input_size(const espl_model_config *c, int input);
 /* Local. Shape of the linear at a place of a block. */

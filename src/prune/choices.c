@@ -43,6 +43,8 @@ bool espl_update_parse(const char *name, espl_update *out) {
     return false;
 }
 
+bool espl_update_holds_out(espl_update u) { return u == ESPL_UPDATE_OBS || u == ESPL_UPDATE_RECONSTRUCT; }
+
 bool espl_prune_pattern_parse(const char *text, espl_score score, espl_update update, espl_pattern *out) {
     /* The group of the released code. Within a row, the curvature's factor of the row would cancel. */
     bool layer = update == ESPL_UPDATE_SPARSEGPT || score == ESPL_SCORE_MAGNITUDE || score == ESPL_SCORE_RIA ||

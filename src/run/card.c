@@ -51,6 +51,10 @@ static espl_status card_put_method(const espl_job *j, const char *decided_by, es
         if (agent.len > 0) card_put_code(out, agent.data);
         espl_str_puts(out, ".\n");
     }
+    if (!espl_config_is_oneshot(o) && o->prune_update != ESPL_UPDATE_NONE)
+        espl_str_printf(out, "Surviving weights were updated %s (%s).\n",
+                        o->prune_update_when == ESPL_UPDATE_WHEN_STEP ? "after each iteration" : "at the end",
+                        espl_update_name(o->prune_update));
     if (espl_config_distills(o))
         espl_str_puts(out, "The surviving weights learned the dense model's predictions (distillation).\n");
     espl_status st = espl_str_status(&agent);

@@ -192,7 +192,7 @@ static void dry_print_time(const dry_run *f) {
     dry_print_phase("pruning", t->pruning, t->iteration);
     dry_print_phase("judge", t->judge, t->iteration);
     dry_print_phase("probes", t->probes, t->iteration);
-    dry_print_phase("distillation", t->recovery, t->iteration);
+    dry_print_phase("update, distillation", t->recovery, t->iteration);
     dry_print_phase("checkpoint", t->checkpoint, t->iteration);
     if (f->grid.stages > 1)
         printf("slowest: rank %" PRId64 " of a replica (layers %" PRId64 "-%" PRId64

@@ -166,6 +166,18 @@ espl_status espl_event_experiment(espl_job *j, const espl_outcome *o) {
     return espl_journal_end(j->events, &w);
 }
 
+/* Updates are told where they happened; a checkpoint does not remember them. */
+static void event_put_update(espl_json_writer *w, const espl_job *j) {
+    if (j->update.linears == 0) return;
+    espl_json_open_object(w, "update", ESPL_JSON_COMPACT);
+    espl_json_put_i64(w, "linears", j->update.linears);
+    espl_json_put_i64(w, "kept", j->update.kept);
+    espl_json_open_array(w, "dampings", ESPL_JSON_COMPACT);
+    for (int d = 0; d < ESPL_UPDATE_DAMPINGS; d++) espl_json_put_i64(w, NULL, j->update.chosen[d]);
+    espl_json_close(w);
+    espl_json_close(w);
+}
+
 espl_status espl_event_outcome(espl_job *j, const espl_outcome *o, double seconds) {
     espl_str line = {0};
     if (!j->root) return ESPL_OK;
@@ -173,6 +185,7 @@ espl_status espl_event_outcome(espl_job *j, const espl_outcome *o, double second
     espl_json_put_text(&w, "source", espl_agent_source(j->agent));
     espl_json_put_f64(&w, "seconds", seconds);
     espl_json_put_f64(&w, "seconds_left", j->seconds_left);
+    event_put_update(&w, j);
     if (espl_event_put_outcome(&w, j, o) != ESPL_OK) line.failed = true;
     return espl_journal_end(j->events, &w);
 }

@@ -8,6 +8,7 @@
 #include "allocation.h"
 #include "espalier/methods/cost.h"
 #include "espalier/methods/distill.h"
+#include "espalier/methods/update.h"
 #include "espalier/model/shape.h"
 #include "inputs.h"
 
@@ -78,6 +79,12 @@ static int64_t footprint_distillation(const espl_footprint *f, espl_range slice,
            weights * f->bytes_per_weight + states;
 }
 
+/* An update's buffers, and the weights before the step. */
+static int64_t footprint_update(const espl_footprint *f, espl_range slice, int stage, int ranks) {
+    int64_t weights = espl_range_count(slice) * espl_model_layer_linear_weights(f->config);
+    return espl_method_update_bytes(f->config, &f->method, stage, ranks) + weights * f->bytes_per_weight;
+}
+
 int64_t espl_footprint_pruning(const espl_footprint *f, espl_range slice, const espl_grid *g) {
     int ranks = g->replicas * g->stages; /* the first replica, whose ranks have the most samples of a method */
     int64_t bytes;
@@ -89,6 +96,7 @@ int64_t espl_footprint_pruning(const espl_footprint *f, espl_range slice, const 
         espl_method_options trial = espl_footprint_trial(f);
         bytes = espl_max_i64(bytes, espl_method_bytes(f->config, &trial, slice, g->stage, ranks, g->replicas));
     }
+    if (espl_config_updates_masked(f->o)) bytes = espl_max_i64(bytes, footprint_update(f, slice, g->stage, ranks));
     if (espl_config_distills(f->o)) bytes = espl_max_i64(bytes, footprint_distillation(f, slice, g));
     if (f->method.update != ESPL_UPDATE_NONE || espl_config_distills(f->o))
         bytes += espl_range_count(slice) * espl_model_layer_linear_weights(f->config) * f->bytes_per_weight;

@@ -7,6 +7,7 @@
 #include "espalier/base/integer.h"
 #include "espalier/methods/cost.h"
 #include "espalier/methods/curvature.h"
+#include "espalier/methods/update.h"
 #include "espalier/model/shape.h"
 #include "espalier/run/checkpoint_shape.h"
 
@@ -234,11 +235,20 @@ static espl_status plan_distill(plan *p, double steps, double *seconds) {
     return ESPL_OK;
 }
 
-/* A one-shot method deals its samples to all ranks in rounds. */
-static double plan_method(const plan *p, const espl_method_options *method) {
+/* A one-shot method, or an update, deals its samples to all ranks in rounds. */
+static double plan_rounds(const plan *p, const espl_method_options *method, double flops) {
     double ranks = (double)(p->g.replicas * p->g.stages), samples = (double)espl_max_i64(method->samples, 1);
-    double rounds = ceil(samples / ranks) / samples;
-    return espl_method_flops(p->w->config, method) * p->w->speed.look * p->slower * rounds;
+    return flops * p->w->speed.look * p->slower * ceil(samples / ranks) / samples;
+}
+
+static double plan_method(const plan *p, const espl_method_options *method) {
+    return plan_rounds(p, method, espl_method_flops(p->w->config, method));
+}
+
+static double plan_update(const plan *p) {
+    const espl_method_options *method = &p->w->needs.method;
+    if (!espl_config_updates_masked(p->w->o)) return 0;
+    return plan_rounds(p, method, espl_method_update_flops(p->w->config, method));
 }
 
 static double plan_exponent(const plan *p, double validation) {
@@ -278,6 +288,7 @@ static espl_status plan_ends(plan *p, espl_plan_time *t) {
            export = (double)w->export_bytes / p->machine->disk;
     t->milestones = (double)w->n_milestones * (report + (o->run_export_milestones ? export : 0));
     t->finish = 2 * report + (o->run_export ? export : 0);
+    if (!w->oneshot && o->prune_update_when == ESPL_UPDATE_WHEN_END) t->finish += plan_update(p);
     if (!espl_config_distills(o)) return ESPL_OK;
     ESPL_TRY(plan_calibrate(p, w->distilled, 0, &teach));
     double steps = ceil(o->distill_passes * (double)w->distilled / (double)espl_max_i64(o->distill_batch, 1));
@@ -291,12 +302,13 @@ static espl_status plan_iteration(plan *p, espl_plan_time *t) {
     const espl_plan_work *w = p->w;
     espl_timeline text;
     if (w->oneshot) {
-        t->pruning = plan_method(p, &w->needs.method);
+        t->pruning = plan_method(p, &w->needs.method) + plan_update(p);
     } else {
         ESPL_TRY(plan_profile(p, t));
         ESPL_TRY(plan_ask(p, w->probe_tokens, w->probe_decoded, &t->probes));
         t->probes /= (double)espl_max_i64(w->o->probes_every, 1);
         ESPL_TRY(plan_distill(p, (double)w->o->distill_steps, &t->recovery));
+        if (w->o->prune_update_when == ESPL_UPDATE_WHEN_STEP) t->recovery += plan_update(p);
     }
     ESPL_TRY(plan_judge(p, &t->judge, &text));
     if (w->oneshot) t->pass = text;

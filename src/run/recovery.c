@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Distillation inside a job: how many steps follow an iteration, and the full passes at the end.
+ * New weights for the survivors inside a job: an update of each linear, and distillation: how many steps follow an
+ * iteration, and the full passes at the end.
  */
 #include "recovery.h"
 
@@ -46,10 +47,34 @@ espl_status espl_recovery_prepare(espl_job *j) {
     return st;
 }
 
+static void recovery_show_blocks(void *context, int64_t done, int64_t n) {
+    (void)context;
+    espl_log_progress(done == n, "update: block %" PRId64 " of %" PRId64, done, n);
+}
+
+/* Collective. New weights for the masks as they are now. */
+static espl_status recovery_update(espl_job *j) {
+    espl_method_options o;
+    ESPL_TRY(espl_config_method(j->o, &o));
+    o.progress = recovery_show_blocks;
+    ESPL_TRY(espl_comm_agree(j->comm, espl_masks_keep_updates(&j->masks)));
+    double start = espl_clock_now();
+    espl_arithmetic before = espl_workspace_use(espl_model_workspace(j->model), ESPL_ARITHMETIC_F32);
+    espl_status st = espl_method_update(j->comm, &o, j->inputs.calibration, &j->masks, &j->update);
+    espl_workspace_use(espl_model_workspace(j->model), before);
+    ESPL_TRY(st);
+    ESPL_INFO("update %s: %" PRId64 " of %" PRId64 " pruned linears kept their weights; %.1f s",
+              espl_update_name(o.update), j->update.kept, j->update.linears, espl_clock_now() - start);
+    return ESPL_OK;
+}
+
 espl_status espl_recovery_run(espl_job *j, int64_t iteration, int64_t pruned) {
     const espl_config *o = j->o;
     bool last = pruned >= llround(j->target * (double)j->weights);
     double loss;
+    j->update = (espl_update_result){0};
+    if (espl_config_updates_masked(o) && (last || o->prune_update_when == ESPL_UPDATE_WHEN_STEP))
+        ESPL_TRY(recovery_update(j));
     espl_distill_options d = {.window = o->calibration_window,
                               .steps = last ? espl_job_final_distillation(j) : o->distill_steps,
                               .batch = o->distill_batch,

@@ -18,7 +18,7 @@
  *     model_export                       the pruned model, with its card and its recipe
  *     card   recipe                      files of the export about itself
  *     dense                              what the dense model scores: measured, or kept from another run
- *     store   exponent   recovery        checkpoints, and restoring them; exponent of score curvature; distillation
+ *     store   exponent   recovery        checkpoints, and restoring them; exponent of score curvature; new weights
  *     identity manifest events progress  what is recorded and shown
  *     forecast                           the time left
  *     inputs   quality   judge   stop    texts and questions; measuring the model; being stopped
@@ -41,6 +41,7 @@
 #include "espalier/eval/mmlu.h"
 #include "espalier/eval/perplexity.h"
 #include "espalier/methods/distill.h"
+#include "espalier/methods/update.h"
 #include "espalier/model/calibration.h"
 #include "espalier/model/masks.h"
 #include "espalier/run/lock.h"
@@ -127,7 +128,8 @@ typedef struct espl_job {
     espl_calibration calibration;
     espl_profile_row *rows; /* [linears] */
 
-    espl_distill_set distill; /* n = 0: the run does not distill */
+    espl_distill_set distill;  /* n = 0: the run does not distill */
+    espl_update_result update; /* of the step that was applied last; linears = 0: it had none */
 
     struct espl_report_quality *dense_report; /* what the report says of the dense model; NULL: not measured yet */
 

@@ -29,8 +29,9 @@ void espl_tensor_column_square_sums(const float *x, int64_t ld, int64_t T, int64
     }
 }
 
+enum { TILE_MAX = 384, TILE_MIN = 96, TILES_ENOUGH = 8 }; /* of products of features with features */
+
 void espl_tensor_gram(const float *x, int64_t T, int64_t C, float *gram) {
-    enum { TILE_MAX = 384, TILE_MIN = 96, TILES_ENOUGH = 8 };
     tile_grid g = tile_cut(C, C, TILE_MAX, TILE_MIN, TILES_ENOUGH);
 #pragma omp parallel for schedule(dynamic, 1)
     for (int64_t index = 0; index < g.count; index++) {
@@ -43,6 +44,16 @@ void espl_tensor_gram(const float *x, int64_t T, int64_t C, float *gram) {
         else
             cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)at.rn, (int)at.cn, (int)T, 1.0f, x + at.r0,
                         (int)C, x + at.c0, (int)C, 1.0f, to, (int)C);
+    }
+}
+
+void espl_tensor_cross_gram(const float *y, const float *x, int64_t T, int64_t C, float *cross) {
+    tile_grid g = tile_cut(C, C, TILE_MAX, TILE_MIN, TILES_ENOUGH);
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int64_t index = 0; index < g.count; index++) {
+        tile at = tile_at(&g, index);
+        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)at.rn, (int)at.cn, (int)T, 1.0f, y + at.r0, (int)C,
+                    x + at.c0, (int)C, 1.0f, cross + at.r0 * C + at.c0, (int)C);
     }
 }
 

@@ -2,10 +2,10 @@
 /* Times one-shot pruning of a model, and writes the pruned weights for a comparison.
  *
  * usage: [mpirun -n N] bench_oneshot MODEL_DIR IDS.safetensors METHOD PATTERN SPARSITY [OUT.safetensors]
- * IDS: tensor "ids" I32 [samples, window]. METHOD: a score, or sparsegpt. OUT: weight.<linear> in the model's dtype, 0
- * where pruned. Prints one JSON line; the times are those of espl_method_run, reading the (mapped) weights included:
- * elapsed, and rank 0's CPU time. tests/bench/oneshot_llmcompressor.py makes the samples and does the same with
- * llmcompressor. */
+ * IDS: tensor "ids" I32 [samples, window]. METHOD: a score, sparsegpt, or obs or reconstruct, which update the weights
+ * for masks of magnitude. OUT: weight.<linear> in the model's dtype, 0 where pruned. Prints one JSON line; the times
+ * are those of espl_method_run, or of espl_method_update alone, reading the (mapped) weights included: elapsed, and
+ * rank 0's CPU time. tests/bench/oneshot_llmcompressor.py makes the samples and does the same with llmcompressor. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +14,7 @@
 
 #include "espalier/base/json_writer.h"
 #include "espalier/methods/oneshot.h"
+#include "espalier/methods/update.h"
 #include "espalier/model/shape.h"
 #include "espalier/weights/writer.h"
 
@@ -39,10 +40,10 @@ static espl_status read_arguments(bench *b, char **argv) {
     b->o = espl_method_defaults();
     b->o.target = strtod(argv[3], NULL);
     b->o.cap = 1;
-    if (strcmp(method, "sparsegpt") == 0)
-        b->o.update = ESPL_UPDATE_SPARSEGPT;
+    if (espl_update_parse(method, &b->o.update))
+        b->o.score = ESPL_SCORE_MAGNITUDE;
     else if (!espl_score_parse(method, &b->o.score))
-        return ESPL_FAIL(ESPL_USAGE, "METHOD %s is not a score or sparsegpt", method);
+        return ESPL_FAIL(ESPL_USAGE, "METHOD %s is not a score or an update", method);
     if (!espl_prune_pattern_parse(pattern, b->o.score, b->o.update, &b->o.pattern))
         return ESPL_FAIL(ESPL_USAGE, "PATTERN %s is not unstructured, row, layer or N:M", pattern);
     ESPL_TRY(espl_weights_open_file(path, &b->samples));
@@ -61,8 +62,7 @@ static const void *pruned_weights(bench *b, int64_t index) {
     const espl_linear *l = espl_model_linear(b->m, index);
     size_t size = espl_dtype_size(l->dtype);
     char *to = espl_masks_update_of(&b->masks, index);
-    if (b->o.update == ESPL_UPDATE_SPARSEGPT) return to;
-    memcpy(to, l->weight, (size_t)(l->out * l->in) * size);
+    if (l->weight != to) memcpy(to, l->weight, (size_t)(l->out * l->in) * size);
     for (int64_t r = 0; r < l->out; r++)
         for (int64_t c = 0; c < l->in; c++)
             if (!espl_mask_row_get(l->mask + r * espl_mask_words(l->in), c))
@@ -142,8 +142,15 @@ static espl_status run(bench *b, int argc, char **argv) {
     espl_model_options o = {.context = b->o.window, .batch_tokens = 16, .slots = 1};
     ESPL_TRY(espl_model_open(b->c, argv[1], &o, &b->m));
     ESPL_TRY(espl_comm_agree(b->c, espl_masks_create(&b->masks, b->m, true)));
+    espl_update_result result;
+    bool masked = espl_update_holds_out(b->o.update);
+    if (masked) ESPL_TRY(espl_method_run(b->c, &b->o, b->ids, &b->masks, NULL));
+    if (masked) ESPL_TRY(espl_comm_agree(b->c, espl_masks_keep_updates(&b->masks)));
     double start = now(CLOCK_MONOTONIC), cpu = now(CLOCK_PROCESS_CPUTIME_ID);
-    ESPL_TRY(espl_method_run(b->c, &b->o, b->ids, &b->masks, NULL));
+    if (masked)
+        ESPL_TRY(espl_method_update(b->c, &b->o, b->ids, &b->masks, &result));
+    else
+        ESPL_TRY(espl_method_run(b->c, &b->o, b->ids, &b->masks, NULL));
     b->seconds = now(CLOCK_MONOTONIC) - start;
     b->cpu = now(CLOCK_PROCESS_CPUTIME_ID) - cpu;
     ESPL_TRY(espl_comm_agree(b->c, espl_comm_rank(b->c) == 0 ? report(b, argv[3], argv[4]) : ESPL_OK));

@@ -30,6 +30,7 @@ METHODS = {
     "gblm": ["prune.allocation=uniform", "prune.score=gblm"],
     "search": ["prune.allocation=search", "prune.score=gblm", "prune.search_evaluations=6"],
     "sparsegpt": ["prune.allocation=owl", "prune.update=sparsegpt"],
+    "reconstruct": ["prune.allocation=global", "prune.score=curvature", "prune.update=reconstruct"],
     "lsa": ["prune.allocation=lsa-linear", "prune.score=ria"],
     "global": ["prune.allocation=global", "prune.score=curvature"],
     "rgs": ["prune.allocation=uniform", "prune.score=rgs"],
@@ -209,6 +210,7 @@ class Experts(Case):
 
     def test_updates(self):
         self.equal("sparsegpt", *sets(METHODS["sparsegpt"]))
+        self.equal("obs", *sets(["prune.update=obs", "prune.update_when=step", "prune.score=curvature", "prune.max_linears=66"]))
 
     def test_a_team_changes_nothing(self):
         more = sets(["calibration.window=300", "prune.max_linears=66"])

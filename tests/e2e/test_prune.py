@@ -553,6 +553,65 @@ class Distilled(OneRun):
                 self.assertLess(o["after"]["nll"] - outcomes[0]["before"]["nll"], 0.02)
 
 
+class Updated(OneRun):
+    """The agent with new weights for its masks after each iteration."""
+
+    MORE = [word for value in ("prune.score=curvature", "prune.curvature_power=1", "prune.target=0.3", "prune.threshold=0.05",
+                               "prune.regrow=true", "prune.update=obs", "prune.update_when=step", "probes.mmlu=",
+                               "probes.freebaseqa=", "report.mmlu=", "report.freebaseqa=")
+            for word in ("--set", value)]
+
+    def outcomes(self, run):
+        return [line for line in read_lines(run / "events.jsonl") if line["type"] == "outcome"]
+
+    def test_equal_on_other_ranks(self):
+        for np in ((1, 2), (3, 1), (2, 2)):
+            with self.subTest(np=np):
+                self.prune(self.work / f"ranks{np}", np)
+                self.assert_same_run(self.whole, self.work / f"ranks{np}")
+
+    def test_killed(self):
+        self.interrupted("killed", 3, 1, lambda job, run: job.send_signal(signal.SIGKILL), None)
+
+    def test_each_outcome_counts_its_linears(self):
+        for o in self.outcomes(self.whole):
+            update = o["update"]
+            self.assertGreater(update["linears"], 0)
+            self.assertEqual(update["linears"], update["kept"] + sum(update["dampings"]))
+
+    def test_only_the_end_is_updated(self):
+        run = self.work / "end"
+        self.prune(run, 2, "--set", "prune.update_when=end", "--set", "prune.update=reconstruct")
+        updated = ["update" in o for o in self.outcomes(run)]
+        self.assertEqual(updated, [False] * (len(updated) - 1) + [True])
+
+    def test_survivors_are_better(self):
+        self.prune(self.work / "without", 1, "--set", "prune.update=none")
+        updated, pruned = (json.loads((run / "summary.json").read_text()) for run in (self.whole, self.work / "without"))
+        self.assertEqual(updated["pruned_weights"], pruned["pruned_weights"])
+        self.assertLess(updated["pruned"]["validation"]["perplexity"], pruned["pruned"]["validation"]["perplexity"])
+
+    def test_distillation_may_follow(self):
+        learning = ("--set", "prune.update=reconstruct", "--set", "prune.threshold=0.5", "--set", "distill.steps=2",
+                    "--set", "distill.passes=1", "--set", "distill.batch=2", "--set", "distill.rate=0.002")
+        self.prune(self.work / "distilled1", 1, *learning)
+        self.prune(self.work / "distilled3", 3, *learning)
+        self.assert_same_run(self.work / "distilled1", self.work / "distilled3")
+
+    def test_a_rollback_restores_updated_weights(self):
+        run = self.work / "strict"
+        self.prune(run, 2, "--set", "prune.threshold=0.0005", "--set", "prune.max_iterations=8", code=3)
+        outcomes = self.outcomes(run)
+        self.assertIn(False, [o["accepted"] for o in outcomes])
+        self.assertIn(True, [o["accepted"] for o in outcomes])
+        for before, after in zip(outcomes, outcomes[1:]):
+            last = before["after"] if before["accepted"] else before["before"]
+            self.assertEqual(after["before"]["perplexity"], last["perplexity"])
+        summary = json.loads((run / "summary.json").read_text())
+        self.assertAlmostEqual(summary["pruned"]["validation"]["perplexity"],
+                               [o["after"] for o in outcomes if o["accepted"]][-1]["perplexity"], places=9)
+
+
 class Knowledge(OneRun):
     """Probe questions shape the decisions and judge them."""
 

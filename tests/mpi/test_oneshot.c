@@ -14,6 +14,7 @@
 #include "espalier/methods/allocate.h"
 #include "espalier/methods/cost.h"
 #include "espalier/methods/oneshot.h"
+#include "espalier/methods/update.h"
 #include "espalier/model/shape.h"
 #include "espalier/tensor/statistics.h"
 #include "harness.h"
@@ -247,6 +248,82 @@ static void searches(run *r) {
     check(r, pruned > weights * (few ? 60 : 52) / 100, "the search finds what its fitness wants");
 }
 
+/* Local. Where the mask prunes, the source's weights stand: a later step may put them back. Returns whether others are
+ * new. */
+static bool check_update(run *r, int64_t i) {
+    const espl_linear *l = espl_model_linear(r->m, r->first + i);
+    size_t size = espl_dtype_size(l->dtype);
+    const char *updated = r->masks.updates[i];
+    int64_t words = espl_mask_words(l->in);
+    bool changed = false;
+    check(r, l->weight == updated, "updated weights are in effect");
+    espl_masks_apply_dense(&r->masks);
+    for (int64_t k = 0; k < l->out * l->in; k++) {
+        bool same = memcmp((const char *)l->weight + (size_t)k * size, updated + (size_t)k * size, size) == 0;
+        bool kept = espl_mask_row_get(r->masks.bits[i] + k / l->in * words, k % l->in);
+        if (!kept && !same) return check(r, false, "a pruned weight is not the source's"), false;
+        changed = changed || !same;
+    }
+    espl_masks_apply(&r->masks);
+    return changed;
+}
+
+/* New weights for Wanda's masks, which stay; a rollback takes them back. */
+static void updates(run *r) {
+    static const struct {
+        const char *name;
+        espl_update update;
+        bool shift;
+    } kinds[] = {{"update-sparsegpt", ESPL_UPDATE_SPARSEGPT, true},
+                 {"update-obs", ESPL_UPDATE_OBS, true},
+                 {"update-reconstruct", ESPL_UPDATE_RECONSTRUCT, true},
+                 {"update-own", ESPL_UPDATE_RECONSTRUCT, false}};
+    espl_method_options o = options_of(r);
+    espl_update_result result;
+    uint64_t *masks = malloc((size_t)espl_masks_bytes(espl_model_config_of(r->m), espl_model_slice(r->m)));
+    int64_t mask_bytes_of_all = espl_masks_bytes(espl_model_config_of(r->m), espl_model_slice(r->m));
+    check(r, espl_method_run(r->c, &o, r->ids, &r->masks, r->counts) == ESPL_OK, "masks to update for");
+    memcpy(masks, r->masks.all_bits, (size_t)mask_bytes_of_all);
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        int64_t changed = 0;
+        double all, mine;
+        o.update = kinds[k].update;
+        o.shift = kinds[k].shift;
+        check(r, espl_masks_keep_updates(&r->masks) == ESPL_OK, "keep");
+        peak_begin("sums of the ranks");
+        espl_status st = espl_method_update(r->c, &o, r->ids, &r->masks, &result);
+        int64_t bytes =
+            espl_method_update_bytes(espl_model_config_of(r->m), &o, espl_comm_rank(r->c), espl_comm_size(r->c));
+        if (peak.peak < bytes || peak.peak > bytes + HANDLES)
+            harness_fail(r->h, "%s allocated %" PRId64 " bytes, not the %" PRId64 " of espl_method_update_bytes",
+                         kinds[k].name, peak.peak, bytes);
+        check(r, st == ESPL_OK, kinds[k].name);
+        check(r, memcmp(masks, r->masks.all_bits, (size_t)mask_bytes_of_all) == 0, "an update changes no mask");
+        for (int64_t i = 0; i < r->mine; i++) {
+            print_linear(r, kinds[k].name, i, true);
+            changed += check_update(r, i);
+        }
+        int64_t chosen = 0;
+        for (int d = 0; d < ESPL_UPDATE_DAMPINGS; d++) chosen += result.chosen[d];
+        check(r, result.linears == r->linears && chosen + result.kept == r->linears, "the result counts all linears");
+        mine = (double)changed, all = 0;
+        double every[64];
+        espl_comm_gather_f64(r->c, mine, every);
+        for (int rank = 0; rank < espl_comm_size(r->c); rank++) all += every[rank];
+        check(r, (int64_t)all == chosen && chosen > 0, "as many linears changed as chose a damping");
+        espl_masks_roll_back(&r->masks);
+        check(r, !r->masks.updated && r->masks.updates_before == NULL, "rolled back");
+    }
+    check(r, espl_method_update(r->c, &o, r->ids, &r->masks, &result) == ESPL_USAGE, "without weights before");
+    check(r, espl_masks_keep_updates(&r->masks) == ESPL_OK, "keep");
+    o.samples = 1;
+    check(r, espl_method_update(r->c, &o, r->ids, &r->masks, &result) == ESPL_CONFIG, "nothing to hold out");
+    o.samples = r->samples, o.damping = 0;
+    check(r, espl_method_update(r->c, &o, r->ids, &r->masks, &result) == ESPL_CONFIG, "no damping");
+    espl_masks_roll_back(&r->masks);
+    free(masks);
+}
+
 static void refusals(run *r) {
     espl_method_options o = options_of(r);
     o.allocation = ESPL_ALLOCATION_GIVEN;
@@ -312,6 +389,7 @@ static void test_opened(run *r) {
     allocations(r);
     curvatures(r);
     searches(r);
+    updates(r);
     refusals(r);
     clear_room(r);
     free(r->ids);

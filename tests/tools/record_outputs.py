@@ -54,6 +54,8 @@ METHODS = {
     **{name: ["prune.allocation=uniform", f"prune.score={name}", "prune.target=0.5"]
        for name in ("magnitude", "wanda", "ria", "gblm", "rgs")},
     "sparsegpt": ["prune.allocation=uniform", "prune.update=sparsegpt", "prune.target=0.5"],
+    "obs": ["prune.allocation=uniform", "prune.update=obs", "prune.target=0.5"],
+    "agent-reconstruct": ["prune.update=reconstruct", "prune.update_when=step", "prune.threshold=0.05"],
     "owl": ["prune.allocation=owl", "prune.target=0.5"],
     "lsa": ["prune.allocation=lsa", "prune.target=0.5"],
     "search": ["prune.allocation=search", "prune.target=0.5", "prune.search_evaluations=12"],

@@ -47,6 +47,16 @@ typedef enum espl_io {
 #undef X
 } espl_io;
 
+/* When the agent's runs update weights. */
+#define ESPL_UPDATE_WHEN_LIST(X)                                                                                       \
+    X(END, "end")                                                                                                      \
+    X(STEP, "step")
+typedef enum espl_update_when {
+#define X(name, text) ESPL_UPDATE_WHEN_##name,
+    ESPL_UPDATE_WHEN_LIST(X)
+#undef X
+} espl_update_when;
+
 /* -------------------------------------------------------------- options
  *
  * What a changed option means when a run is resumed, or when a sweep finds a run directory:
@@ -197,7 +207,11 @@ typedef enum espl_resume {
       "unstructured, row, layer, or N:M such as 2:4 (N of M stay; the target is then not read); agent: not N:M")       \
     X(FLAG, prune, mixed, false, 0, 1, METHOD, "the agent may also make a dense linear 2:4 or 4:8 in one go")          \
     X(CHOICE, prune, update, ESPL_UPDATE_NONE, update, espl_update, METHOD,                                            \
-      "how surviving weights are updated; one-shot methods only")                                                      \
+      "new weights for the survivors; in one shot, sparsegpt also chooses which weights are pruned")                   \
+    X(CHOICE, prune, update_when, ESPL_UPDATE_WHEN_END, update_when, espl_update_when, METHOD,                         \
+      "agent: update once the target is reached, or after each iteration")                                             \
+    X(FLAG, prune, update_shift, true, 0, 1, METHOD,                                                                   \
+      "obs, reconstruct: aim at the dense model's outputs on its own inputs, not on the pruned model's")               \
     X(FLAG, prune, regrow, false, 0, 1, METHOD,                                                                        \
       "agent with score curvature: each step chooses a linear's mask anew, so that pruned weights may come back")      \
     ESPL_METHOD_TUNING_LIST(ESPL_CONFIG_METHOD_ROW)                                                                    \
@@ -289,6 +303,8 @@ bool espl_config_is_oneshot(const espl_config *o);
 const char *espl_config_refuses_milestones(const espl_config *o);
 /* Local. prune.milestones as numbers [*n] into *out, owned by the caller; NULL if there are none. ESPL_NOMEM. */
 espl_status espl_config_milestones(const espl_config *o, double **out, int64_t *n);
+/* Local. Are weights updated for masks that are given (methods/update.h), rather than by SparseGPT with its own? */
+bool espl_config_updates_masked(const espl_config *o);
 /* Local. Are surviving weights trained at all? */
 bool espl_config_distills(const espl_config *o);
 /* Local. The one-shot method, or the agent's way of pruning a linear, that section prune describes. ESPL_CONFIG:

@@ -38,7 +38,9 @@ bool espl_allocation_parse(const char *name, espl_allocation *out);
     X(REAL, target, 0.45, 0, 1, "sparsity of all prunable linears to reach")                                           \
     X(REAL, cap, 0.8, 0, 1, "maximum sparsity of one linear")
 #define ESPL_METHOD_TUNING_LIST(X)                                                                                     \
-    X(REAL, damping, 0.01, 0, 1e6, "SparseGPT: share of the Hessian's mean diagonal that is added to it")              \
+    X(REAL, damping, 0.01, 0, 1e6,                                                                                     \
+      "updates: share of the Hessian's mean diagonal that is added to it; obs and "                                    \
+      "reconstruct choose from 0.01 to 100 times it")                                                                  \
     X(REAL, owl_outlier, 5, 0, 1e9, "OWL: a score so many times the mean is an outlier (M)")                           \
     X(REAL, owl_lambda, 0.08, 0, 1, "OWL: how far a block's sparsity may lie from the target")                         \
     X(REAL, lsa_beta, -1, -1, 1, "LSA: the same; below 0: the published value for the target")                         \
@@ -66,7 +68,8 @@ typedef struct espl_method_options {
     int64_t samples, window;  /* calibration data: `samples` windows of `window` tokens */
     int64_t gradient_samples; /* curvature: windows whose gradients are taken */
     double curvature_power;   /* curvature: exponent p of E[g^2], 0 .. 1 */
-    int64_t block;            /* SparseGPT: columns per block, a multiple of M for N:M */
+    bool shift;               /* obs, reconstruct: towards the outputs of the dense model on its own inputs */
+    int64_t block;            /* SparseGPT, obs: columns per block, a multiple of M for N:M */
 #define ESPL_METHOD_TYPE_REAL double
 #define ESPL_METHOD_TYPE_INTEGER int64_t
 #define X(type, key, value, lowest, highest, meaning) ESPL_METHOD_TYPE_##type key; /* meaning */

@@ -35,7 +35,10 @@ bool espl_score_needs_outputs(espl_score s);   /* gradients of the linear's outp
 /* How the surviving weights change. X(name, name in a configuration) */
 #define ESPL_UPDATE_LIST(X)                                                                                            \
     X(NONE, "none")                                                                                                    \
-    X(SPARSEGPT, "sparsegpt") /* optimal brain surgeon, column by column; selects its own mask (2301.00774) */
+    X(SPARSEGPT, "sparsegpt")     /* optimal brain surgeon, column by column; in one shot it selects its own mask      \
+                                   * (2301.00774) */                                                                   \
+    X(OBS, "obs")                 /* the same for a given mask, from weights shifted towards the dense outputs */      \
+    X(RECONSTRUCT, "reconstruct") /* least squares to the dense outputs for a given mask */
 typedef enum espl_update {
 #define X(name, text) ESPL_UPDATE_##name,
     ESPL_UPDATE_LIST(X)
@@ -46,6 +49,8 @@ typedef enum espl_update {
 const char *espl_update_name(espl_update u);
 /* False if no update has this name. */
 bool espl_update_parse(const char *name, espl_update *out);
+/* Is its strength chosen on windows that it does not learn from? */
+bool espl_update_holds_out(espl_update u);
 
 /* Reads "row", "layer", "2:4" (N:M of loop/pattern.h) or "unstructured", which is the group that the method's authors
  * use: the layer for magnitude, RIA, curvature and SparseGPT (which compares within a block of columns), else the row.

@@ -17,6 +17,9 @@ void espl_tensor_column_square_sums(const float *x, int64_t ld, int64_t T, int64
 /* gram [C, C] += x^T x, the lower triangle (columns up to the row's number) only. x [T, C]. */
 void espl_tensor_gram(const float *x, int64_t T, int64_t C, float *gram);
 
+/* cross [C, C] += y^T x, all of it. x, y [T, C]. */
+void espl_tensor_cross_gram(const float *y, const float *x, int64_t T, int64_t C, float *cross);
+
 /* *out = the k-th smallest (from 0), k = floor(fraction * (n - 1)), of the scores |W| * norm (float) over the n
  * surviving weights; NAN if no weight survives. Exact, and without a copy of the scores. norm [in], >= 0; fraction in
  * [0, 1]. ESPL_NOMEM. */

@@ -358,7 +358,11 @@ static void checks_between_options(void **state) {
     check_with("prune.score=curvature", nothing, NULL);
     check_with("prune.score=curvature", "prune.pattern=row", NULL);
     check_with("prune.score=curvature", "prune.pattern=2:4", "prune.pattern is \"2:4\", but");
-    check_with("prune.update=sparsegpt", nothing, "prune.update is \"sparsegpt\", but");
+    check_with("prune.update=sparsegpt", nothing, NULL);
+    check_with("prune.update=obs", "calibration.forward=1", "calibration.forward is 1, but prune.update \"obs\" needs");
+    check_with("prune.update=reconstruct", "prune.damping=0", "update \"reconstruct\" with damping 0");
+    check_with("prune.update=sparsegpt", "prune.damping=0", NULL);
+    check_with("prune.update=obs", "prune.milestones=[0.1]", "prune.milestones: prune.update_when \"end\"");
     check_with("prune.score=rgs", nothing, "prune.score is \"rgs\", but");
     check_with("prune.allocation=global", nothing, "it goes with prune.score curvature");
     check_with("prune.allocation=search", "prune.score=rgs", "allocation \"search\" with score \"rgs\"");

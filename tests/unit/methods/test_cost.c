@@ -10,6 +10,8 @@
 #include <cmocka.h>
 
 #include "espalier/methods/cost.h"
+#include "espalier/methods/update.h"
+#include "espalier/prune/update.h"
 
 /* Linears [out, in]: q 8x8, k and v 4x8, o 8x8, gate and up 16x8, down 8x16: 576 weights. Inputs 8, 8, 8 and 16. */
 static bool slides[2];
@@ -94,6 +96,29 @@ static void sparsegpt_costs_factors_and_updates(void **state) {
     check_flops(o, ADVANCE + STATISTICS + GRAMS + factors + inside + right);
 }
 
+/* With all five dampings: 6 solutions, and 6 errors of held-out windows. */
+static void updates_cost_two_states_and_five_dampings(void **state) {
+    espl_method_options o = method(ESPL_SCORE_WANDA, ESPL_ALLOCATION_UNIFORM);
+    double pass = ADVANCE + STATISTICS + GRAMS, linears = 448 * 8 + 128 * 16; /* weights times inputs */
+    double dense = 2 * TOKENS * FORWARD, drifts = 2 * TOKENS * 2 * (3 * 64 + 256);
+    double factors = 2 * 2.0 / 3 * (3 * 512 + 4096), inside = 2 * 2 * (224 * 3.5 + 64 * 7.5);
+    (void)state;
+    o.update = ESPL_UPDATE_SPARSEGPT;
+    assert_true(fabs(espl_method_update_flops(&tiny, &o) - (pass + factors + inside)) < 1);
+    o.update = ESPL_UPDATE_OBS;
+    double solve = factors + inside + 2 * 4 * linears, error = 2 * 2 * linears;
+    assert_true(fabs(espl_method_update_flops(&tiny, &o) - (pass + dense + drifts + 6 * solve + 6 * 2 * error)) < 1);
+    o.shift = false;
+    assert_true(fabs(espl_method_update_flops(&tiny, &o) - (pass + 6 * (factors + inside) + 6 * error)) < 1);
+    o.update = ESPL_UPDATE_RECONSTRUCT;
+    solve = 2 * 2 * linears * (ESPL_UPDATE_STEPS + 1);
+    assert_true(fabs(espl_method_update_flops(&tiny, &o) - (pass + 6 * solve + 6 * error)) < 1);
+    /* The method itself is that without an update. */
+    double without = espl_method_flops(&tiny, &o);
+    o.update = ESPL_UPDATE_NONE;
+    assert_true(without == espl_method_flops(&tiny, &o));
+}
+
 static void surveys_cost_a_pass(void **state) {
     double pass = ADVANCE + STATISTICS, greedy = 2 * (448 * 8 + 128 * 16);
     (void)state;
@@ -133,6 +158,7 @@ int main(void) {
         cmocka_unit_test(a_norm_behind_the_mlp_costs_its_input),
         cmocka_unit_test(curvature_costs_a_calibration_instead_of_a_pass),
         cmocka_unit_test(sparsegpt_costs_factors_and_updates),
+        cmocka_unit_test(updates_cost_two_states_and_five_dampings),
         cmocka_unit_test(surveys_cost_a_pass),
         cmocka_unit_test(a_search_costs_whole_generations),
         cmocka_unit_test(bytes_grow_with_what_a_rank_holds),
