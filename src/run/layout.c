@@ -142,11 +142,14 @@ static espl_status layout_put_notes(const layout_node *nodes, int64_t n) {
 }
 
 espl_status espl_layout_advise(espl_comm *c) {
+    static bool advised; /* the runs of a sweep have the same cores */
     espl_comm *node = NULL;
     layout_node mine, *nodes = NULL;
     double *firsts = NULL;
     int64_t n = 0, ranks = espl_comm_size(c);
     espl_status st;
+    if (advised) return ESPL_OK;
+    advised = true;
     ESPL_CHECK(st, done, espl_comm_create_node(c, &node));
     ESPL_CHECK(st, done, layout_look(c, node, &mine));
     ESPL_CHECK(st, done, espl_comm_agree(c, espl_mem_alloc(&firsts, ranks, sizeof *firsts, "nodes")));

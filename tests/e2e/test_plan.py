@@ -134,7 +134,8 @@ class Plan(unittest.TestCase):
 
     def parts(self, *words):
         """Iterations, and seconds of an iteration, of what is before, of milestones and of the end."""
-        done = self.run_plan("--verbose", "--gflops-per-core=50", *words)
+        done = self.run_plan("--verbose", "--gflops-per-core=50", "--set", f"report.text={SAPLING / 'data/test.txt'}", "--set",
+                             "report.window=64", *words)
         return (int(re.search(r"then about (\d+) iterations", done.stdout).group(1)),
                 *map(float, self.PARTS.search(done.stderr).groups()), done.stdout)
 

@@ -16,7 +16,7 @@ void espl_layout_put_recommendation(const espl_topology *t, espl_str *out);
 
 /* Collective. Compares the ranks of c and their threads with the cores of their nodes, and logs a note for each kind of
  * fault: more threads than cores, ranks on the same cores, threads in several NUMA domains, cores without a thread;
- * then the recommended layout. Silent if nothing is wrong. ESPL_NOMEM. */
+ * then the recommended layout. Silent if nothing is wrong, and after the first call of a process. ESPL_NOMEM. */
 espl_status espl_layout_advise(espl_comm *c);
 
 #endif
