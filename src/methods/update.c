@@ -21,6 +21,9 @@
 
 enum { HELD_OUT = 4, KEPT = -1 }; /* one group of samples in so many is held out; no damping was chosen */
 
+/* Where the reconstruction ends: the error is above its minimum by a share of the residual's square. */
+static const double RESIDUAL_TO_COMPARE = 1e-2, RESIDUAL_TO_KEEP = 1e-4;
+
 const double espl_update_dampings[ESPL_UPDATE_DAMPINGS] = {100, 10, 1, 0.1, 0.01};
 
 /* Of an input at its owner; A and D of prune/update.h in f32. */
@@ -187,8 +190,8 @@ static espl_status updater_factor(updater *u, int input, double damping) {
     return espl_prune_factor(u->hessian, in, 1, damping, u->factor, u->dead);
 }
 
-/* matrix = new weights of a linear for a damping, whose factor is prepared. */
-static espl_status updater_solve(updater *u, int k, double damping) {
+/* matrix = new weights of a linear for a damping, whose factor is prepared. residual: reconstruct's. */
+static espl_status updater_solve(updater *u, int k, double damping, double residual) {
     int input = espl_input_of(k);
     const espl_linear l = updater_source(u, k);
     const espl_moments of = moments_of(u, input, &u->fitted);
@@ -196,7 +199,7 @@ static espl_status updater_solve(updater *u, int k, double damping) {
     if (!u->factors) {
         espl_linear prior = l;
         prior.weight = u->linears[k].before;
-        return espl_update_reconstruct(&l, &prior, &of, damping * updater_mean(u, input), u->matrix);
+        return espl_update_reconstruct(&l, &prior, &of, damping * updater_mean(u, input), residual, u->matrix);
     }
     espl_sparsegpt_options by = {.factor = u->factor, .dead = u->dead, .given = true, .block = u->plan.o->block};
     ESPL_TRY(espl_update_shift(&l, &of, u->factor, u->matrix));
@@ -246,7 +249,7 @@ static espl_status updater_choose(updater *u, int input) {
         for (int k = first; k < last; k++) {
             updated_linear *l = &u->linears[k];
             if (!l->searching) continue;
-            ESPL_TRY(updater_solve(u, k, damping));
+            ESPL_TRY(updater_solve(u, k, damping, RESIDUAL_TO_COMPARE));
             ESPL_TRY(updater_test(u, k, u->matrix, &error));
             bool better = error < l->least; /* false for NaN */
             l->searching = better || l->choice == KEPT;
@@ -269,7 +272,7 @@ static espl_status updater_finish(updater *u, int input) {
             if (u->linears[k].choice != d) continue;
             if (!prepared) ESPL_TRY(updater_factor(u, input, damping));
             prepared = true;
-            ESPL_TRY(updater_solve(u, k, damping));
+            ESPL_TRY(updater_solve(u, k, damping, RESIDUAL_TO_KEEP));
             updater_store(u, k);
         }
         espl_comm_progress(u->comm);
@@ -394,6 +397,7 @@ espl_status espl_method_update(espl_comm *comm, const espl_method_options *o, co
     if (st == ESPL_OK) updater_take(&u, &buffers);
     if (st == ESPL_OK) st = espl_pass_embed(&u.pass, ids);
     ESPL_CHECK(st, done, espl_comm_agree(comm, st));
+    if (!u.linears || !u.sources || !u.current) goto done; /* never: the ranks agreed that all buffers are there */
     if (u.dense) memcpy(u.dense, u.pass.states, (size_t)(u.plan.local * floats) * sizeof *u.dense);
     for (int64_t layer = 0; layer < config->layers; layer++) {
         ESPL_CHECK(st, done, updater_block(&u, layer, out));

@@ -13,7 +13,6 @@
 #include "internal.h"
 
 enum { TILE_ROWS = 64, TILE_ARRAYS = 4 };
-static const double RESIDUAL = 1e-5; /* f32 products leave about 1e-6 */
 
 /* A tile of rows: what a thread works on. Arrays are [rows, in]. */
 typedef struct row_tile {
@@ -128,7 +127,7 @@ static double row_step(const row_search *s, double norm) {
 }
 
 /* v [rows, in] of the tile = the minimum near the prior's weights. */
-static void tile_reconstruct(const row_tile *t, const espl_linear *prior, float damping, float *v) {
+static void tile_reconstruct(const row_tile *t, const espl_linear *prior, float damping, double least, float *v) {
     double norm[TILE_ROWS], first[TILE_ROWS];
     int64_t in = t->in, n = t->rows * in, open = t->rows;
     float *residual = t->a, *direction = t->b, *product = t->c;
@@ -153,20 +152,20 @@ static void tile_reconstruct(const row_tile *t, const espl_linear *prior, float 
                 first[r] = norm[r] = row_begin(&s);
             else if (norm[r] > 0)
                 norm[r] = row_step(&s, norm[r]);
-            if (norm[r] <= RESIDUAL * RESIDUAL * first[r]) norm[r] = 0;
+            if (norm[r] <= least * least * first[r]) norm[r] = 0;
             open += norm[r] > 0;
         }
     }
 }
 
 espl_status espl_update_reconstruct(const espl_linear *l, const espl_linear *prior, const espl_moments *of,
-                                    double damping, float *weight) {
+                                    double damping, double residual, float *weight) {
     float *arrays;
     ESPL_TRY(tiles_take(l->in, &arrays));
 #pragma omp parallel for schedule(dynamic, 1)
     for (int64_t first = 0; first < l->out; first += TILE_ROWS) {
         row_tile t = tile_of(l, of, first, arrays);
-        tile_reconstruct(&t, prior, (float)damping, weight + first * t.in);
+        tile_reconstruct(&t, prior, (float)damping, residual, weight + first * t.in);
     }
     espl_mem_free(&arrays);
     return ESPL_OK;

@@ -29,10 +29,10 @@ espl_status espl_update_shift(const espl_linear *l, const espl_moments *of, cons
 enum { ESPL_UPDATE_STEPS = 48 }; /* of conjugate gradients at most: the error no longer falls visibly */
 /* weight [out, in] = the minimum with the mask and with damping * |V - P|^2 added, P being `prior`'s weights; damping >
  * 0. 0 where l->mask prunes. l: the source's weights. Conjugate gradients on all rows of a tile at once, with the
- * diagonal as preconditioner; a row ends once its residual is 1e-5 of the first one, or after ESPL_UPDATE_STEPS.
- * ESPL_NOMEM. */
+ * diagonal as preconditioner; a row ends once its residual is at most `residual` (f32 allows about 1e-6) times the
+ * first one, or after ESPL_UPDATE_STEPS. ESPL_NOMEM. */
 espl_status espl_update_reconstruct(const espl_linear *l, const espl_linear *prior, const espl_moments *of,
-                                    double damping, float *weight);
+                                    double damping, double residual, float *weight);
 
 /* *error = the error above of weight [out, in] under l->mask, without the constant: differences count. rows [out] is
  * scratch. l: the source's weights. ESPL_NOMEM. */
