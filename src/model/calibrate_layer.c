@@ -286,34 +286,45 @@ static double *output_squares(const calibrator *c, int64_t index) {
     return c->b.part_outputs + espl_calibration_output_at(c->out, c->out->linears.first + index);
 }
 
-/* The columns of all parts of a linear's weights, or their rows. */
-static void team_parts(const calibrator *c, const espl_linear *l, bool by_columns) {
+/* Which columns of the weights of linear i of n each part has, or which rows. */
+static void team_parts(const calibrator *c, const espl_linear *l, int n, int i, bool by_columns) {
     for (int part = 0; part < c->team.parts; part++) {
-        espl_weight_block w = espl_gradient_part(l, by_columns, c->team.parts, part);
-        c->b.columns[part] = by_columns ? (espl_range){w.c0, w.c0 + w.columns} : (espl_range){w.r0, w.r0 + w.rows};
+        espl_weight_block all[ESPL_LINEAR_KINDS] = {0}, *w = &all[i];
+        espl_gradient_part(l, n, by_columns, c->team.parts, part, all);
+        c->b.columns[part] =
+            by_columns ? (espl_range){w->c0, w->c0 + w->columns} : (espl_range){w->r0, w->r0 + w->rows};
     }
 }
 
-/* sums [n] = those of |dL/dW|, and the squared gradients of outputs, of linears whose x and dy the team has by tokens.
- * Every rank forms whole tiles of its part of the weights, from all tokens. */
+/* sums [n] = those of |dL/dW|, and the squared gradients of outputs, of linears whose tokens are all here. */
+static void window_gradient_sums(calibrator *c, const espl_linear *l, int n, int64_t index, const float *x,
+                                 const float *const *dy, int64_t T, double *sums) {
+    double t = espl_clock_now();
+    espl_tensor_gradient_sums(l, n, x, dy, T, c->b.partial, sums, c->m->workspace);
+    for (int i = 0; i < n; i++) espl_tensor_square_sums(dy[i], T, l[i].out, output_squares(c, index + i));
+    espl_region_lap(ESPL_REGION_LINEAR, t);
+}
+
+/* The same of linears whose x and dy the team has by tokens. Every rank forms whole tiles of its part of the weights,
+ * from all tokens. */
 static void team_gradient_sums(calibrator *c, const espl_linear *l, int n, int64_t index, const float *x,
                                const float *const *dy, double *sums) {
     const window_team *team = &c->team;
     calibration_buffers *b = &c->b;
-    bool by_columns = espl_calibrate_by_columns(l, n);
+    bool by_columns = espl_calibration_cuts_inputs(l, n);
     int64_t T = team->T;
-    espl_weight_block mine[ESPL_LINEAR_KINDS];
+    espl_weight_block mine[ESPL_LINEAR_KINDS] = {0};
     const float *x_part = by_columns ? b->whole1 : b->whole0, *dy_part[ESPL_LINEAR_KINDS] = {b->whole0};
-    for (int i = 0; i < n; i++) mine[i] = espl_gradient_part(&l[i], by_columns, team->parts, team->part);
+    espl_gradient_part(l, n, by_columns, team->parts, team->part, mine);
     if (by_columns) {
-        team_parts(c, l, true);
+        team_parts(c, l, n, 0, true);
         espl_team_gather(team, dy[0], l->out, b->counts, b->whole0);
         espl_team_gather_columns(team, x, l->in, b->columns, b->pack, b->counts, b->whole1);
     } else {
         float *to = b->whole1;
         espl_team_gather(team, x, l->in, b->counts, b->whole0);
         for (int i = 0; i < n; to += T * mine[i++].rows) {
-            team_parts(c, &l[i], false);
+            team_parts(c, l, n, i, false);
             espl_team_gather_columns(team, dy[i], l[i].out, b->columns, b->pack, b->counts, to);
             dy_part[i] = to;
         }
@@ -326,13 +337,13 @@ static void team_gradient_sums(calibrator *c, const espl_linear *l, int n, int64
     t = espl_clock_now();
     for (int i = 0; i < n; i++) {
         double *squares = output_squares(c, index + i);
-        int64_t first = espl_part_begin(l[i].out, team->parts, team->part), last = first + l[i].out;
-        if (by_columns) /* all outputs are here: each rank sums some of them */
-            last = espl_part_begin(l[i].out, team->parts, team->part + 1);
-        else /* those of its own part of the weights */
-            first = mine[i].r0, last = first + mine[i].rows;
-        espl_tensor_column_square_sums(by_columns ? dy_part[i] + first : dy_part[i],
-                                       by_columns ? l[i].out : mine[i].rows, T, last - first, squares + first);
+        if (!by_columns) { /* of the outputs of its part of the weights */
+            espl_tensor_square_sums(dy_part[i], T, mine[i].rows, squares + mine[i].r0);
+            continue;
+        }
+        int64_t first = espl_part_begin(l[i].out, team->parts, team->part); /* all outputs are here: some for each */
+        int64_t last = espl_part_begin(l[i].out, team->parts, team->part + 1);
+        espl_tensor_column_square_sums(dy_part[i] + first, l[i].out, T, last - first, squares + first);
     }
     espl_region_lap(ESPL_REGION_ELEMENTWISE, t);
 }
@@ -346,16 +357,16 @@ static void linears_backward(calibrator *c, int64_t local_layer, int64_t first, 
     double sums[ESPL_LINEAR_KINDS], t = espl_clock_now();
     if (c->gradient_squares || c->o->gradient_sums) {
         for (int i = 0; i < n; i++) weight_gradient_add(c, &l[i], index + i, x, dy[i], rows);
-    } else if (c->team.parts > 1) {
-        team_gradient_sums(c, l, n, index, x, dy, sums);
-        t = espl_clock_now();
     } else {
-        espl_tensor_gradient_sums(l, n, x, dy, rows, c->b.partial, sums, c->m->workspace);
-        for (int i = 0; i < n; i++) espl_tensor_square_sums(dy[i], rows, l[i].out, output_squares(c, index + i));
-    }
-    for (int i = 0; i < n && c->d.linears > 0; i++) {
-        if (c->team.part == 0) c->b.part_gradients[index + i] += sums[i]; /* the same on every rank of the team */
-        c->out->reached_backward[index + i] += rows;
+        if (c->team.parts > 1)
+            team_gradient_sums(c, l, n, index, x, dy, sums);
+        else
+            window_gradient_sums(c, l, n, index, x, dy, rows, sums);
+        for (int i = 0; i < n; i++) {
+            if (c->team.part == 0) c->b.part_gradients[index + i] += sums[i]; /* the same on every rank of the team */
+            c->out->reached_backward[index + i] += rows;
+        }
+        t = espl_clock_now();
     }
     espl_tensor_linear_backward_blocks(l, n, dy, rows, T, dx, false, c->m->workspace);
     espl_region_lap(ESPL_REGION_LINEAR, t);

@@ -127,9 +127,6 @@ typedef struct calibrator {
 /* Local. How many ranks of this grid share a window: those of a team, if the calibration can be shared so. Not where
  * the gradient of each weight is wanted, of which every replica forms all, nor for a teacher's states or experts. */
 int espl_calibration_parts(const espl_model_config *c, const espl_calibration_options *o, const espl_grid *g);
-/* Local. How a team shares the gradients of the weights of n linears with one input: by inputs, or by outputs. It
- * gathers the side that is not cut, which should be the narrower one. */
-static inline bool espl_calibrate_by_columns(const espl_linear *l, int n) { return n == 1 && l->in > l->out; }
 /* Local. Of the rank at g->stage. */
 calibration_dims espl_calibration_dims_of(const espl_model_config *c, const espl_calibration_options *o,
                                           espl_range slice, const espl_grid *g);

@@ -22,13 +22,12 @@ static void calibration_size_team(calibration_dims *d, const espl_linear *l, con
     d->cut = espl_max_i64(d->C, d->Q); /* of the head, and of attention */
     d->pack = espl_max_i64(espl_max_i64(d->Q, d->F), d->C);
     for (int g = 0; g < groups; g++) {
-        bool by_columns = espl_calibrate_by_columns(&l[first[g]], n[g]);
+        bool by_columns = espl_calibration_cuts_inputs(&l[first[g]], n[g]);
         for (int part = 0; part < d->parts; part++) {
+            espl_weight_block b[ESPL_LINEAR_KINDS] = {0};
             int64_t sum = 0;
-            for (int i = 0; i < n[g]; i++) {
-                espl_weight_block b = espl_gradient_part(&l[first[g] + i], by_columns, (int)d->parts, part);
-                sum += by_columns ? b.columns : b.rows;
-            }
+            espl_gradient_part(&l[first[g]], n[g], by_columns, (int)d->parts, part, b);
+            for (int i = 0; i < n[g]; i++) sum += by_columns ? b[i].columns : b[i].rows;
             d->cut = espl_max_i64(d->cut, sum);
         }
     }

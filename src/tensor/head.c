@@ -77,7 +77,7 @@ void espl_tensor_logprob(const espl_linear *head, const float *x, int64_t T, con
 
 /* --------------------------------------------------------------- gradient */
 
-enum { PIECE = 2048 }; /* rows of the head at a time */
+enum { PIECE = ESPL_HEAD_PIECE };
 
 static espl_linear head_piece(const espl_linear *head, int64_t r0) {
     espl_linear p = *head;

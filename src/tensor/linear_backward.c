@@ -13,7 +13,7 @@
 #include "pack.h"
 #include "widen.h"
 
-enum { TILE_MAX = 512, TILE_MIN = 128, TILES_ENOUGH = 4, TOKENS = TILE_IN };
+enum { TILE_MAX = 512, TILE_MIN = 128, WIDE_TILE_MIN = 256, TOKENS = TILE_IN };
 _Static_assert(TILE_MAX *TILE_OUT <= PANEL_FLOATS && TILE_MAX * TILE_MAX <= TILE_FLOATS, "a tile fits the scratch");
 
 /* Outputs r0 .. r0 + rn - 1 of the linear: dy W into the tile of dx, with row stride l->in. */
@@ -105,7 +105,9 @@ static float *gradient_form(const tile *at, const float *x, int64_t ldx, const f
 tile_list espl_gradient_units(const espl_linear *linears, int n) {
     tile_list list = {.count = 0};
     for (int i = 0; i < n; i++) {
-        list.grids[i] = tile_cut(linears[i].out, linears[i].in, TILE_MAX, TILE_MIN, TILES_ENOUGH);
+        bool wide = tile_is_wide(linears[i].out, linears[i].in);
+        list.grids[i] = tile_cut(linears[i].out, linears[i].in, TILE_MAX, wide ? WIDE_TILE_MIN : TILE_MIN,
+                                 wide ? 2 * NODE_TILES : FEW_TILES);
         list.count += list.grids[i].count;
     }
     return list;
@@ -120,14 +122,28 @@ static double absolute_sum(const float *p, int64_t n) {
     return sum;
 }
 
-espl_weight_block espl_gradient_part(const espl_linear *l, bool by_columns, int parts, int part) {
-    tile_grid g = espl_gradient_units(l, 1).grids[0];
-    int64_t tiles = by_columns ? g.count / g.r_tiles : g.r_tiles, size = by_columns ? g.cn : g.rn;
-    int64_t all = by_columns ? l->in : l->out, first = tiles * part / parts * size;
-    int64_t last = espl_min_i64(tiles * (part + 1) / parts * size, all);
-    first = espl_min_i64(first, all);
-    if (by_columns) return (espl_weight_block){.c0 = first, .rows = l->out, .columns = last - first};
-    return (espl_weight_block){.r0 = first, .rows = last - first, .columns = l->in};
+/* The tiles of all n linears, by rows or columns, are one list, so that small linears do not fall to the same parts. */
+void espl_gradient_part(const espl_linear *linears, int n, bool by_columns, int parts, int part,
+                        espl_weight_block *blocks) {
+    tile_list list = espl_gradient_units(linears, n);
+    int64_t tiles[TILE_LIST_MAX], all = 0, before = 0;
+    for (int i = 0; i < n; i++) {
+        const tile_grid *g = &list.grids[i];
+        all += tiles[i] = by_columns ? g->count / g->r_tiles : g->r_tiles;
+    }
+    for (int i = 0; i < n; before += tiles[i++]) {
+        int64_t size = by_columns ? list.grids[i].cn : list.grids[i].rn,
+                end = by_columns ? linears[i].in : linears[i].out;
+        int64_t first = espl_max_i64(all * part / parts - before, 0) * size;
+        int64_t last = espl_max_i64(all * (part + 1) / parts - before, 0) * size;
+        first = espl_min_i64(first, end);
+        last = espl_min_i64(last, end);
+        blocks[i] = (espl_weight_block){.rows = linears[i].out, .columns = linears[i].in};
+        if (by_columns)
+            blocks[i].c0 = first, blocks[i].columns = last - first;
+        else
+            blocks[i].r0 = first, blocks[i].rows = last - first;
+    }
 }
 
 /* The place of task `index` among all tiles of the linears, and the tile; false: it is not of the blocks. */
@@ -168,7 +184,7 @@ void espl_gradient_add_partials(const espl_linear *linears, int n, const double 
 void espl_tensor_gradient_sums(const espl_linear *linears, int n, const float *x, const float *const *dy, int64_t T,
                                double *partial, double *sums, espl_workspace *ws) {
     espl_weight_block whole[TILE_LIST_MAX];
-    for (int i = 0; i < n; i++) whole[i] = espl_gradient_part(&linears[i], false, 1, 0);
+    espl_gradient_part(linears, n, false, 1, 0, whole);
     espl_tensor_gradient_partials(linears, n, whole, x, dy, T, partial, ws);
     espl_gradient_add_partials(linears, n, partial, sums);
 }

@@ -49,18 +49,26 @@ static inline tile_grid tile_cut(int64_t rows, int64_t columns, int64_t max, int
 
 /* A tile of a linear decides bits, so its size follows from the shape alone; how many of them a thread takes together
  * does not, and follows the number of threads. Tiles have at most LINEAR_ROWS tokens and LINEAR_COLUMNS features: sgemm
- * and oneDNN then keep within 2 % of their rate on 512 x 512 (measured). Wide models, whose layers are worth a whole
- * node, are cut until there are NODE_TILES, but no further than 256 x 128, which costs 5 %. */
+ * and oneDNN then keep within 2 % of their rate on 512 x 512 (measured). The matrices of wide models, whose layers are
+ * worth a whole node or two, are cut until there are NODE_TILES, but no further than 256 x 128, which costs 5 %; then
+ * until there are twice as many, but no further than 256 x 256, which costs nothing (measured). */
 enum { LINEAR_ROWS = 256, LINEAR_COLUMNS = 512, WIDE = 4096, NODE_TILES = 64, FEW_TILES = 4 };
+
+static inline bool tile_is_wide(int64_t rows, int64_t columns) { return rows >= WIDE || columns >= WIDE; }
+
+/* Should tiles of `size` elements, of which there are `count`, be cut once more? */
+static inline bool tile_is_too_large(bool wide, int64_t count, int64_t size) {
+    if (!wide) return count < FEW_TILES && size > 128 * 128;
+    return (count < NODE_TILES && size > 256 * 128) || (count < 2 * NODE_TILES && size > 256 * 256);
+}
 
 /* The tiles of [rows, columns]: `inner` is the dimension that products sum over. Rows are halved only where the halves
  * are whole steps: so the tiles of all matrices with as many rows lie within the same blocks of rows
  * (espl_tensor_block). */
 static inline tile_grid tile_cut_linear(int64_t rows, int64_t columns, int64_t inner) {
-    bool wide = inner >= WIDE;
-    int64_t smallest = wide ? 256 * 128 : 128 * 128, enough = wide ? NODE_TILES : FEW_TILES;
+    bool wide = tile_is_wide(inner, columns);
     int64_t rn = tile_even(rows, LINEAR_ROWS), cn = tile_even(columns, LINEAR_COLUMNS);
-    while (tile_ceil(rows, rn) * tile_ceil(columns, cn) < enough && rn * cn > smallest) {
+    while (tile_is_too_large(wide, tile_ceil(rows, rn) * tile_ceil(columns, cn), rn * cn)) {
         if (cn >= rn || rn % (2 * TILE_STEP) != 0)
             cn = tile_ceil(cn / 2, TILE_STEP) * TILE_STEP;
         else

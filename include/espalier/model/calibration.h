@@ -85,6 +85,9 @@ espl_status espl_model_calibrate_knowledge(espl_model *m, const espl_topic_sampl
 int64_t espl_model_calibration_bytes(const espl_model_config *c, const espl_calibration_options *o, espl_range slice,
                                      const espl_grid *g);
 
+/* Local. How a team shares the gradients of the weights of n linears with one input: by inputs, or by outputs. It
+ * gathers the side that is not cut, which should be the narrower one. */
+static inline bool espl_calibration_cuts_inputs(const espl_linear *l, int n) { return n == 1 && l->in > l->out; }
 /* Local. ||X_j||^2 per input feature [in] of a linear: sum of x_tj^2 over the forward tokens. NULL if the linear is not
  * this rank's. Borrowed. */
 const double *espl_calibration_squares(const espl_calibration *c, int64_t index);

@@ -58,19 +58,29 @@ void espl_tensor_gradient_sums(const espl_linear *linears, int n, const float *x
                                double *partial, double *sums, espl_workspace *ws);
 int64_t espl_gradient_partials(const espl_linear *linears, int n);
 
-/* The same in parts, by different ranks. A part of a linear's weights: `rows` outputs from r0 on, `columns` inputs from
- * c0 on. espl_gradient_part cuts the weights into nearly equal parts at the borders of tiles, by inputs (`by_columns`)
- * or by outputs. A part may be empty. */
+/* The same in parts, by different ranks. A block of a linear's weights: `rows` outputs from r0 on, `columns` inputs
+ * from c0 on. espl_gradient_part cuts the weights of n linears into nearly equal parts at the borders of tiles, by
+ * inputs
+ * (`by_columns`) or by outputs; blocks [n]: what part `part` has of each, which may be empty. */
 typedef struct espl_weight_block {
     int64_t r0, c0, rows, columns;
 } espl_weight_block;
-espl_weight_block espl_gradient_part(const espl_linear *l, bool by_columns, int parts, int part);
+void espl_gradient_part(const espl_linear *linears, int n, bool by_columns, int parts, int part,
+                        espl_weight_block *blocks);
 /* partial [espl_gradient_partials(linears, n)] = the sums of the tiles that lie in the blocks [n], and 0 for the
  * others. x [T, columns] are the blocks' inputs, the same for all n linears; dy[i] [T, rows] the outputs of block i. */
 void espl_tensor_gradient_partials(const espl_linear *linears, int n, const espl_weight_block *blocks, const float *x,
                                    const float *const *dy, int64_t T, double *partial, espl_workspace *ws);
 /* sums [n] of partial sums that are complete, in tile order. */
 void espl_gradient_add_partials(const espl_linear *linears, int n, const double *partial, double *sums);
+
+/* How long `threads` threads take for these, in multiplications of the one that takes longest, if they take units of
+ * work in order: the forward pass and dx of `rows` of T tokens, and the tiles in the blocks [n] of the weights'
+ * gradients. What the units are follows from shapes, so this tells how far a kernel can use threads and ranks. */
+double espl_linear_elapsed(const espl_linear *linears, int n, int64_t rows, int64_t T, int64_t threads);
+double espl_linear_backward_elapsed(const espl_linear *linears, int n, int64_t rows, int64_t T, int64_t threads);
+double espl_gradient_elapsed(const espl_linear *linears, int n, const espl_weight_block *blocks, int64_t T,
+                             int64_t threads);
 
 /* squares [out, in] += (dy^T x)^2, the square of one sample's dL/dW. Pruned weights count like the others. x [T, in],
  * dy [T, out]. */
@@ -99,6 +109,7 @@ void espl_tensor_head_backward(const espl_linear *head, const float *x, int64_t 
 void espl_tensor_head_backward_blocks(const espl_linear *head, const float *x, int64_t rows, int64_t T,
                                       const int32_t *target, float scale, double *logprob, float *dx, float *buffer,
                                       espl_workspace *ws);
+enum { ESPL_HEAD_PIECE = 2048 }; /* rows of the head at a time */
 int64_t espl_head_backward_floats(const espl_linear *head, int64_t T);
 
 /* Divergence from a teacher's predictions, and its gradient: with p = softmax(teacher W^T) and q = softmax(x W^T),

@@ -139,7 +139,8 @@ static void weight_gradients_of_parts_add_up_to_the_whole(void **state) {
             espl_tensor_gradient_sums(&l, 1, x, (const float *const[]){dy}, T, partial, &whole, ws);
             memset(partial, 0, (size_t)n * sizeof *partial);
             for (int part = 0; part < PARTS; part++) {
-                espl_weight_block b = espl_gradient_part(&l, by_columns, PARTS, part);
+                espl_weight_block b;
+                espl_gradient_part(&l, 1, by_columns, PARTS, part, &b);
                 float *xs = columns_of(x, T, IN, b.c0, b.columns), *dys = columns_of(dy, T, OUT, b.r0, b.rows);
                 assert_int_equal(by_columns ? b.c0 : b.r0, at);
                 at += by_columns ? b.columns : b.rows;
