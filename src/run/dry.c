@@ -15,6 +15,7 @@
 #include "espalier/run/job.h"
 #include "espalier/run/layout.h"
 #include "espalier/run/node_memory.h"
+#include "espalier/tensor/linear.h"
 #include "inputs.h"
 #include "plan.h"
 
@@ -177,9 +178,11 @@ static void dry_print_time(const dry_run *f) {
     const espl_plan_time *t = &f->time;
     int64_t ranks = f->grid.replicas * f->grid.stages, slow = t->pass.busiest;
     char a[32], b[32], c[32];
+    char team[64] = "";
+    if (f->grid.members > 1) snprintf(team, sizeof team, ", %" PRId64 " replicas to a window", f->grid.members);
     printf("\n%" PRId64 " ranks of %" PRId64 " threads: %" PRId64 " replica(s) of %" PRId64
-           " stage(s), %.1f GFLOP/s a rank (%s)\n",
-           ranks, f->grid.threads, f->grid.replicas, f->grid.stages,
+           " stage(s)%s, %.1f GFLOP/s a rank (%s)\n",
+           ranks, f->grid.threads, f->grid.replicas, f->grid.stages, team,
            1e-9 * espl_machine_flops(&f->machine, f->grid.threads),
            f->d->gflops_per_core > 0 ? "--gflops-per-core"
            : f->d->machine           ? f->d->machine
@@ -238,28 +241,42 @@ static void dry_take_domains(dry_run *f) {
     }
 }
 
-/* Tries every number of threads that divides the cores of a NUMA domain, and every number of stages. Leaves the fastest
- * grid that fits in f->grid; of equally fast ones the first: few threads, then few stages. */
+/* Simulates f->grid, if it fits the memory of a node, and keeps it in *best if it is faster than all before. */
+static espl_status dry_try(dry_run *f, int64_t per_node, espl_plan_grid *best, double *fastest) {
+    if (f->d->memory_gib > 0) {
+        double bytes;
+        f->work.needs.threads = (int)f->grid.threads;
+        ESPL_TRY(dry_node_bytes(f, per_node, &bytes));
+        if (bytes > f->d->memory_gib * GIB) return ESPL_OK;
+    }
+    ESPL_TRY(espl_plan_simulate(&f->work, &f->machine, f->grid, &f->time));
+    if (f->time.total >= *fastest) return ESPL_OK;
+    *fastest = f->time.total;
+    *best = f->grid;
+    return ESPL_OK;
+}
+
+/* Tries every number of threads that divides the cores of a NUMA domain, every number of stages, and every size of a
+ * team up to the blocks of a window. Leaves the fastest grid that fits in f->grid; of equally fast ones the first: few
+ * threads, then few stages, then small teams. */
 static espl_status dry_search(dry_run *f) {
     espl_plan_grid best = {0};
+    int64_t window = f->o->calibration_window, block = espl_tensor_block(window),
+            largest = (window + block - 1) / block;
     double fastest = INFINITY;
     int64_t cores = f->d->cores / f->domains;
+    if (f->work.oneshot || f->work.config->experts > 0) largest = 1; /* teams would do nothing */
     for (int64_t threads = 1; threads <= cores; threads++) {
         if (cores % threads != 0) continue;
         int64_t per_node = dry_ranks_per_node(f, threads), ranks = f->d->nodes * per_node;
-        for (int64_t stages = 1; stages <= espl_min_i64(ranks, f->work.config->layers); stages++) {
-            f->grid = (espl_plan_grid){.replicas = ranks / stages, .stages = stages, .members = 1, .threads = threads};
-            if (f->d->memory_gib > 0) {
-                double bytes;
-                f->work.needs.threads = (int)threads;
-                ESPL_TRY(dry_node_bytes(f, per_node, &bytes));
-                if (bytes > f->d->memory_gib * GIB) continue;
+        for (int64_t stages = 1; stages <= espl_min_i64(ranks, f->work.config->layers); stages++)
+            for (int64_t members = 1; members <= espl_min_i64(largest, ranks / stages); members++) {
+                f->grid = (espl_plan_grid){.replicas = ranks / stages / members * members,
+                                           .stages = stages,
+                                           .members = members,
+                                           .threads = threads};
+                ESPL_TRY(dry_try(f, per_node, &best, &fastest));
             }
-            ESPL_TRY(espl_plan_simulate(&f->work, &f->machine, f->grid, &f->time));
-            if (f->time.total >= fastest) continue;
-            fastest = f->time.total;
-            best = f->grid;
-        }
     }
     if (!isfinite(fastest))
         return ESPL_FAIL(ESPL_CONFIG, "no grid of ranks fits %g GiB a node: use more nodes, or larger ones",
@@ -306,7 +323,7 @@ static espl_status dry_print_job(const dry_run *f) {
     printf("\n#SBATCH --nodes=%" PRId64 "\n#SBATCH --ntasks=%" PRId64 "\n#SBATCH --ntasks-per-node=%" PRId64
            "\n#SBATCH --cpus-per-task=%" PRId64 "\n#SBATCH --time=%02" PRId64 ":%02" PRId64 ":00\n",
            nodes, ranks, espl_min_i64(per_node, ranks), f->grid.threads, minutes / 60, minutes % 60);
-    printf("--set run.replicas=%" PRId64 "\n", f->grid.replicas);
+    printf("--set run.replicas=%" PRId64 " --set run.team=%" PRId64 "\n", f->grid.replicas, f->grid.members);
     return dry_print_launchers(f, ranks, espl_min_i64(per_node, ranks));
 }
 

@@ -10,6 +10,7 @@
 #include "espalier/methods/update.h"
 #include "espalier/model/shape.h"
 #include "espalier/run/checkpoint_shape.h"
+#include "espalier/tensor/linear.h"
 
 /* Tokens of a generated answer with the end of its line: FreebaseQA's are names. */
 enum { ANSWER_TOKENS = 6 };
@@ -60,6 +61,14 @@ void espl_plan_work_free(espl_plan_work *w) { espl_mem_free(&w->milestones); }
 
 /* ------------------------------------------------------------- simulation */
 
+/* The busiest rank of a team, compared with one that has a window to itself: shares of its time for the parts of a
+ * pass. And seconds that a layer's exchanges take. */
+typedef struct plan_team {
+    double tokens, forward, backward, head;   /* of the tokens, of both passes of a layer, of the head */
+    double attention;                         /* FLOPs of a token that are computed twice, over those of attention */
+    double forward_seconds, backward_seconds; /* of a layer */
+} plan_team;
+
 /* A grid being simulated. */
 typedef struct plan {
     const espl_plan_work *w;
@@ -69,6 +78,7 @@ typedef struct plan {
     espl_range *slices;                  /* [stages] */
     double *flops;                       /* [stages] FLOPs of a token's forward pass, by plan_set_context */
     double *forward, *sample, *backward; /* [stages] seconds of a pass */
+    plan_team team;                      /* of a calibration window */
 } plan;
 
 static void plan_free(plan *p) {
@@ -77,6 +87,96 @@ static void plan_free(plan *p) {
     espl_mem_free(&p->forward);
     espl_mem_free(&p->sample);
     espl_mem_free(&p->backward);
+}
+
+/* --------------------------------------------------------------- teams */
+
+/* Linears that share an input. */
+typedef struct plan_linears {
+    int n;
+    espl_linear l[3];
+} plan_linears;
+
+enum { PLAN_GROUPS = 4 };
+static void plan_groups(const espl_model_config *c, plan_linears groups[PLAN_GROUPS]) {
+    static const espl_linear_kind first[PLAN_GROUPS] = {ESPL_Q_PROJ, ESPL_O_PROJ, ESPL_GATE_PROJ, ESPL_DOWN_PROJ};
+    static const int n[PLAN_GROUPS] = {3, 1, 2, 1};
+    for (int g = 0; g < PLAN_GROUPS; g++) {
+        groups[g] = (plan_linears){.n = n[g]};
+        for (int i = 0; i < n[g]; i++) {
+            espl_linear *l = &groups[g].l[i];
+            espl_model_linear_shape(c, (espl_linear_kind)((int)first[g] + i), &l->out, &l->in);
+        }
+    }
+}
+
+/* Shares of the time of a layer's linears: fewer tokens or weights are also fewer units of work for the threads. */
+static void plan_share_linears(const plan *p, int64_t T, int64_t rows, plan_team *t) {
+    double own[3] = {0}, whole[3] = {0}; /* forward, dx, gradients of weights */
+    plan_linears groups[PLAN_GROUPS];
+    int64_t threads = p->g.threads;
+    int members = (int)p->g.members;
+    plan_groups(p->w->config, groups);
+    for (int g = 0; g < PLAN_GROUPS; g++) {
+        const espl_linear *l = groups[g].l;
+        int n = groups[g].n;
+        bool by_columns = espl_calibration_cuts_inputs(l, n);
+        espl_weight_block blocks[3] = {0};
+        double most = 0;
+        own[0] += espl_linear_elapsed(l, n, rows, T, threads);
+        whole[0] += espl_linear_elapsed(l, n, T, T, threads);
+        own[1] += espl_linear_backward_elapsed(l, n, rows, T, threads);
+        whole[1] += espl_linear_backward_elapsed(l, n, T, T, threads);
+        for (int part = 0; part < members; part++) {
+            espl_gradient_part(l, n, by_columns, members, part, blocks);
+            most = fmax(most, espl_gradient_elapsed(l, n, blocks, T, threads));
+        }
+        espl_gradient_part(l, n, by_columns, 1, 0, blocks);
+        own[2] += most;
+        whole[2] += espl_gradient_elapsed(l, n, blocks, T, threads);
+    }
+    t->forward = own[0] / whole[0];
+    t->backward = (own[0] / whole[0] + own[1] / whole[1] + own[2] / whole[2]) / 3; /* computed again, dx, gradients */
+}
+
+/* What a rank of a team receives in a layer: keys and values; in the backward pass those once more, queries and their
+ * gradients, the whole input or output gradient of each group of linears, and its part of the other. */
+static void plan_time_exchanges(const plan *p, int64_t T, int64_t rounds, plan_team *t) {
+    enum { FORWARD_CALLS = 3, BACKWARD_CALLS = 21 }; /* exchanges, some of them of a few bytes */
+    const espl_model_config *c = p->w->config;
+    double S = (double)p->g.members, q = (double)(c->heads * c->head_dim), kv = (double)(c->kv_heads * c->head_dim);
+    double gathered = 2 * q, columns = 0, others = (S - 1) / S * (double)T * sizeof(float);
+    plan_linears groups[PLAN_GROUPS];
+    plan_groups(c, groups);
+    for (int g = 0; g < PLAN_GROUPS; g++) {
+        double outputs = 0, inputs = (double)groups[g].l[0].in;
+        for (int i = 0; i < groups[g].n; i++) outputs += (double)groups[g].l[i].out;
+        bool by_columns = espl_calibration_cuts_inputs(groups[g].l, groups[g].n);
+        gathered += by_columns ? outputs : inputs;
+        columns += by_columns ? inputs : outputs;
+    }
+    double call = (double)rounds * (S - 1) * p->machine->latency;
+    t->forward_seconds = FORWARD_CALLS * call + others * 2 * kv / p->machine->bandwidth;
+    t->backward_seconds = BACKWARD_CALLS * call + others * (2 * kv + gathered + columns / S) / p->machine->bandwidth;
+}
+
+static void plan_create_team(plan *p) {
+    const espl_model_config *c = p->w->config;
+    int64_t T = p->w->o->calibration_window, block = espl_tensor_block(T), members = p->g.members;
+    int64_t blocks = (T + block - 1) / block, rounds = (blocks + members - 1) / members;
+    int64_t rows = espl_min_i64(rounds * block, T);
+    plan_team *t = &p->team;
+    *t = (plan_team){.tokens = (double)rows / (double)T, .forward = 1, .backward = 1, .head = 1};
+    if (members == 1) return;
+    const espl_linear head = {.out = espl_min_i64(c->vocab, ESPL_HEAD_PIECE), .in = c->hidden};
+    double whole = 2 * espl_linear_elapsed(&head, 1, T, T, p->g.threads) +
+                   espl_linear_backward_elapsed(&head, 1, T, T, p->g.threads);
+    t->head = (2 * espl_linear_elapsed(&head, 1, rows, T, p->g.threads) +
+               espl_linear_backward_elapsed(&head, 1, rows, T, p->g.threads)) /
+              whole;
+    t->attention = t->tokens * (double)(members - 1) / (double)members;
+    plan_share_linears(p, T, rows, t);
+    plan_time_exchanges(p, T, rounds, t);
 }
 
 static espl_status plan_create(plan *p) {
@@ -89,6 +189,7 @@ static espl_status plan_create(plan *p) {
     ESPL_TRY(espl_mem_alloc(&p->forward, n, sizeof *p->forward, "plan"));
     ESPL_TRY(espl_mem_alloc(&p->sample, n, sizeof *p->sample, "plan"));
     ESPL_TRY(espl_mem_alloc(&p->backward, n, sizeof *p->backward, "plan"));
+    plan_create_team(p);
     return espl_model_partition(p->w->config, context, (int)n, p->slices);
 }
 
@@ -108,11 +209,15 @@ static double plan_handoff(const plan *p, int64_t tokens) {
     return p->g.stages > 1 ? espl_machine_transfer(p->machine, bytes) : 0;
 }
 
-/* Tokens through the layers in micro-batches, `headed` of them through the head. */
-static espl_status plan_evaluate(plan *p, int64_t tokens, int64_t headed, int64_t context, espl_timeline *out) {
+/* Tokens through the layers in micro-batches, `headed` of them through the head. Replicas share them in sequences of
+ * `unit` tokens; 0: in micro-batches. */
+static espl_status plan_evaluate(plan *p, int64_t tokens, int64_t headed, int64_t context, int64_t unit,
+                                 espl_timeline *out) {
     const espl_plan_speed *v = &p->w->speed;
     int64_t batch = espl_min_i64(p->w->o->run_batch, espl_max_i64(tokens, 1)), last = p->g.stages - 1;
-    int64_t batches = plan_share(p, (tokens + batch - 1) / batch);
+    if (unit == 0) unit = batch;
+    batch = espl_min_i64(batch, unit);
+    int64_t batches = plan_share(p, (tokens + unit - 1) / unit) * ((unit + batch - 1) / batch);
     double head = espl_model_head_flops(p->w->config) * (double)headed / fmax(1, (double)tokens);
     plan_set_context(p, context);
     for (int64_t s = 0; s <= last; s++) p->forward[s] = p->slower * v->forward * p->flops[s] * (double)batch;
@@ -150,23 +255,36 @@ static double plan_exchange(const plan *p, double bytes) {
     return R > 1 ? espl_machine_transfer(p->machine, bytes * (R - 1) / R) : 0;
 }
 
-/* Windows of calibration: forward ones, and samples with a backward pass. */
-static espl_status plan_calibrate(plan *p, int64_t forward, int64_t samples, espl_timeline *out) {
+/* FLOPs of attention in a token's forward pass through layers of the model. */
+static double plan_attention_flops(const plan *p, espl_range layers, int64_t context) {
+    double flops = 0, linears = 2 * (double)espl_model_layer_active_weights(p->w->config);
+    for (int64_t i = layers.first; i < layers.last; i++)
+        flops += espl_model_layer_flops(p->w->config, i, context) - linears;
+    return flops;
+}
+
+/* Windows of calibration: forward ones, and samples with a backward pass. Teams share them, if `shared`. */
+static espl_status plan_calibrate(plan *p, int64_t forward, int64_t samples, bool shared, espl_timeline *out) {
     const espl_plan_speed *v = &p->w->speed;
-    int64_t window = p->w->o->calibration_window, last = p->g.stages - 1;
+    const plan_team alone = {.tokens = 1, .forward = 1, .backward = 1, .head = 1}, *t = shared ? &p->team : &alone;
+    int64_t window = p->w->o->calibration_window, last = p->g.stages - 1, members = shared ? p->g.members : 1;
+    int64_t teams = p->g.replicas / members, others = espl_max_i64(forward - samples, 0);
     double head = espl_model_head_flops(p->w->config) * (double)window;
     plan_set_context(p, window);
     for (int64_t s = 0; s <= last; s++) {
-        p->forward[s] = p->sample[s] = p->slower * v->look * p->flops[s] * (double)window;
-        p->backward[s] = p->slower * v->backward * p->flops[s] * (double)window;
+        double flops = p->slower * p->flops[s] * (double)window, layers = (double)espl_range_count(p->slices[s]);
+        double again = p->slower * plan_attention_flops(p, p->slices[s], window) * (double)window * t->attention;
+        p->forward[s] = p->sample[s] = v->look * flops * t->forward + layers * t->forward_seconds;
+        p->backward[s] = v->backward * flops * t->backward + v->look * again + layers * t->backward_seconds;
     }
-    p->backward[last] += p->slower * v->head_backward * head;
+    p->backward[last] += p->slower * v->head_backward * head * t->head;
     espl_pipeline line = {.stages = p->g.stages,
                           .forward = p->forward,
                           .sample = p->sample,
                           .backward = p->backward,
-                          .handoff = plan_handoff(p, window)};
-    int64_t rounds = plan_share(p, samples), others = plan_share(p, espl_max_i64(forward - samples, 0));
+                          .handoff = plan_handoff(p, (int64_t)((double)window * t->tokens))};
+    int64_t rounds = (samples + teams - 1) / teams;
+    others = (others + teams - 1) / teams;
     ESPL_TRY(espl_pipeline_simulate(&line, rounds + others, rounds, out));
     out->seconds += (double)(rounds + others) * plan_exchange(p, plan_statistics(p));
     return ESPL_OK;
@@ -175,8 +293,8 @@ static espl_status plan_calibrate(plan *p, int64_t forward, int64_t samples, esp
 static espl_status plan_profile(plan *p, espl_plan_time *t) {
     const espl_config *o = p->w->o;
     espl_timeline questions;
-    ESPL_TRY(plan_calibrate(p, o->calibration_forward, o->calibration_backward, &t->pass));
-    ESPL_TRY(plan_calibrate(p, 0, p->w->profile_windows, &questions));
+    ESPL_TRY(plan_calibrate(p, o->calibration_forward, o->calibration_backward, true, &t->pass));
+    ESPL_TRY(plan_calibrate(p, 0, p->w->profile_windows, true, &questions));
     t->profile =
         t->pass.seconds + questions.seconds + p->slower * p->w->speed.rows * plan_weights(p) / (double)p->g.replicas;
     return ESPL_OK;
@@ -186,10 +304,11 @@ static espl_status plan_profile(plan *p, espl_plan_time *t) {
 static espl_status plan_judge(plan *p, double *seconds, espl_timeline *text) {
     const espl_plan_work *w = p->w;
     espl_timeline answers = {0};
-    ESPL_TRY(plan_evaluate(p, w->validation_tokens, w->validation_tokens, w->o->validation_window, text));
+    ESPL_TRY(plan_evaluate(p, w->validation_tokens, w->validation_tokens, w->o->validation_window,
+                           w->o->validation_window, text));
     if (w->answer_tokens > 0)
-        ESPL_TRY(
-            plan_evaluate(p, w->answer_tokens, w->answer_tokens / ANSWER_TOKENS, w->o->calibration_window, &answers));
+        ESPL_TRY(plan_evaluate(p, w->answer_tokens, w->answer_tokens / ANSWER_TOKENS, w->o->calibration_window, 0,
+                               &answers));
     *seconds = text->seconds + answers.seconds;
     return ESPL_OK;
 }
@@ -199,7 +318,7 @@ static espl_status plan_judge(plan *p, double *seconds, espl_timeline *text) {
 static espl_status plan_ask(plan *p, int64_t read, int64_t made, double *seconds) {
     const espl_plan_work *w = p->w;
     espl_timeline prompts = {0};
-    if (read > 0) ESPL_TRY(plan_evaluate(p, read, 0, w->o->calibration_window, &prompts));
+    if (read > 0) ESPL_TRY(plan_evaluate(p, read, 0, w->o->calibration_window, 0, &prompts));
     double turns = (double)plan_share(p, (made + ESPL_PLAN_DECODED - 1) / ESPL_PLAN_DECODED);
     double head = p->slower * w->speed.head * espl_model_head_flops(w->config) * ESPL_PLAN_DECODED;
     *seconds = prompts.seconds + turns * (p->slower * w->speed.decode * plan_weights(p) + head);
@@ -281,7 +400,8 @@ static espl_status plan_ends(plan *p, espl_plan_time *t) {
     ESPL_TRY(plan_judge(p, &validation, &text));
     ESPL_TRY(plan_ask(p, w->probe_tokens, w->probe_decoded, &probes));
     t->prepare = validation + probes + plan_exponent(p, text.seconds);
-    if (w->test_tokens > 0) ESPL_TRY(plan_evaluate(p, w->test_tokens, w->test_tokens, o->report_window, &test));
+    if (w->test_tokens > 0)
+        ESPL_TRY(plan_evaluate(p, w->test_tokens, w->test_tokens, o->report_window, o->report_window, &test));
     ESPL_TRY(plan_ask(p, w->report_tokens, w->report_decoded, &asked));
     /* The loop has measured the validation text already, if it computes as the report does. */
     double report = test.seconds + asked + (o->report_arithmetic == o->compute_arithmetic ? 0 : text.seconds),
@@ -290,7 +410,7 @@ static espl_status plan_ends(plan *p, espl_plan_time *t) {
     t->finish = 2 * report + (o->run_export ? export : 0);
     if (!w->oneshot && o->prune_update_when == ESPL_UPDATE_WHEN_END) t->finish += plan_update(p);
     if (!espl_config_distills(o)) return ESPL_OK;
-    ESPL_TRY(plan_calibrate(p, w->distilled, 0, &teach));
+    ESPL_TRY(plan_calibrate(p, w->distilled, 0, false, &teach));
     double steps = ceil(o->distill_passes * (double)w->distilled / (double)espl_max_i64(o->distill_batch, 1));
     ESPL_TRY(plan_distill(p, steps, &learn));
     t->prepare += teach.seconds;

@@ -43,6 +43,8 @@ def plan(options, config, nodes):
              f"--gflops-per-core={options.gflops_per_core}", f"--bandwidth={options.bandwidth}", "--verbose"]
     done = subprocess.run(words, capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     grid = re.search(r"(\d+) ranks of (\d+) threads: (\d+) replica\(s\) of (\d+) stage", done.stdout).groups()
+    team = re.search(r"(\d+) replicas to a window", done.stdout)
+    grid += (team.group(1) if team else "1",)
     seconds = float(re.search(r"iteration of ([0-9.e+-]+) s", done.stderr).group(1))
     busy, mean = map(int, re.search(r"computes (\d+) % of the time; the mean rank (\d+) %", done.stdout).groups()) \
         if "slowest" in done.stdout else (100, 100)
@@ -59,8 +61,8 @@ def main():
     parser.add_argument("--nodes", default="1,4,16,64,256,512,1024")
     parser.add_argument("--models", default="0.6b,4b,8b,32b")
     options = parser.parse_args()
-    print("| model | nodes | threads | replicas x stages | iteration, s | efficiency | mean rank busy |")
-    print("|---|---|---|---|---|---|---|")
+    print("| model | nodes | threads | replicas x stages | replicas to a window | iteration, s | efficiency | mean rank busy |")
+    print("|---|---|---|---|---|---|---|---|")
     for name in options.models.split(","):
         with tempfile.TemporaryDirectory() as work:
             work = pathlib.Path(work)
@@ -75,9 +77,9 @@ def main():
                 "prune": {"max_linears": 40, "max_iterations": 60}}))
             base = None
             for nodes in map(int, options.nodes.split(",")):
-                seconds, (_, threads, replicas, stages), _, mean = plan(options, config, nodes)
+                seconds, (_, threads, replicas, stages, team), _, mean = plan(options, config, nodes)
                 base = base or seconds * nodes
-                print(f"| {name} | {nodes} | {threads} | {replicas} x {stages} | {seconds:.3g} | "
+                print(f"| {name} | {nodes} | {threads} | {replicas} x {stages} | {team} | {seconds:.3g} | "
                       f"{base / seconds / nodes:.2f} | {mean} % |", flush=True)
 
 

@@ -103,6 +103,18 @@ class Plan(unittest.TestCase):
         times = [self.seconds(f"--nodes={n}", "--cores=2", "--gflops-per-core=0.01") for n in (1, 4)]
         self.assertGreater(times[0] / times[1], 1.5)
 
+    def test_few_windows_are_shared(self):
+        """Two samples for four replicas: teams of two are planned, recommended, and faster than four replicas of which two wait."""
+        few = self.write("few.json", {**TEXT, "calibration": {**TEXT["calibration"], "window": 512, "forward": 2, "backward": 2}})
+        machine = ("--gflops-per-core=1", "--latency=0.001", "--bandwidth=100000")
+        text = self.run_plan("--nodes=4", "--cores=1", *machine, config=few).stdout
+        self.assertIn("4 replica(s) of 1 stage(s), 2 replicas to a window", text)
+        self.assertIn("--set run.replicas=4 --set run.team=2", text)
+        alone, shared = (self.seconds("--ranks=4", *machine, "--set", f"run.team={n}", config=few) for n in (1, 2))
+        self.assertGreater(alone / shared, 1.15)  # each is measured anew
+        slow = self.seconds("--ranks=4", machine[0], "--latency=1000000", machine[2], "--set", "run.team=2", config=few)
+        self.assertGreater(slow - shared, 8 * 21)  # seconds: layers, and exchanges of each in a backward pass
+
     def test_memory_is_a_bound(self):
         text = self.run_plan("--nodes=4", "--cores=2", "--memory=4").stdout
         self.assertLess(float(re.search(r"fullest node: ([0-9.]+) GiB", text).group(1)), 4)

@@ -161,6 +161,29 @@ static void weight_gradients_of_parts_add_up_to_the_whole(void **state) {
         }
 }
 
+/* Queries, keys and values of a wide model: one list of tiles, of which each part has as many, give or take one. */
+static void parts_of_several_linears_are_even(void **state) {
+    (void)state;
+    enum { N = 3, PARTS = 8 };
+    const espl_linear l[N] = {{.out = 4096, .in = 4096}, {.out = 1024, .in = 4096}, {.out = 1024, .in = 4096}};
+    int64_t at[N] = {0};
+    double least = 1e300, most = 0;
+    for (int part = 0; part < PARTS; part++) {
+        espl_weight_block b[N];
+        espl_gradient_part(l, N, false, PARTS, part, b);
+        for (int i = 0; i < N; i++) {
+            assert_true(b[i].rows == 0 || b[i].r0 == at[i]); /* consecutive, nothing left out */
+            assert_int_equal(b[i].columns, l[i].in);
+            at[i] += b[i].rows;
+        }
+        double one = espl_gradient_elapsed(l, N, b, 2048, 1);
+        least = one < least ? one : least;
+        most = one > most ? one : most;
+    }
+    for (int i = 0; i < N; i++) assert_int_equal(at[i], l[i].out);
+    assert_true(most / least <= 2);
+}
+
 /* --------------------------------------------------------------- attention */
 
 /* Groups of 3 query heads, whose blocks of queries do not divide 256; with a sliding window and without. */
@@ -243,6 +266,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(linears_and_the_head_do_not_depend_on_the_part),
         cmocka_unit_test(weight_gradients_of_parts_add_up_to_the_whole),
+        cmocka_unit_test(parts_of_several_linears_are_even),
         cmocka_unit_test(attention_does_not_depend_on_the_part),
     };
     return cmocka_run_group_tests(tests, open_workspace, close_workspace);
