@@ -3,8 +3,8 @@
  * Private to the model room: an open model. The files of the room, lowest layer first: family, config_keys,
  * config_rope, config, shape, rope; bind, memory; stand_in (drawn weights), model (opening, linears), sampling,
  * tensor_hashes; masks, experts (tokens on their way to them), layer (one decoder layer forward, and its parts);
- * forward (pipeline); calibrator_buffers, calibration (its result), calibrate_layer (one layer with its backward pass),
- * block, calibrate (pipeline).
+ * forward (pipeline); team (a window shared by tokens), calibrator_buffers, calibration (its result), calibrate_layer
+ * (one layer with its backward pass), block, calibrate (pipeline).
  */
 #ifndef ESPL_MODEL_STATE_H
 #define ESPL_MODEL_STATE_H
