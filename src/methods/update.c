@@ -245,7 +245,10 @@ static espl_status updater_choose(updater *u, int input) {
         bool searching = false;
         for (int k = first; k < last; k++) searching = searching || u->linears[k].searching;
         if (!searching) break;
-        ESPL_TRY(updater_factor(u, input, damping));
+        /* Sums in f32 may need more damping than this where one feature is much larger than the others. */
+        espl_status st = updater_factor(u, input, damping);
+        if (st == ESPL_FAILED) break;
+        ESPL_TRY(st);
         for (int k = first; k < last; k++) {
             updated_linear *l = &u->linears[k];
             if (!l->searching) continue;

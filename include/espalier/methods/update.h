@@ -33,7 +33,7 @@ typedef struct espl_update_result {
  *
  * Masks do not change; a weight that is 0 in the source stays 0. masks->updated must be set (espl_masks_keep_updates):
  * its weights are those that a linear keeps. Where the mask prunes, the updated weights are the source's. The same bits
- * for any number of ranks and threads. Extra memory: espl_method_update_bytes. ESPL_FAILED naming the linear's input: a
+ * for any number of ranks and threads. Extra memory: espl_method_update_bytes. ESPL_FAILED: a
  * Hessian that cannot be factored; ESPL_USAGE: invalid ids; ESPL_NOMEM. After a failure some blocks are updated. */
 espl_status espl_method_update(espl_comm *comm, const espl_method_options *o, const int32_t *ids, espl_masks *masks,
                                espl_update_result *out);
