@@ -4,11 +4,11 @@
 
     python convert_hf_to_gguf.py MODEL --outtype f32 --outfile f32.gguf          # llama.cpp's; also f16, bf16
     python3 tests/bench/eval_llamacpp.py build/release/espalier MODEL TEXT --llama BIN/llama-perplexity \
-        --gguf f32.gguf f16.gguf bf16.gguf [--python PYTHON] [--rounds 2]
+        --gguf f32.gguf f16.gguf bf16.gguf [--python PYTHON] [--rounds 2] [--windows 1,3] [--only REGEX]
 
 MODEL has tied embeddings or not, bf16 weights, and no BOS token that its tokenizer adds. A program is timed by the
-processor seconds of its process, and twice: with MANY windows and with FEW. The difference is what windows take, without
-start, reading and tokenizer. llama-perplexity is run with --ppl-stride: without it, it computes the logits of half of a
+processor seconds of its process, and twice: with few windows and with many. The difference is what windows take, without
+start, reading and tokenizer. Each measurement is printed when it is done, on standard error. llama-perplexity is run with --ppl-stride: without it, it computes the logits of half of a
 window only. Its windows then overlap by two tokens, so that its perplexity is near that of the others, not the same.
 PYTHON, if given, has torch and transformers (tests/golden/wikitext_reference.py).
 """
@@ -22,7 +22,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-FEW, MANY, WINDOW = 1, 3, 2048
+WINDOW = 2048
 
 
 def timed(command):
@@ -57,7 +57,7 @@ def pytorch(a, dtype, windows):
     _, text = timed([a.python, ROOT / "tests/golden/wikitext_reference.py", a.model, a.text, "--window", WINDOW, "--limit",
                      windows * WINDOW, "--threads", 1, "--dtype", dtype])
     found = json.loads(text[text.rindex("{"):])
-    return found["cpu_seconds"], found["perplexity"]
+    return found["cpu_seconds"], found["ppl"]
 
 
 def main():
@@ -68,7 +68,10 @@ def main():
     parser.add_argument("--gguf", nargs="+", required=True)
     parser.add_argument("--python")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--windows", default="1,3")
+    parser.add_argument("--only", default="")
     a = parser.parse_args()
+    few, many = map(int, a.windows.split(","))
     programs = [("espalier " + kind, espalier, kind) for kind in ("f32", "bf16")]
     programs += [("llama.cpp " + pathlib.Path(path).stem, llama, path) for path in a.gguf]
     if a.python:
@@ -76,10 +79,13 @@ def main():
     rates, perplexities = {}, {}
     for _ in range(a.rounds):  # in turn, so that all meet the same machine
         for name, run, what in programs:
-            few, many = run(a, what, FEW), run(a, what, MANY)
-            rates.setdefault(name, []).append((MANY - FEW) * WINDOW / (many[0] - few[0]))
-            perplexities[name] = many[1]
-    print(f"| {MANY} windows of {WINDOW} | tokens per CPU second | median | perplexity |\n|---|---|---|---|")
+            if not re.search(a.only, name):
+                continue
+            short, perplexities[name] = run(a, what, few)
+            long, perplexities[name] = run(a, what, many)
+            rates.setdefault(name, []).append((many - few) * WINDOW / (long - short))
+            print(name, short, long, rates[name][-1], perplexities[name], file=sys.stderr, flush=True)
+    print(f"| {many} windows of {WINDOW} | tokens per CPU second | median | perplexity |\n|---|---|---|---|")
     for name, values in rates.items():
         print(f"| {name} | {', '.join(f'{v:.0f}' for v in values)} | {statistics.median(values):.0f} | "
               f"{perplexities[name]:.4f} |")
