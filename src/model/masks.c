@@ -165,7 +165,7 @@ espl_status espl_masks_keep_updates(espl_masks *s) {
     return ESPL_OK;
 }
 
-static void masks_restore_updates(espl_masks *s) {
+void espl_masks_restore_updates(espl_masks *s) {
     masks_copy(s->all_updates, s->updates_before, updates_bytes(s));
     s->updated = s->updated_before;
     espl_masks_apply(s);
@@ -177,7 +177,7 @@ void espl_masks_roll_back(espl_masks *s) {
         if (!before) continue;
         memcpy(espl_masks_of(s, i), before, (size_t)mask_words(espl_model_linear(s->m, i)) * sizeof *before);
     }
-    if (s->updates_before) masks_restore_updates(s);
+    if (s->updates_before) espl_masks_restore_updates(s);
     espl_masks_accept(s);
 }
 

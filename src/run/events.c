@@ -175,6 +175,7 @@ static void event_put_update(espl_json_writer *w, const espl_job *j) {
     espl_json_open_array(w, "dampings", ESPL_JSON_COMPACT);
     for (int d = 0; d < ESPL_UPDATE_DAMPINGS; d++) espl_json_put_i64(w, NULL, j->update.chosen[d]);
     espl_json_close(w);
+    if (j->update.taken_back) espl_json_put_bool(w, "taken_back", true);
     espl_json_close(w);
 }
 

@@ -9,6 +9,7 @@
 #include <math.h>
 
 #include "espalier/base/integer.h"
+#include "quality.h"
 #include "stop.h"
 
 static espl_status recovery_check(void *context) { return espl_stop_check(context, ESPL_STOP_BETWEEN_PHASES); }
@@ -52,11 +53,14 @@ static void recovery_show_blocks(void *context, int64_t done, int64_t n) {
     espl_log_progress(done == n, "update: block %" PRId64 " of %" PRId64, done, n);
 }
 
-/* Collective. New weights for the masks as they are now. */
-static espl_status recovery_update(espl_job *j) {
+/* Collective. New weights for the masks as they are now. Errors of single linears can fall while the model gets worse:
+ * with `guarded`, the weights are taken back unless the validation loss falls. */
+static espl_status recovery_update(espl_job *j, bool guarded) {
     espl_method_options o;
+    double without = INFINITY, with = 0;
     ESPL_TRY(espl_config_method(j->o, &o));
     o.progress = recovery_show_blocks;
+    if (guarded) ESPL_TRY(espl_quality_loss(j, &j->inputs.validation, j->o->validation_window, &without));
     ESPL_TRY(espl_comm_agree(j->comm, espl_masks_keep_updates(&j->masks)));
     double start = espl_clock_now();
     espl_arithmetic before = espl_workspace_use(espl_model_workspace(j->model), ESPL_ARITHMETIC_F32);
@@ -65,6 +69,12 @@ static espl_status recovery_update(espl_job *j) {
     ESPL_TRY(st);
     ESPL_INFO("update %s: %" PRId64 " of %" PRId64 " pruned linears kept their weights; %.1f s",
               espl_update_name(o.update), j->update.kept, j->update.linears, espl_clock_now() - start);
+    if (guarded) ESPL_TRY(espl_quality_loss(j, &j->inputs.validation, j->o->validation_window, &with));
+    if (with < without) return ESPL_OK;
+    espl_masks_restore_updates(&j->masks);
+    j->update.taken_back = true;
+    ESPL_INFO("note: update %s taken back: the validation loss would be %.4f instead of %.4f nats per token",
+              espl_update_name(o.update), with, without);
     return ESPL_OK;
 }
 
@@ -74,7 +84,7 @@ espl_status espl_recovery_run(espl_job *j, int64_t iteration, int64_t pruned) {
     double loss;
     j->update = (espl_update_result){0};
     if (espl_config_updates_masked(o) && (last || o->prune_update_when == ESPL_UPDATE_WHEN_STEP))
-        ESPL_TRY(recovery_update(j));
+        ESPL_TRY(recovery_update(j, espl_config_is_oneshot(o) || o->prune_update_when == ESPL_UPDATE_WHEN_END));
     espl_distill_options d = {.window = o->calibration_window,
                               .steps = last ? espl_job_final_distillation(j) : o->distill_steps,
                               .batch = o->distill_batch,

@@ -22,6 +22,7 @@ extern const double espl_update_dampings[ESPL_UPDATE_DAMPINGS]; /* 100 .. 0.01 *
 typedef struct espl_update_result {
     int64_t linears, kept;                /* with pruned weights; of these, those that kept their weights */
     int64_t chosen[ESPL_UPDATE_DAMPINGS]; /* how many of the others chose each damping */
+    bool taken_back;                      /* for the caller, who may judge the model; false */
 } espl_update_result;
 
 /* Collective. Updates all linears of the model that have pruned weights, from ids [samples, window], which are spread

@@ -53,6 +53,8 @@ espl_status espl_masks_keep(espl_masks *s, int64_t index);
 /* Local. The same for all updated weights of the slice, and for `updated`. Weights that have not been updated yet
  * become those of the source in the buffers, `updated` becomes true. ESPL_NOMEM. */
 espl_status espl_masks_keep_updates(espl_masks *s);
+/* Local. Takes back the weights of the step after espl_masks_keep_updates; its masks stay, and the step goes on. */
+void espl_masks_restore_updates(espl_masks *s);
 /* Local. Ends the step: restores the saved masks and weights, or drops them. */
 void espl_masks_roll_back(espl_masks *s);
 void espl_masks_accept(espl_masks *s);
