@@ -167,7 +167,7 @@ espl_status espl_agent_state_restore(espl_agent *a, const char *bytes, int64_t l
 static espl_status agent_ask_own(espl_agent *a, espl_agent_backend who, const espl_agent_view *v, espl_decision *out,
                                  espl_str *notes) {
     espl_str json = {0}, problems = {0};
-    espl_status st = who == ESPL_BACKEND_RANDOM ? espl_random_propose(v, &a->o.policy, a->o.run_seed, &json)
+    espl_status st = who == ESPL_BACKEND_RANDOM ? espl_random_propose(v, &a->o.policy, a->o.run_seed, a->o.seed, &json)
                                                 : espl_policy_propose(v, &a->o.policy, &json);
     ESPL_CHECK(st, done, st);
     ESPL_CHECK(st, done, espl_reply_parse(json.data, json.len, v, out, &problems, notes));

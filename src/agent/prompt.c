@@ -132,7 +132,9 @@ static void prompt_put_target(espl_str *s, const espl_agent_view *v, const espl_
 static void prompt_put_training(espl_str *s, const espl_agent_view *v, const espl_prompt_options *how) {
     (void)how;
     espl_str_puts(s, v->distills ? "The surviving weights then learn the dense model's predictions for a while."
-                                 : "Nothing is retrained.");
+                     : v->updates
+                         ? "The surviving weights are then fitted to the dense model's outputs, linear by linear."
+                         : "Nothing is retrained.");
 }
 
 /* What the columns of the table mean. */

@@ -36,7 +36,8 @@ static double random_draw(espl_rng *r, const espl_agent_view *v, const int64_t *
     return sum;
 }
 
-espl_status espl_random_propose(const espl_agent_view *v, const espl_policy_options *o, int64_t seed, espl_str *json) {
+espl_status espl_random_propose(const espl_agent_view *v, const espl_policy_options *o, int64_t run_seed, int64_t seed,
+                                espl_str *json) {
     int64_t *order = NULL, n = 0;
     double *steps = NULL;
     char name[ESPL_LINEAR_NAME_MAX];
@@ -46,7 +47,7 @@ espl_status espl_random_propose(const espl_agent_view *v, const espl_policy_opti
     ESPL_CHECK(st, done, espl_mem_alloc(&steps, espl_view_linears(v), sizeof *steps, "random plan"));
     for (int64_t i = 0; i < espl_view_linears(v); i++)
         if (espl_view_room(v, i) > 0) order[n++] = i;
-    espl_rng_seed(&r, (uint64_t)seed, (uint64_t)v->iteration, PURPOSE);
+    espl_rng_seed(&r, (uint64_t)run_seed, (uint64_t)v->iteration, PURPOSE + (uint64_t)espl_max_i64(seed, 0));
     espl_rng_shuffle(&r, order, n);
     double amount = random_amount(v, o);
     n = espl_min_i64(espl_min_i64(n, v->budget.max_linears), (int64_t)fmax(1, amount / WEIGHTS_MIN));

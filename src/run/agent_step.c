@@ -110,6 +110,7 @@ static espl_agent_view agent_view(const espl_job *j) {
                          .n_history = j->n_history,
                          .power = o->prune_score == ESPL_SCORE_CURVATURE ? j->curvature_power : NAN,
                          .distills = espl_config_distills(o),
+                         .updates = espl_config_updates_masked(o) && o->prune_update_when == ESPL_UPDATE_WHEN_STEP,
                          .mixed = o->prune_mixed,
                          .caps = j->inputs.caps,
                          .patterns = j->patterns};

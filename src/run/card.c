@@ -31,12 +31,13 @@ static espl_status card_put_front_matter(const espl_job *j, const char *base, es
 
 static espl_status card_put_method(const espl_job *j, const char *decided_by, espl_str *out) {
     const espl_config *o = j->o;
+    bool updated = j->masks.updated && !j->update.taken_back; /* a run may end before, or take them back */
     espl_str agent = {0};
     espl_str_puts(out, "## Method\n\n");
     if (espl_config_is_oneshot(o)) {
         espl_str_printf(out, "One shot: score %s, allocation %s, pattern %s, update %s.\n",
                         espl_score_name(o->prune_score), espl_allocation_name(o->prune_allocation), o->prune_pattern,
-                        espl_update_name(o->prune_update));
+                        espl_update_name(updated ? o->prune_update : ESPL_UPDATE_NONE));
     } else {
         espl_str_printf(out,
                         "Agent-guided adaptive pruning after [arXiv 2601.09694](https://arxiv.org/abs/2601.09694): "
@@ -51,11 +52,11 @@ static espl_status card_put_method(const espl_job *j, const char *decided_by, es
         if (agent.len > 0) card_put_code(out, agent.data);
         espl_str_puts(out, ".\n");
     }
-    if (!espl_config_is_oneshot(o) && o->prune_update != ESPL_UPDATE_NONE)
+    if (!espl_config_is_oneshot(o) && o->prune_update != ESPL_UPDATE_NONE && updated)
         espl_str_printf(out, "Surviving weights were updated %s (%s).\n",
                         o->prune_update_when == ESPL_UPDATE_WHEN_STEP ? "after each iteration" : "at the end",
                         espl_update_name(o->prune_update));
-    if (espl_config_distills(o))
+    if (espl_config_distills(o) && j->masks.updated)
         espl_str_puts(out, "The surviving weights learned the dense model's predictions (distillation).\n");
     espl_status st = espl_str_status(&agent);
     espl_str_free(&agent);

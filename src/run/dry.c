@@ -11,7 +11,6 @@
 #include "arrange.h"
 #include "espalier/model/shape.h"
 #include "espalier/prune/linear.h"
-#include "espalier/run/checkpoint_shape.h"
 #include "espalier/run/job.h"
 #include "espalier/run/layout.h"
 #include "espalier/run/node_memory.h"
@@ -352,7 +351,6 @@ static espl_status dry_take_machine(dry_run *f) {
 /* Rank 0 only. */
 static espl_status dry_run_local(const espl_job *j, const espl_dry_options *d, int64_t ranks) {
     dry_run f = {.j = j, .o = j->o, .d = d};
-    espl_checkpoint_shape shape = espl_run_checkpoint_shape(&j->config, (espl_range){0});
     espl_grid grid;
     char b[32];
     espl_status st;
@@ -374,8 +372,8 @@ static espl_status dry_run_local(const espl_job *j, const espl_dry_options *d, i
     dry_print_goal(&f);
     dry_print_memory(&f);
     ESPL_CHECK(st, done, dry_print_agent(&f));
-    printf("\na checkpoint: %s MiB, %" PRId64 " of them kept\n",
-           dry_megabytes(espl_checkpoint_bytes(&shape, j->o->checkpoint_alignment), b), j->o->run_keep);
+    printf("\na checkpoint: %s MiB, %" PRId64 " of them kept\n", dry_megabytes(f.work.checkpoint_bytes, b),
+           j->o->run_keep);
     dry_print_time(&f);
     ESPL_DEBUG("an iteration of %.6g s, %.6g before the first, %.6g for milestones, %.6g after the last",
                f.time.iteration, f.time.prepare, f.time.milestones, f.time.finish);

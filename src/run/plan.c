@@ -53,6 +53,9 @@ espl_status espl_plan_count_work(const espl_job *j, espl_plan_work *out) {
     count_questions(&in->probe, &out->probe_tokens, &out->probe_decoded);
     count_questions(&in->report, &out->report_tokens, &out->report_decoded);
     ESPL_TRY(espl_footprint_of(j, &out->needs));
+    if (o->prune_update != ESPL_UPDATE_NONE || espl_config_distills(o)) /* checkpoints hold all weights of linears */
+        out->checkpoint_bytes +=
+            j->config.layers * espl_model_layer_linear_weights(&j->config) * out->needs.bytes_per_weight;
     out->export_bytes = espl_model_parameters(out->config) * out->needs.bytes_per_weight;
     return espl_config_milestones(o, &out->milestones, &out->n_milestones);
 }

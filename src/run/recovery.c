@@ -73,7 +73,7 @@ static espl_status recovery_update(espl_job *j, bool guarded) {
     if (with < without) return ESPL_OK;
     espl_masks_restore_updates(&j->masks);
     j->update.taken_back = true;
-    ESPL_INFO("note: update %s taken back: the validation loss would be %.4f instead of %.4f nats per token",
+    ESPL_INFO("note: update %s taken back: the validation loss would be %.8g, not below %.8g nats per token",
               espl_update_name(o.update), with, without);
     return ESPL_OK;
 }

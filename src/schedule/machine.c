@@ -63,6 +63,11 @@ espl_status espl_machine_read(const char *path, espl_machine *out) {
     ESPL_CHECK(st, done, machine_take_speeds(doc, path, out));
     ESPL_CHECK(st, done, espl_json_get_i64(doc, "cores", path, false, 1, MACHINE_CORES, &out->cores));
     ESPL_CHECK(st, done, espl_json_get_i64(doc, "domains", path, false, 1, MACHINE_CORES, &out->domains));
+    if (out->domains > 0 && (out->cores == 0 || out->cores % out->domains != 0)) {
+        st = ESPL_FAIL(ESPL_FORMAT, "%s: \"domains\" is %" PRId64 ", which does not divide \"cores\" (%" PRId64 ")",
+                       path, out->domains, out->cores);
+        goto done;
+    }
     ESPL_CHECK(st, done, espl_json_get_f64(doc, "latency_us", path, false, 0, 1e9, &latency));
     ESPL_CHECK(st, done, espl_json_get_f64(doc, "bandwidth_gb_s", path, false, 1e-6, 1e9, &bandwidth));
     ESPL_CHECK(st, done, espl_json_get_f64(doc, "disk_gb_s", path, false, 1e-6, 1e9, &disk));

@@ -17,6 +17,7 @@ typedef struct espl_agent_view {
     int64_t n_history;
     double power;  /* exponent of the curvature score, which a decision may change; NAN: another score */
     bool distills; /* surviving weights learn the dense model's predictions (section distill) */
+    bool updates;  /* each step gives the survivors new weights (prune.update) */
     bool mixed;    /* the agent may give a dense linear an N:M pattern in one step */
     int64_t in[ESPL_LINEAR_KINDS]; /* input features of the linears of each kind; 0: unknown, then no pattern fits */
     const double *caps;            /* [linears] maximum sparsity of a linear, 0: never pruned; NULL: budget.cap */

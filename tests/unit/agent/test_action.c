@@ -12,6 +12,7 @@
 #include "policy/policy.h"
 #include "predict.h"
 #include "prompt.h"
+#include "random.h"
 
 #include "simulation.h"
 #include "tools.h"
@@ -572,6 +573,27 @@ static void the_papers_view_holds_nothing_else(void **state) {
     espl_str_free(&lessons);
 }
 
+/* Chance, too, is repeated: by both seeds. A seed that is not sent to an endpoint counts as 0. */
+static void random_plans_follow_their_seeds(void **state) {
+    (void)state;
+    espl_agent_view v = sim_view(model());
+    espl_agent_options o;
+    espl_str first = {0}, again = {0};
+    espl_agent_options_init(&o);
+    static const struct {
+        int64_t run, own;
+        bool same;
+    } seeds[] = {{1, 0, true}, {1, -1, true}, {2, 0, false}, {1, 1, false}, {1, 2, false}};
+    assert_int_equal(espl_random_propose(&v, &o.policy, 1, 0, &first), ESPL_OK);
+    for (size_t k = 0; k < sizeof seeds / sizeof *seeds; k++) {
+        again.len = 0;
+        assert_int_equal(espl_random_propose(&v, &o.policy, seeds[k].run, seeds[k].own, &again), ESPL_OK);
+        assert_int_equal(strcmp(first.data, again.data) == 0, seeds[k].same);
+    }
+    espl_str_free(&first);
+    espl_str_free(&again);
+}
+
 /* A short table: sums and means by kind and layer, then linears from the cheapest on. A plan may use all of its names.
  */
 static void a_table_of_groups(void **state) {
@@ -699,6 +721,7 @@ int main(void) {
         cmocka_unit_test(old_answers_are_marked),
         cmocka_unit_test(lessons_leave_room_for_the_history),
         cmocka_unit_test(the_papers_agent_has_nothing_else),
+        cmocka_unit_test(random_plans_follow_their_seeds),
         cmocka_unit_test(a_table_of_groups),
         cmocka_unit_test(the_papers_view_holds_nothing_else),
         cmocka_unit_test(the_system_message_may_be_replaced),
