@@ -4,6 +4,7 @@
 #include "card.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 #include "espalier/config/table.h"
@@ -31,7 +32,10 @@ static espl_status card_put_front_matter(const espl_job *j, const char *base, es
 
 static espl_status card_put_method(const espl_job *j, const char *decided_by, espl_str *out) {
     const espl_config *o = j->o;
-    bool updated = j->masks.updated && !j->update.taken_back; /* a run may end before, or take them back */
+    /* A run may end before its last step, which some updates follow, or take them back. */
+    bool reached = espl_config_is_oneshot(o) || j->pruned >= llround(j->target * (double)j->weights);
+    bool updated =
+        j->masks.updated && !j->update.taken_back && (reached || o->prune_update_when == ESPL_UPDATE_WHEN_STEP);
     espl_str agent = {0};
     espl_str_puts(out, "## Method\n\n");
     if (espl_config_is_oneshot(o)) {
@@ -56,7 +60,7 @@ static espl_status card_put_method(const espl_job *j, const char *decided_by, es
         espl_str_printf(out, "Surviving weights were updated %s (%s).\n",
                         o->prune_update_when == ESPL_UPDATE_WHEN_STEP ? "after each iteration" : "at the end",
                         espl_update_name(o->prune_update));
-    if (espl_config_distills(o) && j->masks.updated)
+    if (espl_config_distills(o) && j->masks.updated && (reached || o->distill_steps > 0))
         espl_str_puts(out, "The surviving weights learned the dense model's predictions (distillation).\n");
     espl_status st = espl_str_status(&agent);
     espl_str_free(&agent);

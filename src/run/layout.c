@@ -72,12 +72,21 @@ typedef enum layout_fault { CROWDED, SHARED, MISSING, SPLIT, IDLE, FAULTS } layo
 
 static bool layout_has(const layout_node *n, layout_fault kind) {
     const espl_layout_faults *f = &n->faults;
-    const bool has[FAULTS] = {[CROWDED] = f->crowded >= 0,
-                              [SHARED] = f->shared >= 0,
-                              [MISSING] = f->spare < 0 && f->shared < 0 &&
-                                          f->crowded<0, /* the others say why */
-                                                     [SPLIT] = f->split >= 0, [IDLE] = f->spare> 0};
-    return has[kind];
+    switch (kind) {
+    case CROWDED:
+        return f->crowded >= 0;
+    case SHARED:
+        return f->shared >= 0;
+    case MISSING:
+        return f->spare < 0 && f->shared < 0 && f->crowded < 0; /* the others say why */
+    case SPLIT:
+        return f->split >= 0;
+    case IDLE:
+        return f->spare > 0;
+    case FAULTS:
+        break;
+    }
+    return false;
 }
 
 static void layout_note(const layout_node *n, layout_fault kind, espl_str *out) {
